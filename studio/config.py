@@ -1,0 +1,269 @@
+"""The strict configuration of every verb: one sentence per field, used as help text everywhere.
+
+The sentence under a field is the Gradio label's info, the ``--help`` text and the JSON schema's description.
+Ground level: pydantic only. Values are frozen; change one with ``config.model_copy(update=...)`` after
+validation or, from text, with ``studio.presets.override``.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from studio.errors import InputError, Problem
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _clean_text(value: Any) -> Any:
+    if isinstance(value, str):
+        if _CONTROL.search(value):
+            raise ValueError("holds control characters; use plain text")
+        return " ".join(value.split())
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_clean_text)]
+"""One line of plain text, white space collapsed."""
+
+Word = Annotated[str, BeforeValidator(_clean_text), Field(min_length=1, max_length=40, pattern=r"^[\w][\w \-]*$")]
+"""A noun or a token: letters, digits, spaces, hyphens."""
+
+LikenessName = Literal["auto", "pocket", "face", "subject", "none"]
+
+
+class StrictModel(BaseModel):
+    """Frozen, no unknown keys, attribute docstrings as descriptions."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, protected_namespaces=()
+    )
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Validate ``data``; raises InputError that lists every wrong setting with its cure."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise InputError.of(problems_of(error, cls)) from None
+
+
+def _fields_below(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    current: Any = model
+    for part in location:
+        field = getattr(current, "model_fields", {}).get(part)
+        current = getattr(field, "annotation", None)
+    return sorted(getattr(current, "model_fields", {}))
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """Translate pydantic's findings into problems that name the setting and the cure."""
+    found = []
+    for item in error.errors(include_url=False):
+        location = tuple(part for part in item["loc"])
+        where = ".".join(str(part) for part in location) or "settings"
+        message = str(item["msg"])
+        if item["type"] == "extra_forbidden":
+            names = _fields_below(model, location[:-1])
+            cure = f"remove it or use one of: {', '.join(names)}" if names else "remove it"
+            found.append(Problem(where, "there is no such setting", cure, "unknown_setting"))
+            continue
+        given = item.get("input")
+        shown = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+        message = message[:1].lower() + message[1:].removeprefix("value error, ")
+        message = message.removeprefix("value error, ")
+        found.append(Problem(where, message + shown, "change this setting", "invalid_setting"))
+    return found
+
+
+class CheckConfig(StrictModel):
+    """Settings of the photo check."""
+
+    subject: Word = "subject"
+    """Name of the subject, for example Ada; used for folders and titles."""
+    class_noun: Word = "person"
+    """What the subject is: woman, man, dog, teapot ..."""
+    likeness: LikenessName = "auto"
+    """Engine that decides whether the photos show one subject: auto, pocket (drawn portraits), face, subject, none."""
+    min_photos: int = Field(default=5, ge=1, le=100)
+    """Fewer usable photos than this is reported as a problem of the set."""
+    max_photos: int = Field(default=100, ge=1, le=1000)
+    """More photos than this are refused."""
+    min_side_px: int = Field(default=256, ge=32, le=4096)
+    """A photo whose shorter side is below this is too small."""
+    crop_px: int = Field(default=1024, ge=64, le=4096)
+    """Longest side of the prepared photos, pixels; photos are never enlarged."""
+    crop: Literal["face", "centre", "none"] = "face"
+    """face crops around the face where one is found, else around the centre; none keeps the whole photo."""
+    keep_rejected: bool = False
+    """Prepare photos with serious problems too (never those that cannot be decoded)."""
+
+
+class StepsRule(StrictModel):
+    """Steps computed from the number of photos: clamp(per_photo x photos, minimum, maximum)."""
+
+    per_photo: int = Field(ge=1, le=2000)
+    """Steps per photo."""
+    minimum: int = Field(ge=1, le=100_000)
+    """Never fewer steps than this."""
+    maximum: int = Field(ge=1, le=100_000)
+    """Never more steps than this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum ({self.minimum}) is above maximum ({self.maximum}); swap them")
+        return self
+
+    def steps(self, photos: int) -> int:
+        """Return the number of steps for ``photos`` photos."""
+        return max(self.minimum, min(self.maximum, self.per_photo * photos))
+
+
+class LoraMethod(StrictModel):
+    """LoRA through peft."""
+
+    name: Literal["lora"] = "lora"
+    """Kind of adapter."""
+    rank: int = Field(default=16, ge=1, le=512)
+    """Rank of the update; more holds more detail and makes a larger file."""
+    alpha: int | None = Field(default=None, ge=1, le=1024)
+    """Scale of the update is alpha / rank; None means alpha = rank, the value every program reads correctly."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of LoRA inputs that are dropped while training."""
+    target: Literal["attention", "attention+conv"] = "attention"
+    """Layers of the denoiser that get an update."""
+    text_encoder: bool = False
+    """Train LoRA layers in the text encoder too."""
+
+
+class PriorConfig(StrictModel):
+    """Prior preservation: keeps the class (every other woman, dog ...) from turning into the subject."""
+
+    mode: Literal["none", "images", "prediction"] = "none"
+    """images: pictures of the class made by the base once; prediction: the base's own prediction, without pictures."""
+    weight: float = Field(default=1.0, ge=0.0, le=10.0)
+    """Weight of the prior loss against the photo loss."""
+    class_images: int = Field(default=32, ge=1, le=1000)
+    """Number of class pictures (mode images)."""
+    batch_size: int | None = Field(default=None, ge=1, le=64)
+    """Class samples per step; None means as many as photos per step."""
+
+
+class TrainConfig(StrictModel):
+    """Settings of a training run."""
+
+    subject: Word = "subject"
+    """Name of the subject; used for folders and titles, not for prompts."""
+    class_noun: Word = "person"
+    """What the subject is: woman, man, dog, teapot ..."""
+    instance_token: Word = "sks"
+    """The rare word that will mean the subject in prompts."""
+    base: Text = Field(default="pocket", min_length=1, max_length=300)
+    """Base model: a name from the catalog, a local diffusers folder, or a Hub id."""
+    revision: Text | None = Field(default=None, max_length=100)
+    """Revision of a base from the Hub; None pins the newest at the start of the run."""
+    method: LoraMethod = LoraMethod()
+    """What is trained."""
+    resolution_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
+    """Training resolution (side of a square of the same area); None takes the base's own."""
+    steps: int | StepsRule = StepsRule(per_photo=100, minimum=200, maximum=1500)
+    """Optimizer steps, or a rule that computes them from the number of photos."""
+    batch_size: int = Field(default=1, ge=1, le=64)
+    """Photos per optimizer step."""
+    micro_batch_size: int | None = Field(default=None, ge=1, le=64)
+    """Photos per forward pass; None means batch_size (no accumulation)."""
+    learning_rate: float = Field(default=1e-4, gt=0.0, le=1.0)
+    """Learning rate of the LoRA layers."""
+    token_learning_rate: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Learning rate of the instance token's embedding (pivotal tuning); None leaves the token as it is."""
+    lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"] = "constant"
+    """Course of the learning rate."""
+    lr_warmup_steps: int = Field(default=0, ge=0, le=10_000)
+    """Steps over which the learning rate rises from zero."""
+    weight_decay: float = Field(default=1e-2, ge=0.0, le=1.0)
+    """AdamW weight decay."""
+    max_grad_norm: float = Field(default=1.0, gt=0.0, le=1000.0)
+    """Gradients are clipped to this norm."""
+    min_snr_gamma: float | None = Field(default=None, gt=0.0, le=100.0)
+    """Min-SNR cap (5 is the paper's value); None weighs all timesteps alike."""
+    noise_offset: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Adds this much per-channel constant noise; helps very dark and very bright pictures."""
+    caption_dropout: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of captions that are left empty while training."""
+    flip: bool = False
+    """Mirror photos at random; off by default because faces are not symmetric."""
+    prior: PriorConfig = PriorConfig()
+    """Prior preservation."""
+    gradient_checkpointing: bool = False
+    """Recompute activations: less memory, slower."""
+    checkpoint_every_steps: int | None = Field(default=None, ge=1, le=100_000)
+    """Steps between checkpoints; None makes about five per run."""
+    keep_checkpoints: int = Field(default=2, ge=2, le=100)
+    """Resume checkpoints that are kept (adapters of all checkpoints stay for the choice of the best)."""
+    samples_per_checkpoint: int = Field(default=4, ge=0, le=64)
+    """Pictures generated and scored at each checkpoint."""
+    sample_steps: int = Field(default=20, ge=1, le=200)
+    """Inference steps of these pictures."""
+    guidance_scale: float | None = Field(default=None, ge=0.0, le=30.0)
+    """Guidance of these pictures; None takes the base's own."""
+    likeness: LikenessName = "auto"
+    """Engine that scores checkpoints: auto takes the one that fits the base and the class noun."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of everything random in the run."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the frozen base; auto is float32 on the CPU and bfloat16 on a GPU that has it."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        micro = self.micro_batch_size
+        if micro is not None and (micro > self.batch_size or self.batch_size % micro):
+            raise ValueError(f"micro_batch_size ({micro}) must divide batch_size ({self.batch_size})")
+        if isinstance(self.steps, int) and not 1 <= self.steps <= 100_000:
+            raise ValueError(f"steps ({self.steps}) must lie between 1 and 100000")
+        return self
+
+    def total_steps(self, photos: int) -> int:
+        """Return the number of optimizer steps for a set of ``photos`` photos."""
+        return self.steps if isinstance(self.steps, int) else self.steps.steps(photos)
+
+
+class GenerateConfig(StrictModel):
+    """Settings of a generation run."""
+
+    pack: Word | None = None
+    """Name of a prompt pack; give either a pack or prompts."""
+    prompts: tuple[Annotated[Text, Field(min_length=1, max_length=1000)], ...] = ()
+    """Free prompts; {subject} stands for the instance token and the class noun."""
+    negative_prompt: Text = Field(default="", max_length=1000)
+    """What the pictures must not show."""
+    count: int = Field(default=1, ge=1, le=256)
+    """Pictures per shot or prompt."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the first picture; the others count on from it."""
+    num_inference_steps: int | None = Field(default=None, ge=1, le=200)
+    """Denoising steps; None takes the base's own."""
+    guidance_scale: float | None = Field(default=None, ge=0.0, le=30.0)
+    """How closely the prompt is followed; None takes the base's own."""
+    width_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
+    """Width; None takes the shot's aspect at the base's resolution."""
+    height_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
+    """Height; None takes the shot's aspect at the base's resolution."""
+    batch_size: int | None = Field(default=None, ge=1, le=64)
+    """Pictures per forward pass; None lets the device decide."""
+    adapter_scale: float = Field(default=1.0, ge=0.0, le=2.0)
+    """Strength of the adapter; 0 is the untrained base."""
+    checkpoint: int | None = Field(default=None, ge=1)
+    """Step of the checkpoint to use; None takes the best."""
+    likeness: LikenessName = "auto"
+    """Engine that ranks the pictures."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.pack is None) == (not self.prompts):
+            raise ValueError("give either pack or prompts, exactly one of them")
+        return self
+
+
+CONFIGS: dict[str, type[StrictModel]] = {"check": CheckConfig, "train": TrainConfig, "generate": GenerateConfig}
+"""Config class by verb name."""

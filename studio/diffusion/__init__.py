@@ -1,0 +1,1 @@
+"""Maths on tensors: noise schedules, objectives, losses."""

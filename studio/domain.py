@@ -1,0 +1,212 @@
+"""The studio's nouns: frozen records that travel between rooms, and to people as JSON.
+
+Ground level: standard library only. Paths inside records are relative to the folder that the verb wrote.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+PERSON_NOUNS = frozenset({"person", "woman", "man", "girl", "boy", "lady", "gentleman", "child", "baby"})
+"""Class nouns for which a photo must show a face."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a verb tells while it works.
+
+    Kinds and their ``data`` (all JSON):
+      ``stage``    name (loading, caching, training ...), message
+      ``progress`` step, total, eta_s (float or None), message
+      ``metrics``  step, and any of loss, val_loss, learning_rate, step_s, likeness, bleed
+      ``sample``   step, path, prompt, likeness (float or None)   path of a picture below the output folder
+      ``verdict``  one Verdict as a dict
+      ``image``    one Image as a dict
+      ``message``  level (info, warning), text
+    """
+
+    kind: Literal["stage", "progress", "metrics", "sample", "verdict", "image", "message"]
+    data: Mapping[str, Any]
+
+
+OnEvent = Callable[[Event], None]
+ShouldStop = Callable[[], bool]
+
+
+def ignore_event(event: Event) -> None:
+    """Default listener."""
+
+
+def never_stop() -> bool:
+    """Default answer to "has the owner asked to stop?"."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the photo check says of one photo."""
+
+    name: str
+    """The photo's file name as the user knows it (printable, without folders)."""
+    status: Literal["good", "usable", "rejected"]
+    problems: tuple[Mapping[str, str], ...] = ()
+    """Each with code, message, cure."""
+    size_hw: tuple[int, int] | None = None
+    """Height and width in pixels after EXIF orientation; None if it could not be decoded."""
+    likeness: float | None = None
+    """Likeness to the other photos of the set, on the calibrated scale; None if not measured."""
+    preview: str | None = None
+    """The crop, relative to the dataset folder; None if rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One prepared training photo: a row of dataset.json."""
+
+    file: str
+    """Path relative to the dataset folder; RGB PNG without metadata."""
+    name: str
+    """The user's file name; never leaves this machine."""
+    sha256: str
+    """Of the prepared file's bytes."""
+    size_hw: tuple[int, int]
+    caption: str
+    """Holds the placeholders {instance_token} and {class_noun}."""
+    bucket: str
+    """Nearest aspect bucket as "W:H", for example "1:1"."""
+    crop_yxhw: tuple[int, int, int, int]
+    """Top, left, height, width of the crop in the oriented photo, pixels."""
+    problems: tuple[str, ...] = ()
+    """Codes of the warnings that the photo carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What ``check`` returns and writes as dataset.json."""
+
+    subject: str
+    class_noun: str
+    photos: tuple[Photo, ...]
+    verdicts: tuple[Verdict, ...]
+    set_problems: tuple[Mapping[str, str], ...]
+    """Problems of the set as a whole: code, message, cure."""
+    likeness_engine: str | None
+    """The engine that compared the photos; None if none could."""
+    version: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; ``from_json`` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Dataset":
+        """Rebuild from ``to_json``; raises KeyError or TypeError on foreign data."""
+
+        def hw(value: Any) -> Any:
+            return None if value is None else tuple(value)
+
+        photos = tuple(
+            Photo(
+                **{
+                    **row,
+                    "size_hw": hw(row["size_hw"]),
+                    "crop_yxhw": tuple(row["crop_yxhw"]),
+                    "problems": tuple(row["problems"]),
+                }
+            )
+            for row in data["photos"]
+        )
+        verdicts = tuple(
+            Verdict(**{**row, "size_hw": hw(row["size_hw"]), "problems": tuple(row["problems"])})
+            for row in data["verdicts"]
+        )
+        return cls(
+            **{**data, "photos": photos, "verdicts": verdicts, "set_problems": tuple(data["set_problems"])}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One generated picture."""
+
+    file: str
+    """Path relative to the output folder; PNG with text chunks."""
+    shot: str
+    prompt: str
+    negative_prompt: str
+    seed: int
+    likeness: float | None
+    rank: int
+    """1 = the most alike; 0 while not yet ranked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What ``train`` returns and writes into report.json."""
+
+    adapter: str
+    """Path of the adapter folder relative to the run folder."""
+    best_step: int
+    best_reason: str
+    steps: int
+    seconds: float
+    likeness_before: float | None
+    likeness_after: float | None
+    bleed: float | None
+    likeness_engine: str | None
+    checkpoints: tuple[Mapping[str, Any], ...] = ()
+    """Per checkpoint: step, likeness, bleed, val_loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateResult:
+    """What ``generate`` returns and writes as index.json."""
+
+    images: tuple[Image, ...]
+    contact_sheet: str
+    archive: str
+    """A zip of all pictures, relative to the output folder."""
+    seconds: float
+    likeness_mean: float | None
+    likeness_engine: str | None
+
+
+JobKind = Literal["check", "train", "generate"]
+JobState = Literal[
+    "pending",
+    "pendingGpu",
+    "pendingImages",
+    "pendingModel",
+    "training",
+    "generating",
+    "checking",
+    "completed",
+    "stalled",
+    "cancelled",
+]
+TERMINAL_STATES: frozenset[str] = frozenset({"completed", "stalled", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as its owner sees it."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    owner: str
+    title: str
+    created_s: float
+    """Seconds since the epoch."""
+    started_s: float | None = None
+    finished_s: float | None = None
+    attempt: int = 0
+    cause: str | None = None
+    """Why it is stalled, in words; always set when stalled."""
+    problems: tuple[Mapping[str, str], ...] = ()
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    """The newest progress event's data."""
+    result: Mapping[str, Any] | None = None
+    """The verb's result as JSON; set when completed."""
+    source: str | None = None
+    """Id of the job whose output this one reads."""

@@ -1,0 +1,59 @@
+"""The six verbs that a model family has to say; everything else about it is data in its FamilySpec."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor, nn
+
+from studio.catalog import FamilySpec
+from studio.diffusion.objectives import Schedule
+
+Conditioning = Mapping[str, Tensor]
+"""Everything that ``predict`` needs that depends on text: name -> ``(B, ...)`` tensor."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """A loaded base, taken apart. VAE and text encoder may be dropped (None) once caches are made."""
+
+    denoiser: nn.Module
+    vae: nn.Module | None
+    text_encoders: list[nn.Module]
+    tokenizers: list[Any]
+    scheduler: Any
+    """diffusers' own, for generation."""
+    schedule: Schedule
+    """Noise schedule and objective for training."""
+    device: torch.device
+    dtype: torch.dtype
+    folder: Path
+    """The local diffusers folder that it was read from."""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Family(Protocol):
+    """How one kind of base model speaks."""
+
+    spec: FamilySpec
+
+    def load(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> Parts:
+        """Read a local diffusers folder; never downloads, never reads pickle. Raises InputError on another family."""
+
+    def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Turn pixels ``(B, 3, H, W)`` in [-1, 1] into scaled latents ``(B, C, h, w)``, float32."""
+
+    def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts; with gradient if the text encoder's parameters ask for it."""
+
+    def predict(self, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the denoiser's output for ``noisy`` ``(B, C, h, w)`` at ``timesteps`` ``(B,)``; same shape."""
+
+    def pipeline(self, parts: Parts) -> DiffusionPipeline:
+        """Return diffusers' own pipeline over these parts, for generation; the progress bar is off."""
+
+    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Name the method's tensors as diffusers' ``load_lora_weights`` expects them."""

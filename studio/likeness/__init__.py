@@ -1,0 +1,1 @@
+"""How much does this picture show this subject? One engine per file; ``base`` has the scale."""

@@ -1,0 +1,228 @@
+"""Presets and packs: find, load, override, dump.
+
+A training preset is ``presets/train/<name>.yaml``: a header (title, description, base, hardware) and a
+``config`` that TrainConfig validates. A pack is ``presets/packs/<name>.yaml``. Ground level: pydantic, PyYAML.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, model_validator
+
+from studio.config import StrictModel, Text, TrainConfig, Word
+from studio.domain import PERSON_NOUNS
+from studio.errors import InputError, NotFoundError, Problem
+from studio.settings import PROJECT_ROOT
+
+PRESETS_DIR = PROJECT_ROOT / "presets"
+
+
+class TrainPreset(StrictModel):
+    """One file of presets/train."""
+
+    name: Word
+    """The file's name without its ending."""
+    title: Text
+    """What the user sees."""
+    description: Text
+    """One sentence: for whom, and what it costs."""
+    base: Text
+    """Base model that the numbers are made for."""
+    hardware: Literal["cpu", "6gb", "8gb", "12gb", "16gb", "24gb"]
+    """Least hardware."""
+    config: TrainConfig
+    """The numbers."""
+
+    @model_validator(mode="after")
+    def _same_base(self) -> "TrainPreset":
+        if self.config.base != self.base:
+            raise ValueError(f"config.base is {self.config.base!r} but base is {self.base!r}; make them equal")
+        return self
+
+
+class Shot(StrictModel):
+    """One prompt template of a pack."""
+
+    name: Word
+    """Short name, used for files."""
+    prompt: Text = Field(min_length=1, max_length=1000)
+    """Template with {subject} (instance token and class noun) or {class_noun}."""
+    negative_prompt: Text = ""
+    """What the picture must not show."""
+    aspect: Literal["1:1", "3:4", "4:3", "2:3", "3:2", "9:16", "16:9"] = "1:1"
+    """Width to height."""
+
+    @model_validator(mode="after")
+    def _known_placeholders(self) -> "Shot":
+        try:
+            text = self.prompt.format(subject="S", class_noun="C", instance_token="T")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"placeholder {error} is unknown; use {{subject}} or {{class_noun}}") from None
+        if "{subject}" not in self.prompt and "{instance_token}" not in self.prompt:
+            raise ValueError(f"the prompt {text!r} does not name {{subject}}; add it")
+        return self
+
+
+class Pack(StrictModel):
+    """One file of presets/packs."""
+
+    version: Literal[1] = 1
+    """Version of the format."""
+    name: Word
+    """The file's name without its ending."""
+    title: Text
+    """What the user sees."""
+    description: Text
+    """One sentence about the pack."""
+    licence: Text = "apache-2.0"
+    """Licence of the pack's texts."""
+    bases: tuple[Text, ...] = ()
+    """Bases that it is written for; empty = any."""
+    subjects: tuple[Literal["person", "animal", "thing"], ...] = ("person",)
+    """Kinds of subject that it is written for."""
+    shots: tuple[Shot, ...] = Field(min_length=1, max_length=64)
+    """The shots, in order."""
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> "Pack":
+        names = [shot.name for shot in self.shots]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"shot names must differ; these do not: {', '.join(twice)}")
+        return self
+
+
+_Model = TypeVar("_Model", TrainPreset, Pack)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError.of(
+            [Problem(path.name, f"is not readable YAML ({str(error).splitlines()[0]})", "mend the file", "bad_yaml")]
+        ) from None
+
+
+def _load(model: type[_Model], folder: Path, name: str, what: str) -> _Model:
+    known = _names(folder)
+    if name not in known:
+        raise NotFoundError(f"{what} {name!r} is not there; use one of: {', '.join(known) or '(none)'}.")
+    data = _read_yaml(folder / f"{name}.yaml")
+    if not isinstance(data, dict):
+        raise InputError.of([Problem(f"{name}.yaml", "is not a mapping", "write keys and values", "bad_yaml")])
+    if "name" in data:
+        raise InputError.of(
+            [Problem(f"{name}.yaml", "has a name inside", "remove it; the file's name is the name", "bad_yaml")]
+        )
+    return model.parse({"name": name, **data})
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def list_presets(presets_dir: Path = PRESETS_DIR) -> list[TrainPreset]:
+    """Return all training presets by name; raises InputError on the first malformed file."""
+    return [load_preset(name, presets_dir) for name in _names(presets_dir / "train")]
+
+
+def load_preset(name: str, presets_dir: Path = PRESETS_DIR) -> TrainPreset:
+    """Return one training preset.
+
+    Raises:
+        NotFoundError: no such file. InputError: the file breaks the schema (all problems listed).
+    """
+    return _load(TrainPreset, presets_dir / "train", name, "preset")
+
+
+def list_packs(presets_dir: Path = PRESETS_DIR) -> list[Pack]:
+    """Return all packs by name."""
+    return [load_pack(name, presets_dir) for name in _names(presets_dir / "packs")]
+
+
+def load_pack(name: str, presets_dir: Path = PRESETS_DIR) -> Pack:
+    """Return one pack; raises as ``load_preset``."""
+    return _load(Pack, presets_dir / "packs", name, "pack")
+
+
+def override(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """Return ``config`` with dotted settings replaced: ``{"method.rank": 8, "seed": 3}``.
+
+    Raises:
+        InputError: unknown settings or values out of range, all at once.
+    """
+    data = config.model_dump(mode="json")
+    for dotted, value in changes.items():
+        *parents, leaf = dotted.split(".")
+        node = data
+        for parent in parents:
+            child = node.get(parent)
+            if not isinstance(child, dict):
+                child = {}
+                node[parent] = child
+            node = child
+        node[leaf] = value
+    return TrainConfig.parse(data)
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Parse ``["method.rank=8", "seed=3"]`` as YAML values.
+
+    Raises:
+        InputError: an item without ``=``.
+    """
+    changes, problems = {}, []
+    for item in assignments:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            problems.append(Problem(item, "is not of the form key=value", "write it like seed=3", "bad_assignment"))
+            continue
+        try:
+            changes[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            changes[key.strip()] = value
+    if problems:
+        raise InputError.of(problems)
+    return changes
+
+
+def train_config(preset: str, *, presets_dir: Path = PRESETS_DIR, **changes: Any) -> TrainConfig:
+    """Return a preset's config with top-level ``changes`` (None values are skipped)."""
+    given = {key: value for key, value in changes.items() if value is not None}
+    return override(load_preset(preset, presets_dir).config, given)
+
+
+def dump(config: StrictModel) -> str:
+    """Return ``config`` as YAML that ``yaml.safe_load`` and ``parse`` read back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def subject_phrase(instance_token: str, class_noun: str) -> str:
+    """Return the words that stand for {subject} in prompts."""
+    return f"{instance_token} {class_noun}"
+
+
+def fill(template: str, *, instance_token: str, class_noun: str) -> str:
+    """Fill a shot's or caption's placeholders.
+
+    Only the known placeholders are replaced, so that braces in free prompts stay as they are.
+    """
+    subject = subject_phrase(instance_token, class_noun)
+    for name, value in (("subject", subject), ("class_noun", class_noun), ("instance_token", instance_token)):
+        template = template.replace("{" + name + "}", value)
+    return template
+
+
+def subject_kind(class_noun: str) -> Literal["person", "animal", "thing"]:
+    """Return the kind of subject that a class noun names."""
+    noun = class_noun.lower().split()[-1]
+    if noun in PERSON_NOUNS:
+        return "person"
+    return "animal" if noun in _ANIMALS else "thing"
+
+
+_ANIMALS = frozenset("dog cat puppy kitten horse pony bird parrot rabbit hamster guinea-pig pig cow sheep goat".split())
+
