@@ -3,8 +3,9 @@
 Ground level: standard library only. Paths inside records are relative to the folder that the verb wrote.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, Literal
 
 PERSON_NOUNS = frozenset({"person", "woman", "man", "girl", "boy", "lady", "gentleman", "child", "baby"})
@@ -27,6 +28,23 @@ class Event:
 
     kind: Literal["stage", "progress", "metrics", "sample", "verdict", "image", "message"]
     data: Mapping[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """Return ``value`` as strict JSON data: records and tuples opened, NaN and infinities as None, the rest as text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # browsers refuse NaN in JSON
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # numpy and torch scalars
+        return plain(value.item())
+    return str(value)
 
 
 OnEvent = Callable[[Event], None]

@@ -6,6 +6,7 @@ a job may be tried again; the edges (ui, cli) print ``str(error)`` and never a s
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class StudioError(Exception):
         super().__init__(message)
 
     @classmethod
-    def of(cls, problems: Iterable[Problem]) -> "StudioError":
+    def of(cls, problems: Iterable[Problem]) -> Self:
         """Make one error out of all problems found at once; its text lists every one on its own line."""
         found = tuple(problems)
         return cls("\n".join(str(problem) for problem in found), found)

@@ -3,11 +3,16 @@
 The only reader of the environment. Ground level: no torch, no gradio.
 """
 
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from studio.config import problems_of
+from studio.errors import InputError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds app.py and presets/."""
@@ -38,3 +43,23 @@ class Settings(BaseSettings):
     """Most photos that one check accepts."""
     owner: str = "local"
     """Name of the one local owner."""
+    trusted_hosts: str = ""
+    """Host names, separated by commas, under which a proxy serves this app; * for any; this machine's own always hold."""
+    frame_ancestors: str = "'self' https://huggingface.co https://*.hf.space"
+    """Pages that may show the app in a frame, as in the CSP directive of that name."""
+
+
+def load_settings() -> Settings:
+    """Read the environment; where a host gives only ``PORT``, that is the port.
+
+    Raises:
+        InputError: variables out of range, all at once, each by its full name.
+    """
+    port = os.environ.get("PORT")
+    given: dict[str, Any] = {"port": port} if port and "STUDIO_PORT" not in os.environ else {}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise InputError.of(
+            [replace(found, where=f"STUDIO_{found.where.upper()}") for found in problems_of(error, Settings)]
+        ) from None

@@ -64,7 +64,7 @@ def likeness(embeddings: Embeddings, reference: NDArray[np.float32], scale: Scal
 def photo_likeness(embeddings: Embeddings, scale: Scale) -> NDArray[np.float32]:
     """Return each photo's likeness to the centroid of the *other* photos, ``(N,)``; NaN where it has no subject."""
     scores = np.full(len(embeddings), np.nan, dtype=np.float32)
-    found = ~np.isnan(embeddings).any(axis=1)
+    found = np.asarray(~np.isnan(embeddings).any(axis=1))
     for index in np.flatnonzero(found):
         others = found.copy()
         others[index] = False

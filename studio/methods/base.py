@@ -1,29 +1,40 @@
 """What a training method has to say: which parameters learn, and how they are saved and read back."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from studio.catalog import FamilySpec
 from studio.config import TrainConfig
-from studio.families.base import Parts
+from studio.families.base import Family, Parts
 
 
 class Method(Protocol):
     """How a base becomes trainable."""
 
     def attach(self, parts: Parts, spec: FamilySpec, config: TrainConfig) -> list[dict[str, object]]:
-        """Make parameters trainable (float32) and return optimizer groups: params, lr, weight_decay."""
+        """Make parameters trainable (float32) and return optimizer groups: params, lr, weight_decay.
+
+        The same seed makes the same parameters; the global random state stays as it was.
+        """
 
     def trainable(self, parts: Parts) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by a stable name, in a stable order."""
 
+    def learns_from(self, parts: Parts, prompt: str) -> bool:
+        """Return True if the encoding of ``prompt`` depends on trainable parameters, so that it cannot be cached."""
+
     def adapter_state(self, parts: Parts) -> dict[str, Tensor]:
-        """Return the tensors that make up the adapter, on the CPU, with peft's names."""
+        """Return the tensors that make up the adapter, on the CPU, with peft's names behind the part's name."""
 
     def load_adapter_state(self, parts: Parts, state: Mapping[str, Tensor]) -> None:
         """Put tensors of ``adapter_state`` back, bit for bit."""
 
-    def without(self, parts: Parts):  # type: ignore[no-untyped-def]  # contextlib's type differs per method
+    def write(self, parts: Parts, family: Family, folder: Path) -> None:
+        """Write the adapter into ``folder`` as files that plain diffusers loads; equal tensors make equal bytes."""
+
+    def without(self, parts: Parts) -> AbstractContextManager[None]:
         """Return a context manager inside which the base predicts as if nothing was attached."""

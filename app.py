@@ -1,0 +1,26 @@
+"""Likeness Studio in the browser: ``python app.py``, then open the address that it prints.
+
+Composition only: settings -> studio -> server. STUDIO_* variables change the settings; see studio/settings.py.
+"""
+
+import sys
+
+
+def main() -> int:
+    """Serve until stopped; returns the exit code."""
+    from studio.errors import StudioError
+    from studio.server import serve
+    from studio.settings import load_settings
+
+    try:
+        serve(load_settings(), on_ready=lambda address: print(f"Likeness Studio is at {address}", flush=True))
+    except KeyboardInterrupt:
+        return 0
+    except StudioError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,569 @@
+"""The command line: ``python -m studio VERB``.
+
+An edge like the web page: it turns arguments into the config models, hands them to ``Studio.run`` and shows the
+events. Without ``--json`` a person sees progress bars and tables; with it every event is one JSON line on standard
+output and the last line is the result. Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C.
+
+Imports neither torch nor gradio: verbs run where ``Studio.run`` runs them.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from studio.catalog import BASES
+from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.domain import Dataset, Event, GenerateResult, TrainResult, plain
+from studio.errors import InputError, JobCancelled, NotFoundError, Problem, StudioError
+from studio.presets import load_preset, override, parse_assignments
+from studio.samples import SAMPLE_CLASS_NOUN
+from studio.service import Studio, default_base
+from studio.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="studio",
+    help="From photos of a person, pet or thing to a trained adapter and finished pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+# What arguments say
+
+
+def _says(model: type[StrictModel], field: str) -> str:
+    """Return a config field's own sentence, so that no help text is written twice."""
+    return model.model_fields[field].description or ""
+
+
+Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines; the last line is the result.")]
+Subject = Annotated[str | None, typer.Option(help=_says(CheckConfig, "subject"))]
+ClassNoun = Annotated[str | None, typer.Option(help=_says(CheckConfig, "class_noun"))]
+SetAny = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")]
+Seed = Annotated[int | None, typer.Option(help=_says(GenerateConfig, "seed"))]
+
+
+# What people and programs see
+
+
+def _eta(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
+
+
+class _Eta(ProgressColumn):
+    """The verb's own estimate, not one from the bar's speed."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_eta(task.fields["eta_s"]), style="dim")
+
+
+class Screen:
+    """Shows events to a person: one bar per stage on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.out = Console(highlight=False, markup=False)
+        self.err = Console(stderr=True, highlight=False, markup=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            _Eta(),
+            TextColumn("{task.fields[metrics]}", style="cyan", markup=False),
+            console=self.err,
+            disable=not self.err.is_terminal,
+            transient=True,
+        )
+        self._task: Any = None
+        self._stage = ""
+
+    def __enter__(self) -> "Screen":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def event(self, event: Event) -> None:
+        """Show one event."""
+        data = event.data
+        if event.kind == "stage":
+            self._begin(str(data.get("message") or data.get("name", "")))
+        elif event.kind == "progress":
+            if self._task is None:
+                self._begin(str(data.get("message") or "working"))
+            self._progress.update(
+                self._task, completed=data.get("step", 0), total=data.get("total"), eta_s=data.get("eta_s")
+            )
+        elif event.kind == "metrics":
+            self._measure(data)
+        elif event.kind == "message":
+            style = "yellow" if data.get("level") == "warning" else None
+            self._progress.console.print(str(data.get("text", "")), style=style)
+
+    def _begin(self, title: str) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(title, total=None, eta_s=None, metrics="")
+        if title != self._stage and not self.err.is_terminal:
+            self.err.print(title)
+        self._stage = title
+
+    def _measure(self, data: Mapping[str, Any]) -> None:
+        shown = [f"{key} {data[key]:.3f}" for key in ("loss", "likeness", "bleed") if data.get(key) is not None]
+        if self._task is not None:
+            self._progress.update(self._task, metrics="  ".join(shown))
+        if data.get("likeness") is not None:
+            self._progress.console.print(f"step {data.get('step', 0)}: " + ", ".join(shown))
+
+    def error(self, error: StudioError) -> None:
+        """Say what went wrong."""
+        self.err.print(str(error), style="red")
+
+    def interrupted(self) -> None:
+        """Answer the first Ctrl-C."""
+        self._progress.console.print("Stopping after this step; press Ctrl-C again to stop at once.", style="yellow")
+
+    def result(self, value: Any, show: Callable[[Console], None]) -> None:
+        """Show a result with ``show``."""
+        show(self.out)
+
+
+class Lines:
+    """Writes events to a program: JSON lines on standard output."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stdout
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def _write(self, value: Any) -> None:
+        self._stream.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+        self._stream.flush()
+
+    def event(self, event: Event) -> None:
+        """Write one event as an object with ``kind`` and ``data``."""
+        self._write(event)
+
+    def error(self, error: StudioError) -> None:
+        """Write an object with ``error`` and ``problems``."""
+        self._write({"error": str(error), "problems": error.problems})
+
+    def interrupted(self) -> None:
+        """Say nothing: this is called in the middle of anything, a line included. The error comes soon enough."""
+
+    def result(self, value: Any, show: Callable[[Console], None]) -> None:
+        """Write the result itself, the last line."""
+        self._write(value)
+
+
+def _talker(as_json: bool) -> Screen | Lines:
+    return Lines() if as_json else Screen()
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+# Running verbs
+
+
+@contextlib.contextmanager
+def _stoppable(talker: Screen | Lines) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a request to stop; the second one interrupts at once."""
+    asked = False
+
+    def heard(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        talker.interrupted()
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+Runner = Callable[[str, StrictModel, Path, Path], Any]
+"""``(verb, config, source, out) -> result``."""
+
+
+@contextlib.contextmanager
+def _runner(talker: Screen | Lines, settings: Settings) -> Iterator[Runner]:
+    """Yield a function that runs one verb here and now and shows its events."""
+    studio = Studio(settings)
+    with _stoppable(talker) as should_stop:
+
+        def run(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
+            try:
+                # What a foreign library prints must not get between the lines of ours.
+                with talker, contextlib.redirect_stdout(sys.stderr):
+                    return studio.run(verb, config, source, out, on_event=talker.event, should_stop=should_stop)
+            except JobCancelled:
+                raise JobCancelled(
+                    f"Stopped. What was done so far is kept in {out}; run the same command again to go on."
+                ) from None
+
+        yield run
+
+
+def _folder(path: Path, what: str) -> Path:
+    if not path.is_dir():
+        cure = "give an existing folder" if not path.exists() else "give the folder, not a file in it"
+        raise InputError.of([Problem(str(path), f"is not a folder of {what}", cure, "no_folder")])
+    return path
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+# Results as tables
+
+
+def _table(*columns: str, names: bool = False) -> Table:
+    """Return an empty table; with ``names`` the first column holds names to type again, which are never broken."""
+    table = Table(header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=names and index == 0)
+    return table
+
+
+_STATUS_STYLE = {"good": "green", "usable": "yellow", "rejected": "red"}
+
+
+def _show_dataset(dataset: Dataset, out: Path) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        table = _table("photo", "verdict", "likeness", "what to do")
+        for verdict in dataset.verdicts:
+            advice = "\n".join(f"{problem['message']}; {problem['cure']}." for problem in verdict.problems)
+            table.add_row(
+                Text(verdict.name),
+                Text(verdict.status, style=_STATUS_STYLE[verdict.status]),
+                _score(verdict.likeness),
+                Text(advice),
+            )
+        console.print(table)
+        for problem in dataset.set_problems:
+            console.print(f"The set: {problem['message']}; {problem['cure']}.", style="yellow")
+        console.print(f"{len(dataset.photos)} of {len(dataset.verdicts)} photos are ready in {out}")
+
+    return show
+
+
+def _show_run(result: TrainResult, out: Path) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        if result.checkpoints:
+            table = _table("step", "likeness", "bleed", "validation loss")
+            for row in result.checkpoints:
+                best = row.get("step") == result.best_step
+                loss = row.get("val_loss")
+                table.add_row(
+                    f"{row.get('step')}{' (best)' if best else ''}",
+                    _score(row.get("likeness")),
+                    _score(row.get("bleed")),
+                    "-" if loss is None else f"{loss:.4f}",
+                    style="green" if best else None,
+                )
+            console.print(table)
+        console.print(f"Best: step {result.best_step} of {result.steps} ({result.best_reason})")
+        console.print(f"Likeness {_score(result.likeness_before)} before, {_score(result.likeness_after)} after")
+        console.print(f"The adapter is in {out / result.adapter}")
+
+    return show
+
+
+def _show_pictures(result: GenerateResult, out: Path) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        table = _table("rank", "likeness", "picture", "prompt")
+        for image in sorted(result.images, key=lambda image: image.rank):
+            table.add_row(str(image.rank), _score(image.likeness), Text(image.file), Text(image.prompt))
+        console.print(table)
+        console.print(f"{len(result.images)} pictures in {out}; contact sheet: {out / result.contact_sheet}")
+
+    return show
+
+
+# The commands
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")],
+    seed: Annotated[int, typer.Option(help="Another seed draws another person.", min=0, max=2**31)] = 0,
+    class_noun: Annotated[str, typer.Option(help="woman or man.")] = SAMPLE_CLASS_NOUN,
+    as_json: Json = False,
+) -> None:
+    """Show the whole studio on a drawn sample person: check, train, generate; about five minutes on two cores."""
+    from studio import demo as road
+
+    here = load_settings()
+    talker = _talker(as_json)
+    with _runner(talker, here) as run:
+        result = road.demo(
+            run, out, seed=seed, class_noun=class_noun, presets_dir=here.presets_dir, on_event=talker.event
+        )
+
+    def show(console: Console) -> None:
+        console.print(
+            f"Likeness {_score(result.likeness_before)} before, {_score(result.likeness_after)} after training; "
+            f"{result.seconds:.0f} s in all"
+        )
+        console.print(f"Look at {result.contact_sheet}")
+
+    talker.result(result, show)
+
+
+@app.command()
+def check(
+    photos: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos.")],
+    subject: Subject = None,
+    class_noun: ClassNoun = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the dataset; default: DIR-dataset.")] = None,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Check a folder of photos: a verdict and a cure for each, crops, and a dataset to train on."""
+    config = CheckConfig.parse({**parse_assignments(settings or ()), **_given(subject=subject, class_noun=class_noun)})
+    source = _folder(photos, "photos")
+    target = out or Path(f"{source.resolve()}-dataset")
+    talker = _talker(as_json)
+    with _runner(talker, load_settings()) as run:
+        dataset: Dataset = run("check", config, source, target)
+    talker.result(dataset, _show_dataset(dataset, target))
+
+
+@app.command()
+def train(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of photos (they are checked first), or a dataset.")
+    ],
+    subject: Annotated[str, typer.Option(help=_says(TrainConfig, "subject"))],
+    class_noun: Annotated[str, typer.Option(help=_says(TrainConfig, "class_noun"))],
+    out: Annotated[Path, typer.Option(help="Folder for the run; a stopped run there goes on.")],
+    base: Annotated[str | None, typer.Option(help=_says(TrainConfig, "base"))] = None,
+    preset: Annotated[str | None, typer.Option(help="Training preset; default: the base's own.")] = None,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter on a subject and choose its best checkpoint by likeness."""
+    here = load_settings()
+    config = _train_config(here, base, preset, settings or (), subject=subject, class_noun=class_noun)
+    _folder(source, "photos")
+    talker = _talker(as_json)
+    with _runner(talker, here) as run:
+        dataset_dir = source
+        if not (source / "dataset.json").is_file():
+            dataset_dir = Path(f"{out.resolve()}-dataset")
+            # Again when a run goes on, too: the same photos give the same dataset, byte for byte.
+            dataset: Dataset = run("check", CheckConfig(subject=subject, class_noun=class_noun), source, dataset_dir)
+            if not as_json:
+                talker.result(dataset, _show_dataset(dataset, dataset_dir))
+        result: TrainResult = run("train", config, dataset_dir, out)
+    talker.result(result, _show_run(result, out))
+
+
+def _train_config(
+    settings: Settings, base: str | None, preset: str | None, assignments: Sequence[str], **given: str
+) -> TrainConfig:
+    """Return the preset's numbers with everything that was asked for put in.
+
+    Raises:
+        InputError: a base outside the catalog without a preset; unknown settings.
+    """
+    if preset is None:
+        row = BASES.get(base or default_base(settings))
+        if row is None:
+            raise InputError.of(
+                [Problem("--preset", f"base {base!r} has no preset of its own", "name one of `presets`", "no_preset")]
+            )
+        preset = row.default_preset
+    changes = {**parse_assignments(assignments), **given, **_given(base=base)}
+    return override(load_preset(preset, settings.presets_dir).config, changes)
+
+
+@app.command()
+def generate(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    pack: Annotated[str | None, typer.Option(help=_says(GenerateConfig, "pack"))] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help=_says(GenerateConfig, "prompts") + " Repeatable.")] = None,
+    count: Annotated[int | None, typer.Option(help=_says(GenerateConfig, "count"))] = None,
+    seed: Seed = None,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Make pictures of the subject, ranked by likeness, with a contact sheet."""
+    config = GenerateConfig.parse(
+        {
+            **parse_assignments(settings or ()),
+            **_given(pack=pack, prompts=tuple(prompt) if prompt else None, count=count, seed=seed),
+        }
+    )
+    source = _folder(run_dir, "a run")
+    talker = _talker(as_json)
+    with _runner(talker, load_settings()) as run:
+        result: GenerateResult = run("generate", config, source, out)
+    talker.result(result, _show_pictures(result, out))
+
+
+@app.command()
+def presets(as_json: Json = False) -> None:
+    """List the training presets."""
+    rows = Studio(load_settings()).presets()
+
+    def show(console: Console) -> None:
+        table = _table("preset", "base", "hardware", "for whom, and what it costs", names=True)
+        for row in rows:
+            table.add_row(row["name"], row["base"], row["hardware"], Text(row["description"]))
+        console.print(table)
+
+    _talker(as_json).result({"presets": rows}, show)
+
+
+@app.command()
+def packs(as_json: Json = False) -> None:
+    """List the prompt packs."""
+    rows = Studio(load_settings()).packs()
+
+    def show(console: Console) -> None:
+        table = _table("pack", "shots", "for", "bases", "description", names=True)
+        for row in rows:
+            bases = ", ".join(row["bases"]) or "any"
+            table.add_row(
+                row["name"], str(len(row["shots"])), ", ".join(row["subjects"]), bases, Text(row["description"])
+            )
+        console.print(table)
+
+    _talker(as_json).result({"packs": rows}, show)
+
+
+@app.command()
+def bases(as_json: Json = False) -> None:
+    """List the base models of the catalog."""
+    rows = Studio(load_settings()).bases()
+
+    def show(console: Console) -> None:
+        table = _table("base", "title", "pixels", "GPU memory", "licence", "description", names=True)
+        for row in rows:
+            memory = f"{row['vram_gb']:g} GB" if row["vram_gb"] else "none needed"
+            name = f"{row['name']} (default)" if row["default"] else row["name"]
+            table.add_row(
+                name, row["title"], str(row["resolution_px"]), memory, row["licence"], Text(row["description"])
+            )
+        console.print(table)
+
+    _talker(as_json).result({"bases": rows}, show)
+
+
+_MARK = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look over this installation; every finding comes with its cure."""
+    from studio.doctor import examine
+
+    load_settings()  # a bad variable is an error here, not one failed probe after the other
+    findings = examine()
+
+    def show(console: Console) -> None:
+        table = _table("", "what", "finding", "cure")
+        for finding in findings:
+            word, style = _MARK[finding.status]
+            table.add_row(Text(word, style=style), finding.name, Text(finding.message), Text(finding.cure))
+        console.print(table)
+
+    failed = any(finding.status == "fail" for finding in findings)
+    _talker(as_json).result({"ok": not failed, "findings": findings}, show)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def serve(as_json: Json = False) -> None:
+    """Serve the web page until Ctrl-C; the same as ``python app.py``. STUDIO_HOST and STUDIO_PORT say where."""
+    from studio import server
+
+    talker = _talker(as_json)
+
+    def ready(address: str) -> None:
+        talker.result({"address": address}, lambda console: console.print(f"Likeness Studio is at {address}"))
+
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve(load_settings(), on_ready=ready)
+
+
+# The door
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors become a message, never a stack trace."""
+    as_json = "--json" in arguments
+    talker = _talker(as_json)
+    try:
+        code = app(list(arguments), prog_name="python -m studio", standalone_mode=not as_json)
+        return code if isinstance(code, int) else 0
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    except JobCancelled as error:
+        talker.error(error)
+        return 130
+    except StudioError as error:
+        talker.error(error)
+        return 2 if isinstance(error, InputError | NotFoundError) else 1
+    except KeyboardInterrupt:
+        talker.error(JobCancelled("Stopped at once."))
+        return 130
+    except typer.TyperException as error:
+        talker.error(InputError(error.format_message()))
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader is gone (as in `... | head`): nothing more can be said, and Python must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        talker.error(StudioError(_bug_report(error)))
+        return 1
+
+
+def _bug_report(error: Exception) -> str:
+    """Keep the stack trace of a bug in a file and return what to tell the user."""
+    said = f"Something went wrong that should not have ({type(error).__name__}: {error})."
+    try:
+        home = load_settings().home
+        home.mkdir(parents=True, exist_ok=True)
+        path = home / "last_error.txt"
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except (OSError, StudioError):
+        return f"{said} Please report it."
+    return f"{said} Please report it with {path}."
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,49 @@
+"""Which device computes, and in which precision. Used by the verbs that run a base: ``train`` and ``generate``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+from studio.errors import InputError, Problem
+
+
+def pick_device(name: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> torch.device:
+    """Return the device that ``name`` (a setting, see ``Settings.device``) means on this machine.
+
+    Raises:
+        InputError: a device is asked for that is not here.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[name]:
+        there = ", ".join(kind for kind, found in available.items() if found)
+        problem = Problem(
+            "STUDIO_DEVICE", f"{name} is not on this machine", f"use auto or one of: {there}", "no_device"
+        )
+        raise InputError.of([problem])
+    return torch.device(name)
+
+
+def pick_dtype(name: Literal["auto", "float32", "bfloat16", "float16"], device: torch.device) -> torch.dtype:
+    """Return the precision that ``name`` (a setting, see ``TrainConfig.dtype``) means on ``device``.
+
+    ``auto`` is float32 except on a GPU with bfloat16: half precision is slower on a CPU without units for it.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Compute with ``count`` CPU threads inside the block; None leaves torch's own choice."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

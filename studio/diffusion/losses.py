@@ -1,0 +1,42 @@
+"""Losses and their weights per timestep."""
+
+import torch
+from torch import Tensor
+
+from studio.diffusion.objectives import Schedule
+
+
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error of each sample.
+
+    Args:
+        output: ``(B, ...)``, any dtype.
+        target: same shape.
+
+    Returns:
+        ``(B,)`` float32.
+    """
+    return (output.float() - target.float()).square().flatten(1).mean(1)
+
+
+def min_snr_weights(schedule: Schedule, timesteps: Tensor, gamma: float | None) -> Tensor:
+    """Cap each sample's weight so that nearly clean timesteps do not dominate.
+
+    The paper weighs the error of x0 with ``min(snr, gamma)``; ``x0_error`` turns that into a weight for what the net
+    really says: ``min(snr, gamma) / snr`` for epsilon, ``min(snr, gamma) / (snr + 1)`` for v.
+
+    Args:
+        schedule: noise schedule and objective.
+        timesteps: ``(B,)`` int64.
+        gamma: cap on the SNR, dimensionless; the paper recommends 5.0. None weighs all timesteps alike.
+
+    Returns:
+        ``(B,)`` float32 on the schedule's device.
+
+    Source: Hang et al. 2023, arXiv:2303.09556, sec. 3.4. Golden: diffusers.training_utils.compute_snr in the tests.
+    """
+    index = timesteps.to(schedule.signal.device)
+    if gamma is None:
+        return torch.ones(len(index), dtype=torch.float32, device=index.device)
+    error = schedule.objective.x0_error(schedule.signal[index], schedule.sigma[index])
+    return schedule.snr(index).clamp(max=gamma) * error

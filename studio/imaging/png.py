@@ -1,0 +1,81 @@
+"""PNG files that say how they were made: text chunks, written at once and whole.
+
+Two chunks: ``parameters``, the lines that the common viewers of generated pictures show, and ``likeness_studio``,
+the same and more as JSON for programs. Called by ``studio.infer``.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+JSON_KEY = "likeness_studio"
+PARAMETERS_KEY = "parameters"
+
+
+def parameters_text(
+    *,
+    prompt: str,
+    negative_prompt: str,
+    seed: int,
+    num_inference_steps: int,
+    guidance_scale: float,
+    sampler: str,
+    size_hw: tuple[int, int],
+    model: str,
+    adapter_sha256: str | None,
+    version: str,
+) -> str:
+    """Return the ``parameters`` chunk: prompt, negative prompt, then one line of ``Key: value`` pairs.
+
+    Args:
+        size_hw: height and width, pixels; written as WxH.
+        adapter_sha256: hexadecimal; None for a picture of the untrained base.
+    """
+    lines = [prompt]
+    if negative_prompt:
+        lines.append(f"Negative prompt: {negative_prompt}")
+    pairs = [
+        f"Steps: {num_inference_steps}",
+        f"Sampler: {sampler}",
+        f"CFG scale: {guidance_scale:g}",
+        f"Seed: {seed}",
+        f"Size: {size_hw[1]}x{size_hw[0]}",
+        f"Model: {model}",
+    ]
+    if adapter_sha256:
+        pairs.append(f'Lora hashes: "adapter: {adapter_sha256[:12]}"')
+    pairs.append(f"Version: Likeness Studio {version}")
+    return "\n".join([*lines, ", ".join(pairs)])
+
+
+def write_png(path: Path, picture: Image.Image, *, parameters: str, record: Mapping[str, Any]) -> None:
+    """Write a picture with both chunks under a temporary name and rename it.
+
+    Args:
+        path: the file; its folder must exist.
+        picture: RGB.
+        parameters: see :func:`parameters_text`.
+        record: JSON data for the ``likeness_studio`` chunk.
+    """
+    info = PngInfo()
+    info.add_text(PARAMETERS_KEY, parameters)
+    info.add_text(JSON_KEY, json.dumps(record, sort_keys=True))
+    part = path.with_name(f".{path.name}.part")
+    picture.save(part, format="PNG", pnginfo=info)
+    os.replace(part, path)
+
+
+def read_png(path: Path) -> tuple[Image.Image, dict[str, Any]] | None:
+    """Return a picture that :func:`write_png` wrote, in RGB, and its record; None if it is not there or not whole."""
+    try:
+        with Image.open(path, formats=["PNG"]) as file:
+            picture = file.convert("RGB")
+            record = json.loads(file.info[JSON_KEY])
+    except (OSError, UnidentifiedImageError, KeyError, ValueError, SyntaxError):
+        return None
+    return (picture, record) if isinstance(record, dict) else None

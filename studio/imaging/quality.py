@@ -1,0 +1,151 @@
+"""What can be said of a photo's pixels alone: is it sharp, well exposed, the same as another one?
+
+Every measure works on a small normalised copy, so that it means the same for 300 and 6000 pixels. The thresholds were
+set on real photos (all must pass), their blurred copies (must fail) and the drawn portraits of the pocket base.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SHARPNESS_PX = 512
+"""Longer side at which sharpness is judged; smaller photos are not enlarged."""
+
+
+def _shrunk(picture: Image.Image, longest_px: int) -> Image.Image:
+    scale = longest_px / max(picture.size)
+    if scale >= 1:
+        return picture
+    return picture.resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.BOX
+    )
+
+
+def sharpness(picture: Image.Image) -> float:
+    """Return how much detail a picture loses when it is blurred once more: about 0 (blurred) to 1 (sharp).
+
+    Unlike the variance of the Laplacian this does not fall for flat but sharp drawings and quiet backgrounds, because
+    it compares edges with themselves.
+
+    Args:
+        picture: RGB, any size.
+
+    Source: Crete et al. 2007, "The blur effect", eqs. 1-4, returned as 1 - blur.
+    """
+    import cv2
+
+    grey = np.asarray(_shrunk(picture, SHARPNESS_PX).convert("L")).astype(np.float32)
+    scores = []
+    for axis, kernel in ((0, (1, 9)), (1, (9, 1))):
+        edges = np.abs(np.diff(grey, axis=axis))
+        softened = np.abs(np.diff(cv2.blur(grey, kernel), axis=axis))
+        total = float(edges.sum())
+        scores.append(float(np.maximum(edges - softened, 0).sum()) / total if total else 0.0)
+    return min(scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """How light is spread over a picture; levels in [0, 255]."""
+
+    dark: float
+    """The level that 95 % of the pixels stay below: low means that even the bright parts are dark."""
+    bright: float
+    """The level that 95 % of the pixels stay above: high means that even the dark parts are bright."""
+    clipped_dark: float
+    """Share of pixels at the bottom (below 4), 0 to 1."""
+    clipped_bright: float
+    """Share of pixels at the top (above 251), 0 to 1."""
+
+
+def exposure(picture: Image.Image) -> Exposure:
+    """Measure the exposure of an RGB picture of any size."""
+    grey = np.asarray(_shrunk(picture, 256).convert("L"))
+    low, high = np.percentile(grey, (5, 95))
+    return Exposure(float(high), float(low), float((grey < 4).mean()), float((grey > 251).mean()))
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What is compared to find the same shot twice."""
+
+    bits: NDArray[np.bool_]
+    """Difference hash, ``(64,)``."""
+    mirrored_bits: NDArray[np.bool_]
+    """The hash of the mirrored picture."""
+    cells: NDArray[np.float32]
+    """Thumbnail, ``(16, 16, 3)`` in [0, 1]."""
+
+
+def fingerprint(picture: Image.Image) -> Fingerprint:
+    """Return what identifies an RGB picture of any size."""
+    return Fingerprint(dhash(picture), dhash(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)), thumbnail(picture))
+
+
+def dhash(picture: Image.Image) -> NDArray[np.bool_]:
+    """Return the difference hash: 64 times "is this cell brighter than its left neighbour?".
+
+    The few lines are our own because the package that has them brings scipy and PyWavelets along for other hashes.
+
+    Source: N. Krawetz 2013, "Kind of Like That" (dHash).
+    """
+    cells = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BOX)).astype(np.int16)
+    return (cells[:, 1:] > cells[:, :-1]).ravel()
+
+
+def near_duplicates(a: Fingerprint, b: Fingerprint) -> bool:
+    """Tell whether two photos are the same shot: re-saved, resized, slightly cropped or brightened, or mirrored."""
+    return any(
+        int((a.bits != bits).sum()) <= 12 and float(np.abs(a.cells - cells).mean()) <= 0.08
+        for bits, cells in ((b.bits, b.cells), (b.mirrored_bits, b.cells[:, ::-1]))
+    )
+
+
+def thumbnail(picture: Image.Image) -> NDArray[np.float32]:
+    """Return the picture squeezed to ``(16, 16, 3)`` float32 in [0, 1]."""
+    return np.asarray(picture.convert("RGB").resize((16, 16), Image.Resampling.BOX)).astype(np.float32) / 255
+
+
+def structure(picture: Image.Image) -> NDArray[np.float32]:
+    """Describe shapes and their places in the middle of a picture, blind to colour: a unit vector ``(192,)``.
+
+    Edge directions in 6 x 4 cells, eight directions each; the cosine of two says how alike two compositions are.
+    """
+    grey = np.asarray(picture.convert("L").resize((64, 64), Image.Resampling.BOX)).astype(np.float32)
+    gradient_y, gradient_x = np.gradient(grey)
+    strength = np.hypot(gradient_y, gradient_x)
+    direction = np.arctan2(gradient_y, gradient_x) % np.pi / np.pi * 8  # [0, 8)
+    cells = np.empty((8, 8, 8), np.float32)
+    for index in range(8):
+        distance = np.abs(direction - index)
+        weight = strength * np.maximum(0, 1 - np.minimum(distance, 8 - distance))
+        cells[..., index] = weight.reshape(8, 8, 8, 8).sum((1, 3))
+    cells /= np.linalg.norm(cells, axis=-1, keepdims=True) + 20  # quiet cells stay quiet instead of becoming noise
+    middle = cells[1:7, 2:6].ravel()
+    return np.asarray(middle / max(1e-9, float(np.linalg.norm(middle))), dtype=np.float32)
+
+
+_BORDER = np.zeros((16, 16), bool)
+_BORDER[:9, :3] = _BORDER[:9, -3:] = _BORDER[:2] = True
+"""Cells of a thumbnail that show background in most portraits: the top and the upper sides."""
+
+
+def same_background(pictures: Sequence[Image.Image]) -> bool:
+    """Tell whether most pairs of at least four photos have the same background, judged by the borders' colours.
+
+    Of each pair the least different third of the cells speaks, because hair and hats reach into the border.
+    """
+    borders = [thumbnail(picture)[_BORDER] for picture in pictures]
+    differences = [np.percentile(np.abs(a - b).mean(axis=-1), 30) for a, b in combinations(borders, 2)]
+    return len(pictures) >= 4 and float(np.median(differences)) < 0.085
+
+
+def same_composition(pictures: Sequence[Image.Image]) -> bool:
+    """Tell whether most pairs of at least four photos show the same shapes in the same places."""
+    described = [structure(picture) for picture in pictures]
+    cosines = [float(a @ b) for a, b in combinations(described, 2)]
+    return len(pictures) >= 4 and float(np.median(cosines)) > 0.88

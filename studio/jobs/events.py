@@ -1,0 +1,75 @@
+"""The line format between a child and its worker: one JSON object per line, events and then one outcome.
+
+``{"event": [kind, data]}`` any number of times, ``{"outcome": {...}}`` at most once, at the end. A line that is
+neither (something printed by a foreign library before the child was ready) is not ours and is left out.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+from studio.domain import Event, plain
+
+KINDS: frozenset[str] = frozenset(get_args(get_type_hints(Event)["kind"]))
+"""All kinds of event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended, in the child's own words."""
+
+    state: Literal["completed", "stalled", "cancelled"]
+    result: Mapping[str, Any] | None = None
+    cause: str | None = None
+    problems: tuple[Mapping[str, str], ...] = field(default=())
+
+
+def event_line(event: Event) -> str:
+    """Return the event as one line, with its line end."""
+    return json.dumps({"event": [event.kind, plain(event.data)]}) + "\n"
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """Return the outcome as one line, with its line end."""
+    return json.dumps({"outcome": plain(outcome)}) + "\n"
+
+
+def parse_line(line: bytes | str) -> Event | Outcome | None:
+    """Read a line back; None if it is not one of ours."""
+    try:
+        row = json.loads(line)
+        if "event" in row:
+            kind, data = row["event"]
+            return Event(kind, dict(data)) if kind in KINDS else None
+        answer = row["outcome"]
+        return Outcome(**{**answer, "problems": tuple(answer["problems"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+class ProgressThinner:
+    """A listener that passes on at most one ``progress`` event per ``interval_s``; every other event passes.
+
+    The last step always passes, so that a finished bar is full.
+    """
+
+    def __init__(
+        self, listener: Callable[[Event], None], interval_s: float = 0.25, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._listener = listener
+        self._interval_s = interval_s
+        self._clock = clock
+        self._next_s = -math.inf
+
+    def __call__(self, event: Event) -> None:
+        """Hear one event."""
+        if event.kind == "progress":
+            now = self._clock()
+            last = event.data.get("step") is not None and event.data.get("step") == event.data.get("total")
+            if now < self._next_s and not last:
+                return
+            self._next_s = now + self._interval_s
+        self._listener(event)

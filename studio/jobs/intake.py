@@ -1,0 +1,200 @@
+"""Takes uploads in: every problem in one answer, then copies under safe names that are on the disk for good.
+
+The user's file name is kept as far as it is safe, because the photo check names problems by it. Called by
+``studio.service`` before a check job is stored.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.errors import InputError, Problem, ResourceError
+
+_CHUNK_BYTES = 2**20
+_NAME_BYTES = 160
+_ENDING = re.compile(r"\.[A-Za-z0-9]{1,10}$")
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)$", re.IGNORECASE)
+_JOINERS = "\u200c\u200d"  # zero-width joiners: emoji and some scripts need them
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file that passed the checks and may be copied."""
+
+    path: Path
+    name: str
+    """Safe, unique within the set, as close to the user's name as can be."""
+
+
+def safe_name(name: str) -> str:
+    """Return a file name without folders, control characters or anything a file system stumbles over.
+
+    Letters of any script and emoji stay; at most 160 bytes of UTF-8; never empty, hidden or reserved.
+    """
+    name = re.split(r"[\\/]", name)[-1]
+    name = name.encode("utf-8", "replace").decode("utf-8")  # bytes that were no UTF-8 arrive as lone surrogates
+    name = unicodedata.normalize("NFC", name)
+    # Cc, Cf, Zl, Zp: control, invisible and direction-changing characters, line ends
+    name = "".join(
+        char for char in name if char in _JOINERS or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    )
+    name = re.sub(r'[<>:"|?*]', "_", name)
+    name = " ".join(name.split()).lstrip(".").strip(" .")
+    ending = _ENDING.search(name)
+    suffix = ending.group() if ending else ""
+    stem = name.removesuffix(suffix).rstrip(" .") or "photo"
+    if _RESERVED.match(stem):
+        stem = f"_{stem}"
+    return _cut(stem, _NAME_BYTES - len(suffix)) + suffix
+
+
+def inspect(paths: Sequence[Path], *, max_photos: int, max_bytes: int) -> tuple[Upload, ...]:
+    """Look at files without opening them and give each its name.
+
+    Args:
+        paths: the user's files, in the user's order.
+        max_photos: most files of one set.
+        max_bytes: largest single file.
+
+    Raises:
+        InputError: lists everything that is wrong with the set and with each file; nothing was stored.
+    """
+    problems = []
+    if not paths:
+        problems.append(Problem("photos", "there are none", "add at least one photo", "no_photos"))
+    if len(paths) > max_photos:
+        text = f"{len(paths)} photos are more than the limit of {max_photos}"
+        problems.append(Problem("photos", text, f"keep the best {max_photos} or fewer", "too_many_photos"))
+    uploads: list[Upload] = []
+    taken: set[str] = set()
+    for path in paths:
+        name = _unique(safe_name(path.name), taken)
+        taken.add(name.casefold())
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            problems.append(_unreadable(name))
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            problems.append(Problem(name, "is not a file", "choose a photo, not a folder", "not_a_file"))
+        elif status.st_size > max_bytes:
+            problems.append(_too_large(name, max_bytes))
+        uploads.append(Upload(path, name))
+    if problems:
+        raise InputError.of(problems)
+    return tuple(uploads)
+
+
+def digest(uploads: Sequence[Upload]) -> list[list[str]]:
+    """Return ``[name, sha256]`` of every file, in order, without copying anything; raises as ``copy``."""
+    return [[upload.name, _digest_one(upload)] for upload in uploads]
+
+
+def copy(uploads: Sequence[Upload], folder: Path, *, max_bytes: int) -> list[list[str]]:
+    """Copy the files into a new folder and see them safely on the disk.
+
+    Returns:
+        ``[name, sha256]`` of every file, in order.
+
+    Raises:
+        InputError: a file cannot be read (any more) or has grown beyond ``max_bytes``.
+        ResourceError: the disk is full or broken. In both cases the caller removes the folder.
+    """
+    with disk_errors():
+        folder.mkdir(mode=0o700)
+    rows = [[upload.name, _copy_one(upload, folder, max_bytes)] for upload in uploads]
+    with disk_errors():
+        sync_folder(folder)
+    return rows
+
+
+def write_synced(path: Path, text: str) -> None:
+    """Write a text file and see it safely on the disk; raises ResourceError."""
+    with disk_errors(), path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """See a folder's entries safely on the disk; raises OSError."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Translate what a file system answers to a write into ResourceError."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(_disk_words(error)) from error
+
+
+def _disk_words(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk is full, so nothing was stored; free some space and try again."
+    return f"the studio's folder cannot be written ({error.strerror}), so nothing was stored; check it and try again."
+
+
+def _too_large(name: str, max_bytes: int) -> Problem:
+    return Problem(name, f"is larger than {max_bytes / 2**20:.0f} MB", "use a smaller version", "too_large")
+
+
+def _chunks(upload: Upload) -> Iterator[bytes]:
+    try:
+        with upload.path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+    except OSError:
+        raise InputError.of([_unreadable(upload.name)]) from None
+
+
+def _digest_one(upload: Upload) -> str:
+    sha256 = hashlib.sha256()
+    for chunk in _chunks(upload):
+        sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+def _copy_one(upload: Upload, folder: Path, max_bytes: int) -> str:
+    sha256 = hashlib.sha256()
+    size_bytes = 0
+    with disk_errors(), (folder / upload.name).open("xb") as file:
+        for chunk in _chunks(upload):
+            size_bytes += len(chunk)
+            if size_bytes > max_bytes:  # it grew after it was inspected
+                raise InputError.of([_too_large(upload.name, max_bytes)])
+            sha256.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return sha256.hexdigest()
+
+
+def _unreadable(name: str) -> Problem:
+    return Problem(name, "cannot be found or read", "choose the file again", "unreadable")
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, number = name, 2
+    while candidate.casefold() in taken:
+        ending = _ENDING.search(name)
+        suffix = ending.group() if ending else ""
+        candidate = f"{name.removesuffix(suffix)} ({number}){suffix}"
+        number += 1
+    return candidate
+
+
+def _cut(text: str, size_bytes: int) -> str:
+    return text.encode("utf-8")[:size_bytes].decode("utf-8", "ignore").rstrip(" .")

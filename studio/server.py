@@ -1,0 +1,372 @@
+"""The web server: guard, file route and Gradio in one ASGI app; ``serve`` runs it until it is stopped.
+
+Called by app.py. Gradio is mounted last; everything that comes in passes ``Guard`` first. torch is never imported
+here: the verbs run in the worker's child processes.
+"""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse
+
+from studio.errors import ResourceError, StudioError
+from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from studio.service import Studio
+
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_Scope = MutableMapping[str, Any]
+_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_MAX_JSON_BYTES = 4 * 2**20
+_FILES_PER_UPLOAD = 32
+"""One request may carry this many files of the greatest size (browsers send all dropped files in one)."""
+
+# Parts of Gradio that fetch foreign addresses, run generated code, or keep what users did.
+_CLOSED = (
+    "/gradio_api/file=http",
+    "/gradio_api/file/http",
+    "/gradio_api/proxy=",
+    "/gradio_api/dev/",
+    "/gradio_api/vibe-",
+    "/gradio_api/undo-vibe-",
+    "/gradio_api/deep_link",
+    "/gradio_api/process_recording",
+    "/gradio_api/run-history",
+    "/gradio_api/profiling",
+    "/monitoring",
+)
+
+# Kinds of file that jobs write for people; anything else in a job's folder is not served.
+_SERVED = {
+    ".png": ("image/png", "inline"),
+    ".webp": ("image/webp", "inline"),
+    ".zip": ("application/zip", "attachment"),
+    ".safetensors": ("application/octet-stream", "attachment"),
+    ".json": ("application/json", "attachment"),
+}
+
+
+def create_app(studio: "Studio", settings: Settings) -> FastAPI:
+    """Return the whole app: guard, ``/files``, page and endpoints. The studio is closed when the app shuts down."""
+    import gradio as gr
+
+    from studio.ui.build import build
+    from studio.ui.theme import CSS, WORDS, theme
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        studio.close()
+
+    app = FastAPI(title="Likeness Studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_middleware(Guard, settings=settings)
+
+    @app.get("/files/{job_id}/{relative:path}")
+    def job_file(job_id: str, relative: str) -> FileResponse:
+        return _job_file(studio, settings.owner, job_id, relative)
+
+    return gr.mount_gradio_app(
+        app,
+        build(studio, settings),
+        path="/",
+        server_name=settings.host,
+        server_port=settings.port,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        allowed_paths=[],
+        max_file_size=settings.max_upload_bytes,
+        theme=theme(),
+        css=CSS,
+        i18n=gr.I18n(en=WORDS),
+    )
+
+
+def _job_file(studio: "Studio", owner: str, job_id: str, relative: str) -> FileResponse:
+    """Return one file of one of the owner's jobs; every reason to refuse looks the same from outside."""
+    missing = HTTPException(404, "There is no such file.")
+    try:
+        folder = studio.out_dir(job_id, owner=owner).resolve()
+    except StudioError:
+        raise missing from None
+    try:
+        path = (folder / relative).resolve()
+        found = path.is_relative_to(folder) and path.is_file()
+    except (OSError, ValueError):
+        found = False
+    if not found or path.suffix not in _SERVED:
+        raise missing
+    media_type, disposition = _SERVED[path.suffix]
+    return FileResponse(
+        path,
+        media_type=media_type,
+        content_disposition_type=disposition,
+        filename=path.name,
+        headers={"Cache-Control": "private, max-age=60"},
+    )
+
+
+class Guard:
+    """ASGI middleware in front of everything: closed doors, body caps, same-site writes, security headers."""
+
+    def __init__(self, app: _App, settings: Settings) -> None:
+        self._app = app
+        self._max_upload_bytes = settings.max_upload_bytes * _FILES_PER_UPLOAD
+        extra = {host.strip().lower() for host in settings.trusted_hosts.split(",") if host.strip()}
+        # Only where the app listens for this machine alone does a foreign Host mean an attack (DNS rebinding).
+        self._hosts = _LOOPBACK | extra if settings.host in _LOOPBACK and "*" not in extra else None
+        self._headers = _security_headers(settings.frame_ancestors)
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Pass a request on, or answer it here with a refusal."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # no part of the app speaks websockets
+
+        state = _State()
+
+        async def send_with_headers(message: _Message) -> None:
+            if message["type"] == "http.response.start":
+                state.answered = True
+                names = {name for name, _ in self._headers}
+                kept = [(name, value) for name, value in message.get("headers", []) if name.lower() not in names]
+                message["headers"] = kept + self._headers
+            await send(message)
+
+        async def send_unless_too_large(message: _Message) -> None:
+            # The app behind takes the cut for a fault of its own; its answer must not hide ours.
+            if not state.too_large or state.answered:
+                await send_with_headers(message)
+
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(scope, headers)
+        if refusal is None and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            receive, refusal = await self._body(headers, receive, state)
+        if refusal is not None:
+            await _answer(send_with_headers, *refusal)
+            return
+        try:
+            await self._app(scope, receive, send_unless_too_large)
+        except Exception:
+            if not state.too_large:
+                raise
+        if state.too_large and not state.answered:
+            await _answer(send_with_headers, *_TOO_LARGE)
+
+    def _refusal(self, scope: _Scope, headers: dict[bytes, str]) -> tuple[int, str] | None:
+        host = headers.get(b"host", "").lower()
+        name = host.rsplit(":", 1)[0].strip("[]") if not host.endswith("]") else host.strip("[]")
+        if self._hosts is not None and name not in self._hosts:
+            return 421, "This studio is served under another name; set STUDIO_TRUSTED_HOSTS to allow this one."
+        if scope["path"].lower().startswith(_CLOSED):
+            return 404, "There is nothing here."
+        writes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if writes and headers.get(b"sec-fetch-site") == "cross-site":
+            return 403, "Another site may not act for you here."
+        return None
+
+    async def _body(
+        self, headers: dict[bytes, str], receive: _Receive, state: "_State"
+    ) -> tuple[_Receive, tuple[int, str] | None]:
+        is_upload = headers.get(b"content-type", "").lower().startswith("multipart/")
+        cap_bytes = self._max_upload_bytes if is_upload else _MAX_JSON_BYTES
+        length = headers.get(b"content-length", "0")
+        if not length.isdigit() or int(length) > cap_bytes:
+            return receive, _TOO_LARGE
+        if is_upload:
+            return _capped(receive, cap_bytes, state), None
+        try:
+            body = await _read(_capped(receive, cap_bytes, state))
+        except _TooLargeError:
+            return receive, _TOO_LARGE
+        if _names_a_link(body):
+            return receive, (422, "Send the file itself; a link is not fetched.")
+        return _replayed(body, receive), None
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+@dataclass
+class _State:
+    """How one request stands."""
+
+    answered: bool = False
+    too_large: bool = False
+
+
+_TOO_LARGE = (413, "That is too much at once; send fewer or smaller photos.")
+
+
+def _capped(receive: _Receive, cap_bytes: int, state: _State) -> _Receive:
+    seen_bytes = 0
+
+    async def counted() -> _Message:
+        nonlocal seen_bytes
+        message = await receive()
+        seen_bytes += len(message.get("body", b""))
+        if seen_bytes > cap_bytes:
+            state.too_large = True
+            raise _TooLargeError
+        return message
+
+    return counted
+
+
+async def _read(receive: _Receive) -> bytes:
+    chunks = []
+    while True:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return b"".join(chunks)
+
+
+def _replayed(body: bytes, receive: _Receive) -> _Receive:
+    sent = False
+
+    async def replay() -> _Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _names_a_link(body: bytes) -> bool:
+    """Tell whether a JSON body holds a file whose path is a URL, which Gradio would fetch from this machine."""
+    if b'"path"' not in body:
+        return False
+    try:
+        waiting = [json.loads(body)]
+    except (ValueError, RecursionError):
+        return False
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            path = node.get("path")
+            if isinstance(path, str) and path.strip().lower().startswith(("http:", "https:")):
+                return True
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+    return False
+
+
+def _security_headers(frame_ancestors: str) -> list[tuple[bytes, bytes]]:
+    policy = "; ".join(
+        (
+            "default-src 'self'",
+            # Gradio's front end starts from inline scripts and compiles its HTML templates.
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "media-src 'self' data: blob:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            f"frame-ancestors {frame_ancestors}",
+        )
+    )
+    headers = {
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "same-origin",
+        "permissions-policy": "camera=(), microphone=(), geolocation=()",
+        "cross-origin-resource-policy": "same-origin",
+    }
+    return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
+async def _answer(send: _Send, status: int, words: str) -> None:
+    body = json.dumps({"detail": words}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Set what Gradio and the Hub client read from the environment; call it before gradio is imported.
+
+    The one place of the studio that writes there: neither library takes these as arguments. Uploads pass through a
+    folder of the studio's own, which is emptied at every start, so that a crash leaves no photos behind.
+    """
+    cache = settings.home.expanduser().absolute() / "web-cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    try:
+        cache.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise ResourceError(
+            f"the folder {cache.parent} cannot be used ({error.strerror}); set STUDIO_HOME to another one."
+        ) from error
+    os.environ["GRADIO_TEMP_DIR"] = str(cache)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    """Serve until the process is told to stop.
+
+    Args:
+        settings: where to keep things and where to listen.
+        on_ready: told the address as soon as the port is taken.
+
+    Raises:
+        ResourceError: the port is taken or the home folder cannot be used.
+    """
+    listener = _listen(settings.host, settings.port)
+    prepare_environment(settings)
+    import uvicorn
+
+    from studio.service import Studio
+
+    studio = Studio(settings)
+    app = create_app(studio, settings)
+    studio.start()
+    host, port = settings.host, listener.getsockname()[1]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    on_ready(f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}")
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        if os.name != "nt":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        # From here on a browser waits for the first page instead of being turned away.
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ResourceError(
+            f"cannot listen on {host}:{port} ({error.strerror}); set STUDIO_PORT to a free port."
+        ) from None
+    return listener

@@ -1,0 +1,343 @@
+"""Studio: the one door that the browser, the API and the command line go through.
+
+Submit, look, cancel, retry; every call checks the owner. Accepted means durable: when ``submit_...`` returns, the
+request and the uploads are on the disk and the job ends, sooner or later, in exactly one of completed, stalled
+(with a cause in words) and cancelled. Importing this brings in neither torch nor gradio.
+
+    studio = Studio(Settings())
+    studio.start()
+    job = studio.submit_check(CheckConfig(subject="Ada", class_noun="woman"), photos, owner="local")
+    job = studio.wait(job.id, owner="local")
+"""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio.catalog import BASES
+from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
+from studio.errors import ConflictError, InputError, NotFoundError, Problem
+from studio.jobs import intake
+from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, resolve
+from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
+from studio.jobs.store import NewJob, Store
+from studio.jobs.worker import Worker
+from studio.presets import list_packs, list_presets
+from studio.settings import Settings
+
+_Jobs = list[JobView]  # Studio.list hides the builtin inside the class
+_Rows = list[dict[str, Any]]
+_Photos = list[list[str]]
+_NumberedEvents = list[tuple[int, Event]]
+
+_CPU_BASE = "pocket"
+_GPU_BASE = "sd15"
+_GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+"""Made by the drivers: NVIDIA on Linux, any GPU below Windows' Linux, AMD on Linux."""
+
+
+def has_gpu(settings: Settings) -> bool:
+    """Return whether training on a GPU can be expected here.
+
+    Looks for the drivers' device files and for Apple silicon, and never imports torch: this runs before the first
+    page is shown. The verbs themselves ask torch.
+    """
+    if settings.device != "auto":
+        return settings.device != "cpu"
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return apple or any(Path(device).exists() for device in _GPU_DEVICES)
+
+
+def default_base(settings: Settings) -> str:
+    """Return the base that is offered first: the embedded one where no GPU is found."""
+    return _GPU_BASE if has_gpu(settings) else _CPU_BASE
+
+
+class Studio:
+    """The studio of one installation.
+
+    Args:
+        settings: where things are kept, and limits.
+        verbs: the table of verbs.
+        grace_s: how long a running job may take to stop by itself before it is killed.
+        max_losses: so many attempts in a row that were killed or crashed stall a job.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        verbs: Mapping[JobKind, VerbSpec] = VERBS,
+        grace_s: float = 20.0,
+        max_losses: int = 3,
+    ) -> None:
+        self._settings = settings
+        self._verbs = verbs
+        self._home = settings.home.expanduser().absolute()
+        self._jobs_dir = self._home / "jobs"
+        self._store = Store(self._home / "jobs.sqlite3", verbs=verbs)
+        self._worker = Worker(
+            self._store,
+            self._home,
+            self._jobs_dir,
+            verbs=verbs,
+            environment=_environment(settings),
+            grace_s=grace_s,
+            max_losses=max_losses,
+        )
+        self._ready = False
+
+    def start(self) -> None:
+        """Start the local worker; jobs whose server died go back to pending and go on from their folders.
+
+        Raises:
+            ResourceError: the home folder cannot be used.
+        """
+        self._make_home()
+        self._worker.start()
+
+    def close(self) -> None:
+        """Stop the worker and its child; the job that ran is pending again and goes on at the next start."""
+        self._worker.close()
+        self._store.close()
+
+    # Submitting
+
+    def submit_check(
+        self, config: CheckConfig, photos: Sequence[Path], *, owner: str, key: str | None = None
+    ) -> JobView:
+        """Copy photos in and queue their check.
+
+        Args:
+            config: settings of the check.
+            photos: files of this machine; their names are what verdicts call them by.
+            owner: whose job it is.
+            key: idempotency key; the same key with the same request returns the same job.
+
+        Raises:
+            InputError: no, too many or too large photos, or files that cannot be read; all problems at once.
+            ConflictError: the key was used for another request.
+            ResourceError: the disk is full; nothing was stored.
+        """
+        limit = min(self._settings.max_photos, config.max_photos)
+        max_bytes = self._settings.max_upload_bytes
+        uploads = intake.inspect(photos, max_photos=limit, max_bytes=max_bytes)
+        title = f"Photos of {config.subject}"
+        return self._submit("check", config, title, owner=owner, key=key, uploads=uploads)
+
+    def submit_train(self, config: TrainConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
+        """Queue a training run on the photos of the check job ``source``; it waits until that is completed.
+
+        Raises:
+            NotFoundError: the owner has no job ``source``.
+            InputError: ``source`` is another kind of job.
+            ConflictError: ``source`` is stalled or cancelled, or the key was used for another request.
+        """
+        title = f"Training of {config.subject} on {config.base}"
+        return self._submit("train", config, title, owner=owner, key=key, source=source)
+
+    def submit_generate(self, config: GenerateConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
+        """Queue pictures with the adapter of the train job ``source``; it waits until that is completed.
+
+        Raises: as ``submit_train``.
+        """
+        what = config.pack or config.prompts[0]
+        title = f"Pictures: {what if len(what) <= 60 else what[:59] + '…'}"
+        return self._submit("generate", config, title, owner=owner, key=key, source=source)
+
+    # Looking and steering
+
+    def get(self, job_id: str, *, owner: str) -> JobView:
+        """Return one job; raises NotFoundError for other owners' jobs, too."""
+        self._make_home()
+        return self._store.get(job_id, owner)
+
+    def list(self, *, owner: str, limit: int = 50) -> _Jobs:
+        """Return the owner's newest jobs, newest first."""
+        self._make_home()
+        return self._store.newest(owner, max(1, min(limit, 1000)))
+
+    def cancel(self, job_id: str, *, owner: str) -> JobView:
+        """Cancel a job: at once while it waits, within the grace time while it runs; an ended job stays as it is.
+
+        What a running job has done so far is kept, and ``retry`` goes on from there.
+
+        Raises:
+            NotFoundError: the owner has no such job.
+        """
+        self._make_home()
+        view = self._store.cancel(job_id, owner)
+        self._worker.wake()
+        return view
+
+    def retry(self, job_id: str, *, owner: str) -> JobView:
+        """Put a stalled or cancelled job back into the queue.
+
+        Raises:
+            NotFoundError: the owner has no such job. ConflictError: it is neither stalled nor cancelled.
+        """
+        self._make_home()
+        view = self._store.retry(job_id, owner)
+        self._worker.wake()
+        return view
+
+    def events(self, job_id: str, *, owner: str, after: int = 0) -> _NumberedEvents:
+        """Return (sequence number, event) of everything told after number ``after``, in order.
+
+        Of ``progress`` events only the newest is kept. A job that goes on after a loss tells some steps again:
+        the later word for the same step, file or name counts.
+
+        Raises:
+            NotFoundError: the owner has no such job.
+        """
+        self._make_home()
+        return self._store.events(job_id, owner, after)
+
+    def wait(self, job_id: str, *, owner: str, timeout_s: float | None = None) -> JobView:
+        """Wait until the job has ended, or ``timeout_s`` have passed, and return it as it is then.
+
+        Raises:
+            NotFoundError: the owner has no such job.
+        """
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            view = self.get(job_id, owner=owner)
+            if view.state in TERMINAL_STATES or (end_s is not None and time.monotonic() >= end_s):
+                return view
+            time.sleep(0.05)
+
+    def out_dir(self, job_id: str, *, owner: str) -> Path:
+        """Return the folder that the job's verb writes; it may not exist yet. Raises NotFoundError."""
+        return self._jobs_dir / self.get(job_id, owner=owner).id / OUT_FOLDER
+
+    def run(
+        self,
+        verb: str,
+        config: StrictModel,
+        source: Path,
+        out: Path,
+        *,
+        on_event: OnEvent = ignore_event,
+        should_stop: ShouldStop = never_stop,
+    ) -> Any:
+        """Run a verb (check, train, generate) here and now, in this process; return its result.
+
+        Raises:
+            NotFoundError: there is no such verb. StudioError: whatever the verb raises.
+        """
+        spec = next((spec for kind, spec in self._verbs.items() if kind == verb), None)
+        if spec is None:
+            raise NotFoundError(f"there is no verb {verb!r}; use one of: {', '.join(self._verbs)}.")
+        return resolve(spec.path)(config, source, out, on_event=on_event, should_stop=should_stop)
+
+    # What there is to choose from, as plain JSON data
+
+    def presets(self) -> _Rows:
+        """Return all training presets by name."""
+        return [preset.model_dump(mode="json") for preset in list_presets(self._settings.presets_dir)]
+
+    def packs(self) -> _Rows:
+        """Return all prompt packs by name."""
+        return [pack.model_dump(mode="json") for pack in list_packs(self._settings.presets_dir)]
+
+    def bases(self) -> _Rows:
+        """Return the catalog of base models; ``default`` is true for the one that is offered first."""
+        default = default_base(self._settings)
+        rows = []
+        for base in BASES.values():
+            embedded = Path(base.source).is_absolute()
+            source = "embedded" if embedded else base.source  # a path of the server is nobody's business
+            rows.append({**dataclasses.asdict(base), "source": source, "default": base.name == default})
+        return rows
+
+    # Below: one submit
+
+    def _submit(
+        self,
+        kind: JobKind,
+        config: StrictModel,
+        title: str,
+        *,
+        owner: str,
+        key: str | None,
+        source: str | None = None,
+        uploads: Sequence[intake.Upload] = (),
+    ) -> JobView:
+        _check_words(owner=owner, key=key)
+        self._make_home()
+        if key is not None and self._store.knows_key(owner, key):
+            known = self._store.find(owner, key, _fingerprint(kind, config, source, intake.digest(uploads)))
+            if known is not None:
+                return known
+        if source is not None:
+            self._check_source(kind, source, owner)
+
+        job_id = f"{kind}-{secrets.token_hex(8)}"
+        job_dir = self._jobs_dir / job_id
+        accepted = False
+        try:
+            with intake.disk_errors():
+                job_dir.mkdir(mode=0o700)
+            photos: _Photos = []
+            if uploads:
+                max_bytes = self._settings.max_upload_bytes
+                photos = intake.copy(uploads, job_dir / PHOTOS_FOLDER, max_bytes=max_bytes)
+            request = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
+            intake.write_synced(job_dir / REQUEST_FILE, json.dumps(request, indent=1))
+            with intake.disk_errors():
+                intake.sync_folder(job_dir)
+                intake.sync_folder(self._jobs_dir)
+            fingerprint = _fingerprint(kind, config, source, photos)
+            view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, fingerprint, source, key))
+        finally:
+            if not accepted:  # an error, or another thread was faster with the same key
+                shutil.rmtree(job_dir, ignore_errors=True)
+        self._worker.wake()
+        return view
+
+    def _check_source(self, kind: JobKind, source: str, owner: str) -> None:
+        wanted = SOURCE_KIND[kind]
+        view = self._store.get(source, owner)
+        if view.kind != wanted:
+            problem = Problem("source", f"job {source} is a {view.kind} job", f"give a {wanted} job", "wrong_kind")
+            raise InputError.of([problem])
+        if view.state in ("stalled", "cancelled"):
+            raise ConflictError(f"job {source} is {view.state}; retry it first, then submit this again.")
+
+    def _make_home(self) -> None:
+        if not self._ready:
+            with intake.disk_errors():
+                self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._jobs_dir.mkdir(mode=0o700, exist_ok=True)
+            self._ready = True
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return the settings as the variables that a child's own ``Settings()`` reads."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
+    if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
+        variables["OMP_NUM_THREADS"] = str(settings.threads)
+    return variables
+
+
+def _check_words(*, owner: str, key: str | None) -> None:
+    problems = []
+    for where, text in (("owner", owner), ("key", key)):
+        if text is not None and not (0 < len(text) <= 200 and text.isprintable()):
+            problems.append(Problem(where, "is not 1 to 200 printable characters", "choose another", "invalid_text"))
+    if problems:
+        raise InputError.of(problems)
+
+
+def _fingerprint(kind: str, config: StrictModel, source: str | None, photos: Sequence[Sequence[str]]) -> str:
+    request = [kind, config.model_dump(mode="json"), source, [list(photo) for photo in photos]]
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

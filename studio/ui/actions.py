@@ -1,0 +1,160 @@
+"""What a tab or an endpoint asks of the studio: forms become configs, jobs become answers. No Gradio in here."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.catalog import base_spec
+from studio.config import CheckConfig, GenerateConfig
+from studio.domain import TERMINAL_STATES, JobKind, JobView
+from studio.errors import InputError, NotFoundError, Problem
+from studio.presets import Pack, TrainPreset, list_packs, list_presets, load_pack, load_preset, override, subject_kind
+from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from studio.service import Studio
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The studio as one owner sees it; every call carries the owner."""
+
+    studio: "Studio"
+    settings: Settings
+
+    @property
+    def owner(self) -> str:
+        """Whose jobs these are."""
+        return self.settings.owner
+
+    def jobs(self, kind: JobKind) -> list[JobView]:
+        """Return the owner's jobs of one kind, newest first."""
+        return [job for job in self.studio.list(owner=self.owner, limit=200) if job.kind == kind]
+
+    def job(self, job_id: str | None, kind: JobKind) -> JobView:
+        """Return one job of the given kind.
+
+        Raises:
+            NotFoundError: there is none with this id.
+        """
+        if not job_id:
+            raise NotFoundError(_NOTHING_CHOSEN[kind])
+        job = self.studio.get(job_id, owner=self.owner)
+        if job.kind != kind:
+            raise NotFoundError(f"job {job_id!r} is a {job.kind} job, not a {kind} job.")
+        return job
+
+    def current(self, kind: JobKind) -> JobView | None:
+        """Return the job to show when the page opens: the newest one still at work, else the newest one."""
+        jobs = self.jobs(kind)
+        return next((job for job in jobs if is_open(job)), jobs[0] if jobs else None)
+
+    def submit_check(self, photos: Sequence[Path], form: Mapping[str, Any], *, key: str | None = None) -> JobView:
+        """Start a photo check; ``form`` holds settings of CheckConfig.
+
+        Raises:
+            InputError: no photos, or wrong settings.
+        """
+        if not photos:
+            raise InputError.of(
+                [Problem("photos", "none were given", "add 5 to 20 photos of one subject", "no_photos")]
+            )
+        config = CheckConfig.parse({"max_photos": self.settings.max_photos, **form})
+        return self.studio.submit_check(config, list(photos), owner=self.owner, key=key)
+
+    def submit_train(
+        self,
+        check_job: str | None,
+        *,
+        base: str = "",
+        preset: str = "",
+        changes: Mapping[str, Any] | None = None,
+        key: str | None = None,
+    ) -> JobView:
+        """Start a training run on the photos of a finished check; ``changes`` are dotted settings of TrainConfig.
+
+        Raises:
+            NotFoundError: no such check, base or preset. InputError: wrong settings, or the check is not finished.
+        """
+        check = self.job(check_job, "check")
+        if check.state != "completed" or check.result is None:
+            raise InputError.of([Problem("photos", "their check is not finished", "wait for it", "not_checked")])
+        name = preset or base_spec(base or "pocket").default_preset
+        chosen = load_preset(name, self.settings.presets_dir)
+        subject = {"subject": check.result["subject"], "class_noun": check.result["class_noun"]}
+        config = override(chosen.config, {**subject, "base": base or chosen.base, **(changes or {})})
+        return self.studio.submit_train(config, check.id, owner=self.owner, key=key)
+
+    def submit_generate(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
+        """Start making pictures with a finished run; ``form`` holds settings of GenerateConfig.
+
+        Raises:
+            NotFoundError: no such run or pack. InputError: wrong settings, or the run is not finished.
+        """
+        run = self.job(train_job, "train")
+        if run.state != "completed":
+            raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
+        config = GenerateConfig.parse(form)
+        if config.pack is not None:
+            load_pack(config.pack, self.settings.presets_dir)
+        return self.studio.submit_generate(config, run.id, owner=self.owner, key=key)
+
+    def out_file(self, job_id: str, relative: str) -> Path | None:
+        """Return the absolute path of a file that a job wrote; None if it is not there or lies outside."""
+        folder = self.studio.out_dir(job_id, owner=self.owner).resolve()
+        path = (folder / relative).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+
+    def presets(self, base: str | None = None) -> list[TrainPreset]:
+        """Return the training presets, those of one base if it is named."""
+        return [row for row in list_presets(self.settings.presets_dir) if base is None or row.base == base]
+
+    def packs(self, *, base: str | None = None, class_noun: str | None = None) -> list[Pack]:
+        """Return the packs, those that fit the base and the class noun if they are named."""
+        found = list_packs(self.settings.presets_dir)
+        if base is not None:
+            found = [pack for pack in found if not pack.bases or base in pack.bases]
+        if class_noun is not None:
+            found = [pack for pack in found if subject_kind(class_noun) in pack.subjects]
+        return found
+
+    def adapter_facts(self, train_job: str) -> dict[str, Any]:
+        """Return what a run's adapter.json says of base and class noun; empty if the run has none yet."""
+        path = self.out_file(train_job, "adapter/adapter.json")
+        return json.loads(path.read_text(encoding="utf-8")) if path else {}
+
+
+_NOTHING_CHOSEN = {
+    "check": "No photos are chosen; check some in the Photos tab first.",
+    "train": "No run is chosen; train one in the Train tab first.",
+    "generate": "No pictures are chosen.",
+}
+
+
+_TITLES = {"check": "Photos of ", "train": "Training of ", "generate": "Pictures: "}
+"""How the service begins its titles; a list of one kind need not say it in each row."""
+
+
+def is_open(job: JobView) -> bool:
+    """Tell whether the job still waits or works."""
+    return job.state not in TERMINAL_STATES
+
+
+def label(job: JobView) -> str:
+    """Return one line that tells jobs apart in a list."""
+    moment = datetime.fromtimestamp(job.created_s)
+    when = f"{moment.day} {moment:%b %H:%M}"
+    result = job.result or {}
+    if job.kind == "check" and result:
+        ready = sum(verdict["status"] != "rejected" for verdict in result["verdicts"])
+        detail = f"{ready} photos"
+    elif job.kind == "train" and result.get("likeness_after") is not None:
+        detail = f"{result['likeness_after']:.2f}"
+    elif job.state == "completed":
+        detail = f"{len(result.get('images', ()))} pictures" if job.kind == "generate" else "finished"
+    else:
+        detail = {"stalled": "stopped early", "cancelled": "cancelled"}.get(job.state, "at work")
+    return " · ".join((job.title.removeprefix(_TITLES[job.kind]), detail, when))

@@ -1,0 +1,79 @@
+"""The page: three tabs, what joins them, and what happens when it is opened."""
+
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from studio.domain import JobKind, JobView
+from studio.errors import StudioError
+from studio.settings import Settings
+from studio.ui import parts
+from studio.ui.actions import Desk, is_open
+from studio.ui.endpoints import add_endpoints
+from studio.ui.generate_tab import GenerateTab, generate_tab
+from studio.ui.photos_tab import PhotosTab, photos_tab
+from studio.ui.room import QUIET, Room, Updates
+from studio.ui.story import Stories
+from studio.ui.train_tab import TrainTab, train_tab
+
+if TYPE_CHECKING:
+    from studio.service import Studio
+
+_TAB_OF = {"check": "photos", "train": "train", "generate": "generate"}
+_CACHE_SWEEP_S = (3600, 24 * 3600)
+
+
+def build(studio: "Studio", settings: Settings) -> gr.Blocks:
+    """Return the page, not yet mounted; ``studio.server`` gives it its theme and its address."""
+    desk = Desk(studio, settings)
+    room = Room(desk, Stories(desk))
+    with gr.Blocks(title="Likeness Studio", analytics_enabled=False, delete_cache=_CACHE_SWEEP_S) as page:
+        gr.HTML(parts.header())
+        with gr.Tabs() as tabs:
+            with gr.Tab("Photos", id="photos"):
+                photos = photos_tab(room)
+            with gr.Tab("Train", id="train") as train_door:
+                train = train_tab(room)
+            with gr.Tab("Generate", id="generate") as generate_door:
+                pictures = generate_tab(room)
+        gr.HTML(parts.footer())
+
+        def to_training(check: str) -> Updates:
+            return {tabs: gr.Tabs(selected="train"), **train.refresh(check)}
+
+        def to_pictures(run: str) -> Updates:
+            return {tabs: gr.Tabs(selected="generate"), **pictures.refresh(run)}
+
+        def on_open(request: gr.Request) -> Updates:
+            wanted = _wanted(desk, request.query_params.get("job"))
+            updates: Updates = {}
+            tabs_of: dict[JobKind, PhotosTab | TrainTab | GenerateTab]
+            tabs_of = {"check": photos, "train": train, "generate": pictures}
+            for kind, tab in tabs_of.items():
+                job = wanted if wanted and wanted.kind == kind else desk.current(kind)
+                updates |= tab.show(job)
+                if wanted is None and job is not None and is_open(job):
+                    updates[tabs] = gr.Tabs(selected=_TAB_OF[kind])
+            if wanted is not None:
+                updates[tabs] = gr.Tabs(selected=_TAB_OF[wanted.kind])
+            return updates | train.refresh(None) | pictures.refresh(None)
+
+        photos.forward.click(to_training, photos.job, [tabs, train.dataset], **QUIET)
+        train.forward.click(to_pictures, train.job, [tabs, *pictures.refreshed], **QUIET)
+        train_door.select(train.refresh, train.dataset, [train.dataset], **QUIET)
+        generate_door.select(pictures.refresh, pictures.run, pictures.refreshed, **QUIET)
+        everything = [tabs, *photos.outputs, *train.outputs, train.dataset, *pictures.outputs, *pictures.refreshed]
+        page.load(on_open, None, everything, **QUIET)
+        add_endpoints(desk)
+    page.queue(max_size=256, default_concurrency_limit=4)
+    return page
+
+
+def _wanted(desk: Desk, job_id: str | None) -> JobView | None:
+    """Return the job that the address names; None if it names none of the owner's."""
+    if not job_id:
+        return None
+    try:
+        return desk.studio.get(job_id, owner=desk.owner)
+    except StudioError:
+        return None

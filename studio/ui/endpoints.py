@@ -1,0 +1,184 @@
+"""The named endpoints for ``gradio_client``: typed, stable, JSON in and out, every one bound to the owner.
+
+Visibility is no access control in Gradio: each handler goes through the desk, which carries the owner.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio.domain import JobView
+from studio.errors import InputError, Problem, StudioError
+from studio.ui import files
+from studio.ui.actions import Desk, is_open
+
+_EVENTS = 100
+"""Most events in one answer."""
+
+
+def add_endpoints(desk: Desk) -> None:
+    """Add the endpoints to the current ``gr.Blocks``."""
+
+    def check_photos(
+        photos: list[gr.FileData],
+        subject: str = "Subject",
+        class_noun: str = "person",
+        settings: dict | None = None,
+        key: str | None = None,
+    ) -> dict:
+        """Check photos of one subject: a verdict with a cure for each, crops and captions for training.
+
+        Args:
+            photos: the photo files.
+            subject: name of the subject, for titles.
+            class_noun: what the subject is: woman, man, dog, teapot.
+            settings: more settings of the check by name.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed.
+        """
+        taken = files.uploads(_path(photo) for photo in photos)
+        form = {**(settings or {}), "subject": subject, "class_noun": class_noun}
+        job = desk.submit_check(taken, form, key=key)
+        files.sweep(taken)
+        return asdict(job)
+
+    def train(
+        check_job: str,
+        base: str = "",
+        preset: str = "",
+        settings: dict | None = None,
+        instance_token: str = "",
+        key: str | None = None,
+    ) -> dict:
+        """Train an adapter on the photos of a finished check.
+
+        Args:
+            check_job: id of the check.
+            base: name of a base model; empty takes the preset's, or pocket.
+            preset: name of a preset; empty takes the base's default.
+            settings: changes to the preset by dotted name, for example {"method.rank": 8, "steps": 200}.
+            instance_token: the word that will mean the subject in prompts; empty keeps the preset's.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed.
+        """
+        changes = dict(settings or {})
+        if instance_token:
+            changes["instance_token"] = instance_token
+        return asdict(desk.submit_train(check_job, base=base, preset=preset, changes=changes, key=key))
+
+    def generate(
+        train_job: str,
+        pack: str = "",
+        prompts: list[str] | None = None,
+        count: int = 1,
+        seed: int = 0,
+        settings: dict | None = None,
+        key: str | None = None,
+    ) -> dict:
+        """Make pictures with a finished run, from a pack or from prompts.
+
+        Args:
+            train_job: id of the run.
+            pack: name of a pack; give either a pack or prompts.
+            prompts: prompts in which {subject} stands for the subject.
+            count: pictures per shot or prompt.
+            seed: seed of the first picture.
+            settings: more settings by name, for example {"guidance_scale": 5, "adapter_scale": 0.8}.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed.
+        """
+        form = {**(settings or {}), "count": count, "seed": seed, "prompts": prompts or []}
+        return asdict(desk.submit_generate(train_job, {**form, "pack": pack or None}, key=key))
+
+    def job(job_id: str, after: int = 0, files: bool = True) -> dict:
+        """Look at a job: state, progress, result, newest events, and its files once it is completed.
+
+        Args:
+            job_id: id of the job.
+            after: only events with a higher number.
+            files: False leaves the files out, so that a client that downloads by itself does not.
+
+        Returns:
+            The job with "events" (each with seq, kind, data) and "files" (by path: pictures, zip, adapter).
+        """
+        return _answer(desk, desk.studio.get(job_id, owner=desk.owner), after, files)
+
+    def jobs(limit: int = 50) -> list[dict]:
+        """List the jobs, newest first."""
+        return [asdict(row) for row in desk.studio.list(owner=desk.owner, limit=limit)]
+
+    def cancel(job_id: str) -> dict:
+        """Cancel a job; what was done so far is kept."""
+        return asdict(desk.studio.cancel(job_id, owner=desk.owner))
+
+    def presets() -> list[dict]:
+        """List the training presets."""
+        return [preset.model_dump(mode="json") for preset in desk.presets()]
+
+    def packs() -> list[dict]:
+        """List the prompt packs with their shots."""
+        return [pack.model_dump(mode="json") for pack in desk.packs()]
+
+    def bases() -> list[dict]:
+        """List the base models."""
+        return desk.studio.bases()
+
+    for endpoint in (check_photos, train, generate, job, jobs, cancel, presets, packs, bases):
+        gr.api(_spoken(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+
+
+def _spoken(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a StudioError reach the client as its own words, without a trace in the log."""
+
+    @wraps(endpoint)
+    def spoken(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return endpoint(*args, **kwargs)
+        except StudioError as caught:
+            raise gr.Error(str(caught), print_exception=False) from None
+
+    return spoken
+
+
+def _path(photo: Any) -> str:
+    path = photo.get("path") if isinstance(photo, Mapping) else getattr(photo, "path", None)
+    if not path:
+        raise InputError.of([Problem("photos", "one is not an uploaded file", "send files", "not_a_file")])
+    return path
+
+
+def _file(path: Path, name: str) -> dict[str, Any]:
+    return {"path": files.lent(path), "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+
+
+def _answer(desk: Desk, job: JobView, after: int, with_files: bool) -> dict[str, Any]:
+    events = desk.studio.events(job.id, owner=desk.owner, after=after)[-_EVENTS:]
+    answer = asdict(job)
+    answer["events"] = [{"seq": seq, "kind": event.kind, "data": dict(event.data)} for seq, event in events]
+    answer["files"] = {}
+    if with_files and not is_open(job) and job.result:
+        for relative in _result_files(job):
+            if (path := desk.out_file(job.id, relative)) is not None:
+                answer["files"][relative] = _file(path, path.name)
+    return answer
+
+
+def _result_files(job: JobView) -> list[str]:
+    result = job.result or {}
+    if job.kind == "check":
+        return ["dataset.json"]
+    if job.kind == "train":
+        folder = result.get("adapter", "adapter")
+        names = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors", "adapter.json")
+        return [*(f"{folder}/{name}" for name in names), "report.json", "curve.png"]
+    return [result["archive"], result["contact_sheet"], *(image["file"] for image in result["images"])]

@@ -1,0 +1,61 @@
+"""What all tabs share: the desk, the stories, how a handler speaks of errors, how polling is set up."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from studio.errors import StudioError
+from studio.ui import parts
+from studio.ui.actions import Desk
+from studio.ui.story import Stories
+
+Updates = dict[Any, Any]
+"""Component -> new value or update, as a handler returns it."""
+
+POLL_S = 1.5
+"""Seconds between two looks at a job."""
+
+QUIET: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "concurrency_limit": None,
+}
+"""Keyword arguments of every event of the page: cheap, without Gradio's own spinner, not offered to programs."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a tab is built from."""
+
+    desk: Desk
+    stories: Stories
+
+
+def in_view(elem_id: str) -> str:
+    """Return the browser's part of a submit: on a narrow screen, scroll down to where the work shows."""
+    return (
+        "() => { const part = document.getElementById('" + elem_id + "');"
+        " if (part && window.innerWidth < 700)"
+        " part.closest('.column').scrollIntoView({behavior: 'smooth', block: 'start'}); }"
+    )
+
+
+def kindly(
+    notice: gr.HTML, labels: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Updates]], Callable[..., Updates]]:
+    """Decorate a handler: a StudioError becomes words in ``notice``, success clears it."""
+
+    def decorate(handler: Callable[..., Updates]) -> Callable[..., Updates]:
+        @wraps(handler)
+        def spoken(*args: Any) -> Updates:
+            try:
+                return {notice: "", **handler(*args)}
+            except StudioError as caught:
+                return {notice: parts.error(caught, labels)}
+
+        return spoken
+
+    return decorate

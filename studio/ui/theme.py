@@ -1,0 +1,193 @@
+"""How the studio looks: greys that leave colour to the pictures, one accent, fonts that Gradio ships (no CDN)."""
+
+import gradio as gr
+from gradio.themes.utils import colors, sizes
+from gradio.themes.utils.fonts import LocalFont
+
+_ACCENT = colors.Color(
+    name="petrol",
+    c50="#eef6f6",
+    c100="#d6e8e9",
+    c200="#aed2d5",
+    c300="#7fb5ba",
+    c400="#4f949b",
+    c500="#32777f",
+    c600="#265f67",
+    c700="#1f4d54",
+    c800="#1a3f45",
+    c900="#153338",
+    c950="#0c2024",
+)
+
+
+def theme() -> gr.themes.Base:
+    """Return the studio's theme, light and dark."""
+    return gr.themes.Base(
+        primary_hue=_ACCENT,
+        secondary_hue=_ACCENT,
+        neutral_hue=colors.stone,
+        radius_size=sizes.radius_md,
+        spacing_size=sizes.spacing_md,
+        text_size=sizes.text_md,
+        # The other small sans fonts that Gradio carries hold only a part of the alphabet.
+        font=(LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif"),
+        font_mono=("ui-monospace", "Menlo", "Consolas", "monospace"),
+    ).set(
+        body_background_fill="#f6f5f3",
+        body_background_fill_dark="#171615",
+        body_text_color="*neutral_800",
+        body_text_color_subdued="#6b655f",
+        body_text_color_subdued_dark="#a8a29e",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#1f1e1c",
+        background_fill_secondary="#faf9f8",
+        background_fill_secondary_dark="#262422",
+        border_color_primary="#e3dfda",
+        border_color_primary_dark="#383532",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#1f1e1c",
+        block_border_width="1px",
+        block_shadow="none",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_border_width="0px",
+        block_label_text_color="*body_text_color_subdued",
+        block_title_text_color="*body_text_color",
+        block_title_text_weight="600",
+        block_info_text_color="*body_text_color_subdued",
+        block_info_text_color_dark="*body_text_color_subdued",
+        block_info_text_size="13px",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#262422",
+        input_border_width="1px",
+        input_shadow="none",
+        input_shadow_focus="0 0 0 3px *primary_100",
+        input_shadow_focus_dark="0 0 0 3px *primary_900",
+        input_border_color_focus="*primary_500",
+        button_transition="background-color .15s ease, border-color .15s ease",
+        button_large_radius="8px",
+        button_large_text_weight="600",
+        button_primary_background_fill="*neutral_900",
+        button_primary_background_fill_hover="*neutral_700",
+        button_primary_background_fill_dark="*neutral_100",
+        button_primary_background_fill_hover_dark="#ffffff",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="*neutral_900",
+        button_primary_border_color="transparent",
+        button_primary_border_color_dark="transparent",
+        button_secondary_background_fill="#ffffff",
+        button_secondary_background_fill_hover="#f1efec",
+        button_secondary_background_fill_dark="#262422",
+        button_secondary_background_fill_hover_dark="#33302d",
+        button_secondary_border_color="#d6d1ca",
+        button_secondary_border_color_dark="#48443f",
+        button_border_width="1px",
+        loader_color="*primary_500",
+        slider_color="*primary_500",
+        slider_color_dark="*primary_400",
+        checkbox_background_color_selected="*primary_600",
+        checkbox_border_color_selected="*primary_600",
+        color_accent_soft="*primary_50",
+        color_accent_soft_dark="*primary_950",
+    )
+
+
+CSS = """
+:root { --ls-good: #3f7d4f; --ls-fair: #b7791f; --ls-bad: #b23b32;
+  --ls-serif: 'Iowan Old Style', 'Palatino Linotype', Palatino, 'Book Antiqua', Georgia, serif; }
+.dark { --ls-good: #74b585; --ls-fair: #dda74f; --ls-bad: #e0786f; }
+.ls { --ls-line: var(--border-color-primary); --ls-soft: var(--body-text-color-subdued); }
+.gradio-container { max-width: 1160px !important; margin: 0 auto !important; padding: 0 24px 48px !important; }
+.gradio-container .block:has(> .html-container > .prose:empty) { display: none !important; }
+.gradio-container .html-container { padding: 0 !important; }
+.gradio-container .ls { font-size: 15px; line-height: 1.5; color: var(--body-text-color); }
+.ls p { margin: 0 0 8px; }
+.gradio-container .ls ul { margin: 6px 0 0; padding-left: 18px; list-style: disc; }
+.gradio-container .ls li { margin: 3px 0; }
+.ls a.ls-button { display: inline-block; padding: 9px 16px; border: 1px solid var(--button-secondary-border-color);
+  border-radius: 8px; font-weight: 600; color: var(--body-text-color); text-decoration: none;
+  background: var(--button-secondary-background-fill); margin: 0 8px 8px 0; }
+.gradio-container .ls p.ls-links { margin: 12px 0 0; }
+.ls a.ls-button:hover { background: var(--button-secondary-background-fill-hover); }
+.ls a.ls-button.ls-first { background: var(--button-primary-background-fill);
+  color: var(--button-primary-text-color); border-color: transparent; }
+.ls-head { display: flex; align-items: baseline; gap: 14px; flex-wrap: wrap; padding: 22px 2px 2px; }
+.ls-head h1 { font-family: var(--ls-serif); font-size: 27px; font-weight: 600; letter-spacing: -.01em; margin: 0;
+  color: var(--body-text-color); }
+.ls-head span { color: var(--ls-soft); font-size: 16px; }
+.ls h2 { font-family: var(--ls-serif); font-size: 20px; font-weight: 600; margin: 0 0 6px; line-height: 1.3;
+  color: var(--body-text-color); }
+.ls h3 { font-size: 13px; font-weight: 600; margin: 20px 0 8px; color: var(--ls-soft); }
+.ls-soft { color: var(--ls-soft); }
+.ls-card { background: var(--block-background-fill); border: 1px solid var(--ls-line); border-radius: 10px;
+  padding: 18px 20px; }
+.ls-empty { border: 1px dashed var(--ls-line); border-radius: 10px; padding: 34px 30px; }
+.ls-empty ul { color: var(--ls-soft); }
+.ls-notice { border-radius: 10px; padding: 13px 16px; margin: 0 0 12px; border: 1px solid var(--ls-line);
+  border-left: 4px solid var(--ls-fair); background: var(--block-background-fill); overflow-wrap: anywhere; }
+.ls-notice.bad { border-left-color: var(--ls-bad); }
+.ls-notice.good { border-left-color: var(--ls-good); }
+.ls-notice b { font-weight: 600; }
+.ls-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); gap: 14px; margin-top: 14px; }
+.ls-photo { background: var(--block-background-fill); border: 1px solid var(--ls-line); border-radius: 10px;
+  overflow: hidden; display: flex; flex-direction: column; }
+.ls-photo .ls-frame { position: relative; aspect-ratio: 1; background: var(--background-fill-secondary);
+  display: flex; align-items: center; justify-content: center; color: var(--ls-soft); font-size: 13px; }
+.ls-photo img { width: 100%; height: 100%; object-fit: contain; display: block; margin: 0; }
+.ls-mark { position: absolute; top: 8px; left: 8px; font-size: 12px; font-weight: 600; color: #fff; line-height: 1;
+  padding: 5px 9px; border-radius: 99px; background: var(--mark); }
+.dark .ls-mark { color: #171615; }
+.good { --mark: var(--ls-good); } .usable { --mark: var(--ls-fair); } .rejected { --mark: var(--ls-bad); }
+.ls-photo .ls-words { padding: 10px 12px 12px; font-size: 13.5px; line-height: 1.4; overflow-wrap: anywhere; }
+.ls-photo .ls-name { font-weight: 600; display: block; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.ls-photo .ls-problem { margin: 6px 0 0; }
+.ls-meter { height: 4px; border-radius: 2px; background: var(--ls-line); margin-top: 5px; overflow: hidden; }
+.ls-meter i { display: block; height: 100%; background: var(--mark, var(--primary-500)); }
+.ls-bar { height: 8px; border-radius: 4px; background: var(--ls-line); overflow: hidden; margin: 12px 0 8px; }
+.ls-bar i { display: block; height: 100%; border-radius: 4px; background: var(--primary-500); transition: width .6s; }
+.ls-bar.waiting i { width: 30%; animation: ls-wait 1.6s ease-in-out infinite alternate; }
+@keyframes ls-wait { from { margin-left: 0; } to { margin-left: 70%; } }
+@media (prefers-reduced-motion: reduce) { .ls-bar.waiting i { animation: none; } .ls-bar i { transition: none; } }
+.ls-row { display: flex; justify-content: space-between; gap: 12px; flex-wrap: wrap;
+  font-variant-numeric: tabular-nums; }
+.ls-big { font-family: var(--ls-serif); font-size: 34px; line-height: 1.1; font-weight: 600; margin-bottom: 8px; }
+.ls-charts { display: grid; grid-template-columns: 1fr 1fr; gap: 14px; margin-top: 14px; }
+.ls-chart { background: var(--block-background-fill); border: 1px solid var(--ls-line); border-radius: 10px;
+  padding: 14px 16px 10px; }
+.ls-chart .ls-row b { font-size: 14px; } .ls-chart svg { display: block; width: 100%; height: 132px; margin-top: 8px;
+  overflow: visible; }
+.ls-chart .ls-axis { font-size: 12px; color: var(--ls-soft); }
+.ls-samples { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; }
+.ls-samples a, .ls-samples span { display: block; aspect-ratio: 1; border-radius: 8px; overflow: hidden;
+  background: var(--background-fill-secondary); position: relative; }
+.gradio-container .ls-samples img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover;
+  margin: 0; }
+.ls-shots { margin: 8px 0 0; padding: 0; list-style: none; columns: 2; column-gap: 22px; font-size: 13.5px; }
+.gradio-container .ls .ls-shots { padding-left: 0; list-style: none; }
+.ls-shots li { break-inside: avoid; color: var(--ls-soft); }
+.ls-hint { font-size: 13.5px; color: var(--ls-soft); padding: 0 2px; }
+.ls-foot { color: var(--ls-soft); font-size: 13px; padding: 28px 2px 0; border-top: 1px solid var(--ls-line);
+  margin-top: 28px; padding-top: 14px; }
+.ls-tight { gap: 10px !important; }
+.ls-go { align-self: flex-start; width: auto !important; min-width: 210px; }
+.ls-plain { border: none !important; background: transparent !important; box-shadow: none !important; }
+.gradio-container .tab-container button { font-size: 16px; }
+#ls-pictures .caption-label { font-variant-numeric: tabular-nums; max-width: 100%; }
+#ls-pictures .grid-wrap { max-height: none; overflow: visible; padding: 0; }
+#ls-pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; gap: 12px; }
+.gradio-container .secondary-wrap input { text-overflow: ellipsis !important; margin-right: 26px !important; }
+.gradio-container main { padding-left: 0 !important; padding-right: 0 !important; }
+footer { display: none !important; }
+@media (max-width: 640px) {
+  .gradio-container { padding: 0 12px 32px !important; }
+  .ls-head { padding-top: 14px; gap: 2px 12px; } .ls-head h1 { font-size: 23px; } .ls-head span { font-size: 14.5px; }
+  .ls-cards { grid-template-columns: 1fr 1fr; gap: 10px; }
+  .ls-charts { grid-template-columns: 1fr; }
+  .ls-samples { grid-template-columns: repeat(4, 1fr); gap: 6px; }
+  .ls-shots { columns: 1; } .ls-empty { padding: 24px 20px; }
+}
+"""
+"""Style of the HTML parts; colours come from the theme's variables, so that light and dark both hold."""
+
+WORDS = {"upload_text.drop_file": "Drop photos here", "upload_text.click_to_upload": "choose them"}
+"""What Gradio's own widgets should say instead of their default."""

@@ -1,0 +1,212 @@
+"""The Train tab: choose photos and a preset, watch the likeness rise, keep the result."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from studio.catalog import BASES
+from studio.config import TrainConfig
+from studio.domain import JobView
+from studio.errors import StudioError
+from studio.service import default_base
+from studio.ui import files, parts, widgets
+from studio.ui.actions import Desk, is_open, label
+from studio.ui.room import POLL_S, QUIET, Room, Updates, in_view, kindly
+
+_FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
+_GROUPS = (
+    (
+        "Steps and learning rates",
+        (
+            "steps",
+            "batch_size",
+            "micro_batch_size",
+            "learning_rate",
+            "token_learning_rate",
+            "lr_scheduler",
+            "lr_warmup_steps",
+            "weight_decay",
+            "max_grad_norm",
+        ),
+    ),
+    ("Adapter", tuple(field.path for field in _FIELDS if field.path.startswith("method."))),
+    ("Losses and captions", ("min_snr_gamma", "noise_offset", "caption_dropout", "flip")),
+    ("Prior preservation", tuple(field.path for field in _FIELDS if field.path.startswith("prior."))),
+    (
+        "Checkpoints and samples",
+        (
+            "checkpoint_every_steps",
+            "keep_checkpoints",
+            "samples_per_checkpoint",
+            "sample_steps",
+            "guidance_scale",
+            "likeness",
+        ),
+    ),
+)
+_WELCOME = parts.empty(
+    "What happens here",
+    [
+        "a small adapter (a LoRA) learns the subject; the base model itself stays as it is",
+        "at every checkpoint the studio draws samples and measures how much they look like the subject",
+        "the best checkpoint is kept, not the last one",
+        "you may close this page: the training goes on, and the page finds it again",
+    ],
+)
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """Handles for the page."""
+
+    job: gr.State
+    dataset: gr.Dropdown
+    forward: gr.Button
+    outputs: list[Any]
+    show: Callable[[JobView | None], Updates]
+    refresh: Callable[[str | None], Updates]
+
+
+def dataset_choices(desk: Desk) -> list[tuple[str, str]]:
+    """Return the finished checks that hold at least one photo, newest first, as (words, job id)."""
+    finished = [job for job in desk.jobs("check") if job.result and job.result["photos"]]
+    return [(label(job), job.id) for job in finished]
+
+
+def train_tab(room: Room) -> TrainTab:
+    """Build the tab inside the current ``gr.Tab``."""
+    desk = room.desk
+    presets = {preset.name: preset for preset in desk.presets()}
+    first_base = default_base(desk.settings)
+
+    def offered(base: str) -> list[tuple[str, str]]:
+        return [(preset.title, preset.name) for preset in presets.values() if preset.base == base]
+
+    def default_preset(base: str) -> str | None:
+        names = [name for _, name in offered(base)]
+        wanted = BASES[base].default_preset
+        return wanted if wanted in names else next(iter(names), None)
+
+    def starting_values(preset: str | None) -> dict[str, Any]:
+        config = presets[preset].config if preset in presets else TrainConfig()
+        return widgets.values_of(config, _FIELDS)
+
+    first_preset = default_preset(first_base)
+    job_id = gr.State("")
+    timer = gr.Timer(POLL_S, active=False)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300, elem_classes="ls-tight"):
+            dataset = gr.Dropdown([], label="Photos", info="A set that you have checked.", interactive=True)
+            base = gr.Dropdown(
+                [(spec.title, name) for name, spec in BASES.items()], value=first_base, label="Base model"
+            )
+            base_hint = gr.HTML(parts.base_hint(BASES[first_base]))
+            preset = gr.Dropdown(offered(first_base), value=first_preset, label="Preset")
+            preset_hint = gr.HTML(parts.preset_hint(presets.get(first_preset or "")))
+            with gr.Accordion("Advanced", open=False):
+                form = _advanced(starting_values(first_preset))
+            train = gr.Button("Train", variant="primary")
+            earlier = gr.Dropdown([], label="Earlier runs", interactive=True, visible=False)
+        with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
+            notice = gr.HTML(elem_id="ls-train-notice")
+            status = gr.HTML(_WELCOME, elem_id="ls-train-status")
+            forward = gr.Button("Make pictures", variant="primary", visible=False, elem_classes="ls-go")
+            again = gr.Button("Go on with this run", visible=False, elem_classes="ls-go")
+            cancel = gr.Button("Cancel", visible=False, elem_classes="ls-go")
+            curves = gr.HTML(elem_id="ls-train-curves")
+            samples = gr.HTML(elem_id="ls-train-samples")
+
+    def show(job: JobView | None) -> Updates:
+        runs = [(label(row), row.id) for row in desk.jobs("train")]
+        if job is None:
+            return {timer: gr.Timer(active=False), earlier: gr.Dropdown(choices=runs, value=None, visible=bool(runs))}
+        story = room.stories.read(job.id)
+        link = files.linker(desk, job.id)
+        done = job.state == "completed"
+        return {
+            job_id: job.id,
+            timer: gr.Timer(active=is_open(job)),
+            status: (parts.train_result(job, link) if done else parts.progress(job, story)) + parts.warnings(story),
+            curves: parts.curves(story, job.result),
+            samples: parts.samples(story, link, (job.result or {}).get("best_step")),
+            cancel: gr.Button(visible=is_open(job)),
+            again: gr.Button(visible=job.state in ("stalled", "cancelled")),
+            forward: gr.Button(visible=done),
+            earlier: gr.Dropdown(choices=runs, value=job.id, visible=True),
+        }
+
+    def refresh(chosen: str | None) -> Updates:
+        choices = dataset_choices(desk)
+        known = [value for _, value in choices]
+        value = chosen if chosen in known else next(iter(known), None)
+        return {dataset: gr.Dropdown(choices=choices, value=value)}
+
+    said = kindly(notice, widgets.labels(_FIELDS))
+    outputs = [job_id, timer, notice, status, curves, samples, cancel, again, forward, earlier]
+
+    @said
+    def on_train(given: dict[Any, Any]) -> Updates:
+        settings = {path: given[component] for path, component in form.items()}
+        changes = widgets.collect(_FIELDS, settings, starting_values(given[preset]))
+        return show(desk.submit_train(given[dataset], base=given[base], preset=given[preset] or "", changes=changes))
+
+    @said
+    def on_poll(current: str) -> Updates:
+        return show(desk.job(current, "train"))
+
+    @said
+    def on_cancel(current: str) -> Updates:
+        desk.studio.cancel(desk.job(current, "train").id, owner=desk.owner)
+        return show(desk.job(current, "train"))
+
+    @said
+    def on_again(current: str) -> Updates:
+        desk.studio.retry(desk.job(current, "train").id, owner=desk.owner)
+        return show(desk.job(current, "train"))
+
+    def on_preset(name: str | None) -> Updates:
+        values = starting_values(name)
+        return {preset_hint: parts.preset_hint(presets.get(name or ""))} | {
+            component: values[path] for path, component in form.items()
+        }
+
+    def on_base(name: str) -> Updates:
+        chosen = default_preset(name)
+        return {
+            base_hint: parts.base_hint(BASES[name]),
+            preset: gr.Dropdown(choices=offered(name), value=chosen),
+        } | on_preset(chosen)
+
+    shaped = [preset_hint, *form.values()]
+    base.input(on_base, base, [base_hint, preset, *shaped], **QUIET)
+    preset.input(on_preset, preset, shaped, **QUIET)
+    started = train.click(on_train, {dataset, base, preset, *form.values()}, outputs, **QUIET)
+    started.then(None, js=in_view("ls-train-status"), api_visibility="private")
+    timer.tick(on_poll, job_id, outputs, trigger_mode="once", **QUIET)
+    cancel.click(on_cancel, job_id, outputs, **QUIET)
+    again.click(on_again, job_id, outputs, **QUIET)
+    earlier.input(on_poll, earlier, outputs, **QUIET)
+    return TrainTab(job_id, dataset, forward, outputs, show, refresh)
+
+
+def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the generated form: fields of no group first, then one folded group after the other."""
+    grouped = {path for _, paths in _GROUPS for path in paths}
+    form = widgets.build([field for field in _FIELDS if field.path not in grouped], values)
+    for title, paths in _GROUPS:
+        with gr.Accordion(title, open=False):
+            form |= widgets.build([field for field in _FIELDS if field.path in paths], values)
+    return form
+
+
+def subject_of(desk: Desk, run: JobView | None) -> dict[str, str]:
+    """Return the subject's name and class noun behind a run; empty if its check is gone."""
+    try:
+        check = desk.job(run.source, "check") if run else None
+    except StudioError:
+        check = None
+    if check is None or check.result is None:
+        return {}
+    return {"subject": check.result["subject"], "class_noun": check.result["class_noun"]}

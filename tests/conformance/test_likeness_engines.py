@@ -1,0 +1,142 @@
+"""What every likeness engine promises; a new engine is one row of ``ENGINES``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from studio.catalog import POCKET_FOLDER
+from studio.likeness.base import LikenessEngine, centroid, likeness
+from studio.pocket import portraits
+
+
+@dataclass
+class Case:
+    engine: LikenessEngine
+    subject: list[Image.Image]
+    """Pictures of one subject."""
+    other: list[Image.Image]
+    """Pictures of another one of the same class."""
+    empty: Image.Image | None
+    """A picture without a subject; None where the engine sees one in everything."""
+    class_noun: str
+
+
+def drawn(person: int, scene: int, size_px: int = 128) -> Image.Image:
+    identity = portraits.sample_identity(portraits.HELD_OUT_SEED + person, "woman")
+    style = portraits.sample_scene(portraits.HELD_OUT_SEED + scene, style="photo")
+    return Image.fromarray(portraits.render(identity, style, size_px))
+
+
+def pocket_case(folder: Path) -> Case:
+    if not (POCKET_FOLDER / "identity").is_dir():
+        pytest.skip("the embedded base is not built")
+    from studio.likeness.registry import get_engine
+
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    subject, other = [drawn(3, n) for n in range(4)], [drawn(8, 20 + n) for n in range(3)]
+    return Case(get_engine("pocket"), subject, other, noise, "woman")
+
+
+def face_case(folder: Path) -> Case:
+    data = pytest.importorskip("skimage.data")
+    from studio.likeness.registry import get_engine
+
+    person = Image.fromarray(data.astronaut()).crop((80, 0, 360, 300))
+    subject = [
+        person,
+        person.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        ImageEnhance.Brightness(person).enhance(0.6),
+        person.rotate(8, Image.Resampling.BICUBIC),
+    ]
+    # A drawn portrait of the renderer that dlib takes for a face: the only other face that is free of rights.
+    scene = portraits.sample_scene(portraits.HELD_OUT_SEED + 2, style="photo")
+    other = Image.fromarray(portraits.render(portraits.sample_identity(portraits.HELD_OUT_SEED + 2), scene, 512))
+    return Case(get_engine("face"), subject, [other], Image.new("RGB", (64, 64), "grey"), "person")
+
+
+def subject_case(folder: Path) -> Case:
+    """A DINOv2 with random weights: it knows nothing, but tells patterns apart."""
+    import torch
+    from transformers import Dinov2Config, Dinov2Model
+
+    from studio.likeness.subject import SubjectEngine
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = Dinov2Config(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=224, patch_size=14, mlp_ratio=2
+        )
+        Dinov2Model(config).save_pretrained(folder)
+    stripes = Image.fromarray(np.tile(np.repeat([[20], [230]], 16, 0), (8, 256)).astype(np.uint8)).convert("RGB")
+    subject = [stripes, ImageEnhance.Brightness(stripes).enhance(0.8), stripes.resize((300, 200))]
+    other = [ImageEnhance.Contrast(Image.new("RGB", (256, 256), colour)).enhance(1.0) for colour in ("red", "maroon")]
+    return Case(SubjectEngine(str(folder)), subject, other, None, "teapot")
+
+
+ENGINES: dict[str, Callable[[Path], Case]] = {"pocket": pocket_case, "face": face_case, "subject": subject_case}
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return ENGINES[request.param](tmp_path_factory.mktemp(request.param))
+
+
+def test_engine_is_known_by_its_name(case: Case, request: pytest.FixtureRequest) -> None:
+    assert case.engine.name == request.node.callspec.params["case"]
+
+
+def test_rows_are_float32_of_unit_length(case: Case) -> None:
+    rows = case.engine.embed(case.subject)
+    assert rows.dtype == np.float32
+    assert rows.shape[0] == len(case.subject)
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-4)
+
+
+def test_picture_without_a_subject_is_nan_and_its_neighbours_are_not(case: Case) -> None:
+    if case.empty is None:
+        pytest.skip("this engine sees a subject in every picture")
+    rows = case.engine.embed([case.subject[0], case.empty, case.subject[1]])
+    assert np.isnan(rows).all(axis=1).tolist() == [False, True, False]
+
+
+def test_no_pictures_are_no_rows(case: Case) -> None:
+    rows = case.engine.embed([])
+    assert rows.shape == (0, case.engine.embed(case.subject[:1]).shape[1])
+
+
+def test_result_does_not_depend_on_order_or_neighbours(case: Case) -> None:
+    together = case.engine.embed(case.subject)
+    backwards = case.engine.embed(case.subject[::-1])[::-1]
+    assert together == pytest.approx(backwards, abs=1e-6)
+    assert together[:1] == pytest.approx(case.engine.embed(case.subject[:1]), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (37, 61), (200, 90), (700, 800)])
+def test_pictures_of_any_size_are_taken(case: Case, size: tuple[int, int]) -> None:
+    rows = case.engine.embed([case.subject[0].resize(size)])
+    finite = np.isfinite(rows).all(axis=1)
+    assert (finite | np.isnan(rows).all(axis=1)).all()
+
+
+def test_subject_is_more_alike_than_somebody_else(case: Case) -> None:
+    scale = case.engine.scale(case.class_noun)
+    reference = centroid(case.engine.embed(case.subject[1:]))
+    own = likeness(case.engine.embed(case.subject[:1]), reference, scale)
+    others = likeness(case.engine.embed(case.other), reference, scale)
+    assert own.min() > others.max()
+
+
+def test_scale_has_its_ends_in_order_and_takes_any_noun(case: Case) -> None:
+    for noun in (case.class_noun, "never heard of"):
+        scale = case.engine.scale(noun)
+        assert -1 <= scale.other < scale.same <= 1
+
+
+def test_pictures_are_left_as_they_were(case: Case) -> None:
+    before = case.subject[0].tobytes()
+    case.engine.embed(case.subject[:1])
+    assert case.subject[0].tobytes() == before

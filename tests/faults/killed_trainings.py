@@ -1,0 +1,86 @@
+"""Runs trainings that are killed with SIGKILL at given moments; a program for test_kill_resume.py.
+
+    python killed_trainings.py BASE DATASET OUT '[["name", null], ["other", "step 3"], ["other", null]]'
+
+Each row is one process that trains into OUT/name, and where it kills itself: entering a training step, while a
+checkpoint is half written, between the checkpoint and its samples, or nowhere. The processes are forked from this one
+after the imports, which would cost several seconds each. The last line of the output lists how they ended.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studio import checkpoints
+from studio import train as train_module
+from studio.config import TrainConfig
+
+
+def arm(moment: str) -> None:
+    """Make this process kill itself at ``moment``, such as "step 3", "save 4" or "sample 2"."""
+    kind, _, number = moment.partition(" ")
+
+    def deadly(function: Any, fatal: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if fatal(*args):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    if kind == "step":
+        train_module.train_step = deadly(train_module.train_step, lambda *args: args[4] == int(number))
+    elif kind == "save":
+        # The files of the checkpoint are there, its DONE is not.
+        checkpoints._sync_folder = deadly(
+            checkpoints._sync_folder, lambda folder: folder.name == f".{number}.part" and not cut_short(folder)
+        )
+    elif kind == "sample":
+        train_module.evaluate = deadly(train_module.evaluate, lambda *args: args[3] == int(number))
+    else:
+        raise ValueError(moment)
+
+
+def cut_short(folder: Path) -> None:
+    (folder / checkpoints.DONE_NAME).unlink()
+
+
+def main() -> None:
+    base, dataset, out, plan = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+    torch.set_num_threads(1)  # a pool of threads does not survive a fork
+    config = TrainConfig.parse(
+        {
+            "base": base,
+            "class_noun": "woman",
+            "steps": 6,
+            "batch_size": 2,
+            "checkpoint_every_steps": 2,
+            "samples_per_checkpoint": 1,
+            "sample_steps": 1,
+            "learning_rate": 1e-3,
+            "token_learning_rate": 5e-3,
+            "likeness": "none",
+            "flip": True,
+            "method": {"rank": 2, "dropout": 0.1},
+            "prior": {"mode": "prediction", "batch_size": 1},
+        }
+    )
+    ends = []
+    for name, moment in plan:
+        child = os.fork()
+        if child == 0:
+            if moment:
+                arm(moment)
+            train_module.train(config, dataset, out / name)
+            os._exit(0)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(json.dumps(ends))
+
+
+if __name__ == "__main__":
+    main()

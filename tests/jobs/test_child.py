@@ -1,0 +1,91 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from studio.errors import InputError, MissingExtraError, Problem, ResourceError
+from studio.jobs import child, worker
+from studio.jobs.events import Outcome, parse_line
+
+NO_MEMORY = "Memory ran out. Choose a smaller batch size, resolution or base, then retry."
+UNEXPECTED = "Something unexpected went wrong ({}); details are in the job's log."
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ResourceError("the disk is full; free some."), "the disk is full; free some."),
+        (InputError(""), "InputError"),
+        (MemoryError(), NO_MEMORY),
+        (OutOfMemoryError("CUDA: tried to allocate"), NO_MEMORY),
+        (OSError(errno.ENOSPC, "x"), "The disk is full. Free some space, then retry."),
+        (OSError(errno.EACCES, "/secret/path"), UNEXPECTED.format("PermissionError")),
+        (SystemExit(3), UNEXPECTED.format("SystemExit")),
+    ],
+)
+def test_every_error_is_explained_in_words(error, cause):
+    assert child.explain(error) == Outcome("stalled", cause=cause)
+
+
+def test_problems_are_carried_over():
+    outcome = child.explain(InputError.of([Problem("a.jpg", "is dark", "use light", "dark")]))
+    assert outcome.problems == ({"where": "a.jpg", "message": "is dark", "cure": "use light", "code": "dark"},)
+
+
+def test_missing_package_is_named(tmp_path, monkeypatch):
+    (tmp_path / "needs_much.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(MissingExtraError, match="'no_such_package' is not installed"):
+        child.resolve("needs_much:run")
+
+
+def start(job_dir, parent, fake_verbs):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), fake_verbs.FOLDER])}
+    command = [sys.executable, "-m", "studio.jobs.child", str(job_dir), "--verb", "fake_verbs:run"]
+    return subprocess.Popen(
+        [*command, "--parent", str(parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def job_dir(tmp_path):
+    (tmp_path / "photos").mkdir()
+    request = {"kind": "check", "config": {"subject": "load"}, "source": None}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    return tmp_path
+
+
+def test_child_of_a_dead_server_leaves_without_a_word(job_dir, fake_verbs):
+    with start(job_dir, os.getpid() + 1, fake_verbs) as process:
+        output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output) == (1, b"")
+
+
+def test_child_stops_on_sigterm_refuses_company_and_dies_with_its_servers_pipe(job_dir, fake_verbs):
+    with start(job_dir, os.getpid(), fake_verbs) as first:
+        assert parse_line(first.stdout.readline()).kind == "stage"
+        with start(job_dir, os.getpid(), fake_verbs) as second:
+            refused = parse_line(second.stdout.readline())
+        assert refused.state == "stalled" and "still running" in refused.cause
+        first.terminate()
+        assert parse_line(first.stdout.readline()) == Outcome("cancelled")
+        assert first.wait(timeout=30) == 0
+        first.stdin.close()
+    worker._end_leftovers(job_dir)  # its guard
+    with start(job_dir, os.getpid(), fake_verbs) as third:
+        assert parse_line(third.stdout.readline()).kind == "stage"
+        third.stdin.close()
+        assert third.wait(timeout=30) == -signal.SIGKILL

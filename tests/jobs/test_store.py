@@ -1,0 +1,338 @@
+import dataclasses
+import itertools
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+
+from studio.domain import TERMINAL_STATES, Event
+from studio.errors import ConflictError, NotFoundError, ResourceError
+from studio.jobs.events import Outcome
+from studio.jobs.states import RUNNING, TRANSITIONS
+from studio.jobs.store import Claim, NewJob, Store
+
+OWNER = "ada"
+DONE = Outcome("completed", result={"steps": 1})
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "jobs.sqlite3")
+    yield store
+    store.close()
+
+
+def add(store, job_id, kind="check", source=None, key=None):
+    view, _ = store.insert(NewJob(job_id, kind, OWNER, f"Title of {job_id}", "fp", source, key))
+    return view
+
+
+def state(store, job_id):
+    return store.get(job_id, OWNER).state
+
+
+def test_oldest_job_is_claimed_first_and_once(store):
+    add(store, "a")
+    add(store, "b")
+    assert store.claim() == Claim("a", "check", 1)
+    assert store.claim() == Claim("b", "check", 1)
+    assert store.claim() is None
+
+
+def test_job_waits_for_its_source(store):
+    add(store, "c")
+    assert add(store, "t", "train", "c").state == "pendingImages"
+    claim = store.claim()
+    assert store.claim() is None
+    store.survey(device_busy=True)
+    assert state(store, "t") == "pendingImages"
+    store.finish(claim, DONE)
+    store.survey(device_busy=True)
+    assert state(store, "t") == "pendingGpu"
+    assert store.claim() == Claim("t", "train", 1)
+    assert state(store, "t") == "pendingModel"
+
+
+def test_job_whose_source_stalls_is_stalled_with_both_causes(store):
+    add(store, "c")
+    add(store, "t", "train", "c")
+    add(store, "g", "generate", "t")
+    store.finish(store.claim(), Outcome("stalled", cause="No face."))
+    assert store.claim() is None
+    assert store.claim() is None
+    view = store.get("g", OWNER)
+    assert view.state == "stalled"
+    assert "(Title of t) is stalled" in view.cause and "No face." in view.cause
+
+    store.retry("c", OWNER)
+    store.retry("t", OWNER)
+    store.finish(store.claim(), DONE)
+    assert store.claim() == Claim("t", "train", 1)
+
+
+def test_first_progress_ends_the_loading_of_the_model(store):
+    add(store, "c")
+    add(store, "t", "train", "c")
+    store.finish(store.claim(), DONE)
+    claim = store.claim()
+    store.append(claim, [Event("stage", {"name": "loading"}), Event("message", {"level": "info", "text": "hm"})])
+    assert state(store, "t") == "pendingModel"
+    store.append(claim, [Event("progress", {"step": 1, "total": 9})])
+    assert state(store, "t") == "training"
+    assert store.get("t", OWNER).progress == {"step": 1, "total": 9}
+
+
+def test_only_the_newest_progress_and_all_metrics_are_kept(store, tmp_path):
+    add(store, "a")
+    claim = store.claim()
+    for step in range(200):
+        store.append(claim, [Event("metrics", {"step": step}), Event("progress", {"step": step})])
+    events = store.events("a", OWNER, 0)
+    assert [event.data["step"] for _, event in events if event.kind == "metrics"] == list(range(200))
+    assert [(number, event.data) for number, event in events if event.kind == "progress"] == [(400, {"step": 199})]
+    assert [number for number, _ in store.events("a", OWNER, 398)] == [399, 400]
+
+
+def test_zombie_attempt_changes_nothing(store):
+    add(store, "a")
+    zombie = store.claim()
+    store.lose(zombie, "It was killed.", max_losses=3)
+    fresh = store.claim()
+    assert fresh.attempt == 2
+    assert store.append(zombie, [Event("metrics", {"step": 1})]) is True, "it is told to stop"
+    assert not store.finish(zombie, DONE)
+    assert not store.lose(zombie, "Again.", max_losses=1)
+    assert not store.release(zombie)
+    assert state(store, "a") == "checking"
+    assert store.finish(fresh, DONE)
+    assert not store.finish(fresh, Outcome("stalled", cause="late"))
+    assert [event.kind for _, event in store.events("a", OWNER, 0)] == ["message"]
+
+
+def test_requested_cancel_wins_over_every_end(store):
+    ends = {
+        "done": lambda claim: store.finish(claim, DONE),
+        "stalled": lambda claim: store.finish(claim, Outcome("stalled", cause="x")),
+        "lost": lambda claim: store.lose(claim, "x", 3),
+        "released": lambda claim: store.release(claim),
+        "recovered": lambda claim: store.recover("x", 3),
+    }
+    for name, end in ends.items():
+        add(store, name)
+        claim = store.claim()
+        assert store.cancel(name, OWNER).state == "checking"
+        assert store.append(claim, []) is True
+        end(claim)
+        view = store.get(name, OWNER)
+        assert (view.state, view.cause, view.result) == ("cancelled", None, None), name
+        store.cancel(name, OWNER)
+        assert len(store.events(name, OWNER, 0)) == 1
+
+
+def test_lost_attempts_stall_the_job_with_a_cause_and_a_retry_counts_anew(store):
+    add(store, "a")
+    for _ in range(2):
+        store.lose(store.claim(), "It was killed.", max_losses=3)
+        assert state(store, "a") == "pending"
+    store.lose(store.claim(), "It was killed.", max_losses=3)
+    view = store.get("a", OWNER)
+    assert (view.state, view.cause) == ("stalled", "It was killed. It was tried 3 times in a row.")
+    texts = [event.data["text"] for _, event in store.events("a", OWNER, 0)]
+    assert texts == ["It was killed. It goes on from where it was."] * 2
+
+    store.retry("a", OWNER)
+    store.lose(store.claim(), "It was killed.", max_losses=3)
+    assert state(store, "a") == "pending"
+
+
+def test_closing_server_does_not_count_as_a_loss(store):
+    add(store, "a")
+    for _ in range(5):
+        store.release(store.claim())
+    store.lose(store.claim(), "x", max_losses=2)
+    assert state(store, "a") == "pending"
+
+
+def test_recover_puts_running_jobs_back(store, tmp_path):
+    for name in "abc":
+        add(store, name)
+    store.claim()
+    store.finish(store.claim(), DONE)
+    again = Store(tmp_path / "jobs.sqlite3")
+    assert again.recover("The server stopped.", 3) == ["a"]
+    assert [state(again, name) for name in "abc"] == ["pending", "completed", "pending"]
+    again.close()
+
+
+def test_key_is_one_job_per_owner(store):
+    first = add(store, "a", key="k")
+    assert store.insert(NewJob("b", "check", OWNER, "t", "fp", None, "k")) == (first, False)
+    with pytest.raises(ConflictError):
+        store.insert(NewJob("b", "check", OWNER, "t", "other", None, "k"))
+    assert store.insert(NewJob("b", "check", "bob", "t", "other", None, "k"))[1]
+
+
+def test_other_owner_finds_nothing(store):
+    add(store, "a")
+    for call in (store.get, store.cancel, store.retry):
+        with pytest.raises(NotFoundError):
+            call("a", "bob")
+    with pytest.raises(NotFoundError):
+        store.events("a", "bob", 0)
+    assert store.newest("bob", 10) == []
+
+
+def test_table_of_a_newer_version_is_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / "jobs.sqlite3") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(ConflictError, match="newer version"):
+        Store(tmp_path / "jobs.sqlite3").claim()
+
+
+def test_broken_table_is_an_error_in_words(tmp_path):
+    (tmp_path / "jobs.sqlite3").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ResourceError, match=r"jobs\.sqlite3"):
+        Store(tmp_path / "jobs.sqlite3").claim()
+    with pytest.raises(ResourceError):
+        Store(tmp_path / "missing" / "jobs.sqlite3").claim()
+
+
+def test_writes_reach_the_disk_before_a_call_returns(store):
+    add(store, "a")
+    connection = store._connection()
+    assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+class JobsMachine(RuleBasedStateMachine):
+    """Owners, one worker, crashes and zombies in any order; every single move is written down by a trigger."""
+
+    jobs = Bundle("jobs")
+    zombies = Bundle("zombies")
+
+    def __init__(self):
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.store = Store(self.folder / "jobs.sqlite3")
+        self.numbers = itertools.count()
+        self.claim_now = None
+        self.retried = 0
+        self.store.ids()
+        self.db = sqlite3.connect(self.folder / "jobs.sqlite3", isolation_level=None)
+        self.db.executescript(
+            "CREATE TABLE moves (job, before, after);"
+            "CREATE TRIGGER noted AFTER UPDATE OF state ON jobs BEGIN"
+            " INSERT INTO moves VALUES (new.id, old.state, new.state); END;"
+        )
+
+    def teardown(self):
+        self.db.close()
+        self.store.close()
+        shutil.rmtree(self.folder)
+
+    @rule(target=jobs)
+    def submit_check(self):
+        return add(self.store, f"j{next(self.numbers)}")
+
+    @rule(target=jobs, source=jobs)
+    def submit_dependent(self, source):
+        kind = {"check": "train", "train": "generate"}.get(source.kind)
+        if kind is None:
+            return multiple()
+        return add(self.store, f"j{next(self.numbers)}", kind, source.id)
+
+    @rule(target=zombies)
+    def claim(self):
+        if self.claim_now is None:
+            self.claim_now = self.store.claim()
+        return multiple() if self.claim_now is None else self.claim_now
+
+    @rule(kind=st.sampled_from(["stage", "progress", "metrics"]))
+    def tell(self, kind):
+        if self.claim_now:
+            cancelled = self.store.append(self.claim_now, [Event(kind, {"step": 1})])
+            asked = any("Stopping" in str(event.data) for _, event in self.store.events(self.claim_now.id, OWNER, 0))
+            assert asked or not cancelled
+
+    @rule(outcome=st.sampled_from([DONE, Outcome("stalled", cause="why")]))
+    def finish(self, outcome):
+        if self.claim_now:
+            assert self.store.finish(self.claim_now, outcome)
+            assert state(self.store, self.claim_now.id) in {outcome.state, "cancelled"}
+            self.claim_now = None
+
+    @rule()
+    def child_dies(self):
+        if self.claim_now:
+            assert self.store.lose(self.claim_now, "It was killed.", max_losses=2)
+            self.claim_now = None
+
+    @rule()
+    def server_closes(self):
+        if self.claim_now:
+            assert self.store.release(self.claim_now)
+            self.claim_now = None
+
+    @rule()
+    def server_dies(self):
+        self.store.close()
+        recovered = self.store.recover("The server stopped.", max_losses=2)
+        assert recovered == ([self.claim_now.id] if self.claim_now else [])
+        self.claim_now = None
+
+    @rule(job=jobs)
+    def cancel(self, job):
+        before = state(self.store, job.id)
+        after = self.store.cancel(job.id, OWNER).state
+        assert after == (before if before in RUNNING | TERMINAL_STATES else "cancelled")
+
+    @rule(job=jobs)
+    def retry(self, job):
+        if state(self.store, job.id) in {"stalled", "cancelled"}:
+            self.store.retry(job.id, OWNER)
+            self.retried += 1
+        else:
+            with pytest.raises(ConflictError):
+                self.store.retry(job.id, OWNER)
+
+    @rule(zombie=zombies, outcome=st.sampled_from([DONE, Outcome("stalled", cause="zombie")]))
+    def zombie_comes_late(self, zombie, outcome):
+        if zombie != self.claim_now:
+            before = self.store.get(zombie.id, OWNER)
+            assert not self.store.finish(zombie, outcome)
+            assert self.store.append(zombie, [Event("metrics", {})])
+            assert not self.store.lose(zombie, "late", max_losses=1)
+            assert self.store.get(zombie.id, OWNER) == before
+
+    @rule()
+    def look(self):
+        self.store.survey(device_busy=self.claim_now is not None)
+
+    @invariant()
+    def moves_keep_to_the_table(self):
+        moves = self.db.execute("SELECT before, after FROM moves").fetchall()
+        assert all(before == after or after in TRANSITIONS[before] for before, after in moves)
+        assert sum(before in TERMINAL_STATES for before, _ in moves) == self.retried
+
+    @invariant()
+    def views_are_whole(self):
+        views = self.store.newest(OWNER, 1000)
+        running = [view.id for view in views if view.state in RUNNING]
+        assert running == ([self.claim_now.id] if self.claim_now else [])
+        for view in views:
+            assert (view.cause is not None) == (view.state == "stalled")
+            assert (view.finished_s is not None) == (view.state in TERMINAL_STATES)
+            assert (view.result is not None) == (view.state == "completed")
+            numbers = [number for number, _ in self.store.events(view.id, OWNER, 0)]
+            assert numbers == sorted(set(numbers))
+            dataclasses.asdict(view)
+
+
+TestJobsMachine = JobsMachine.TestCase
+TestJobsMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, derandomize=True)

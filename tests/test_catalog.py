@@ -1,0 +1,48 @@
+"""The catalog: every row can be used as it stands."""
+
+from pathlib import Path
+
+import pytest
+
+from studio.catalog import BASES, FAMILIES, BaseSpec, base_spec
+from studio.config import LoraMethod
+from studio.errors import NotFoundError
+from studio.presets import load_preset
+
+ROWS = [pytest.param(row, id=name) for name, row in BASES.items()]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_base_belongs_to_a_family_and_fits_its_buckets(row: BaseSpec) -> None:
+    assert row.resolution_px % FAMILIES[row.family].bucket_multiple_px == 0
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_base_comes_with_a_preset_made_for_it(row: BaseSpec) -> None:
+    assert load_preset(row.default_preset).base == row.name
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_base_says_its_licence_and_what_it_is(row: BaseSpec) -> None:
+    assert row.licence and row.title and row.description.endswith(".")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_source_is_an_absolute_folder_or_a_hub_id(row: BaseSpec) -> None:
+    assert Path(row.source).is_absolute() or row.source.count("/") == 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_layers_for_every_target_that_can_be_asked_for(name: str) -> None:
+    asked = set(LoraMethod.model_fields["target"].annotation.__args__)  # type: ignore[union-attr]
+    assert set(dict(FAMILIES[name].lora_targets)) == asked
+
+
+def test_a_base_that_needs_no_gpu_is_embedded() -> None:
+    assert [row.name for row in BASES.values() if row.vram_gb == 0] == ["pocket"]
+    assert Path(BASES["pocket"].source).is_relative_to(Path(__file__).resolve().parents[1])
+
+
+def test_an_unknown_base_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(NotFoundError, match="pocket"):
+        base_spec("sd99")

@@ -1,0 +1,124 @@
+"""What is shipped around the code: requirements, constraints, the check script, packaging."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+
+INDIRECT = {
+    "accelerate": "peft and diffusers load weights with it",
+    "torchvision": "transformers' image processors, part of the pipelines of SD 1.5 and 2.1",
+}
+"""Requirements that our own code does not import, and why they are there all the same."""
+
+COMES_WITH = {
+    "fastapi": "gradio",
+    "starlette": "gradio",
+    "uvicorn": "gradio",
+    "httpx2": "huggingface-hub",
+    "tokenizers": "transformers",
+    "annotated-types": "pydantic",
+}
+"""What our code imports and the requirement that cannot do without it."""
+
+OPTIONAL = {"xformers"}
+NAMED_OTHERWISE = {"dlib": "dlib-bin"}
+"""Modules whose distribution does not say that they are in it."""
+
+
+def _requirements(name: str) -> list[Requirement]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    texts = (line.partition("#")[0].strip() for line in lines)
+    return [Requirement(text) for text in texts if text and not text.startswith("-")]
+
+
+def _imported() -> set[str]:
+    """Return the distributions that app.py and studio/ import, anywhere in their code."""
+    modules: set[str] = set()
+    for path in [ROOT / "app.py", *(ROOT / "studio").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules.add(node.module.partition(".")[0])
+    known = packages_distributions()
+    foreign = modules - set(sys.stdlib_module_names) - {"studio", "app"}
+    return {
+        canonicalize_name(name)
+        for module in foreign
+        for name in known.get(module, [NAMED_OTHERWISE.get(module, module)])
+    }
+
+
+def test_every_import_is_required_and_every_requirement_is_used() -> None:
+    required = {canonicalize_name(requirement.name) for requirement in _requirements("requirements.txt")}
+    imported = {COMES_WITH.get(name, name) for name in _imported() - OPTIONAL}
+    assert imported - required == set(), "imported but not in requirements.txt"
+    assert required - imported - set(INDIRECT) == set(), "in requirements.txt but not imported"
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_constraints_hold_one_version_above_every_floor(name: str) -> None:
+    pinned = {canonicalize_name(row.name): row for row in _requirements("constraints.txt")}
+    for requirement in _requirements(name):
+        exact = str(pinned[canonicalize_name(requirement.name)].specifier).removeprefix("==")
+        assert requirement.specifier.contains(exact), f"{requirement} is not met by {exact}"
+
+
+def test_constraints_are_exact_and_name_no_places() -> None:
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert "://" not in text and " @ " not in text
+    for row in _requirements("constraints.txt"):
+        assert re.fullmatch(r"==[^,*]+", str(row.specifier)), row
+
+
+def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
+    script = ROOT / ".ci" / "run"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text(encoding="utf-8")
+    assert "set -euo pipefail" in text
+    for step in ("ruff check .", "ruff format --check .", "mypy studio/", "python -m pytest", "-m browser"):
+        assert step in text
+
+
+def test_the_version_is_in_one_place() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in project["project"]["dynamic"] and "dependencies" in project["project"]["dynamic"]
+
+
+def test_the_changelog_has_a_place_for_the_next_version() -> None:
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def _shipped() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in listed.stdout.decode().split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_file_is_a_pickle_or_larger_than_the_base_may_be() -> None:
+    files = _shipped()
+    assert [path for path in files if path.suffix in {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}] == []
+    base = ROOT / "studio" / "pocket" / "base"
+    assert sum(path.stat().st_size for path in files if path.is_relative_to(base)) <= 40e6
+    assert [path for path in files if path.stat().st_size > 2e6 and not path.is_relative_to(base)] == []
+
+
+def test_documents_link_only_to_files_that_exist() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name} links to {target}"

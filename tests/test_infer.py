@@ -1,0 +1,489 @@
+"""Generation on a tiny random base with a hand-made adapter: pictures, resume, ranking, files."""
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from PIL import Image
+from safetensors.torch import save_file
+
+from studio import infer
+from studio.adapters import AdapterInfo, write_info
+from studio.config import GenerateConfig
+from studio.domain import Event, GenerateResult
+from studio.errors import (
+    ConflictError,
+    InputError,
+    JobCancelled,
+    MissingExtraError,
+    NotFoundError,
+    ResourceError,
+)
+from studio.likeness.base import Scale
+
+SETTINGS: dict[str, Any] = {"size_hw": (64, 64), "num_inference_steps": 3, "guidance_scale": 4.0}
+PROMPTS = ["photo of sks woman", "photo of sks woman at the beach", "pop art portrait of sks woman"]
+
+
+class RednessEngine:
+    """An engine whose subject is the colour red."""
+
+    name = "pocket"
+
+    def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        means = np.stack([np.asarray(picture.convert("RGB"), np.float32).mean((0, 1)) for picture in pictures])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def scale(self, class_noun: str) -> Scale:
+        return Scale(other=0.0, same=1.0)
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapter")
+    write_lora(tiny_base, folder, seed=1)
+    return folder
+
+
+def write_lora(base: Path, folder: Path, seed: int, strength: float = 0.3) -> None:
+    unet = infer.load_pipeline(str(base)).unet
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+    generator = torch.Generator().manual_seed(seed)
+    state = get_peft_model_state_dict(unet)
+    layers = {name: torch.randn(tensor.shape, generator=generator) * strength for name, tensor in state.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+
+
+@pytest.fixture
+def run_dir(tiny_base: Path, adapter: Path, tmp_path: Path) -> Path:
+    run = tmp_path / "run"
+    (run / "adapter").mkdir(parents=True)
+    for path in adapter.iterdir():
+        (run / "adapter" / path.name).write_bytes(path.read_bytes())
+    info = AdapterInfo(
+        base=str(tiny_base),
+        revision=None,
+        family="sd",
+        subject="Ada",
+        class_noun="woman",
+        instance_token="sks",
+        resolution_px=64,
+        guidance_scale=3.0,
+        num_inference_steps=2,
+        likeness_engine="pocket",
+        centroid=(1.0, 0.0, 0.0),
+        step=10,
+    )
+    write_info(run / "adapter", info)
+    return run
+
+
+@pytest.fixture(autouse=True)
+def engine(monkeypatch: pytest.MonkeyPatch) -> RednessEngine:
+    engine = RednessEngine()
+    monkeypatch.setattr(infer, "choose_engine", lambda *_, **__: SimpleNamespace(engine=engine, reason="test"))
+    return engine
+
+
+def config(**changes: Any) -> GenerateConfig:
+    return GenerateConfig.parse({"prompts": ["photo of {subject}", "{subject} at the beach"], "count": 2, **changes})
+
+
+def change_info(run: Path, **changes: Any) -> None:
+    write_info(run / "adapter", dataclasses.replace(infer.read_info(run / "adapter"), **changes))
+
+
+def pixels(pictures: Sequence[Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(picture).astype(int) for picture in pictures])
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        picture.load()
+        return picture
+
+
+def without_clock(result: GenerateResult) -> GenerateResult:
+    return dataclasses.replace(result, seconds=0.0)
+
+
+def stop_after(images: int, events: list[Event]) -> Callable[[], bool]:
+    return lambda: sum(event.kind == "image" for event in events) >= images
+
+
+# ----------------------------------------------------------------------------------------------- single pictures
+
+
+def test_a_picture_is_the_same_alone_and_in_any_batch(tiny_base_kl: Path, adapter: Path) -> None:
+    pipeline = infer.load_pipeline(str(tiny_base_kl))
+    infer.load_adapter(pipeline, adapter)
+    alone = pixels(infer.render_prompts(pipeline, PROMPTS, [5, 6, 7], batch_size=1, **SETTINGS))
+    together = pixels(infer.render_prompts(pipeline, PROMPTS, [5, 6, 7], batch_size=3, **SETTINGS))
+    other_order = pixels(infer.render_prompts(pipeline, PROMPTS[::-1], [7, 6, 5], batch_size=2, **SETTINGS))[::-1]
+    assert abs(alone - together).max() <= 1
+    assert abs(alone - other_order).max() <= 1
+    assert abs(alone[0] - alone[1]).mean() > 2  # the bound above is far below what a seed changes
+
+
+def test_adapter_changes_pictures_and_its_scale_sets_how_much(tiny_base: Path, adapter: Path) -> None:
+    def pictures(scale: float) -> np.ndarray:
+        pipeline = infer.load_pipeline(str(tiny_base))
+        if scale:
+            infer.load_adapter(pipeline, adapter, scale=scale)
+        return pixels(infer.render_prompts(pipeline, PROMPTS[:1], [5], **SETTINGS))
+
+    base, half, whole = pictures(0), pictures(0.5), pictures(1)
+    assert 0 < abs(half - base).mean() < abs(whole - base).mean()
+
+
+def test_learned_token_is_loaded_for_its_word_only(tiny_base: Path, adapter: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for path in adapter.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    pipeline = infer.load_pipeline(str(tiny_base))
+    infer.load_adapter(pipeline, folder)
+    prompts = ["photo of zwx woman", "photo of a woman"]
+    before = pixels(infer.render_prompts(pipeline, prompts, [1, 1], **SETTINGS))
+    width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
+    save_file({"zwx": torch.full((width,), 3.0)}, folder / "learned_embeds.safetensors")
+    pipeline = infer.load_pipeline(str(tiny_base))
+    infer.load_adapter(pipeline, folder)
+    after = pixels(infer.render_prompts(pipeline, prompts, [1, 1], **SETTINGS))
+    assert len(pipeline.tokenizer.tokenize("zwx")) == 1
+    assert abs(after[0] - before[0]).max() > 1
+    assert abs(after[1] - before[1]).max() <= 1
+
+
+def test_negative_prompt_changes_the_picture_only_with_guidance(tiny_base: Path) -> None:
+    pipeline = infer.load_pipeline(str(tiny_base))
+
+    def picture(guidance_scale: float, negative_prompt: str) -> np.ndarray:
+        settings = {**SETTINGS, "guidance_scale": guidance_scale}
+        made = infer.render_prompts(pipeline, PROMPTS[:1], [5], negative_prompt=negative_prompt, **settings)
+        return pixels(made)
+
+    assert (picture(4.0, "at the beach") != picture(4.0, "")).any()
+    assert (picture(1.0, "at the beach") == picture(1.0, "")).all()
+
+
+def test_batch_is_halved_when_memory_gives_out(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = infer.load_pipeline(str(tiny_base))
+    expected = pixels(infer.render_prompts(pipeline, PROMPTS, [1, 2, 3], **SETTINGS))
+    whole, sizes = infer._render, []
+
+    def little_memory(pipeline: Any, wishes: Sequence[infer.Wish], *rest: Any) -> list[Image.Image]:
+        sizes.append(len(wishes))
+        if len(wishes) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(pipeline, wishes, *rest)
+
+    monkeypatch.setattr(infer, "_render", little_memory)
+    assert abs(pixels(infer.render_prompts(pipeline, PROMPTS, [1, 2, 3], **SETTINGS)) - expected).max() <= 1
+    assert sizes == [3, 2, 1, 1, 1]
+
+
+def test_no_memory_for_one_picture_is_said_with_its_size(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: Any) -> list[Image.Image]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(infer, "_render", no_memory)
+    with pytest.raises(ResourceError, match="64 x 64 px"):
+        infer.render_prompts(infer.load_pipeline(str(tiny_base)), PROMPTS[:1], [1], **SETTINGS)
+
+
+# ------------------------------------------------------------------------------------------------ the verb's folder
+
+
+def test_generate_writes_pictures_sheet_zip_index_and_done(run_dir: Path, tmp_path: Path) -> None:
+    out, events = tmp_path / "out", []
+    result = infer.generate(config(seed=7), run_dir, out, on_event=events.append)
+
+    files = ["prompt_1/001.png", "prompt_1/002.png", "prompt_2/001.png", "prompt_2/002.png"]
+    by_file = {image.file: image for image in result.images}
+    assert sorted(by_file) == files
+    assert [by_file[file].seed for file in files] == [7, 8, 9, 10]
+    assert by_file[files[0]].prompt == "photo of sks woman"
+    assert by_file[files[3]].prompt == "sks woman at the beach"
+    assert all(opened(out / file).size == (64, 64) for file in files)
+    assert opened(out / result.contact_sheet).width > 3 * 192
+    assert json.loads((out / "index.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(result)))
+    assert (out / "DONE").is_file()
+    assert not list(out.rglob("*.part"))
+
+    with zipfile.ZipFile(out / result.archive) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == [*(f"Ada_{file}" for file in files), "index.json"]
+        assert archive.read("Ada_prompt_1/001.png") == (out / files[0]).read_bytes()
+        rows = json.loads(archive.read("index.json"))["images"]
+        assert [row["file"] for row in rows] == [f"Ada_{image.file}" for image in result.images]
+
+    told = [event.data for event in events if event.kind == "image"]
+    assert sorted(row["file"] for row in told) == files
+    assert {row["rank"] for row in told} == {0}
+    progress = [event.data for event in events if event.kind == "progress"]
+    assert (progress[0]["step"], progress[-1]["step"], progress[-1]["total"]) == (0, 4, 4)
+    assert progress[-1]["eta_s"] == 0
+
+
+def test_same_config_gives_the_same_bytes(run_dir: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        infer.generate(config(), run_dir, tmp_path / name)
+    for name in ("pictures.zip", "contact_sheet.png", "prompt_1/001.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_png_tells_how_it_was_made_but_not_where(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    infer.generate(config(seed=7, negative_prompt="a hat", adapter_scale=0.5), run_dir, out)
+    picture = opened(out / "prompt_2/001.png")
+    record = json.loads(picture.info["likeness_studio"])
+    assert record["prompt"] == "sks woman at the beach"
+    assert record["negative_prompt"] == "a hat"
+    assert (record["seed"], record["num_inference_steps"], record["guidance_scale"]) == (9, 2, 3.0)
+    assert (record["shot"], record["adapter_scale"]) == ("prompt_2", 0.5)
+    assert record["adapter_sha256"] == infer.adapter_sha256(run_dir / "adapter")
+    lines = picture.info["parameters"].splitlines()
+    assert lines[:2] == ["sks woman at the beach", "Negative prompt: a hat"]
+    assert lines[2].startswith("Steps: 2, Sampler: ")
+    assert "CFG scale: 3, Seed: 9, Size: 64x64" in lines[2]
+    assert str(tiny_base.parent) not in json.dumps(dict(picture.info))
+
+
+def test_scale_zero_gives_the_pictures_of_the_untrained_base(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
+    infer.generate(config(adapter_scale=0.0), run_dir, tmp_path / "out")
+    expected = infer.render_prompts(
+        infer.load_pipeline(str(tiny_base)),
+        ["photo of sks woman"],
+        [0],
+        size_hw=(64, 64),
+        num_inference_steps=2,
+        guidance_scale=3.0,
+    )
+    found = opened(tmp_path / "out" / "prompt_1/001.png")
+    assert abs(pixels([found]) - pixels(expected)).max() <= 1
+
+
+def test_checkpoint_picks_that_steps_adapter(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
+    write_lora(tiny_base, run_dir / "checkpoints" / "20", seed=2)
+    infer.generate(config(), run_dir, tmp_path / "best")
+    infer.generate(config(checkpoint=20), run_dir, tmp_path / "other")
+    one, other = (opened(tmp_path / name / "prompt_1/001.png") for name in ("best", "other"))
+    assert (pixels([one]) != pixels([other])).any()
+    with pytest.raises(NotFoundError, match="use one of: 20"):
+        infer.generate(config(checkpoint=15), run_dir, tmp_path / "third")
+
+
+# ------------------------------------------------------------------------------------------------- cancel and go on
+
+
+def test_cancelled_run_keeps_its_pictures_and_goes_on_to_the_same_end(run_dir: Path, tmp_path: Path) -> None:
+    whole = infer.generate(config(batch_size=1), run_dir, tmp_path / "whole")
+    out, events = tmp_path / "out", []
+    with pytest.raises(JobCancelled):
+        infer.generate(config(batch_size=1), run_dir, out, on_event=events.append, should_stop=stop_after(2, events))
+    kept = sorted(path.relative_to(out).as_posix() for path in out.rglob("0*.png"))
+    assert kept == ["prompt_1/001.png", "prompt_1/002.png"]
+    assert not (out / "DONE").exists()
+    stamp = (out / kept[0]).stat().st_mtime_ns
+
+    again: list[Event] = []
+    result = infer.generate(config(batch_size=1), run_dir, out, on_event=again.append)
+    assert without_clock(result) == without_clock(whole)
+    assert (out / kept[0]).stat().st_mtime_ns == stamp
+    assert [event.data["step"] for event in again if event.kind == "progress"] == [2, 3, 4]
+    assert (out / "pictures.zip").read_bytes() == (tmp_path / "whole" / "pictures.zip").read_bytes()
+
+
+def test_damaged_or_foreign_picture_is_made_again(run_dir: Path, tmp_path: Path) -> None:
+    out, events = tmp_path / "out", []
+    with pytest.raises(JobCancelled):
+        infer.generate(config(batch_size=2), run_dir, out, on_event=events.append, should_stop=stop_after(2, events))
+    whole = (out / "prompt_1/001.png").read_bytes()
+    (out / "prompt_1/001.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("RGB", (64, 64)).save(out / "prompt_1/002.png")
+    infer.generate(config(), run_dir, out)
+    assert (out / "prompt_1/001.png").read_bytes() == whole
+    assert pixels([opened(out / "prompt_1/002.png")]).std() > 0
+
+
+def test_finished_folder_answers_without_loading_a_model(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = infer.generate(config(), run_dir, tmp_path / "out")
+    monkeypatch.setattr(infer, "load_pipeline", lambda *_: pytest.fail("loaded the base"))
+    assert infer.generate(config(), run_dir, tmp_path / "out") == first
+
+
+def test_finished_folder_that_lost_a_picture_makes_it_again(run_dir: Path, tmp_path: Path) -> None:
+    first = infer.generate(config(), run_dir, tmp_path / "out")
+    (tmp_path / "out/prompt_2/001.png").unlink()
+    assert without_clock(infer.generate(config(), run_dir, tmp_path / "out")) == without_clock(first)
+    assert (tmp_path / "out/prompt_2/001.png").is_file()
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"adapter_scale": 0.5}, {"num_inference_steps": 1}])
+def test_other_settings_in_the_same_folder_are_refused(run_dir: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    infer.generate(config(), run_dir, tmp_path / "out")
+    before = (tmp_path / "out" / "index.json").read_bytes()
+    with pytest.raises(ConflictError, match="other settings"):
+        infer.generate(config(**changes), run_dir, tmp_path / "out")
+    assert (tmp_path / "out" / "index.json").read_bytes() == before
+
+
+def test_folder_without_any_picture_may_be_used_for_other_settings(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(JobCancelled):
+        patch.setattr(infer, "load_pipeline", lambda *_: (_ for _ in ()).throw(JobCancelled("stopped")))
+        infer.generate(config(), run_dir, tmp_path / "out")
+    assert len(infer.generate(config(seed=1), run_dir, tmp_path / "out").images) == 4
+
+
+def test_other_adapter_in_the_same_folder_is_refused(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
+    infer.generate(config(), run_dir, tmp_path / "out")
+    write_lora(tiny_base, run_dir / "adapter", seed=9)
+    with pytest.raises(ConflictError):
+        infer.generate(config(), run_dir, tmp_path / "out")
+
+
+def test_folder_with_other_files_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "letter.txt").write_text("mine")
+    with pytest.raises(ConflictError, match="other files; choose another one"):
+        infer.generate(config(), run_dir, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["letter.txt"]
+
+
+# --------------------------------------------------------------------------------------------------------- likeness
+
+
+def test_pictures_are_ranked_by_likeness(run_dir: Path, tmp_path: Path, engine: RednessEngine) -> None:
+    result = infer.generate(config(), run_dir, tmp_path / "out")
+    assert [image.rank for image in result.images] == [1, 2, 3, 4]
+    found = [image.likeness for image in result.images]
+    assert found == sorted(found, reverse=True)
+    first = opened(tmp_path / "out" / result.images[0].file)
+    assert found[0] == pytest.approx(engine.embed([first])[0, 0], abs=1e-4)
+    assert result.likeness_engine == "pocket"
+    assert result.likeness_mean == pytest.approx(np.mean(found), abs=1e-3)
+
+
+@pytest.mark.parametrize("case", ["none", "no_reference", "missing_weights", "no_engine"])
+def test_without_a_ruler_pictures_stay_in_order(
+    case: str, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case == "no_reference":
+        change_info(run_dir, likeness_engine=None, centroid=None)
+    if case == "missing_weights":
+
+        def missing(*_: Any, **__: Any) -> None:
+            raise MissingExtraError("its weights are not here.")
+
+        monkeypatch.setattr(infer, "choose_engine", missing)
+    if case == "no_engine":
+        nothing = SimpleNamespace(engine=None, reason="nobody can")
+        monkeypatch.setattr(infer, "choose_engine", lambda *_, **__: nothing)
+    events: list[Event] = []
+    wanted = config(likeness="none" if case == "none" else "auto")
+    result = infer.generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
+    assert [(image.rank, image.likeness, image.seed) for image in result.images] == [(0, None, i) for i in range(4)]
+    assert (result.likeness_mean, result.likeness_engine) == (None, None)
+    warned = [event.data["text"] for event in events if event.kind == "message"]
+    assert any("not ranked" in text for text in warned) == (case != "none")
+
+
+def test_engine_without_a_reference_in_the_run_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="choose auto, pocket or none"):
+        infer.generate(config(likeness="face"), run_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------- prompts and sizes
+
+
+def test_prompt_without_the_subject_is_run_with_a_kind_word(run_dir: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    prompts = ["a {red} house", "SKS woman", "portrait of {subject}", "photo of asksu"]
+    result = infer.generate(config(prompts=prompts, count=1), run_dir, tmp_path / "out", on_event=events.append)
+    by_shot = {image.shot: image.prompt for image in result.images}
+    assert by_shot["prompt_1"] == "a {red} house"
+    told = [event.data["text"] for event in events if event.kind == "message"]
+    assert len(told) == 2
+    assert "a {red} house" in told[0] and "asksu" in told[1]
+
+
+def test_a_pack_for_other_subjects_runs_with_a_kind_word(run_dir: Path, tmp_path: Path) -> None:
+    change_info(run_dir, class_noun="teapot")
+    events: list[Event] = []
+    wanted = GenerateConfig(pack="pets", num_inference_steps=1)
+    infer.generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
+    told = [event.data["text"] for event in events if event.kind == "message"]
+    assert told == ["the pack pets is written for animal, not for thing"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "aspect", "expected_hw"),
+    [
+        ({}, "1:1", (512, 512)),
+        ({}, "3:4", (592, 440)),
+        ({}, "16:9", (384, 680)),
+        ({"width_px": 256}, "1:1", (256, 256)),
+        ({"width_px": 384}, "2:3", (576, 384)),
+        ({"height_px": 256}, "16:9", (256, 456)),
+        ({"width_px": 320, "height_px": 640}, "1:1", (640, 320)),
+    ],
+)
+def test_size_follows_the_aspect_unless_asked_otherwise(
+    changes: dict[str, int], aspect: str, expected_hw: tuple[int, int]
+) -> None:
+    assert infer._size_hw(config(**changes), aspect, 512, 8) == expected_hw
+
+
+def test_shot_names_become_folders_that_differ_everywhere() -> None:
+    assert infer._folder_names(["at night", "at_night", "At Night", "../x", "é"]) == [
+        "at_night",
+        "at_night_2",
+        "At_Night_3",
+        "x",
+        "é",
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+
+def test_unfinished_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(NotFoundError, match="finish the training first"):
+        infer.generate(config(), tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_pack_is_refused_with_the_known_ones(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="pocket_scenes"):
+        infer.generate(GenerateConfig(pack="nothing"), run_dir, tmp_path / "out")
+
+
+def test_damaged_adapter_is_refused_in_words(run_dir: Path, tmp_path: Path) -> None:
+    path = run_dir / "adapter" / "pytorch_lora_weights.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="train again"):
+        infer.generate(config(), run_dir, tmp_path / "out")
+
+
+def test_damaged_description_is_refused_in_words(run_dir: Path, tmp_path: Path) -> None:
+    (run_dir / "adapter" / "adapter.json").write_text("{}")
+    with pytest.raises(InputError, match="not an adapter's description"):
+        infer.generate(config(), run_dir, tmp_path / "out")

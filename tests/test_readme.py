@@ -1,0 +1,147 @@
+"""README and docs/API.md: every command and every block of code is executed, with tiny numbers where it is long."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from studio import cli
+from studio.presets import train_config
+from studio.samples import sample_photos
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+API = (ROOT / "docs" / "API.md").read_text(encoding="utf-8")
+ADDRESS = "http://127.0.0.1:7860"
+PYTHON = ".venv/bin/python"
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+INSTALL, TEST, COMMANDS = _blocks(README, "bash")
+CLIENT, VERBS = _blocks(README, "python")
+
+
+@pytest.fixture(scope="module")
+def tiny_presets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped presets, cut down: two steps, two shots."""
+    folder = tmp_path_factory.mktemp("tiny") / "presets"
+    shutil.copytree(ROOT / "presets", folder)
+    for path in (folder / "train").glob("*.yaml"):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data["config"] |= {"steps": 2, "checkpoint_every_steps": 2, "samples_per_checkpoint": 1, "sample_steps": 2}
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    for path in (folder / "packs").glob("*.yaml"):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data["shots"] = data["shots"][:2]
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def sandbox(tiny_presets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory in which the studio takes the tiny presets."""
+    folder = tmp_path / "sandbox"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("STUDIO_PRESETS_DIR", str(tiny_presets))
+    monkeypatch.setitem(train_config.__kwdefaults__, "presets_dir", tiny_presets)
+    return folder
+
+
+@pytest.fixture
+def server(sandbox: Path) -> Iterator[str]:
+    """The address of ``python app.py``, run as the README says."""
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / "app.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "STUDIO_PORT": "0", "OMP_NUM_THREADS": "2"},
+    )
+    assert child.stdout is not None
+    try:
+        with child.stdout as lines:
+            address = re.search(r"http://\S+", lines.readline())
+            assert address, "app.py did not say where it is"
+            yield address.group()
+    finally:
+        child.terminate()
+        child.wait(timeout=60)
+
+
+def _parts(command: str) -> list[list[str]]:
+    return [shlex.split(part) for part in command.strip().split("&&")]
+
+
+def test_installing_is_one_command_that_ends_with_the_app_serving() -> None:
+    venv, install, serve = _parts(INSTALL)
+    assert venv == ["python3", "-m", "venv", ".venv"]
+    assert install == [".venv/bin/pip", "install", "-r", "requirements.txt", "-c", "constraints.txt"]
+    assert serve == [PYTHON, "app.py"]  # started by the fixture ``server``
+    assert all((ROOT / name).is_file() for name in ("requirements.txt", "constraints.txt", "app.py"))
+
+
+def test_testing_is_one_command() -> None:
+    install, test = _parts(TEST)
+    assert install == [".venv/bin/pip", "install", "-r", "requirements-dev.txt", "-c", "constraints.txt"]
+    assert test == [PYTHON, "-m", "pytest"]
+
+
+def test_every_command_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [shlex.split(line) for line in COMMANDS.strip().splitlines()]
+    for command in commands:
+        assert command[:3] == [PYTHON, "-m", "studio"]
+        code = cli.run(command[3:])
+        shown = capsys.readouterr()
+        assert code == 0, f"{shlex.join(command)}: {shown.err}"
+        assert shown.out.strip()
+    for name in ("demo/demo_sheet.png", "dataset/dataset.json", "run/report.json", "pictures/contact_sheet.png"):
+        assert (sandbox / "out" / name).is_file(), name
+    assert len(list((sandbox / "out" / "snow").rglob("[0-9]*.png"))) == 4
+
+
+def test_the_readme_shows_every_command_but_serve() -> None:
+    shown = {line.split()[3] for line in COMMANDS.strip().splitlines()}
+    assert shown | {"serve"} == {command.name or command.callback.__name__ for command in cli.app.registered_commands}  # type: ignore[union-attr]
+
+
+def test_the_python_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample_photos(Path("out/demo/photos"))
+    exec(compile(VERBS, "README.md", "exec"), {})
+    before, after, file = capsys.readouterr().out.split()
+    assert float(before) == pytest.approx(float(after), abs=1.5)  # two steps: numbers, not yet progress
+    assert (sandbox / "out" / "ada-pictures" / file).is_file()
+
+
+def test_the_client_code_of_readme_and_api_runs_against_the_app(
+    server: str, sandbox: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample_photos(Path("out/demo/photos"))
+    assert ADDRESS in CLIENT
+    exec(compile(CLIENT.replace(ADDRESS, server), "README.md", "exec"), {})
+    archive = capsys.readouterr().out.split()[-1]
+    assert Path(archive).read_bytes()[:2] == b"PK"
+    (example,) = _blocks(API, "python")
+    exec(compile(example.replace(ADDRESS, server), "docs/API.md", "exec"), {})
+    assert "sample-01.jpg" in capsys.readouterr().out
+
+
+def test_the_api_document_names_every_endpoint_with_its_parameters() -> None:
+    text = (ROOT / "studio" / "ui" / "endpoints.py").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(/\w+)` \| (.*?) \| ", API, flags=re.MULTILINE))
+    listed = re.search(r"for endpoint in \(([^)]*)\)", text)
+    assert listed is not None
+    assert {f"/{name.strip()}" for name in listed.group(1).split(",")} == set(rows)
+    for name, parameters in rows.items():
+        signature = re.search(rf"def {name[1:]}\((.*?)\) ->", text, flags=re.DOTALL)
+        assert signature is not None, name
+        assert re.findall(r"(\w+)\s*:", signature.group(1)) == re.findall(r"`(\w+)[:=]", parameters), name

@@ -1,0 +1,361 @@
+import importlib.util
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from studio.config import CheckConfig, GenerateConfig, TrainConfig
+from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
+from studio.service import Studio, default_base
+from studio.settings import PROJECT_ROOT, Settings
+
+FAKES = Path(__file__).parent / "jobs" / "fake_verbs.py"
+OWNER = "ada"
+
+
+def load_fakes():
+    spec = importlib.util.spec_from_file_location("fake_verbs", FAKES)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def studio(tmp_path, monkeypatch):
+    """A studio that is not started, over verbs without a model."""
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
+    monkeypatch.setenv("STUDIO_OWNER", "somebody")
+    settings = Settings(home=tmp_path / "home", device="cpu", max_photos=5, max_upload_bytes=2000)
+    studio = Studio(settings, verbs=load_fakes().VERBS, grace_s=1.0)
+    yield studio
+    studio.close()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "upload"
+    folder.mkdir()
+    for name in ("one.jpg", "two 🙂.jpg"):
+        (folder / name).write_bytes(name.encode())
+    return sorted(folder.iterdir())
+
+
+def until(condition, timeout_s=30.0):
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s, "timed out"
+        time.sleep(0.02)
+
+
+def state(studio, job):
+    return studio.get(job.id, owner=OWNER).state
+
+
+def test_photos_go_through_check_train_and_generate(studio, photos):
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    train = studio.submit_train(TrainConfig(subject="count 3 10"), check.id, owner=OWNER)
+    generate = studio.submit_generate(GenerateConfig(prompts=("quick",)), train.id, owner=OWNER)
+    assert (check.state, train.state, generate.state) == ("pending", "pendingImages", "pendingImages")
+
+    studio.start()
+    ended = studio.wait(generate.id, owner=OWNER, timeout_s=60)
+
+    assert ended.state == "completed"
+    assert ended.result == {"steps": 1, "source_files": ["steps.txt"], "likeness": None}
+    assert studio.get(check.id, owner=OWNER).result["source_files"] == ["one.jpg", "two 🙂.jpg"]
+    assert studio.get(train.id, owner=OWNER).result["steps"] == 3
+    assert [job.id for job in studio.list(owner=OWNER)] == [generate.id, train.id, check.id]
+    assert (studio.out_dir(train.id, owner=OWNER) / "steps.txt").is_file()
+    assert ended.created_s <= ended.started_s <= ended.finished_s
+    assert studio.cancel(generate.id, owner=OWNER).state == "completed"
+    with pytest.raises(ConflictError, match="is completed"):
+        studio.retry(generate.id, owner=OWNER)
+
+
+def test_events_come_in_order_and_go_on_after_a_number(studio, photos):
+    studio.start()
+    job = studio.submit_check(CheckConfig(subject="chatter 1500"), photos, owner=OWNER)
+    view = studio.wait(job.id, owner=OWNER, timeout_s=60)
+    assert view.state == "completed"
+
+    events = studio.events(job.id, owner=OWNER)
+    numbers = [number for number, _ in events]
+    assert numbers == sorted(set(numbers))
+    steps = [event.data["step"] for _, event in events if event.kind == "metrics"]
+    assert steps == list(range(1, 1501)), "every metric is kept, and nothing that was only printed"
+    assert [event.data for _, event in events if event.kind == "progress"] == [dict(view.progress)]
+    assert view.progress["step"] == 1500
+    middle = numbers[700]
+    assert studio.events(job.id, owner=OWNER, after=middle) == events[701:]
+    assert "printed 1500" in (studio.out_dir(job.id, owner=OWNER).parent / "log.txt").read_text()
+
+
+def test_state_follows_the_work(studio, photos):
+    studio.start()
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    studio.wait(check.id, owner=OWNER, timeout_s=60)
+    loading = studio.submit_train(TrainConfig(subject="load"), check.id, owner=OWNER)
+    until(lambda: state(studio, loading) == "pendingModel")
+    behind = studio.submit_train(TrainConfig(subject="count 1000 20"), check.id, owner=OWNER)
+    until(lambda: state(studio, behind) == "pendingGpu")
+    after = studio.submit_generate(GenerateConfig(prompts=("quick",)), behind.id, owner=OWNER)
+
+    assert studio.cancel(loading.id, owner=OWNER).state == "pendingModel", "the child is asked first"
+    assert studio.wait(loading.id, owner=OWNER, timeout_s=20).state == "cancelled"
+    until(lambda: state(studio, behind) == "training")
+    assert state(studio, after) == "pendingImages"
+
+    studio.cancel(behind.id, owner=OWNER)
+    studio.cancel(behind.id, owner=OWNER)
+    ended = studio.wait(behind.id, owner=OWNER, timeout_s=20)
+    assert (ended.state, ended.cause) == ("cancelled", None)
+    steps = (studio.out_dir(behind.id, owner=OWNER) / "steps.txt").read_text().splitlines()
+    assert steps, "what was done is kept"
+
+    stalled = studio.wait(after.id, owner=OWNER, timeout_s=20)
+    assert stalled.state == "stalled"
+    assert stalled.cause.endswith("Retry that job first, then this one.")
+    with pytest.raises(ConflictError, match="retry it first"):
+        studio.submit_generate(GenerateConfig(prompts=("quick",)), behind.id, owner=OWNER)
+
+
+def test_waiting_job_is_cancelled_at_once_and_can_be_retried(studio, photos):
+    job = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    assert studio.cancel(job.id, owner=OWNER).state == "cancelled"
+    assert studio.cancel(job.id, owner=OWNER).state == "cancelled"
+    again = studio.retry(job.id, owner=OWNER)
+    assert (again.state, again.finished_s) == ("pending", None)
+    with pytest.raises(ConflictError, match="is pending"):
+        studio.retry(job.id, owner=OWNER)
+    studio.start()
+    assert studio.wait(job.id, owner=OWNER, timeout_s=60).state == "completed"
+
+
+def test_child_that_does_not_listen_is_killed_after_the_grace_time(studio, photos):
+    studio.start()
+    job = studio.submit_check(CheckConfig(subject="stubborn"), photos, owner=OWNER)
+    until(lambda: studio.get(job.id, owner=OWNER).progress)
+    begin_s = time.monotonic()
+    studio.cancel(job.id, owner=OWNER)
+    assert studio.wait(job.id, owner=OWNER, timeout_s=20).state == "cancelled"
+    assert 0.9 <= time.monotonic() - begin_s < 8
+
+
+def test_failure_ends_in_words(studio, photos):
+    refused = studio.submit_check(CheckConfig(subject="refuse"), photos, owner=OWNER)
+    broken = studio.submit_check(CheckConfig(subject="boom"), photos, owner=OWNER)
+    studio.start()
+
+    view = studio.wait(refused.id, owner=OWNER, timeout_s=60)
+    assert view.state == "stalled"
+    assert view.cause == "a.jpg: is blurred; use a sharp photo.\nb.jpg: is dark; use light."
+    assert [problem["code"] for problem in view.problems] == ["blurred", "dark"]
+
+    view = studio.wait(broken.id, owner=OWNER, timeout_s=60)
+    assert view.cause == "Something unexpected went wrong (KeyError); details are in the job's log."
+    assert view.attempt == 1, "a bug is not tried again by itself"
+    assert "secret detail" in (studio.out_dir(broken.id, owner=OWNER).parent / "log.txt").read_text()
+
+
+def test_closing_leaves_the_job_pending_and_the_next_start_goes_on(studio, photos):
+    studio.start()
+    job = studio.submit_check(CheckConfig(subject="count 60 20"), photos, owner=OWNER)
+    until(lambda: studio.get(job.id, owner=OWNER).progress.get("step", 0) >= 5)
+    studio.close()
+    assert state(studio, job) == "pending"
+    done = (studio.out_dir(job.id, owner=OWNER) / "steps.txt").read_text()
+
+    studio.start()
+    view = studio.wait(job.id, owner=OWNER, timeout_s=60)
+    assert (view.state, view.attempt) == ("completed", 2)
+    steps = (studio.out_dir(job.id, owner=OWNER) / "steps.txt").read_text()
+    assert steps.startswith(done)
+    assert [int(line.split()[0]) for line in steps.splitlines()] == list(range(1, 61))
+
+
+def test_second_server_on_the_same_home_takes_over_when_the_first_closes(studio, photos, tmp_path):
+    studio.start()
+    second = Studio(Settings(home=tmp_path / "home"), verbs=load_fakes().VERBS)
+    try:
+        second.start()
+        job = second.submit_check(CheckConfig(subject="count 100 20"), photos, owner=OWNER)
+        until(lambda: state(second, job) == "checking")
+        studio.close()
+        assert second.wait(job.id, owner=OWNER, timeout_s=60).state == "completed"
+    finally:
+        second.close()
+
+
+def test_other_owners_see_nothing(studio, photos):
+    job = studio.submit_check(CheckConfig(), photos, owner=OWNER)
+    calls = (studio.get, studio.cancel, studio.retry, studio.events, studio.wait, studio.out_dir)
+    for call in calls:
+        with pytest.raises(NotFoundError) as theirs:
+            call(job.id, owner="eve")
+        with pytest.raises(NotFoundError) as missing:
+            call("check-0", owner="eve")
+        assert str(theirs.value).replace(job.id, "check-0") == str(missing.value)
+    with pytest.raises(NotFoundError):
+        studio.submit_train(TrainConfig(), job.id, owner="eve")
+    assert studio.list(owner="eve") == []
+    assert state(studio, job) == "pending"
+
+
+def test_source_of_another_kind_is_refused(studio, photos):
+    check = studio.submit_check(CheckConfig(), photos, owner=OWNER)
+    with pytest.raises(InputError, match="is a check job; give a train job"):
+        studio.submit_generate(GenerateConfig(prompts=("quick",)), check.id, owner=OWNER)
+
+
+def test_same_key_from_twenty_threads_is_one_job(studio, photos):
+    config = CheckConfig(subject="quick")
+    views, begin = [], threading.Barrier(20)
+
+    def submit():
+        begin.wait()
+        views.append(studio.submit_check(config, photos, owner=OWNER, key="k1"))
+
+    threads = [threading.Thread(target=submit) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(views) == 20
+    (job_id,) = {view.id for view in views}
+    assert [path.name for path in studio.out_dir(job_id, owner=OWNER).parent.parent.iterdir()] == [job_id]
+    assert len(studio.list(owner=OWNER)) == 1
+
+
+def test_same_key_with_another_request_is_a_conflict(studio, photos):
+    job = studio.submit_check(CheckConfig(), photos, owner=OWNER, key="k")
+    studio.cancel(job.id, owner=OWNER)
+    assert studio.submit_check(CheckConfig(), photos, owner=OWNER, key="k").id == job.id, "even after its end"
+    with pytest.raises(ConflictError, match="was used for another request"):
+        studio.submit_check(CheckConfig(), photos[:1], owner=OWNER, key="k")
+    with pytest.raises(ConflictError):
+        studio.submit_check(CheckConfig(subject="Bob"), photos, owner=OWNER, key="k")
+    photos[0].write_bytes(b"other pixels")
+    with pytest.raises(ConflictError):
+        studio.submit_check(CheckConfig(), photos, owner=OWNER, key="k")
+    assert studio.submit_check(CheckConfig(), photos, owner="bob", key="k").id != job.id, "keys are per owner"
+    with pytest.raises(InputError, match="printable"):
+        studio.submit_check(CheckConfig(), photos, owner=OWNER, key="")
+
+
+def test_bad_upload_gets_all_its_problems_at_once_and_stores_nothing(studio, photos, tmp_path):
+    large = tmp_path / "large.jpg"
+    large.write_bytes(b"x" * 2001)
+    given = [*photos, large, tmp_path / "gone.jpg", tmp_path, photos[0]]
+    with pytest.raises(InputError) as raised:
+        studio.submit_check(CheckConfig(), given, owner=OWNER)
+    assert [problem.code for problem in raised.value.problems] == [
+        "too_many_photos",
+        "too_large",
+        "unreadable",
+        "not_a_file",
+    ]
+    with pytest.raises(InputError, match="add at least one photo"):
+        studio.submit_check(CheckConfig(), [], owner=OWNER)
+    assert studio.list(owner=OWNER) == []
+    assert not list((tmp_path / "home").glob("jobs/*"))
+
+
+def test_full_disk_leaves_nothing_behind(studio, photos, tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match="the disk is full"):
+        studio.submit_check(CheckConfig(), photos, owner=OWNER)
+    monkeypatch.undo()
+    assert studio.list(owner=OWNER) == []
+    assert not list((tmp_path / "home").glob("jobs/*"))
+
+
+def test_accepted_job_is_in_the_table_and_in_its_folder(studio, photos, tmp_path):
+    job = studio.submit_check(CheckConfig(subject="Zoë"), photos, owner=OWNER)
+    other = Studio(Settings(home=tmp_path / "home"))
+    assert other.get(job.id, owner=OWNER) == job
+    other.close()
+    folder = tmp_path / "home" / "jobs" / job.id
+    assert json.loads((folder / "request.json").read_text())["config"]["subject"] == "Zoë"
+    assert sorted(path.name for path in (folder / "photos").iterdir()) == ["one.jpg", "two 🙂.jpg"]
+
+
+def test_child_gets_the_settings_of_its_server(studio, photos, monkeypatch, tmp_path):
+    (tmp_path / "tell_settings.py").write_text(
+        "import dataclasses, os\nfrom studio.settings import Settings\n"
+        "@dataclasses.dataclass\nclass Told:\n    home: str\n    device: str\n    threads: int\n    omp: str\n"
+        "def run(config, source, out, *, on_event, should_stop):\n"
+        "    s = Settings()\n    return Told(str(s.home), s.device, s.threads, os.environ['OMP_NUM_THREADS'])\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    verbs = {
+        kind: type(spec)("tell_settings:run", spec.config, spec.working, False)
+        for kind, spec in load_fakes().VERBS.items()
+    }
+    other = Studio(Settings(home=tmp_path / "other", device="cpu", threads=1), verbs=verbs)
+    try:
+        other.start()
+        job = other.submit_check(CheckConfig(), photos, owner=OWNER)
+        view = other.wait(job.id, owner=OWNER, timeout_s=60)
+        assert view.result == {"home": str(tmp_path / "other"), "device": "cpu", "threads": 1, "omp": "1"}, view.cause
+    finally:
+        other.close()
+
+
+def test_wait_gives_up_after_its_time(studio, photos):
+    job = studio.submit_check(CheckConfig(), photos, owner=OWNER)
+    begin_s = time.monotonic()
+    assert studio.wait(job.id, owner=OWNER, timeout_s=0.2).state == "pending"
+    assert time.monotonic() - begin_s < 2
+
+
+def test_run_calls_the_verb_here_and_now(studio, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FAKES.parent))
+    source = tmp_path / "photos"
+    source.mkdir()
+    events = []
+    result = studio.run("check", CheckConfig(subject="quick"), source, tmp_path / "out", on_event=events.append)
+    assert result.steps == 1
+    assert [event.kind for event in events] == ["stage", "progress"]
+    with pytest.raises(InputError):
+        studio.run("check", CheckConfig(subject="refuse"), source, tmp_path / "out")
+    with pytest.raises(NotFoundError, match="check, train, generate"):
+        studio.run("fly", CheckConfig(), source, tmp_path / "out")
+    assert not (tmp_path / "home").exists(), "running here and now keeps no books"
+
+
+def test_embedded_base_is_the_default_without_a_gpu(studio):
+    assert default_base(Settings(device="cpu")) == "pocket"
+    assert default_base(Settings(device="cuda")) != "pocket"
+    rows = studio.bases()
+    assert [row["name"] for row in rows if row["default"]] == ["pocket"]
+    assert str(PROJECT_ROOT) not in json.dumps(rows)
+
+
+def test_presets_and_packs_are_plain_data(studio, tmp_path):
+    folder = tmp_path / "presets"
+    (folder / "train").mkdir(parents=True)
+    (folder / "packs").mkdir()
+    (folder / "train" / "small.yaml").write_text(
+        "title: T\ndescription: D\nbase: pocket\nhardware: cpu\nconfig: {base: pocket, steps: 5}\n"
+    )
+    (folder / "packs" / "one.yaml").write_text("title: T\ndescription: D\nshots: [{name: a, prompt: '{subject}'}]\n")
+    studio = Studio(Settings(home=tmp_path / "home", presets_dir=folder))
+    assert json.loads(json.dumps(studio.presets()))[0]["config"]["steps"] == 5
+    assert json.loads(json.dumps(studio.packs()))[0]["shots"][0]["name"] == "a"
+
+
+def test_verb_runs_in_another_process_that_is_gone_afterwards(studio, photos):
+    studio.start()
+    job = studio.submit_check(CheckConfig(subject="count 2 10"), photos, owner=OWNER)
+    assert studio.wait(job.id, owner=OWNER, timeout_s=60).state == "completed"
+    child = int((studio.out_dir(job.id, owner=OWNER) / "steps.txt").read_text().split()[1])
+    assert child != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)

@@ -1,0 +1,362 @@
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from studio import evaluate
+from studio import train as train_module
+from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, adapter_folder, checkpoint_steps, read_info
+from studio.catalog import FAMILIES
+from studio.config import TrainConfig
+from studio.domain import Event, TrainResult
+from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraError, TrainingError
+from studio.likeness.base import Embeddings, Scale
+from studio.likeness.registry import EngineChoice
+from studio.train import train
+
+
+class ColourEngine:
+    """Takes a picture's mean colour for an identity: good enough to follow what happens to the scores."""
+
+    name = "colour"
+
+    def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
+        rows = np.stack([np.asarray(picture, dtype=np.float32).mean((0, 1)) + 1 for picture in pictures])
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def scale(self, class_noun: str) -> Scale:
+        return Scale(other=0.9, same=1.0)
+
+
+@pytest.fixture
+def colour_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = EngineChoice(ColourEngine(), "the test wants it")
+    monkeypatch.setattr(evaluate, "choose_engine", lambda *args, **kwargs: choice)
+
+
+@pytest.fixture
+def config(tiny_base: Path) -> Callable[..., TrainConfig]:
+    def make(**changes: Any) -> TrainConfig:
+        given = {
+            "base": str(tiny_base),
+            "class_noun": "woman",
+            "steps": 4,
+            "batch_size": 2,
+            "checkpoint_every_steps": 2,
+            "samples_per_checkpoint": 1,
+            "sample_steps": 1,
+            "learning_rate": 1e-3,
+            "method": {"rank": 2},
+            "likeness": "none",
+        }
+        return TrainConfig.parse({**given, **changes})
+
+    return make
+
+
+def lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_every_file_of_the_contract_and_plain_diffusers_loads_its_adapter(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tiny_base: Path,
+    tmp_path: Path,
+    events: list[Event],
+    colour_engine: None,
+) -> None:
+    wanted = config(token_learning_rate=5e-3, samples_per_checkpoint=2)
+    result = train(wanted, make_dataset(), tmp_path / "run", on_event=events.append)
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml", "inputs.json", "metrics.jsonl", "checkpoints", "samples", "adapter", "report.json", "curve.png",
+        "DONE",
+    }  # fmt: skip
+    assert TrainConfig.parse(yaml.safe_load((run / "config.yaml").read_text())) == wanted
+    assert [row["step"] for row in lines(run) if "loss" in row] == [1, 2, 3, 4]
+    assert [row["step"] for row in lines(run) if "val_loss" in row] == [0, 2, 4]
+    assert sorted(path.name for path in (run / "samples" / "4").glob("*.png")) == [
+        "00.png", "01.png", "class_00.png", "class_01.png",
+    ]  # fmt: skip
+
+    report = json.loads((run / "report.json").read_text())
+    assert report["best_step"] == result.best_step in (2, 4)
+    assert report["likeness_engine_reason"] == "the test wants it"
+    assert result.likeness_before is not None and result.likeness_after is not None and result.bleed is not None
+    info = read_info(run / "adapter")
+    assert (info.instance_token, info.resolution_px, info.likeness_engine) == ("sks", 64, "colour")
+    assert info.centroid is not None and np.linalg.norm(info.centroid) == pytest.approx(1, abs=1e-4)
+    assert checkpoint_steps(run) == [2, 4]
+    best = adapter_folder(run, result.best_step)
+    for name in (WEIGHTS_NAME, EMBEDS_NAME):
+        assert (best / name).read_bytes() == (run / "adapter" / name).read_bytes()
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_base, use_safetensors=True)
+    pipeline.load_textual_inversion(run / "adapter", weight_name=EMBEDS_NAME, use_safetensors=True)
+    pipeline.load_lora_weights(run / "adapter", weight_name=WEIGHTS_NAME, use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    sample = json.loads((run / "samples" / str(result.best_step) / "scores.json").read_text())["samples"][0]
+    picture = pipeline(
+        sample["prompt"],
+        generator=[torch.Generator().manual_seed(sample["seed"])],
+        num_inference_steps=wanted.sample_steps,
+        guidance_scale=7.5,
+        height=64,
+        width=64,
+    ).images[0]
+    with Image.open(run / sample["path"]) as shown:
+        difference = np.abs(np.asarray(picture, dtype=int) - np.asarray(shown, dtype=int))
+    assert difference.max() <= 1, "the reloaded adapter draws what the trained one drew"
+
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "stage" and {"progress", "metrics", "sample"} <= set(kinds)
+    last = [event.data for event in events if event.kind == "progress"][-1]
+    assert (last["step"], last["total"]) == (4, 4) and last["eta_s"] >= 0
+    assert all((run / event.data["path"]).is_file() for event in events if event.kind == "sample")
+    json.dumps([dict(event.data) for event in events])
+
+
+def test_nothing_in_the_run_names_a_photo(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = make_dataset()
+    train(config(steps=1), dataset, tmp_path / "run")
+    for path in (tmp_path / "run" / "adapter").iterdir():
+        content = path.read_bytes()
+        assert b"IMG_" not in content and str(dataset).encode() not in content and b"photo of" not in content
+
+
+@pytest.mark.parametrize("mode", ["images", "prediction"])
+def test_a_run_with_a_prior_finishes_and_draws_class_pictures_once(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path, mode: str
+) -> None:
+    dataset = make_dataset()
+    wanted = config(prior={"mode": mode, "class_images": 3}, samples_per_checkpoint=0)
+    result = train(wanted, dataset, tmp_path / "run")
+    assert "validation loss" in result.best_reason
+    assert len(list((tmp_path / "run").glob("class_images/*.png"))) == (3 if mode == "images" else 0)
+
+
+def test_a_run_trains_kl_and_epsilon_with_text_encoder_flip_and_buckets(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tiny_base_kl: Path, tmp_path: Path
+) -> None:
+    wanted = config(
+        base=str(tiny_base_kl),
+        method={"rank": 2, "target": "attention+conv", "text_encoder": True, "dropout": 0.1},
+        flip=True,
+        min_snr_gamma=5,
+        noise_offset=0.05,
+        gradient_checkpointing=True,
+        micro_batch_size=1,
+        lr_scheduler="cosine",
+        lr_warmup_steps=1,
+    )
+    result = train(wanted, make_dataset(buckets=("1:1", "3:4")), tmp_path / "run")
+    assert result.best_step in (2, 4)
+
+
+def test_cancelling_keeps_a_checkpoint_and_going_on_changes_no_byte(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path, events: list[Event]
+) -> None:
+    dataset, wanted = make_dataset(), config(token_learning_rate=5e-3, method={"rank": 2, "dropout": 0.2})
+    train(wanted, dataset, tmp_path / "whole")
+    run, done = tmp_path / "run", []
+
+    def third_step() -> bool:
+        path = run / "metrics.jsonl"
+        done[:] = [row for row in lines(run) if "loss" in row] if path.exists() else []
+        return len(done) == 3
+
+    with pytest.raises(JobCancelled, match="Stopped at step 3 of 4"):
+        train(wanted, dataset, run, should_stop=third_step)
+    assert checkpoint_steps(run) == [2, 3]
+    assert not (run / "DONE").exists()
+    result = train(wanted, dataset, run, on_event=events.append)
+    assert any("Going on from step 3" in str(event.data) for event in events)
+    for name in (WEIGHTS_NAME, EMBEDS_NAME):
+        for folder in ("checkpoints/4", "adapter"):
+            assert (run / folder / name).read_bytes() == (tmp_path / "whole" / folder / name).read_bytes()
+    assert [row["step"] for row in lines(run)] == [row["step"] for row in lines(tmp_path / "whole")]
+    assert result.best_step == read_info(run / "adapter").step
+
+
+def test_cancelling_while_sampling_keeps_the_checkpoint(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(JobCancelled, match="while sampling"):
+        train(config(), make_dataset(), run, should_stop=lambda: (run / "checkpoints" / "2" / "DONE").exists())
+    assert checkpoint_steps(run) == [2]
+    assert not (run / "samples" / "2" / "scores.json").exists()
+
+
+def test_a_finished_run_answers_at_once(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset, wanted = make_dataset(), config(steps=1)
+    first = train(wanted, dataset, tmp_path / "run")
+    monkeypatch.setattr(train_module, "resolve_base", None)
+    second = train(wanted, dataset, tmp_path / "run")
+    assert isinstance(second, TrainResult) and second == first
+
+
+def test_other_settings_or_photos_do_not_go_on_in_the_same_folder(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset, run = make_dataset(), tmp_path / "run"
+    train(config(steps=1), dataset, run)
+    with pytest.raises(ConflictError, match="other settings"):
+        train(config(steps=2), dataset, run)
+    with pytest.raises(ConflictError, match="other photos"):
+        train(config(steps=1), make_dataset(photos=3, name="other"), run)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    with pytest.raises(ConflictError, match="not empty"):
+        train(config(), dataset, tmp_path / "full")
+
+
+def test_every_bad_photo_is_named_before_anything_is_loaded(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train_module.families, "family", lambda name: CannotLoad)
+    dataset = make_dataset()
+    (dataset / "photos" / "000.png").write_bytes(b"")
+    (dataset / "photos" / "002.png").unlink()
+    with pytest.raises(InputError) as caught:
+        train(config(resolution_px=64), dataset, tmp_path / "run")
+    assert [problem.where for problem in caught.value.problems] == ["IMG_0.jpg", "IMG_2.jpg"]
+    assert not (tmp_path / "run").exists(), "nothing is claimed by a run that cannot start"
+
+
+class CannotLoad:
+    """A family that can be asked for its spec and for nothing else."""
+
+    spec = FAMILIES["sd"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data.update(version=2), "is of version 2"),
+        (lambda data: data.update(photos=[]), "no usable photo"),
+        (lambda data: data.pop("subject"), "is damaged"),
+        (lambda data: data["photos"][0].update(file="../../secret.png"), "IMG_0.jpg: has a damaged row"),
+        (lambda data: data["photos"][0].update(bucket="7:1"), "IMG_0.jpg: has a damaged row"),
+    ],
+)
+def test_a_foreign_dataset_is_refused_in_words(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    change: Callable[[dict], Any],
+    words: str,
+) -> None:
+    dataset = make_dataset()
+    data = json.loads((dataset / "dataset.json").read_text())
+    change(data)
+    (dataset / "dataset.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=words):
+        train(config(), dataset, tmp_path / "run")
+
+
+def test_a_folder_without_a_dataset_asks_for_the_check(config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="check the photos first"):
+        train(config(), tmp_path, tmp_path / "run")
+
+
+def test_a_base_that_is_not_here_is_told_from_one_that_does_not_fit(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = make_dataset()
+    with pytest.raises(MissingExtraError):
+        train(config(base="owner/model"), dataset, tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="not a diffusers folder"):
+        train(config(base=str(tmp_path / "empty")), dataset, tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train_module, "train_step", lambda *args: float("nan"))
+    with pytest.raises(TrainingError, match="The loss is nan at step 1"):
+        train(config(), make_dataset(), tmp_path / "run")
+
+
+def test_an_adapter_that_does_not_move_ends_the_run(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train_module, "train_step", lambda *args: 0.5)
+    with pytest.raises(TrainingError, match="After 2 steps the adapter is still what it was"):
+        train(config(), make_dataset(), tmp_path / "run")
+
+
+def test_an_explosion_ends_the_run(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = iter([0.2, 2.5])
+    monkeypatch.setattr(train_module, "validation_loss", lambda *args: next(losses))
+    with pytest.raises(TrainingError, match=r"from 0.2 to 2.5 by step 2.*lower learning_rate"):
+        train(config(), make_dataset(), tmp_path / "run")
+
+
+def test_pictures_of_one_colour_end_the_run(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    black = [Image.new("RGB", (64, 64))]
+    monkeypatch.setattr(evaluate, "sample", lambda run, model, prompts, seeds, listener: black * len(prompts))
+    with pytest.raises(TrainingError, match="of one colour: the base itself"):
+        train(config(), make_dataset(), tmp_path / "run")
+
+
+def test_photos_without_the_subject_are_trained_without_likeness(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[Event],
+) -> None:
+    class Blind(ColourEngine):
+        def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
+            return np.full((len(pictures), 3), np.nan, dtype=np.float32)
+
+    monkeypatch.setattr(evaluate, "choose_engine", lambda *args, **kwargs: EngineChoice(Blind(), ""))
+    result = train(config(steps=1), make_dataset(), tmp_path / "run", on_event=events.append)
+    assert result.likeness_engine is None and result.likeness_after is None
+    assert any(event.data.get("level") == "warning" for event in events)
+
+
+def test_the_globals_of_torch_are_put_back(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    before = (torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    train(config(steps=1), make_dataset(), tmp_path / "run")
+    after = (torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]

@@ -1,0 +1,157 @@
+"""Every named endpoint through gradio_client against a live server."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from studio.settings import Settings
+
+ENDPOINTS = {"check_photos", "train", "generate", "job", "jobs", "cancel", "presets", "packs", "bases"}
+
+
+@pytest.fixture(scope="module")
+def address(studio: Any, settings: Settings, serving: Any) -> Iterator[str]:
+    with serving(studio, settings) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    made = Client(address, verbose=False, download_files=tmp_path_factory.mktemp("downloads"), analytics_enabled=False)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def check_id(client: Client, photos: list[Path]) -> str:
+    files = [handle_file(str(path)) for path in photos]
+    return client.predict(files, "Ada", "woman", api_name="/check_photos")["id"]
+
+
+def test_programs_see_exactly_the_documented_endpoints(client: Client) -> None:
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(named) == {f"/{name}" for name in ENDPOINTS}
+    for name in ENDPOINTS:
+        for parameter in named[f"/{name}"]["parameters"]:
+            assert parameter["type"], f"{name}.{parameter['parameter_name']} has no type"
+    optional = {row["parameter_name"]: row["parameter_has_default"] for row in named["/generate"]["parameters"]}
+    assert optional == {name: name != "train_job" for name in optional}
+
+
+def test_photos_become_a_checked_job_and_gradios_copies_are_deleted(
+    client: Client, check_id: str, settings: Settings
+) -> None:
+    job = client.predict(check_id, api_name="/job")
+    assert job["state"] == "completed" and job["owner"] == settings.owner
+    assert [verdict["status"] for verdict in job["result"]["verdicts"]] == ["good"] * 3 + ["usable"] + ["good"] * 2
+    assert {event["kind"] for event in job["events"]} == {"verdict", "progress"}
+    left = [path for path in (settings.home / "web-cache").rglob("sample-*.jpg") if path.is_file()]
+    assert left == []
+
+
+def test_the_whole_way_from_photos_to_a_zip_that_opens(client: Client, check_id: str) -> None:
+    run = client.predict(check_id, settings={"steps": 60, "method.rank": 4}, instance_token="zqx", api_name="/train")
+    answer = client.predict(run["id"], api_name="/job")
+    assert answer["result"]["likeness_after"] == 0.86
+    assert Path(answer["files"]["adapter/adapter.json"]).is_file()
+    made = client.predict(run["id"], pack="places", count=2, seed=5, api_name="/generate")
+    answer = client.predict(made["id"], api_name="/job")
+    with zipfile.ZipFile(answer["files"]["pictures.zip"]) as archive:
+        assert archive.testzip() is None and len(archive.namelist()) == 4
+    assert sorted(image["seed"] for image in answer["result"]["images"]) == [5, 6, 7, 8]
+    prompted = client.predict(run["id"], prompts=["{subject} in space"], api_name="/generate")
+    answer = client.predict(prompted["id"], files=False, api_name="/job")
+    assert answer["files"] == {} and answer["result"]["images"][0]["prompt"] == "sks woman in space"
+
+
+def test_events_go_on_after_the_number_that_was_seen(client: Client, check_id: str) -> None:
+    events = client.predict(check_id, api_name="/job")["events"]
+    rest = client.predict(check_id, events[-3]["seq"], api_name="/job")["events"]
+    assert [event["seq"] for event in rest] == [events[-2]["seq"], events[-1]["seq"]]
+
+
+def test_lists_name_jobs_presets_packs_and_bases(client: Client, check_id: str) -> None:
+    assert client.predict(api_name="/jobs")[0]["id"] == check_id
+    assert [row["id"] for row in client.predict(1, api_name="/jobs")] == [check_id]
+    assert [row["name"] for row in client.predict(api_name="/presets")] == ["pocket_lora_cpu"]
+    assert client.predict(api_name="/packs")[0]["shots"][0]["name"] == "beach"
+    assert client.predict(api_name="/bases")[0]["name"] == "pocket"
+
+
+def test_cancelling_a_finished_job_leaves_it_finished(client: Client, check_id: str) -> None:
+    assert client.predict(check_id, api_name="/cancel")["state"] == "completed"
+
+
+def test_the_same_key_is_the_same_job(client: Client, check_id: str) -> None:
+    first = client.predict(check_id, key="once", api_name="/train")
+    assert client.predict(check_id, key="once", api_name="/train")["id"] == first["id"]
+    with pytest.raises(AppError, match="another request"):
+        client.predict(check_id, settings={"seed": 4}, key="once", api_name="/train")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"job_id": "no-such-job", "api_name": "/job"}, "no-such-job"),
+        ({"check_job": "no-such-job", "api_name": "/train"}, "no-such-job"),
+        ({"train_job": "no-such-job", "pack": "places", "api_name": "/generate"}, "no-such-job"),
+        ({"job_id": "no-such-job", "api_name": "/cancel"}, "no-such-job"),
+        ({"photos": [], "api_name": "/check_photos"}, "add 5 to 20 photos"),
+    ],
+)
+def test_errors_reach_the_client_in_the_studios_words(
+    client: Client, call: dict[str, Any], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(AppError, match=words) as caught:
+        client.predict(**call)
+    assert "Traceback" not in str(caught.value)
+    shown = capfd.readouterr()
+    assert "Traceback" not in shown.out + shown.err
+
+
+def test_all_wrong_settings_come_in_one_answer(client: Client, check_id: str) -> None:
+    with pytest.raises(AppError) as caught:
+        client.predict(check_id, settings={"sed": 1, "method.rank": 0}, api_name="/train")
+    assert "sed" in str(caught.value) and "method.rank" in str(caught.value)
+
+
+def test_a_server_file_is_not_taken_for_a_photo(address: str) -> None:
+    for path in ("/etc/passwd", "http://127.0.0.1:1/face.jpg"):
+        photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        answer = httpx.post(
+            f"{address}/gradio_api/run/check_photos", json={"data": [[photo], "Ada", "woman", None, None]}
+        )
+        assert answer.status_code in (422, 500)
+        assert "root:" not in answer.text
+
+
+def test_another_owners_job_is_not_there_for_any_endpoint_or_link(
+    client: Client, studio: Any, settings: Settings, photos: list[Path], address: str
+) -> None:
+    from studio.config import CheckConfig
+
+    foreign = studio.submit_check(CheckConfig(), photos, owner="somebody else")
+    for call in ("/job", "/cancel", "/train"):
+        with pytest.raises(AppError, match="is not there"):
+            client.predict(foreign.id, api_name=call)
+    assert foreign.id not in {row["id"] for row in client.predict(api_name="/jobs")}
+    assert httpx.get(f"{address}/files/{foreign.id}/previews/000.webp").status_code == 404
+
+
+def test_links_serve_pictures_of_a_job_and_nothing_else(address: str, check_id: str, settings: Settings) -> None:
+    answer = httpx.get(f"{address}/files/{check_id}/previews/000.webp")
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/webp"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"].startswith("private")
+    (settings.home / "jobs" / check_id / "secret.png").write_bytes(b"secret")
+    (settings.home / "jobs" / check_id / "out" / "page.html").write_text("<script>")
+    for path in ("..%2Fsecret.png", "%2e%2e/secret.png", "page.html", "previews", "..%2F..%2F..%2Fjobs.sqlite3"):
+        answer = httpx.get(f"{address}/files/{check_id}/{path}")
+        assert answer.status_code == 404 and "secret" not in answer.text.replace(path, "")
+    assert httpx.get(f"{address}/files/no-such-job/previews/000.webp").status_code == 404

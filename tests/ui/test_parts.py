@@ -1,0 +1,141 @@
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from studio.domain import JobView
+from studio.errors import InputError, NotFoundError, Problem
+from studio.ui import parts
+from studio.ui.story import Story
+
+EVIL = '<img src=x onerror="alert(1)">'
+JOB = JobView("train-1", "train", "training", "local", "Ada", created_s=0.0)
+
+
+def no_file(_: str) -> None:
+    return None
+
+
+def linked(path: str) -> str:
+    return f"files/job/{path}"
+
+
+def _verdict(**changes: Any) -> dict[str, Any]:
+    return {"name": "a.jpg", "status": "good", "problems": (), "likeness": 0.9, "preview": "p/0.webp", **changes}
+
+
+def _tags(html: str) -> str:
+    return re.sub(r"<(?!img src=x)[^>]*>", "", html)
+
+
+def test_foreign_words_are_escaped_wherever_they_appear() -> None:
+    problem = {"code": "x", "message": EVIL, "cure": EVIL}
+    story = Story(stage=EVIL, warnings=[EVIL])
+    story.samples["s"] = {"step": 1, "path": EVIL, "prompt": EVIL, "likeness": 0.1}
+    dataset = {"subject": EVIL, "verdicts": [_verdict(name=EVIL)], "photos": [1], "set_problems": [problem]}
+    for html in (
+        parts.error(InputError.of([Problem(EVIL, EVIL, EVIL)])),
+        parts.error(NotFoundError(EVIL)),
+        parts.verdict_cards([_verdict(name=EVIL, problems=[problem], preview=EVIL)], linked),
+        parts.check_summary(dataset),
+        parts.progress(JOB, story),
+        parts.progress(replace(JOB, state="stalled", cause=EVIL, problems=({"where": EVIL, **problem},)), story),
+        parts.samples(story, linked),
+        parts.warnings(story),
+    ):
+        assert "<img src=x" not in html
+        assert "&lt;img src=x" in html
+
+
+def test_a_photo_card_shows_crop_mark_likeness_and_cure() -> None:
+    problems = [{"code": "blurred", "message": "is blurred", "cure": "use a sharper one"}]
+    html = parts.verdict_cards([_verdict(status="usable", problems=problems)], linked)
+    assert 'src="files/job/p/0.webp"' in html and "Usable" in html and "0.90" in html
+    assert "Is blurred. Use a sharper one." in html
+
+
+def test_a_photo_without_crop_says_so() -> None:
+    assert "no preview" in parts.verdict_cards([_verdict(status="rejected", preview=None, likeness=None)], linked)
+    assert "no preview" in parts.verdict_cards([_verdict()], no_file)
+
+
+@pytest.mark.parametrize(
+    ("ready", "left_out", "set_problems", "words"),
+    [
+        (6, 0, [], "All 6 photos are ready"),
+        (5, 1, [], "5 of 6 photos of Ada are ready"),
+        (3, 0, [{"code": "too_few", "message": "too few", "cure": "add more"}], "Too few. Add more."),
+        (0, 2, [], "None of these photos can be used"),
+    ],
+)
+def test_the_summary_says_what_to_do_next(ready: int, left_out: int, set_problems: list[Any], words: str) -> None:
+    verdicts = [_verdict()] * ready + [_verdict(status="rejected", likeness=None)] * left_out
+    dataset = {"subject": "Ada", "verdicts": verdicts, "photos": [1] * ready, "set_problems": set_problems}
+    assert words in parts.check_summary(dataset)
+
+
+def test_progress_speaks_in_steps_and_remaining_time() -> None:
+    job = replace(JOB, progress={"step": 120, "total": 400, "eta_s": 112.0})
+    html = parts.progress(job, Story(stage="Learning the subject"))
+    assert "Step 120 of 400 · about 2 min left" in html and "30 %" in html and "Training" in html
+
+
+def test_a_waiting_job_shows_no_numbers() -> None:
+    html = parts.progress(replace(JOB, state="pending"), Story())
+    assert "Waiting for its turn" in html and "waiting" in html and "%" not in _tags(html)
+
+
+def test_a_stalled_job_lists_every_problem_with_its_cure() -> None:
+    rows = ({"where": "a.jpg", "message": "is no picture", "cure": "export it"},) * 2
+    html = parts.progress(replace(JOB, state="stalled", cause="x", problems=rows), Story())
+    assert html.count("a.jpg: Is no picture. Export it.") == 2
+
+
+def test_curves_appear_with_their_first_points() -> None:
+    assert parts.curves(Story(loss={1: 0.5}), None) == ""
+    story = Story(loss={step: 1 / step for step in range(1, 2001)}, likeness={0: 0.1, 1000: 0.8, 2000: 0.7})
+    html = parts.curves(story, {"best_step": 1000})
+    assert "Loss" in html and "best 0.80" in html and "Likeness by step: 0: 0.10, 1000: 0.80" in html
+    assert len(html) < 40_000  # a long run must not make the page heavy
+    numbers = [
+        float(number) for number in re.findall(r"[\d.]+,([\d.]+)", " ".join(re.findall(r'points="([^"]*)"', html)))
+    ]
+    assert all(0 <= y <= 132 for y in numbers)
+
+
+def test_smoothing_neither_lags_nor_leaves_the_range() -> None:
+    values = [1.0, 0.0] * 50
+    smooth = parts._smooth(values)
+    assert len(smooth) == 100 and all(0.3 <= value <= 0.7 for value in smooth)
+
+
+def test_samples_come_newest_first_with_the_kept_one_marked() -> None:
+    story = Story(likeness={0: 0.05, 50: 0.6, 100: 0.5})
+    for step in (0, 50, 100):
+        story.samples[f"s{step}"] = {"step": step, "path": f"s{step}", "prompt": "p", "likeness": None}
+    titles = re.findall(r"<h3>(.*?)</h3>", parts.samples(story, linked, best_step=50))
+    assert titles == ["Step 100 · likeness 0.50", "Step 50 · likeness 0.60 · kept", "Before training · likeness 0.05"]
+
+
+@pytest.mark.parametrize(
+    ("after", "words"), [(0.85, "clearly show"), (0.5, "resemble"), (0.1, "hardly"), (None, "judge")]
+)
+def test_the_result_is_judged_in_words(after: float | None, words: str) -> None:
+    result = {"likeness_before": 0.04, "likeness_after": after, "best_step": 8, "steps": 9, "seconds": 100.0}
+    html = parts.train_result(replace(JOB, state="completed", result=result), linked)
+    assert words in html and "step 8 of 9" in html and "pytorch_lora_weights.safetensors" in html
+
+
+def test_pictures_are_ordered_by_rank_once_ranked_and_by_likeness_before() -> None:
+    rows = [{"file": "a", "likeness": 0.2, "rank": 0}, {"file": "b", "likeness": None, "rank": 0}]
+    rows.append({"file": "c", "likeness": 0.9, "rank": 0})
+    story = Story(images={row["file"]: row for row in rows})
+    assert [row["file"] for row in parts.picture_order(story, None)] == ["c", "a", "b"]
+    ranked = [{**row, "rank": rank} for row, rank in zip(rows, (2, 1, 3), strict=True)]
+    assert [row["file"] for row in parts.picture_order(story, {"images": ranked})] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3, "5 s"), (42, "40 s"), (125, "2 min"), (7300, "2.0 h")])
+def test_durations_are_rough(seconds: float, words: str) -> None:
+    assert parts.duration(seconds) == words
