@@ -83,7 +83,7 @@ BASES: dict[str, BaseSpec] = {
             num_inference_steps=20,
             likeness="pocket",
             default_preset="pocket_lora_cpu",
-            description="Embedded cartoon-portrait model, 64 px: try the whole studio on any laptop, without a download.",
+            description="Embedded cartoon-portrait model, 64 px: try the whole studio on any laptop.",
         ),
         BaseSpec(
             name="sd15",

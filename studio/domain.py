@@ -138,9 +138,7 @@ class Dataset:
             Verdict(**{**row, "size_hw": hw(row["size_hw"]), "problems": tuple(row["problems"])})
             for row in data["verdicts"]
         )
-        return cls(
-            **{**data, "photos": photos, "verdicts": verdicts, "set_problems": tuple(data["set_problems"])}
-        )
+        return cls(**{**data, "photos": photos, "verdicts": verdicts, "set_problems": tuple(data["set_problems"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,7 +268,8 @@ def require_health(model: Model, untouched: Mapping[str, Tensor], val_loss: floa
     """
     trainable = model.method.trainable(model.parts)
     moved = max(float((p.detach() - untouched[name]).abs().max()) for name, p in trainable.items())
-    if moved < _UNMOVED:
+    # The first step of a warm-up has a rate of zero.
+    if moved < _UNMOVED and step > min(1, model.run.config.lr_warmup_steps):
         raise TrainingError(
             f"After {step} steps the adapter is still what it was, so nothing is learned; raise learning_rate."
         )

@@ -383,10 +383,8 @@ def _refuse_undrawn(candidates: Sequence[_Candidate], embeddings: Sequence[NDArr
     """For drawn portraits the engine's own eye stands in for the face detector, which is made for photographs."""
     for candidate, embedding in zip(candidates, embeddings, strict=True):
         if embedding is not None and np.isnan(embedding).any():
-            cure = "leave it out, or use only photographs"
-            candidate.findings.append(
-                _Finding("no_face", "is not a drawn portrait like the others", cure, serious=True)
-            )
+            cure = "use a picture that shows the subject"
+            candidate.findings.append(_Finding("no_face", "shows no portrait", cure, serious=True))
 
 
 # ----------------------------------------------------------------------------------------------- all photos together

@@ -224,5 +224,6 @@ def subject_kind(class_noun: str) -> Literal["person", "animal", "thing"]:
     return "animal" if noun in _ANIMALS else "thing"
 
 
-_ANIMALS = frozenset("dog cat puppy kitten horse pony bird parrot rabbit hamster guinea-pig pig cow sheep goat".split())
-
+_ANIMALS = frozenset(
+    ("dog", "cat", "puppy", "kitten", "horse", "pony", "bird", "parrot", "rabbit", "hamster", "pig", "cow", "sheep")
+)

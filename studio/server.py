@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, HTTPException
@@ -77,9 +78,12 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     def job_file(job_id: str, relative: str) -> FileResponse:
         return _job_file(studio, settings.owner, job_id, relative)
 
+    page = build(studio, settings)
+    # Only launch() sets this, and without it Gradio takes any file of this machine for an upload when it is named.
+    page.has_launched = True
     return gr.mount_gradio_app(
         app,
-        build(studio, settings),
+        page,
         path="/",
         server_name=settings.host,
         server_port=settings.port,
@@ -127,6 +131,7 @@ class Guard:
 
     def __init__(self, app: _App, settings: Settings) -> None:
         self._app = app
+        self._uploads = upload_folder(settings)
         self._max_upload_bytes = settings.max_upload_bytes * _FILES_PER_UPLOAD
         extra = {host.strip().lower() for host in settings.trusted_hosts.split(",") if host.strip()}
         # Only where the app listens for this machine alone does a foreign Host mean an attack (DNS rebinding).
@@ -197,8 +202,8 @@ class Guard:
             body = await _read(_capped(receive, cap_bytes, state))
         except _TooLargeError:
             return receive, _TOO_LARGE
-        if _names_a_link(body):
-            return receive, (422, "Send the file itself; a link is not fetched.")
+        if _names_a_foreign_file(body, self._uploads):
+            return receive, (422, "Upload the file itself; a link or a path is not fetched.")
         return _replayed(body, receive), None
 
 
@@ -254,24 +259,34 @@ def _replayed(body: bytes, receive: _Receive) -> _Receive:
     return replay
 
 
-def _names_a_link(body: bytes) -> bool:
-    """Tell whether a JSON body holds a file whose path is a URL, which Gradio would fetch from this machine."""
-    if b'"path"' not in body:
-        return False
+def _names_a_foreign_file(body: bytes, uploads: Path) -> bool:
+    """Tell whether a JSON body names a file that was not uploaded: a URL, which Gradio would fetch, or another path."""
     try:
-        waiting = [json.loads(body)]
+        waiting = [json.loads(body)] if body else []
     except (ValueError, RecursionError):
-        return False
+        return False  # no JSON, so nobody behind reads files out of it
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict):
             path = node.get("path")
-            if isinstance(path, str) and path.strip().lower().startswith(("http:", "https:")):
+            if isinstance(path, str) and not _lies_in(path, uploads):
                 return True
             waiting.extend(node.values())
         elif isinstance(node, list):
             waiting.extend(node)
     return False
+
+
+def _lies_in(path: str, folder: Path) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):
+        return False
+
+
+def upload_folder(settings: Settings) -> Path:
+    """Return the folder that uploads pass through on their way to a job."""
+    return settings.home.expanduser().absolute() / "web-cache"
 
 
 def _security_headers(frame_ancestors: str) -> list[tuple[bytes, bytes]]:
@@ -314,7 +329,7 @@ def prepare_environment(settings: Settings) -> None:
     The one place of the studio that writes there: neither library takes these as arguments. Uploads pass through a
     folder of the studio's own, which is emptied at every start, so that a crash leaves no photos behind.
     """
-    cache = settings.home.expanduser().absolute() / "web-cache"
+    cache = upload_folder(settings)
     shutil.rmtree(cache, ignore_errors=True)
     try:
         cache.mkdir(mode=0o700, parents=True)
@@ -324,6 +339,8 @@ def prepare_environment(settings: Settings) -> None:
         ) from error
     os.environ["GRADIO_TEMP_DIR"] = str(cache)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Otherwise the queue tabulates all events so far after each event, for a monitoring page that is closed here.
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**12)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 

@@ -21,9 +21,7 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """Settings of one installation; every field is read from ``STUDIO_<NAME>``."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="STUDIO_", frozen=True, extra="forbid", use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="STUDIO_", frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     home: Path = Path.home() / ".likeness-studio"
     """Folder for jobs, datasets, runs and pictures."""
@@ -44,7 +42,7 @@ class Settings(BaseSettings):
     owner: str = "local"
     """Name of the one local owner."""
     trusted_hosts: str = ""
-    """Host names, separated by commas, under which a proxy serves this app; * for any; this machine's own always hold."""
+    """Host names, separated by commas, under which a proxy serves this app; * allows any."""
     frame_ancestors: str = "'self' https://huggingface.co https://*.hf.space"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
 

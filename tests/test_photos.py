@@ -14,7 +14,7 @@ from studio.config import CheckConfig
 from studio.domain import Dataset, Event
 from studio.errors import ConflictError, InputError, JobCancelled
 from studio.imaging.decode import decode
-from studio.likeness import pocket, registry
+from studio.likeness import registry
 from studio.likeness.base import Scale
 from studio.likeness.registry import EngineChoice
 from studio.photos import check, clean_caption, load_dataset, odd_ones
@@ -310,38 +310,39 @@ def person(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Image.Image:
 
 
 def test_person_needs_one_clear_face(folder: Path, person: Image.Image, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
     pair = Image.new("RGB", (800, 400), "grey")
     pair.paste(person.crop((120, 0, 420, 400)), (40, 0))
     pair.paste(person.crop((120, 0, 420, 400)), (440, 0))
-    (folder / "pair.png").write_bytes(b"")
     pair.save(folder / "pair.png")
     person.save(folder / "person.png")
+    person.crop((0, 200, 512, 512)).save(folder / "suit.png")
     dataset = check(CheckConfig(class_noun="woman", likeness="none"), folder, tmp_path / "out")
     found = codes(dataset)
     assert found["person.png"] == ("good", [])
     assert found["pair.png"] == ("rejected", ["several_faces"])
-    assert found["1.jpg"] == ("rejected", ["no_face"])
+    assert found["suit.png"] == ("rejected", ["no_face"])
     (photo,) = dataset.photos
     top, left, height, width = photo.crop_yxhw
     assert top < 67 and left < 177 and top + height > 160 and left + width > 270
     assert height == width < 512
 
 
+@pytest.mark.parametrize("likeness", ["auto", "none"])
 def test_drawn_portraits_need_no_face_that_a_detector_for_photographs_finds(
-    run: Callable[..., Dataset], tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, likeness: Any
 ) -> None:
     from studio.pocket.identity import IdentityEncoder, save
 
-    base = tmp_path / "base"
-    base.mkdir()
-    (base / "vae").symlink_to(tiny_base / "vae")
-    save(IdentityEncoder(64, (8, 16, 16, 16), 16), base / "identity")
-    monkeypatch.setattr(registry, "POCKET_FOLDER", base)
-    monkeypatch.setattr(pocket, "DRAWN_MIN_SHARE", -1e9)
-    assert {status for status, _ in codes(run(class_noun="woman")).values()} == {"good"}
-    monkeypatch.setattr(pocket, "DRAWN_MIN_SHARE", 1e9)
-    with pytest.raises(InputError, match="no face found"):
-        run(class_noun="woman")
+    monkeypatch.setattr(registry, "POCKET_FOLDER", tmp_path / "base")
+    monkeypatch.setattr(studio.photos, "POCKET_FOLDER", tmp_path / "base")
+    calibration = {"woman": {"other": -1.0, "same": -0.9}}  # everybody is alike to this encoder
+    save(IdentityEncoder(64, (8, 16, 16, 16), 16, calibration), tmp_path / "base" / "identity")
+    dataset = check(CheckConfig(class_noun="woman", likeness=likeness), folder, tmp_path / "out")
+    assert {status for status, _ in codes(dataset).values()} == {"good"}
+    assert dataset.likeness_engine == ("pocket" if likeness == "auto" else None)
+    assert [photo.crop_yxhw for photo in dataset.photos] == [(0, 0, 320, 320)] * 6
 
 
 def test_thing_needs_no_face(run: Callable[..., Dataset]) -> None:
@@ -550,7 +551,7 @@ def test_unfinished_or_foreign_folder_is_no_dataset(tmp_path: Path) -> None:
 def test_real_photo_sets_pass_without_a_word(name: str, tmp_path: Path) -> None:
     config = CheckConfig(class_noun=name.split("_")[-1].rstrip("2"), likeness="none", crop_px=256)
     dataset = check(config, REAL / name, tmp_path / "out")
-    assert set(codes(dataset).values()) == {("good", [])}
+    assert list(codes(dataset).values()) == [("good", [])] * len(dataset.photos)
     assert dataset.set_problems == ()
     first = decode(REAL / name / dataset.photos[0].name)
     assert dataset.verdicts[0].size_hw == first.size_hw

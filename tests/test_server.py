@@ -63,15 +63,18 @@ def test_ordinary_paths_stay_open() -> None:
         assert client.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("node", [{"path": "http://a/b"}, {"data": [[{"meta": {}, "path": " HTTPS://a/b"}]]}])
-def test_a_file_given_as_a_link_is_refused(node: dict[str, Any]) -> None:
-    answer = _client().post("/gradio_api/queue/join", json=node)
-    assert answer.status_code == 422 and "a link is not fetched" in answer.text
+@pytest.mark.parametrize("path", ["http://a/b", " HTTPS://a/b", "/etc/passwd", "{uploads}/../jobs.sqlite3", "x.png"])
+def test_a_file_that_was_not_uploaded_is_refused(path: str, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    node = {"meta": {"_type": "gradio.FileData"}, "path": path.format(uploads=server.upload_folder(settings))}
+    answer = _client(home=tmp_path).post("/gradio_api/queue/join", json={"data": [[node]]})
+    assert answer.status_code == 422 and "Upload the file itself" in answer.text
 
 
-def test_a_link_inside_a_prompt_is_just_text() -> None:
-    body = {"data": [{"path": "/tmp/x.png", "url": "http://a/b"}, "see http://a/b"]}
-    answer = _client().post("/gradio_api/queue/join", json=body)
+def test_an_upload_and_a_link_inside_a_prompt_pass(tmp_path: Path) -> None:
+    upload = server.upload_folder(Settings(home=tmp_path)) / "abc" / "face.jpg"
+    body = {"data": [{"path": str(upload), "url": "http://a/b"}, "see http://a/b"]}
+    answer = _client(home=tmp_path).post("/gradio_api/queue/join", json=body)
     assert answer.json() == {"bytes": len(json.dumps(body, separators=(",", ":")))}
 
 
@@ -124,7 +127,12 @@ def test_a_taken_port_is_explained() -> None:
 
 
 def test_uploads_of_an_earlier_server_are_wiped_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+    for name in (
+        "GRADIO_TEMP_DIR",
+        "GRADIO_ANALYTICS_ENABLED",
+        "HF_HUB_DISABLE_TELEMETRY",
+        "GRADIO_ANALYTICS_CACHE_FREQUENCY",
+    ):
         monkeypatch.setenv(name, "")
     left = tmp_path / "web-cache" / "abc" / "face.jpg"
     left.parent.mkdir(parents=True)

@@ -4,7 +4,8 @@ These are UNet2DConditionModel, CLIPTextModel, CLIPTokenizer and an autoencoder 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from diffusers import (
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from studio.catalog import FamilySpec
 from studio.diffusion.objectives import Schedule
@@ -108,9 +110,11 @@ class StableDiffusion:
         text_encoder = (
             parts.text_encoders[0] if parts.text_encoders else _text_encoder(parts.folder, parts.dtype, parts.device)
         )
-        vae = parts.vae if parts.vae is not None else _autoencoder(parts.folder, parts.dtype, parts.device)
+        vae: Any = parts.vae if parts.vae is not None else _autoencoder(parts.folder, parts.dtype, parts.device)
+        if vae.dtype != parts.dtype:
+            vae = vae.to(parts.dtype)
         pipeline: Any = StableDiffusionPipeline(
-            vae=vae.to(parts.dtype),
+            vae=vae,
             text_encoder=text_encoder,
             tokenizer=parts.tokenizers[0],
             unet=parts.denoiser,
@@ -140,10 +144,23 @@ def _autoencoder(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.M
 
 
 def _text_encoder(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    text_encoder: Any = CLIPTextModel.from_pretrained(
-        folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-    )
+    with _without_progress_bar():
+        text_encoder: Any = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
+        )
     return text_encoder.to(device).requires_grad_(False).eval()
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar on the terminal for a second of loading."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _unusable(folder: Path, message: str) -> InputError:

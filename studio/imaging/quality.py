@@ -107,7 +107,8 @@ def near_duplicates(a: Fingerprint, b: Fingerprint) -> bool:
 
 def thumbnail(picture: Image.Image) -> NDArray[np.float32]:
     """Return the picture squeezed to ``(16, 16, 3)`` float32 in [0, 1]."""
-    return np.asarray(picture.convert("RGB").resize((16, 16), Image.Resampling.BOX)).astype(np.float32) / 255
+    cells = picture.convert("RGB").resize((16, 16), Image.Resampling.BOX)
+    return np.divide(np.asarray(cells), 255, dtype=np.float32)
 
 
 def structure(picture: Image.Image) -> NDArray[np.float32]:
@@ -149,3 +150,23 @@ def same_composition(pictures: Sequence[Image.Image]) -> bool:
     described = [structure(picture) for picture in pictures]
     cosines = [float(a @ b) for a, b in combinations(described, 2)]
     return len(pictures) >= 4 and float(np.median(cosines)) > 0.88
+
+
+def drawnness(picture: Image.Image) -> float | None:
+    """Return how much a picture looks drawn: the share of smooth pixels plus how few pixels hold all the edges.
+
+    Flat colours between crisp lines give 1.4 to 1.8 for most of the renderer's portraits (photo style, from 256 px on);
+    photographs, textured nearly everywhere, give 0.4 to 1.2, with one in eight above 1.3: ask for several pictures.
+
+    Returns:
+        In [0, 2]; None for pictures below 200 px, in which a drawing's lines are no longer crisp.
+    """
+    import cv2
+
+    if max(picture.size) < 200:
+        return None
+    grey = np.asarray(_shrunk(picture, 384).convert("L")).astype(np.float32)
+    edges = np.abs(cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F)).ravel()
+    energy = np.square(edges)
+    strongest = np.partition(energy, -max(1, len(energy) // 20))[-max(1, len(energy) // 20) :]
+    return float((edges < 0.75).mean() + strongest.sum() / max(1e-9, float(energy.sum())))

@@ -4,15 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from studio.catalog import BASES, POCKET_FOLDER
 from studio.domain import PERSON_NOUNS
 from studio.errors import InputError, MissingExtraError, Problem
+from studio.imaging.faces import find_faces
+from studio.imaging.quality import drawnness
 from studio.likeness.base import LikenessEngine
 
 ENGINES = ("pocket", "face", "subject")
 """Names of the engines."""
+
+DRAWN_MIN = 1.0
+"""Photos of a person are drawn if the median of their drawnness, less what speaks for a real face, reaches this. Twenty
+sets of drawn portraits measured 1.22 to 1.47, two sets of photographed people 0.30 and 0.66."""
+FACE_WEIGHT = 0.3
+"""Weight of the face detector's score; it is 1.2 to 3.1 for real faces and below 1 for the few drawn ones it finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +76,8 @@ def choose_engine(
 ) -> EngineChoice:
     """Return the engine for a run.
 
-    ``auto`` takes pocket for drawn portraits (where the base is one that draws them, or no base is known yet), face
-    for people, subject for the rest if its weights are here.
+    ``auto`` takes pocket for drawn people (where the base is one that draws them, or no base is known yet), face for
+    photographed ones, subject for the rest if its weights are here.
 
     Args:
         name: a config's likeness: auto, none or an engine's name.
@@ -85,14 +94,30 @@ def choose_engine(
     folder = _pocket_folder(base)
     if name != "auto":
         return EngineChoice(get_engine(name, folder), f"{name} was asked for")
-    # Before a base is chosen only people can be drawn portraits, and looking costs the loading of two nets.
-    if folder is not None and (base is not None or is_person(class_noun)):
-        choice = _pocket_for(folder, pictures)
-        if choice is not None:
-            return choice
-    if is_person(class_noun):
-        return _face_for(pictures)
-    return _subject_or_none(class_noun)
+    if not is_person(class_noun):
+        return _subject_or_none(class_noun)
+    if folder is not None and (looks_drawn(pictures) if pictures else base is not None):
+        reason = "the photos are drawn portraits" if pictures else "the base draws portraits"
+        return _or_reason("pocket", folder, reason)
+    if pictures and sum(bool(find_faces(picture)) for picture in pictures) < len(pictures) / 2:
+        return EngineChoice(None, "fewer than half of the photos show a face")
+    return _or_reason("face", None, "the subject is a person")
+
+
+def looks_drawn(pictures: Sequence[Image.Image]) -> bool:
+    """Tell whether photos of one person are drawn portraits, by how smooth they are and whether faces are found.
+
+    Pictures that are too small to tell count as drawn; without any picture the answer is no.
+    """
+    scores = []
+    for picture in pictures:
+        score = drawnness(picture)
+        if score is None:
+            scores.append(DRAWN_MIN)
+        else:
+            real = max((face.score for face in find_faces(picture)), default=0.0)
+            scores.append(score - FACE_WEIGHT * real)
+    return bool(scores) and float(np.median(scores)) >= DRAWN_MIN
 
 
 def _pocket_folder(base: str | None) -> Path | None:
@@ -105,25 +130,9 @@ def _pocket_folder(base: str | None) -> Path | None:
     return Path(base) if (Path(base) / "identity").is_dir() else None
 
 
-def _pocket_for(folder: Path, pictures: Sequence[Image.Image] | None) -> EngineChoice | None:
-    from studio.likeness.pocket import PocketEngine
-
+def _or_reason(name: str, folder: Path | None, reason: str) -> EngineChoice:
     try:
-        engine = PocketEngine(folder)
-    except MissingExtraError:
-        return None
-    if pictures and engine.drawn(pictures).mean() < 0.5:
-        return None
-    return EngineChoice(engine, "the photos are drawn portraits" if pictures else "the base draws portraits")
-
-
-def _face_for(pictures: Sequence[Image.Image] | None) -> EngineChoice:
-    from studio.imaging.faces import find_faces
-
-    if pictures and sum(bool(find_faces(picture)) for picture in pictures) < len(pictures) / 2:
-        return EngineChoice(None, "fewer than half of the photos show a face")
-    try:
-        return EngineChoice(get_engine("face"), "the subject is a person")
+        return EngineChoice(get_engine(name, folder), reason)
     except MissingExtraError as error:
         return EngineChoice(None, str(error))
 
@@ -133,4 +142,4 @@ def _subject_or_none(class_noun: str) -> EngineChoice:
 
     if not at_hand():
         return EngineChoice(None, f"likeness of a {class_noun} needs the weights of {SOURCE}, which are not here")
-    return EngineChoice(get_engine("subject"), "the subject is not a person")
+    return _or_reason("subject", None, "the subject is not a person")

@@ -35,9 +35,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+
+# Not from diffusers itself: its lazy names are placeholders to a type checker.
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -183,7 +188,11 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file in one piece."""
-    write_atomic(path, lambda temporary: temporary.write_text(json.dumps(value), encoding="utf-8") and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+
+    write_atomic(path, write)
 
 
 def read_json(path: Path) -> Any:
@@ -324,11 +333,13 @@ class Muon(torch.optim.Optimizer):
             for shape, params in alike.items():
                 ahead = []
                 for p in params:
+                    gradient = p.grad
+                    assert gradient is not None
                     state = self.state[p]
                     if "momentum" not in state:
                         state["momentum"] = torch.zeros_like(p)
-                    state["momentum"].lerp_(p.grad, 1 - momentum)
-                    ahead.append(p.grad.lerp(state["momentum"], momentum).reshape(shape))  # Nesterov
+                    state["momentum"].lerp_(gradient, 1 - momentum)
+                    ahead.append(gradient.lerp(state["momentum"], momentum).reshape(shape))  # Nesterov
                 scale = -group["lr"] * 0.2 * max(shape) ** 0.5
                 for p, update in zip(params, orthogonalised(torch.stack(ahead)), strict=True):
                     p.add_(update.reshape(p.shape), alpha=scale)
@@ -442,8 +453,8 @@ def fit(
             with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []), torch.no_grad():
                 append_line(lines, {"event": "observed", "step": step, **observe(step, ema)})
 
-    weights = [p for p in net.parameters() if p.requires_grad]
-    averages = [p for p, q in zip(ema.parameters(), net.parameters(), strict=True) if q.requires_grad]
+    weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
+    averages: list[Tensor] = [p for p, q in zip(ema.parameters(), net.parameters(), strict=True) if q.requires_grad]
     saved_at = looked_at = elapsed_s
     loss_sum = 0.0
     extra_sum: dict[str, float] = {}
@@ -722,7 +733,8 @@ def autoencoder_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
     """Train the autoencoder, write it to ``DIR/vae`` and the scaled latents of all pictures to ``DIR/latents``."""
     train, held = open_pictures(bench.work, "train"), open_pictures(bench.work, "held")
     torch.manual_seed(recipe.seed)
-    vae = new_autoencoder(recipe).to(memory_format=torch.channels_last)  # 1.4 times faster than NCHW on Zen 4
+    vae = new_autoencoder(recipe)
+    nn.Module.to(vae, memory_format=torch.channels_last)  # 1.4 times faster than NCHW on Zen 4
 
     def loss_of() -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(len(train), (recipe.vae_batch,))
@@ -790,7 +802,7 @@ def cache_latents(recipe: Recipe, bench: Bench, vae: AutoencoderTiny, train: Pic
             rows = np.arange(first, min(first + 500, len(train)))
             with bench.autocast():  # its rounding is far below the noise that the decoder was trained with
                 z = vae.encode(train.batch(rows, bench.device)).latents.float()
-            latents[rows] = (z * vae.config.scaling_factor).half().cpu()
+            latents[rows] = (z * vae.config["scaling_factor"]).half().cpu()
         latents.flush()
 
     write_atomic(bench.work / "latents" / "train.npy", fill)
@@ -814,7 +826,7 @@ def polish_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
     torch.manual_seed(recipe.seed + 1)
     vae = load_autoencoder(bench)
     decoder = vae.decoder.to(memory_format=torch.channels_last).requires_grad_(True)
-    scale = float(vae.config.scaling_factor)
+    scale = float(vae.config["scaling_factor"])
     with torch.no_grad():
         held_pixels = held.batch(np.arange(min(256, len(held))), bench.device)
         held_latents = vae.encode(held_pixels).latents
@@ -914,7 +926,7 @@ def identity_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
         # A third are decoded from noisy latents: what the denoiser will make looks like these.
         decoded = torch.rand(len(rows)) < 0.35
         if decoded.any():
-            z = torch.from_numpy(latents[rows[decoded].numpy()]).to(bench.device).float() / vae.config.scaling_factor
+            z = torch.from_numpy(latents[rows[decoded].numpy()]).to(bench.device).float() / vae.config["scaling_factor"]
             with torch.no_grad(), bench.autocast():
                 z = z + 0.4 * torch.rand(len(z), 1, 1, 1, device=bench.device) * torch.randn_like(z)
                 pixels[decoded.to(bench.device)] = vae.decode(z).sample.float().clamp(-1, 1)
@@ -995,7 +1007,9 @@ def calibrate(
                 portraits.HELD_OUT_SEED + 500_000 + place * 10_000 + subject, class_noun=noun
             )
             for photo in range(references + photos):
-                scene = portraits.sample_scene(portraits.HELD_OUT_SEED + 500_000 + (place * 100 + subject) * 50 + photo)
+                scene = portraits.sample_scene(
+                    portraits.HELD_OUT_SEED + 500_000 + (place * 100 + subject) * 50 + photo, style="photo"
+                )
                 drawn.append(portraits.render(identity, scene, size_px=recipe.size_px))
         pixels = to_tensor(np.stack(drawn), bench.device).contiguous()
         vectors = torch.cat([encoder(part) for part in pixels.split(256)]).unflatten(0, (subjects, -1))
@@ -1123,15 +1137,15 @@ def assemble(
     vae: AutoencoderTiny, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
 ) -> StableDiffusionPipeline:
     """Put the parts into Stable Diffusion's pipeline."""
+    # Its annotations know neither AutoencoderTiny nor that the safety checker is optional.
+    parts: dict[str, Any] = {
+        "vae": vae,
+        "scheduler": new_scheduler(),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
     pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=new_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, requires_safety_checker=False, **parts
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -1204,11 +1218,12 @@ def denoiser_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
     if bench.device.type == "cpu" or latents.nbytes < 4e9:
         latents = np.asarray(latents)
     torch.manual_seed(recipe.seed)
-    nets = nn.ModuleDict({"unet": new_unet(recipe), "text_encoder": new_text_encoder(recipe, len(tokenizer))})
+    unet, text_encoder = new_unet(recipe), new_text_encoder(recipe, len(tokenizer))
+    nets = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     if bench.device.type == "cpu":
         # On so few positions the CPU's fused attention is slow backwards: plain products make a step 1.45 times faster.
-        nets["unet"].set_attn_processor(AttnProcessor())
-        nets["text_encoder"].set_attn_implementation("eager")
+        unet.set_attn_processor(AttnProcessor())
+        text_encoder.set_attn_implementation("eager")
     signal = new_scheduler().alphas_cumprod.to(bench.device)
 
     def loss_of() -> tuple[Tensor, dict[str, float]]:
@@ -1223,8 +1238,8 @@ def denoiser_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
         a = signal[times][:, None, None, None]
         noisy = a.sqrt() * x + (1 - a).sqrt() * noise
         with bench.autocast():
-            context = nets["text_encoder"](tokens.to(bench.device)).last_hidden_state
-            made = nets["unet"](noisy, times, context, return_dict=False)[0]
+            context = text_encoder(tokens.to(bench.device)).last_hidden_state
+            made = unet(noisy, times, context, return_dict=False)[0]
         squares = (made.float() - v_target(x, noise, a)).square().mean((1, 2, 3))
         loss = (squares * v_weights(signal[times], recipe.snr_gamma)).mean()
         return loss, {"v_error": float(squares.detach().mean())}
@@ -1283,7 +1298,7 @@ def export_stage(recipe: Recipe, bench: Bench, out: Path) -> None:
     edit_json(out / "vae" / "config.json", lambda config: {k: config[k] for k in config if k != "block_out_channels"})
     for name, load in (("identity", load_encoder), ("attributes", load_classifier)):
         if (bench.work / "nets" / name).exists():
-            save(load(bench.work / "nets" / name), out / name)  # type: ignore[operator]
+            save(load(bench.work / "nets" / name), out / name)
 
 
 # --------------------------------------------------------------------------------------------------------------------

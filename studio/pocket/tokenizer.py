@@ -131,7 +131,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int = 2048, max_length:
         ids.setdefault(left + right, len(ids))
     return CLIPTokenizer(
         vocab=ids,
-        merges=kept,
+        merges=kept,  # type: ignore[arg-type]  # pairs are what it takes; the annotation is too narrow
         model_max_length=max_length,
         bos_token=BOS,
         eos_token=EOS,

@@ -164,13 +164,18 @@ def _file(path: Path, name: str) -> dict[str, Any]:
 def _answer(desk: Desk, job: JobView, after: int, with_files: bool) -> dict[str, Any]:
     events = desk.studio.events(job.id, owner=desk.owner, after=after)[-_EVENTS:]
     answer = asdict(job)
-    answer["events"] = [{"seq": seq, "kind": event.kind, "data": dict(event.data)} for seq, event in events]
+    answer["events"] = [{"seq": seq, "kind": event.kind, "data": _named_as_file(event.data)} for seq, event in events]
     answer["files"] = {}
     if with_files and not is_open(job) and job.result:
         for relative in _result_files(job):
             if (path := desk.out_file(job.id, relative)) is not None:
                 answer["files"][relative] = _file(path, path.name)
     return answer
+
+
+def _named_as_file(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Call a picture's path ``file``: gradio_client takes any dict with a ``path`` for a download."""
+    return {"file" if name == "path" else name: value for name, value in data.items()}
 
 
 def _result_files(job: JobView) -> list[str]:

@@ -12,7 +12,7 @@ from studio.errors import StudioError
 from studio.presets import Pack
 from studio.ui import files, parts, widgets
 from studio.ui.actions import Desk, is_open, label
-from studio.ui.room import POLL_S, QUIET, Room, Updates, in_view, kindly
+from studio.ui.room import POLL_S, POLLING, QUIET, Room, Updates, in_view, kindly
 from studio.ui.train_tab import subject_of
 
 PACK, PROMPTS = "A prompt pack", "My own prompts"
@@ -188,7 +188,7 @@ def generate_tab(room: Room) -> GenerateTab:
         on_generate, {run, mode, pack, prompts, count, strength, seed, *form.values()}, outputs, **QUIET
     )
     started.then(None, js=in_view("ls-generate-status"), api_visibility="private")
-    timer.tick(on_poll, [job_id, shown], outputs, trigger_mode="once", **QUIET)
+    timer.tick(on_poll, [job_id, shown], outputs, **POLLING)
     cancel.click(on_cancel, [job_id, shown], outputs, **QUIET)
     earlier.input(on_open, earlier, outputs, **QUIET)
     return GenerateTab(job_id, run, outputs, [run, pack, preview], show, refresh)

@@ -14,7 +14,7 @@ from studio.domain import JobView
 from studio.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 from studio.ui import files, parts, widgets
 from studio.ui.actions import is_open, label
-from studio.ui.room import POLL_S, QUIET, Room, Updates, in_view, kindly
+from studio.ui.room import POLL_S, POLLING, QUIET, Room, Updates, in_view, kindly
 
 CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
 """Offered in the form; any other noun may be typed."""
@@ -133,7 +133,7 @@ def photos_tab(room: Room) -> PhotosTab:
     started.then(None, js=in_view("ls-photos-status"), api_visibility="private")
     sample.click(on_sample, None, [notice, photos, subject, class_noun, form["likeness"]], **QUIET)
     gr.on([photos.upload, photos.clear], lambda: _DEFAULTS["likeness"], None, form["likeness"], **QUIET)
-    timer.tick(on_poll, job_id, outputs, trigger_mode="once", **QUIET)
+    timer.tick(on_poll, job_id, outputs, **POLLING)
     cancel.click(on_cancel, job_id, outputs, **QUIET)
     earlier.input(on_poll, earlier, outputs, **QUIET)
     return PhotosTab(job_id, forward, outputs, show)

@@ -26,6 +26,10 @@ QUIET: dict[str, Any] = {
 """Keyword arguments of every event of the page: cheap, without Gradio's own spinner, not offered to programs."""
 
 
+POLLING: dict[str, Any] = {**QUIET, "queue": False, "trigger_mode": "once"}
+"""Keyword arguments of a timer's event: past the queue, which keeps a record of every event for ever."""
+
+
 @dataclass(frozen=True)
 class Room:
     """What a tab is built from."""

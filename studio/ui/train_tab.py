@@ -13,7 +13,7 @@ from studio.errors import StudioError
 from studio.service import default_base
 from studio.ui import files, parts, widgets
 from studio.ui.actions import Desk, is_open, label
-from studio.ui.room import POLL_S, QUIET, Room, Updates, in_view, kindly
+from studio.ui.room import POLL_S, POLLING, QUIET, Room, Updates, in_view, kindly
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
 _GROUPS = (
@@ -184,7 +184,7 @@ def train_tab(room: Room) -> TrainTab:
     preset.input(on_preset, preset, shaped, **QUIET)
     started = train.click(on_train, {dataset, base, preset, *form.values()}, outputs, **QUIET)
     started.then(None, js=in_view("ls-train-status"), api_visibility="private")
-    timer.tick(on_poll, job_id, outputs, trigger_mode="once", **QUIET)
+    timer.tick(on_poll, job_id, outputs, **POLLING)
     cancel.click(on_cancel, job_id, outputs, **QUIET)
     again.click(on_again, job_id, outputs, **QUIET)
     earlier.input(on_poll, earlier, outputs, **QUIET)

@@ -123,7 +123,7 @@ def test_real_photo_sets_hold_no_duplicates_and_are_varied(real: dict[str, list[
 
 
 def test_set_before_one_wall_has_the_same_background(portraits_of_one: list[Image.Image]) -> None:
-    assert quality.same_background([drawn(seed, 128, background="plain blue") for seed in range(6)])
+    assert quality.same_background([drawn(n, 128, background="plain blue", light="neutral") for n in range(6)])
     assert not quality.same_background(portraits_of_one)
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -47,17 +48,22 @@ def test_missing_package_is_named(tmp_path, monkeypatch):
         child.resolve("needs_much:run")
 
 
+@contextlib.contextmanager
 def start(job_dir, parent, fake_verbs):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), fake_verbs.FOLDER])}
     command = [sys.executable, "-m", "studio.jobs.child", str(job_dir), "--verb", "fake_verbs:run"]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--parent", str(parent)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
         start_new_session=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # so that a failing test does not wait for ever
 
 
 @pytest.fixture

@@ -4,15 +4,13 @@ import pytest
 
 
 @pytest.fixture
-def drawn_base(tiny_base: Path, tmp_path: Path) -> Path:
-    """A base with random weights that brings an identity encoder, so that the pocket engine can be loaded."""
+def drawn_base(tmp_path: Path) -> Path:
+    """A base folder of which only the identity encoder, with random weights, is there."""
     import torch
 
     from studio.pocket.identity import IdentityEncoder, save
 
     folder = tmp_path / "drawn_base"
-    folder.mkdir()
-    (folder / "vae").symlink_to(tiny_base / "vae")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         calibration = {"woman": {"other": 0.1, "same": 0.8}, "man": {"other": 0.3, "same": 0.9}}

@@ -1,26 +1,49 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from studio.errors import InputError, MissingExtraError
-from studio.likeness import pocket, registry
-from studio.likeness.registry import choose_engine, get_engine, is_person
+from studio.imaging.decode import decode
+from studio.likeness import registry
+from studio.likeness.registry import choose_engine, get_engine, is_person, looks_drawn
+from studio.pocket import portraits
+from studio.samples import sample_photos
 
 
-@pytest.fixture
-def photos() -> list[Image.Image]:
-    return [Image.new("RGB", (64, 64), colour) for colour in ("teal", "navy", "olive", "plum")]
+@pytest.fixture(scope="module")
+def drawings() -> list[Image.Image]:
+    identity = portraits.sample_identity(portraits.HELD_OUT_SEED + 41, "woman")
+    scenes = [portraits.sample_scene(portraits.HELD_OUT_SEED + n, style="photo") for n in range(6)]
+    return [Image.fromarray(portraits.render(identity, scene, 256)) for scene in scenes]
 
 
-@pytest.fixture
-def everything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pocket, "DRAWN_MIN_SHARE", -1e9)
+@pytest.fixture(scope="module")
+def photographs() -> list[Image.Image]:
+    data = pytest.importorskip("skimage.data")
+    person = Image.fromarray(data.astronaut())
+    return [person, person.crop((60, 0, 400, 340)), ImageEnhance.Brightness(person).enhance(0.7)]
 
 
-@pytest.fixture
-def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pocket, "DRAWN_MIN_SHARE", 1e9)
+def test_sample_photos_of_many_people_look_drawn(tmp_path: Path) -> None:
+    for seed in (0, 2):  # 2 has a face that the detector for photographs often finds
+        files = sample_photos(tmp_path / str(seed), seed=seed, count=6, size_px=320)
+        assert looks_drawn([decode(file).picture for file in files])
+
+
+def test_photographs_do_not_look_drawn(photographs: list[Image.Image]) -> None:
+    assert not looks_drawn(photographs)
+    assert not looks_drawn([])
+
+
+def test_one_photograph_among_drawings_changes_nothing(
+    drawings: list[Image.Image], photographs: list[Image.Image]
+) -> None:
+    assert looks_drawn([*drawings, photographs[0]])
+
+
+def test_pictures_too_small_to_tell_are_taken_for_drawn(photographs: list[Image.Image]) -> None:
+    assert looks_drawn([picture.resize((64, 64)) for picture in photographs])
 
 
 def test_last_word_of_a_noun_says_whether_it_is_a_person() -> None:
@@ -39,41 +62,37 @@ def test_likeness_can_be_switched_off() -> None:
     assert choice.reason == "likeness is switched off"
 
 
-@pytest.mark.usefixtures("everything_is_drawn")
-def test_auto_takes_pocket_for_drawn_photos_on_a_base_that_draws(drawn_base: Path, photos: list[Image.Image]) -> None:
-    choice = choose_engine("auto", base=str(drawn_base), class_noun="woman", pictures=photos)
-    assert choice.engine is not None
-    assert choice.engine.name == "pocket"
+def test_auto_takes_pocket_for_drawn_photos_on_a_base_that_draws(drawn_base: Path, drawings: list[Image.Image]) -> None:
+    for pictures in (drawings, None):
+        choice = choose_engine("auto", base=str(drawn_base), class_noun="woman", pictures=pictures)
+        assert choice.engine is not None
+        assert choice.engine.name == "pocket"
 
 
-@pytest.mark.usefixtures("everything_is_drawn")
 def test_auto_takes_pocket_before_a_base_is_known(
-    drawn_base: Path, photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    drawn_base: Path, drawings: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "POCKET_FOLDER", drawn_base)
-    choice = choose_engine("auto", base=None, class_noun="woman", pictures=photos)
+    choice = choose_engine("auto", base=None, class_noun="woman", pictures=drawings)
     assert choice.engine is not None
     assert choice.engine.name == "pocket"
 
 
-@pytest.mark.usefixtures("nothing_is_drawn")
-def test_auto_finds_no_engine_for_real_photos_of_a_thing_offline(drawn_base: Path, photos: list[Image.Image]) -> None:
-    choice = choose_engine("auto", base=str(drawn_base), class_noun="teapot", pictures=photos)
+def test_auto_finds_no_engine_for_a_thing_offline(drawn_base: Path, drawings: list[Image.Image]) -> None:
+    choice = choose_engine("auto", base=str(drawn_base), class_noun="teapot", pictures=drawings)
     assert choice.engine is None
     assert "dinov2" in choice.reason
 
 
-@pytest.mark.usefixtures("nothing_is_drawn")
-def test_auto_takes_face_for_real_photos_of_a_person(drawn_base: Path) -> None:
-    data = pytest.importorskip("skimage.data")
-    astronaut = Image.fromarray(data.astronaut())
-    choice = choose_engine("auto", base=str(drawn_base), class_noun="woman", pictures=[astronaut, astronaut])
+def test_auto_takes_face_for_real_photos_of_a_person(drawn_base: Path, photographs: list[Image.Image]) -> None:
+    choice = choose_engine("auto", base=str(drawn_base), class_noun="woman", pictures=photographs)
     assert choice.engine is not None
     assert choice.engine.name == "face"
 
 
-def test_auto_takes_no_engine_for_a_person_whose_photos_show_no_face(photos: list[Image.Image]) -> None:
-    choice = choose_engine("auto", base="sd15", class_noun="woman", pictures=photos)
+def test_auto_takes_no_engine_for_a_person_whose_photos_show_no_face() -> None:
+    walls = [Image.new("RGB", (256, 256), colour) for colour in ("teal", "navy", "olive", "plum")]
+    choice = choose_engine("auto", base="sd15", class_noun="woman", pictures=walls)
     assert choice.engine is None
     assert "fewer than half" in choice.reason
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,25 @@ def test_tokenizer_covers_every_text_and_survives_saving(tmp_path: Path) -> None
     assert len(again("woman with red hair")["input_ids"]) == 6
     padded = build.tokenise(again, ["a woman"])
     assert padded.shape == (1, 40) and padded[0, -1] == again.pad_token_id == 1
+
+
+def test_orthogonalised_steps_have_singular_values_near_one() -> None:
+    torch.manual_seed(0)
+    for shape in ((2, 12, 30), (2, 30, 12)):
+        values = torch.linalg.svdvals(build.orthogonalised(torch.randn(shape)))
+        assert values.shape == (2, 12)
+        assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_polish_changes_the_decoder_and_leaves_the_latents_alone(bench: build.Bench, tmp_path: Path) -> None:
+    for name in ("data", "latents"):
+        (tmp_path / name).symlink_to(bench.work / name)
+    shutil.copytree(bench.work / "vae", tmp_path / "vae")
+    polished = build.Bench(tmp_path, torch.device("cpu"), "fp32")
+    build.polish_stage(TINY, polished, build.Budget(steps=1, observe_s=float("inf")))
+    before, after = build.load_autoencoder(bench).state_dict(), build.load_autoencoder(polished).state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder"}
 
 
 def test_v_target_and_weights_follow_their_equations() -> None:

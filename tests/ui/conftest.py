@@ -1,10 +1,11 @@
 """The edge is tested against a scripted studio: the service's contract with drawn pictures, no worker, no torch."""
 
 import importlib.util
+import json
+import os
+import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 from studio.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 PRESET = """
 title: Quick portrait
@@ -49,26 +52,33 @@ def load_scripted() -> ModuleType:
 
 
 @contextmanager
-def live(studio: Any, settings: Settings) -> Iterator[str]:
-    """Serve the app in a thread; gives its address."""
-    import uvicorn
+def serve(settings: Settings, log: Path, *, pace_s: float = 0.0, hold: Sequence[str] = ()) -> Iterator[str]:
+    """Serve a scripted studio from a process of its own; gives the address. ``log`` gets all that it says.
 
-    from studio.server import create_app
-
-    config = uvicorn.Config(create_app(studio, settings), port=0, log_level="error", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    end_s = time.monotonic() + 60
-    while not server.started:
-        assert thread.is_alive() and time.monotonic() < end_s, "the server did not start"
-        time.sleep(0.02)
-    try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=10)
+    A process, because Gradio leaves event loops unclosed, for which pytest would blame later tests.
+    """
+    script = Path(__file__).parent / "scripted_studio.py"
+    order = json.dumps({"settings": settings.model_dump(mode="json"), "pace_s": pace_s, "hold": list(hold)})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with (
+        log.open("w") as said,
+        subprocess.Popen(
+            [sys.executable, str(script), order],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        ) as child,
+    ):
+        assert child.stdout is not None
+        try:
+            address = child.stdout.readline().strip()
+            assert address, log.read_text()
+            yield address
+        finally:
+            child.terminate()
+            child.wait(timeout=30)
 
 
 def write_presets(folder: Path) -> Path:
@@ -82,14 +92,10 @@ def write_presets(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings with a home of their own, and Gradio's folder inside it."""
-    from studio.server import prepare_environment
-
     folder = tmp_path_factory.mktemp("edge")
     made = Settings(home=folder / "home", presets_dir=write_presets(folder / "presets"), max_photos=20)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
-            patch.setenv(name, "")
-        prepare_environment(made)
+        patch.setenv("GRADIO_TEMP_DIR", str(made.home / "web-cache"))
         yield made
 
 
@@ -114,6 +120,6 @@ def photos(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Callable[[Any, Settings], Any]:
-    """``with serving(studio, settings) as address``."""
-    return live
+def serving() -> Callable[..., Any]:
+    """``with serving(settings, log) as address``."""
+    return serve

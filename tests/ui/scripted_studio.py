@@ -3,6 +3,9 @@
 The scripts tell the events that the verbs tell and write the files that they write (docs/ARCHITECTURE.md). With
 ``pace_s`` a script runs in a thread and rests between events; without, it is over when ``submit_...`` returns.
 ``hold`` keeps a kind of job at half way until it is cancelled or released.
+
+Run as a script it serves the app: ``python tests/ui/scripted_studio.py '{"settings": {...}}'``; it prints the address
+and holds one finished check of another owner, ``check-foreign``.
 """
 
 import itertools
@@ -280,3 +283,30 @@ class ScriptedStudio:
                 archive.write(out / image.file, image.file)
         mean = sum(image.likeness for image in images) / len(images)
         return GenerateResult(tuple(images), "contact_sheet.png", "pictures.zip", 12.0, mean, "pocket")
+
+
+def main(order):
+    """Serve the app with a scripted studio behind it until the process is ended."""
+    import uvicorn
+
+    from studio import server
+    from studio.config import CheckConfig
+    from studio.samples import sample_photos
+    from studio.settings import Settings
+
+    settings = Settings(**order.pop("settings"))
+    server.prepare_environment(settings)
+    studio = ScriptedStudio(settings, **order)
+    photos = sample_photos(settings.home / "foreign", count=1, size_px=64)
+    ScriptedStudio._submit(studio, "check", CheckConfig(), "", "stranger", "foreign", photos=[("a.jpg", photos[0])])
+    app = server.create_app(studio, settings)
+    listener = server._listen("127.0.0.1", settings.port)
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,100 @@
+"""A real browser in front of a real server. Without chromium these tests are skipped, unless STUDIO_REQUIRE_BROWSER=1.
+
+STUDIO_SCREENSHOTS=<folder> keeps a picture of each station, to be looked at.
+"""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 120_000
+"""For what waits on a busy machine; nothing is slow by itself."""
+
+
+def _edge() -> ModuleType:
+    path = Path(__file__).resolve().parents[1] / "ui" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("edge_fixtures", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def edge() -> ModuleType:
+    """The helpers of tests/ui: ``serve`` a scripted studio, ``write_presets``."""
+    return _edge()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium through playwright."""
+    found = next((path for path in CHROMIUM if Path(path).exists()), shutil.which("chromium"))
+    if found is None:
+        if os.environ.get("STUDIO_REQUIRE_BROWSER") == "1":
+            pytest.fail("STUDIO_REQUIRE_BROWSER=1, but there is no chromium; install it, for example with apt.")
+        pytest.skip("there is no chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open an address in a fresh window; at the end, see that nothing was asked of any other machine."""
+    asked: list[str] = []
+    windows = []
+
+    def opened(address: str, *, width_px: int = 1280, height_px: int = 860, dark: bool = False) -> Any:
+        window = browser.new_context(
+            viewport={"width": width_px, "height": height_px},
+            color_scheme="dark" if dark else "light",
+            accept_downloads=True,
+        )
+        windows.append(window)
+        page = window.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.get_by_role("tab", name="Photos").wait_for()
+        return page
+
+    yield opened
+    for window in windows:
+        window.close()
+    outside = [url for url in asked if urlsplit(url).hostname not in (None, "", "127.0.0.1")]
+    assert outside == []
+
+
+@pytest.fixture
+def shot() -> Callable[[Any, str], None]:
+    """Keep a picture of the page, if STUDIO_SCREENSHOTS names a folder."""
+    folder = os.environ.get("STUDIO_SCREENSHOTS")
+
+    def taken(page: Any, name: str) -> None:
+        if folder:
+            page.wait_for_timeout(700)  # pictures decode and bars move
+            page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+    return taken
