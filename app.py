@@ -8,14 +8,19 @@ import sys
 
 def main() -> int:
     """Serve until stopped; returns the exit code."""
+    try:
+        return _serve()
+    except KeyboardInterrupt:
+        return 0
+
+
+def _serve() -> int:
     from studio.errors import StudioError
     from studio.server import serve
     from studio.settings import load_settings
 
     try:
         serve(load_settings(), on_ready=lambda address: print(f"Likeness Studio is at {address}", flush=True))
-    except KeyboardInterrupt:
-        return 0
     except StudioError as error:
         print(error, file=sys.stderr)
         return 2

@@ -44,7 +44,7 @@ def main() -> None:
     random = np.random.default_rng(0)
     pictures = [Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(PHOTOS)]
     caption, class_caption = f"photo of {config.instance_token} woman", "photo of a woman"
-    photos = tuple(PreparedPhoto(picture, "1:1", caption, class_caption) for picture in pictures)
+    photos = tuple(PreparedPhoto(picture, picture, "1:1", caption, class_caption) for picture in pictures)
     with tempfile.TemporaryDirectory() as out, exact_arithmetic(torch.device("cpu"), arguments.threads):
         run = Run(config, Path(out), base, photos, torch.device("cpu"), torch.float32, steps=1000)
         ours, bare = contestants(run)

@@ -60,7 +60,7 @@ def find_reference(run: Run, listener: Listener) -> tuple[Reference | None, str]
         MissingExtraError: an engine was asked for by name and its weights are not here.
     """
     config = run.config
-    pictures = [photo.picture for photo in run.photos]
+    pictures = [photo.look for photo in run.photos]
     choice = choose_engine(config.likeness, base=config.base, class_noun=config.class_noun, pictures=pictures)
     engine, reason = choice.engine, choice.reason
     if engine is not None:

@@ -4,7 +4,9 @@ Called by app.py. Gradio is mounted last; everything that comes in passes ``Guar
 here: the verbs run in the worker's child processes.
 """
 
+import asyncio
 import json
+import logging
 import os
 import shutil
 import socket
@@ -356,8 +358,6 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     listener = _listen(settings.host, settings.port)
     prepare_environment(settings)
-    import uvicorn
-
     from studio.service import Studio
 
     studio = Studio(settings)
@@ -366,10 +366,27 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     host, port = settings.host, listener.getsockname()[1]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
     on_ready(f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}")
+    run(app, listener)
+
+
+def run(app: FastAPI, listener: socket.socket) -> None:
+    """Serve ``app`` on a bound socket until the process is told to stop; pages that are open then are cut off."""
+    import uvicorn
+
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False
     )
+    logging.getLogger("uvicorn.error").addFilter(_QuietEnd())
     uvicorn.Server(config).run(sockets=[listener])
+
+
+class _QuietEnd(logging.Filter):
+    """Leaves out what uvicorn says, trace and all, of every page that is still open when the server stops."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        cause = record.exc_info[0] if record.exc_info else None
+        cut_off = cause is not None and issubclass(cause, asyncio.CancelledError)
+        return not cut_off and "graceful shutdown" not in record.getMessage()
 
 
 def _listen(host: str, port: int) -> socket.socket:

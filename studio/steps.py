@@ -50,6 +50,8 @@ class PreparedPhoto:
 
     picture: Image.Image
     """RGB, at the size of its bucket."""
+    look: Image.Image
+    """RGB, large enough for a likeness engine to find a face in."""
     bucket: str
     caption: str
     """With the instance token."""

@@ -66,6 +66,7 @@ REPORT_NAME = "report.json"
 DONE_NAME = "DONE"
 
 _CHECKPOINTS = 5
+_LOOK_PX = 512
 
 
 # ---------------------------------------------------------------------------------------------------------- the verb
@@ -238,14 +239,18 @@ def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base:
         height, width = sizes_hw[photo.bucket]
         try:
             with Image.open(path) as image:
-                picture = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+                whole = image.convert("RGB")
+                picture = ImageOps.fit(whole, (width, height), Image.Resampling.LANCZOS)
+                look = ImageOps.contain(whole, (_LOOK_PX, _LOOK_PX)) if max(whole.size) > _LOOK_PX else whole
         except (OSError, ValueError, SyntaxError):
             problems.append(
                 Problem(photo.name, "its prepared picture cannot be read", "check the photos again", "unreadable")
             )
             continue
         caption = fill(photo.caption, instance_token=config.instance_token, class_noun=config.class_noun)
-        found.append(PreparedPhoto(picture, photo.bucket, caption, class_caption(photo.caption, config.class_noun)))
+        found.append(
+            PreparedPhoto(picture, look, photo.bucket, caption, class_caption(photo.caption, config.class_noun))
+        )
     if problems:
         raise InputError.of(problems)
     return tuple(found)

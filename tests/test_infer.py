@@ -1,6 +1,7 @@
 """Generation on a tiny random base with a hand-made adapter: pictures, resume, ranking, files."""
 
 import dataclasses
+import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
@@ -240,6 +241,8 @@ def test_generate_writes_pictures_sheet_zip_index_and_done(run_dir: Path, tmp_pa
 def test_same_config_gives_the_same_bytes(run_dir: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         infer.generate(config(), run_dir, tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "a" / "pictures.zip") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     for name in ("pictures.zip", "contact_sheet.png", "prompt_1/001.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -309,13 +312,16 @@ def test_cancelled_run_keeps_its_pictures_and_goes_on_to_the_same_end(run_dir: P
 def test_damaged_or_foreign_picture_is_made_again(run_dir: Path, tmp_path: Path) -> None:
     out, events = tmp_path / "out", []
     with pytest.raises(JobCancelled):
-        infer.generate(config(batch_size=2), run_dir, out, on_event=events.append, should_stop=stop_after(2, events))
-    whole = (out / "prompt_1/001.png").read_bytes()
-    (out / "prompt_1/001.png").write_bytes(whole[: len(whole) // 2])
-    Image.new("RGB", (64, 64)).save(out / "prompt_1/002.png")
+        infer.generate(config(batch_size=3), run_dir, out, on_event=events.append, should_stop=stop_after(3, events))
+    files = ["prompt_1/001.png", "prompt_1/002.png", "prompt_2/001.png"]
+    whole = [(out / file).read_bytes() for file in files]
+    (out / files[0]).write_bytes(whole[0][: len(whole[0]) // 2])
+    Image.new("RGB", (64, 64)).save(out / files[1])
+    (out / files[2]).write_bytes(whole[1])  # whole and ours, but of another prompt and seed
     infer.generate(config(), run_dir, out)
-    assert (out / "prompt_1/001.png").read_bytes() == whole
-    assert pixels([opened(out / "prompt_1/002.png")]).std() > 0
+    again = pixels([opened(out / file) for file in files])
+    assert abs(again - pixels([Image.open(io.BytesIO(data)) for data in whole])).max() <= 1
+    assert json.loads(opened(out / files[2]).info["likeness_studio"])["shot"] == "prompt_2"
 
 
 def test_finished_folder_answers_without_loading_a_model(

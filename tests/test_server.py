@@ -1,6 +1,8 @@
 """The guard in front of the app, tried on a trivial app behind it."""
 
+import asyncio
 import json
+import logging
 import socket
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,15 @@ def test_a_home_that_cannot_be_used_is_explained(tmp_path: Path, monkeypatch: py
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="STUDIO_HOME"):
         server.prepare_environment(Settings(home=tmp_path / "file"))
+
+
+def test_pages_cut_off_at_the_end_leave_no_trace_in_the_log() -> None:
+    def record(error: type[BaseException] | None, words: str) -> logging.LogRecord:
+        trace = None if error is None else (error, error(), None)
+        return logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, words, (), trace)
+
+    quiet = server._QuietEnd()
+    assert not quiet.filter(record(asyncio.CancelledError, "Exception in ASGI application"))
+    assert not quiet.filter(record(None, "Cancel 2 running task(s), timeout graceful shutdown exceeded"))
+    assert quiet.filter(record(ValueError, "Exception in ASGI application"))
+    assert quiet.filter(record(None, "other words"))

@@ -33,8 +33,16 @@ def parameters_text(
     """Return the ``parameters`` chunk: prompt, negative prompt, then one line of ``Key: value`` pairs.
 
     Args:
+        prompt: as the base read it.
+        negative_prompt: empty if there is none.
+        seed: of this picture.
+        num_inference_steps: denoising steps.
+        guidance_scale: as the pipeline got it.
+        sampler: the scheduler's name.
         size_hw: height and width, pixels; written as WxH.
+        model: the base's name.
         adapter_sha256: hexadecimal; None for a picture of the untrained base.
+        version: the studio's.
     """
     lines = [prompt]
     if negative_prompt:

@@ -99,6 +99,8 @@ def choose_engine(
     if folder is not None and (looks_drawn(pictures) if pictures else base is not None):
         reason = "the photos are drawn portraits" if pictures else "the base draws portraits"
         return _or_reason("pocket", folder, reason)
+    if folder is not None and base is not None:
+        return EngineChoice(None, "a photographed face cannot be recognised in the drawings that this base makes")
     if pictures and sum(bool(find_faces(picture)) for picture in pictures) < len(pictures) / 2:
         return EngineChoice(None, "fewer than half of the photos show a face")
     return _or_reason("face", None, "the subject is a person")

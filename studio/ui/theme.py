@@ -97,7 +97,8 @@ CSS = """
   --ls-serif: 'Iowan Old Style', 'Palatino Linotype', Palatino, 'Book Antiqua', Georgia, serif; }
 .dark { --ls-good: #74b585; --ls-fair: #dda74f; --ls-bad: #e0786f; }
 .ls { --ls-line: var(--border-color-primary); --ls-soft: var(--body-text-color-subdued); }
-.gradio-container { max-width: 1160px !important; margin: 0 auto !important; padding: 0 24px 48px !important; }
+.gradio-container { width: 100% !important; max-width: 1160px !important; margin: 0 auto !important;
+  padding: 0 24px 48px !important; }
 .gradio-container .block:has(> .html-container > .prose:empty) { display: none !important; }
 .gradio-container .html-container { padding: 0 !important; }
 .gradio-container .ls { font-size: 15px; line-height: 1.5; color: var(--body-text-color); }

@@ -1,5 +1,6 @@
 """The page in front of a scripted studio: what the user sees at every station, and on reopening."""
 
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,12 @@ import pytest
 
 from studio.samples import sample_photos
 from studio.settings import Settings
+
+Visit = Callable[..., Any]
+Shot = Callable[[Any, str], None]
+
+STEPS = re.compile(r"^\s*Steps\s+Optimizer")
+"""A label holds the help text too."""
 
 pytestmark = pytest.mark.browser
 
@@ -73,7 +80,7 @@ def test_from_dropped_photos_to_a_zip_that_opens(
 
 
 def test_reopening_the_page_finds_the_running_job_and_a_cancelled_one_goes_on(
-    visit: Callable[..., Any], edge: Any, settings: Settings, log: Path, tmp_path: Path
+    visit: Visit, edge: Any, settings: Settings, log: Path, tmp_path: Path
 ) -> None:
     photos = sample_photos(tmp_path / "photos", count=5, size_px=64)
     with edge.serve(settings, log, hold=["train"]) as address:
@@ -95,7 +102,7 @@ def test_reopening_the_page_finds_the_running_job_and_a_cancelled_one_goes_on(
 
 
 def test_an_address_with_a_job_opens_that_job(
-    visit: Callable[..., Any], edge: Any, settings: Settings, log: Path, tmp_path: Path
+    visit: Visit, edge: Any, settings: Settings, log: Path, tmp_path: Path
 ) -> None:
     with edge.serve(settings, log) as address:
         page = visit(address)
@@ -135,7 +142,7 @@ def test_mistakes_are_told_in_words_beside_the_form(
 
 
 def test_a_wrong_setting_is_named_as_the_form_names_it(
-    visit: Callable[..., Any], edge: Any, settings: Settings, log: Path, tmp_path: Path
+    visit: Visit, edge: Any, settings: Settings, log: Path, tmp_path: Path
 ) -> None:
     with edge.serve(settings, log) as address:
         page = visit(address)
@@ -145,7 +152,7 @@ def test_a_wrong_setting_is_named_as_the_form_names_it(
         page.get_by_role("button", name="Continue to training").click()
         page.get_by_role("button", name="Advanced").locator("visible=true").click()
         page.get_by_role("button", name="Steps and learning rates").click()
-        page.get_by_label("Steps", exact=True).locator("visible=true").fill("many")
+        page.get_by_label(STEPS).locator("visible=true").fill("many")
         page.get_by_role("button", name="Train", exact=True).click()
         page.locator("#ls-train-notice").get_by_text("many").first.wait_for()
         assert "Steps" in page.locator("#ls-train-notice").inner_text()
@@ -153,7 +160,7 @@ def test_a_wrong_setting_is_named_as_the_form_names_it(
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_everything_without_scrolling_sideways(
-    visit: Callable[..., Any], edge: Any, settings: Settings, log: Path, shot: Callable[[Any, str], None], dark: bool
+    visit: Visit, edge: Any, settings: Settings, log: Path, shot: Shot, dark: bool
 ) -> None:
     with edge.serve(settings, log) as address:
         page = visit(address, width_px=390, height_px=844, dark=dark)

@@ -1,6 +1,7 @@
 """The main job through the browser with the real verbs and the embedded base: short, but nothing is played."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,8 @@ from studio.catalog import POCKET_FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG_MS = 280_000
+STEPS = re.compile(r"^\s*Steps\s+Optimizer")
+"""A label holds the help text too."""
 
 pytestmark = [
     pytest.mark.browser,
@@ -45,7 +48,7 @@ def test_sample_photos_become_a_zip_of_pictures(
             page.get_by_role("button", name="Continue to training").click()
             page.get_by_role("button", name="Advanced").locator("visible=true").click()
             page.get_by_role("button", name="Steps and learning rates").click()
-            page.get_by_label("Steps", exact=True).locator("visible=true").fill("6")
+            page.get_by_label(STEPS).locator("visible=true").fill("6")
             page.get_by_role("button", name="Checkpoints and samples").click()
             page.get_by_label("Sample steps").locator("visible=true").fill("4")
             page.get_by_role("button", name="Train", exact=True).click()
@@ -53,7 +56,9 @@ def test_sample_photos_become_a_zip_of_pictures(
             shot(page, "8-real-trained")
             page.get_by_role("button", name="Make pictures").click()
             page.get_by_label("My own prompts").check()
-            page.get_by_label("Prompts").fill("photo of {subject} at the beach\nphoto of {subject} in the snow")
+            page.locator("textarea").locator("visible=true").fill(
+                "photo of {subject} at the beach\nphoto of {subject} in the snow"
+            )
             page.get_by_role("button", name="Generate", exact=True).click()
             with page.expect_download() as download:
                 page.get_by_text("Download all (zip)").click()

@@ -287,8 +287,6 @@ class ScriptedStudio:
 
 def main(order):
     """Serve the app with a scripted studio behind it until the process is ended."""
-    import uvicorn
-
     from studio import server
     from studio.config import CheckConfig
     from studio.samples import sample_photos
@@ -302,8 +300,7 @@ def main(order):
     app = server.create_app(studio, settings)
     listener = server._listen("127.0.0.1", settings.port)
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(app, listener)
 
 
 if __name__ == "__main__":
