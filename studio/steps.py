@@ -323,20 +323,21 @@ def exact_arithmetic(device: torch.device, threads: int | None) -> Iterator[None
     """Set what makes a run fast and repeatable, and put back what was set before."""
     before = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # type checkers do not see its switch
+    fills = memory.fill_uninitialized_memory
     if threads is not None:
         torch.set_num_threads(threads)
     # On a GPU exactness is not promised, and some of its kernels have no deterministic form.
     torch.use_deterministic_algorithms(device.type == "cpu")
     # The deterministic mode would also write over every fresh tensor, which costs time and guards against nothing here.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     flushed = torch.set_flush_denormal(True)  # numbers near zero are very slow on a CPU otherwise
     try:
         yield
     finally:
         if flushed:
             torch.set_flush_denormal(False)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        memory.fill_uninitialized_memory = fills
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(before)
 

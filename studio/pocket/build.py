@@ -912,13 +912,34 @@ def identity_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
     )
     subjects, per_subject = recipe.identity_group
     starts = np.arange(0, len(train) - recipe.scenes_per_identity + 1, recipe.scenes_per_identity)
-    nouns = train.label(starts, "class_noun")
-    of_noun = [torch.from_numpy(starts[nouns.numpy() == n]) for n in range(len(HEADS["class_noun"]))]
-    of_noun = [rows for rows in of_noun if len(rows) >= subjects] or [torch.from_numpy(starts)]
+    # All subjects of a step share their class noun, and half of the time their hair colour too: telling a woman from a
+    # man, or red hair from blue, teaches nothing about faces.
+    nouns, hair = train.label(starts, "class_noun").numpy(), train.label(starts, "hair_colour").numpy()
+    alike = [starts[nouns == noun] for noun in range(len(HEADS["class_noun"]))]
+    twins = [
+        starts[(nouns == noun) & (hair == colour)]
+        for noun in range(len(HEADS["class_noun"]))
+        for colour in range(len(HEADS["hair_colour"]))
+    ]
+    pools = [
+        [torch.from_numpy(rows) for rows in kind if len(rows) >= subjects] or [torch.from_numpy(starts)]
+        for kind in (alike, twins)
+    ]
+
+    def muddled(rows: Tensor) -> Tensor:
+        """Decode latents whose face is jumbled: the right hair and skin, but nobody; likeness must see that."""
+        z = torch.from_numpy(latents[rows.numpy()]).to(bench.device).float() / vae.config["scaling_factor"]
+        side = z.shape[-1]
+        low, high = side // 4, side - side // 4
+        face = z[..., low:high, low:high].flatten(2)
+        face = face[..., torch.randperm(face.shape[-1], device=face.device)]
+        z[..., low:high, low:high] = face.unflatten(2, (high - low, high - low))
+        with torch.no_grad(), bench.autocast():
+            return vae.decode(z).sample.float().clamp(-1, 1)
 
     def loss_of() -> tuple[Tensor, dict[str, float]]:
-        # All subjects of a step share their class noun: telling a woman from a dog teaches nothing.
-        pool = of_noun[int(torch.randint(len(of_noun), ()))]
+        kind = pools[int(torch.randint(len(pools), ()))]
+        pool = kind[int(torch.randint(len(kind), ()))]
         chosen = pool[torch.randperm(len(pool))[:subjects]]
         scenes = torch.rand(len(chosen), recipe.scenes_per_identity).argsort(1)[:, :per_subject]
         rows = (chosen[:, None] + scenes).flatten()
@@ -931,10 +952,13 @@ def identity_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
                 z = z + 0.4 * torch.rand(len(z), 1, 1, 1, device=bench.device) * torch.randn_like(z)
                 pixels[decoded.to(bench.device)] = vae.decode(z).sample.float().clamp(-1, 1)
         pixels = disturb(pixels).contiguous()
+        nobodies = disturb(muddled(rows[: len(chosen)])).contiguous()
         with bench.autocast():
-            vectors = nets["encoder"](pixels)
+            vectors = nets["encoder"](torch.cat([pixels, nobodies]))
             logits = nets["classifier"](pixels)
-        contrast = supervised_contrast(vectors, chosen.repeat_interleave(per_subject).to(bench.device))
+        # Each jumbled face is a subject of its own: it has nobody to be close to, and everybody to be far from.
+        subject_of = torch.cat([chosen.repeat_interleave(per_subject), -1 - torch.arange(len(nobodies))])
+        contrast = supervised_contrast(vectors, subject_of.to(bench.device))
         entropies = {h: known_entropy(logits[h], train.label(rows, h).to(bench.device)) for h in HEADS}
         attributes = torch.stack(list(entropies.values())).sum()
         return contrast + attributes, {"contrast": float(contrast.detach()), "attributes": float(attributes.detach())}

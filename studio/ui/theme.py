@@ -98,7 +98,7 @@ CSS = """
 .dark { --ls-good: #74b585; --ls-fair: #dda74f; --ls-bad: #e0786f; }
 .ls { --ls-line: var(--border-color-primary); --ls-soft: var(--body-text-color-subdued); }
 .gradio-container { width: 100% !important; max-width: 1160px !important; margin: 0 auto !important;
-  padding: 0 24px 48px !important; }
+  padding: 0 clamp(10px, 3vw, 24px) 48px !important; }
 .gradio-container .block:has(> .html-container > .prose:empty) { display: none !important; }
 .gradio-container .html-container { padding: 0 !important; }
 .gradio-container .ls { font-size: 15px; line-height: 1.5; color: var(--body-text-color); }
@@ -177,10 +177,9 @@ CSS = """
 #ls-pictures .grid-wrap { max-height: none; overflow: visible; padding: 0; }
 #ls-pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; gap: 12px; }
 .gradio-container .secondary-wrap input { text-overflow: ellipsis !important; margin-right: 26px !important; }
-.gradio-container main { padding-left: 0 !important; padding-right: 0 !important; }
+.gradio-container .main.fillable { padding: 16px 0 !important; }
 footer { display: none !important; }
 @media (max-width: 640px) {
-  .gradio-container { padding: 0 12px 32px !important; }
   .ls-head { padding-top: 14px; gap: 2px 12px; } .ls-head h1 { font-size: 23px; } .ls-head span { font-size: 14.5px; }
   .ls-cards { grid-template-columns: 1fr 1fr; gap: 10px; }
   .ls-charts { grid-template-columns: 1fr; }
