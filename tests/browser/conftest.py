@@ -3,6 +3,7 @@
 STUDIO_SCREENSHOTS=<folder> keeps a picture of each station, to be looked at.
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -85,6 +86,23 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         window.close()
     outside = [url for url in asked if urlsplit(url).hostname not in (None, "", "127.0.0.1")]
     assert outside == []
+
+
+@pytest.fixture
+def fill_samples() -> Callable[[Any], None]:
+    """Press the sample button; once more if nothing came of it, because the page was still loading."""
+    from playwright.sync_api import TimeoutError as Expired
+
+    def filled(page: Any) -> None:
+        sample = page.get_by_text("sample-08").first
+        for patience_ms in (20_000, 20_000, PATIENCE_MS):
+            page.get_by_role("button", name="Try it with sample photos").click()
+            with contextlib.suppress(Expired):
+                sample.wait_for(timeout=patience_ms)
+                return
+        sample.wait_for()
+
+    return filled
 
 
 @pytest.fixture

@@ -142,12 +142,11 @@ def test_mistakes_are_told_in_words_beside_the_form(
 
 
 def test_a_wrong_setting_is_named_as_the_form_names_it(
-    visit: Visit, edge: Any, settings: Settings, log: Path, tmp_path: Path
+    visit: Visit, edge: Any, settings: Settings, log: Path, tmp_path: Path, fill_samples: Callable[[Any], None]
 ) -> None:
     with edge.serve(settings, log) as address:
         page = visit(address)
-        page.get_by_role("button", name="Try it with sample photos").click()
-        page.get_by_text("sample-08").first.wait_for()
+        fill_samples(page)
         page.get_by_role("button", name="Check photos").click()
         page.get_by_role("button", name="Continue to training").click()
         page.get_by_role("button", name="Advanced").locator("visible=true").click()
@@ -160,12 +159,11 @@ def test_a_wrong_setting_is_named_as_the_form_names_it(
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_phone_shows_everything_without_scrolling_sideways(
-    visit: Visit, edge: Any, settings: Settings, log: Path, shot: Shot, dark: bool
+    visit: Visit, edge: Any, settings: Settings, log: Path, shot: Shot, dark: bool, fill_samples: Callable[[Any], None]
 ) -> None:
     with edge.serve(settings, log) as address:
         page = visit(address, width_px=390, height_px=844, dark=dark)
-        page.get_by_role("button", name="Try it with sample photos").click()
-        page.get_by_text("sample-08").first.wait_for()
+        fill_samples(page)
         page.get_by_role("button", name="Check photos").click()
         page.get_by_role("button", name="Continue to training").click()
         page.get_by_role("button", name="Train", exact=True).click()

@@ -27,7 +27,7 @@ pytestmark = [
 
 
 def test_sample_photos_become_a_zip_of_pictures(
-    visit: Callable[..., Any], tmp_path: Path, shot: Callable[[Any, str], None]
+    visit: Callable[..., Any], tmp_path: Path, shot: Callable[[Any, str], None], fill_samples: Callable[[Any], None]
 ) -> None:
     environment = {**os.environ, "STUDIO_PORT": "0", "STUDIO_HOME": str(tmp_path / "home")}
     log = tmp_path / "server.txt"
@@ -42,8 +42,7 @@ def test_sample_photos_become_a_zip_of_pictures(
             address = server.stdout.readline().rsplit(" ", 1)[-1].strip()
             page = visit(address)
             page.set_default_timeout(LONG_MS)
-            page.get_by_role("button", name="Try it with sample photos").click()
-            page.get_by_text("sample-08").first.wait_for()
+            fill_samples(page)
             page.get_by_role("button", name="Check photos").click()
             page.get_by_role("button", name="Continue to training").click()
             page.get_by_role("button", name="Advanced").locator("visible=true").click()
