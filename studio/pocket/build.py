@@ -3,13 +3,13 @@
 Run all of it with ``python -m studio.pocket.build all --work DIR --out studio/pocket/base``, or one stage at a time:
 
 1. ``render``       draw pictures, captions and labels to ``DIR/data``
-2. ``autoencoder``  train pixels to latents (8 times smaller, many channels) and cache the latents
+2. ``autoencoder``  fit the linear encoder (4 times smaller), cache the latents, train the decoder
 3. ``identity``     train the identity encoder and the attribute classifier, calibrate likeness
 4. ``denoiser``     train text encoder and UNet together on the cached latents (v-prediction)
 5. ``export``       write the averaged weights as fp16 in diffusers' layout
 6. ``report``       measure what was exported: ``report.json`` and a sheet of samples
 
-``polish`` is not part of ``all``: it trains the finished autoencoder's decoder a little further at any later time.
+Only the decoder of the autoencoder learns, so its stage may be extended at any later time: the latents stay.
 
 Each training stage stops after its ``--minutes`` (paused time does not count), writes a checkpoint every minute and
 goes on from the newest one, so a stage that was killed is resumed by the same command, and a finished one is extended
@@ -62,6 +62,7 @@ HEADS: dict[str, tuple[str, ...]] = {
     "background": tuple(portraits.BACKGROUNDS),
     "accessory": tuple(portraits.ACCESSORIES),
     "hair_colour": tuple(portraits.HAIR_COLOURS),
+    "clothes": tuple(portraits.CLOTHES),
     "clothing_colour": tuple(portraits.CLOTHING_COLOURS),
     "style": tuple(portraits.STYLES),
     "expression": tuple(portraits.EXPRESSIONS),
@@ -95,14 +96,12 @@ class Recipe:
     """Scenes in which each identity is drawn."""
     captions_per_picture: int = 3
     """Texts for each picture; a step takes one at random."""
-    latent_channels: int = 32
-    """Channels of the latents, whose sides are 8 times smaller than the picture's."""
+    latent_channels: int = 12
+    """Channels of the latents, at most 48; their sides are 4 times smaller than the picture's."""
     vae_channels: int = 48
-    """Width of the autoencoder (AutoencoderTiny has one width for all its stages)."""
-    vae_encoder_blocks: tuple[int, ...] = (0, 1, 2, 3)
-    """Residual blocks of the encoder, from full to one eighth resolution."""
-    vae_decoder_blocks: tuple[int, ...] = (3, 2, 1, 0)
-    """Residual blocks of the decoder, from one eighth to full resolution."""
+    """Width of the decoder (AutoencoderTiny has one width for all its stages)."""
+    vae_decoder_blocks: tuple[int, int, int] = (3, 3, 1)
+    """Residual blocks of the decoder, from a quarter to full resolution."""
     vae_batch: int = 16
     """Pictures in a step of the autoencoder."""
     vae_lr: float = 2.5e-3
@@ -121,13 +120,13 @@ class Recipe:
     """Width of the text encoder."""
     text_layers: int = 3
     """Layers of the text encoder."""
-    unet_channels: tuple[int, ...] = (128, 192)
-    """Widths of the UNet, from 8x8 to 4x4."""
+    unet_channels: tuple[int, ...] = (96, 128, 192)
+    """Widths of the UNet, from 16x16 to 4x4; the first stage has no attention."""
     unet_layers: int = 1
     """Residual blocks in each stage of the UNet."""
-    denoiser_batch: int = 64
+    denoiser_batch: int = 96
     """Latents in a step of the denoiser."""
-    denoiser_lr: float = 1e-3
+    denoiser_lr: float = 1.5e-3
     """Peak learning rate of UNet and text encoder."""
     empty_captions: float = 0.1
     """Share of captions replaced by the empty one, for classifier-free guidance."""
@@ -460,6 +459,7 @@ def fit(
     extra_sum: dict[str, float] = {}
     counted, counted_s = 0, 0.0
     trained = False
+    usual_s: float | None = None
     while budget.progress(step, elapsed_s) < 1 and step != budget.stop_after:
         started = time.monotonic()
         factor = learning_rate(budget.progress(step, elapsed_s), step, warmup_steps, flat)
@@ -480,6 +480,9 @@ def fit(
             torch._foreach_lerp_(averages, weights, 1 - decay)
         trained = True
         seconds = time.monotonic() - started
+        # A stopped process or a sleeping laptop must not eat the budget: such a step counts as a usual one.
+        usual_s = seconds if usual_s is None else min(seconds, usual_s + 0.1 * min(seconds - usual_s, 2 * usual_s))
+        seconds = min(seconds, 5 * usual_s)
         elapsed_s += seconds
         loss_sum += float(loss.detach())
         for name, value in extra.items():
@@ -549,7 +552,7 @@ def attribute(identity: portraits.Identity, scene: portraits.Scene, head: str) -
 def label_row(identity: portraits.Identity, scene: portraits.Scene) -> list[int]:
     """Return the attributes as indices into :data:`HEADS`, -1 where the picture cannot show them."""
     hidden = set()
-    if scene.style in portraits._COLOURLESS_STYLES:
+    if scene.style in portraits.COLOURLESS_STYLES:
         hidden |= {"hair_colour", "clothing_colour"}
         if scene.background.startswith("plain"):
             hidden.add("background")
@@ -605,6 +608,8 @@ def render_stage(recipe: Recipe, bench: Bench, *, workers: int = 2, chunk_rows: 
             raise ValueError(f"{count} pictures reach the held-out seeds; at most {portraits.HELD_OUT_SEED}")
         folder = bench.work / "data" / split
         if (folder / "done.json").exists() and read_json(folder / "done.json")["pictures"] == count:
+            if np.load(folder / "labels.npy", mmap_mode="r").shape != (count, len(HEADS)):
+                write_atomic(folder / "labels.npy", lambda p, c=count, f=first_seed: _label(p, c, f, recipe))  # type: ignore[misc]
             continue
         (folder / "chunks").mkdir(parents=True, exist_ok=True)
         size = recipe.size_px
@@ -641,6 +646,16 @@ def render_stage(recipe: Recipe, bench: Bench, *, workers: int = 2, chunk_rows: 
         captions = [row for c in chunks for row in read_json(folder / "chunks" / f"{c.index:05d}.json")]
         write_json(folder / "captions.json", captions)
         write_json(folder / "done.json", {"pictures": count, "size_px": size})
+
+
+def _label(path: Path, count: int, first_seed: int, recipe: Recipe) -> None:
+    """Write the labels of finished pictures again, after a change of :data:`HEADS`; nothing has to be drawn for it."""
+    labels = np.empty((count, len(HEADS)), np.int16)
+    for row in range(count):
+        identity = portraits.sample_identity(first_seed + row // recipe.scenes_per_identity)
+        labels[row] = label_row(identity, portraits.sample_scene(first_seed + row))
+    with path.open("wb") as file:
+        np.save(file, labels)
 
 
 def _create_npy(path: Path, shape: tuple[int, ...], dtype: type) -> None:
@@ -680,28 +695,103 @@ def open_pictures(work: Path, split: Split) -> Pictures:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def new_autoencoder(recipe: Recipe) -> AutoencoderTiny:
-    """Build the autoencoder: convolutions and ReLU only, three times cheaper on a CPU than AutoencoderKL."""
-    width = (recipe.vae_channels,) * 4
+#: The latents' sides are this many times smaller than the picture's.
+FACTOR = 4
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A linear code of patches of ``FACTOR`` x ``FACTOR`` pixels, fitted by :func:`fit_patches`."""
+
+    mean: Tensor
+    """``(3 * FACTOR**2,)``, in [-1, 1]."""
+    code: Tensor
+    """``(3 * FACTOR**2, channels)``: latent = (patch - mean) @ code."""
+
+
+def fit_patches(pixels: Tensor, channels: int) -> Patches:
+    """Fit the principal components of a picture's patches; the latents' overall deviation becomes 1.
+
+    Each component is scaled by the square root of what would make its deviation 1. Left as they are, fine detail lies
+    so far below the coarse forms that it is decided at noise levels which training hardly visits; made all equal,
+    nothing tells the denoiser what matters.
+
+    Args:
+        pixels: ``(N, 3, H, W)`` in [-1, 1].
+        channels: components to keep, at most 48.
+    """
+    patches = F.unfold(pixels, FACTOR, stride=FACTOR).mT.reshape(-1, 3 * FACTOR**2).double()
+    mean = patches.mean(0)
+    variances, axes = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    variances, axes = variances.flip(0)[:channels].clamp(min=1e-8), axes.flip(1)[:, :channels]
+    # An eigenvector's sign is the solver's whim: its largest entry is made positive, so that a fit can be repeated.
+    axes = axes * torch.sign(axes.gather(0, axes.abs().argmax(0, keepdim=True)))
+    scales = variances**-0.25
+    scales = scales / (variances * scales**2).mean().sqrt()
+    return Patches(mean.float(), (axes * scales).float())
+
+
+def new_autoencoder(recipe: Recipe, patches: Patches) -> AutoencoderTiny:
+    """Build the autoencoder: a linear encoder that is finished, and a decoder of convolutions and ReLU that learns.
+
+    A learned encoder packs what it needs to know about 8x8 pixels into 32 equally loud channels, and after 175 thousand
+    pictures a denoiser of this size still drew smudges for faces. Principal components of 4x4 pixels are ordered from
+    coarse to fine, shift with the picture, and cost no training; the decoder makes up for what they leave out.
+    """
+    stages = len(recipe.vae_decoder_blocks)
+    width = recipe.vae_channels
+    components = 3 * FACTOR**2
     vae = AutoencoderTiny(
-        encoder_block_out_channels=width,
-        decoder_block_out_channels=width,
-        num_encoder_blocks=recipe.vae_encoder_blocks,
+        encoder_block_out_channels=(components,) * stages,
+        decoder_block_out_channels=(width,) * stages,
+        # Without blocks AutoencoderTiny's encoder is a chain of convolutions, without anything between them.
+        num_encoder_blocks=(0,) * stages,
         num_decoder_blocks=recipe.vae_decoder_blocks,
         latent_channels=recipe.latent_channels,
+        # The decoder squeezes its input into (-3, 3); at a third of their size the latents stay where that is harmless.
+        scaling_factor=3.0,
     )
     # Without norms, PyTorch's own initial weights lose the signal on the way. These keep its size, and each residual
     # block starts as (nearly) nothing but its skip: half the pictures for the same loss.
-    for module in vae.modules():
+    for module in vae.decoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for module in vae.modules():
+    for module in vae.decoder.modules():
         if isinstance(module, AutoencoderTinyBlock):
             nn.init.normal_(module.conv[-1].weight, std=1e-3)
     nn.init.constant_(vae.decoder.layers[-1].bias, 0.5)  # mid grey
+    _write_encoder(vae, patches)
     return vae
+
+
+@torch.no_grad()
+def _write_encoder(vae: AutoencoderTiny, patches: Patches) -> None:
+    """Write the linear code as AutoencoderTiny's convolutions: two of them gather patches, the last one codes them."""
+    first, *gathering, last = vae.encoder.layers
+    for layer in vae.encoder.layers:
+        nn.init.zeros_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    for colour in range(3):
+        first.weight[colour, colour, 1, 1] = 1
+    # After each gathering the channels are (row, column, what was there); a 3x3 kernel of stride 2 with a border of 1
+    # sees the pixels (2i, 2i + 1) at its taps 1 and 2.
+    places = [(0, 0)]
+    for layer in gathering:
+        known = 3 * len(places)
+        for row in (0, 1):
+            for column in (0, 1):
+                for channel in range(known):
+                    layer.weight[(2 * row + column) * known + channel, channel, 1 + row, 1 + column] = 1
+        side = int(len(places) ** 0.5)
+        places = [(y + side * row, x + side * column) for row in (0, 1) for column in (0, 1) for y, x in places]
+    # F.unfold orders a patch's entries by (colour, y, x); the encoder sees pixels in [0, 1] instead of [-1, 1].
+    order = [colour * FACTOR**2 + y * FACTOR + x for y, x in places for colour in range(3)]
+    code = patches.code / vae.config["scaling_factor"]
+    last.weight[:, :, 1, 1] = 2 * code[order].T
+    last.bias.copy_(-(patches.mean + 1) @ code)
 
 
 def _edges(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -716,13 +806,6 @@ def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
     return smooth + 16 * difference.square().mean() + 0.5 * edges
 
 
-def latent_penalty(latents: Tensor) -> Tensor:
-    """Pull each channel of ``(B, C, h, w)`` towards mean 0 and deviation 1, which the pipeline's lone factor needs."""
-    mean = latents.mean((0, 2, 3))
-    deviation = latents.var((0, 2, 3)).add(1e-6).sqrt()
-    return mean.square().mean() + (deviation - 1).square().mean()
-
-
 def psnr(made: Tensor, wanted: Tensor) -> Tensor:
     """Return each picture's peak signal-to-noise ratio, ``(B,)`` in dB, of pictures in [-1, 1] cut to that range."""
     error = (made.clamp(-1, 1) - wanted).float().square().mean((1, 2, 3))
@@ -730,47 +813,48 @@ def psnr(made: Tensor, wanted: Tensor) -> Tensor:
 
 
 def autoencoder_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
-    """Train the autoencoder, write it to ``DIR/vae`` and the scaled latents of all pictures to ``DIR/latents``."""
+    """Fit the encoder, write all pictures' scaled latents to ``DIR/latents``, train the decoder, write ``DIR/vae``.
+
+    The encoder and with it all cached latents stay as they are, so this may be extended also after the denoiser.
+    """
     train, held = open_pictures(bench.work, "train"), open_pictures(bench.work, "held")
     torch.manual_seed(recipe.seed)
-    vae = new_autoencoder(recipe)
-    nn.Module.to(vae, memory_format=torch.channels_last)  # 1.4 times faster than NCHW on Zen 4
+    sample = train.batch(np.arange(0, len(train), max(1, len(train) // 2000)), torch.device("cpu"))
+    vae = new_autoencoder(recipe, fit_patches(sample, recipe.latent_channels)).to(bench.device)
+    assert isinstance(vae, AutoencoderTiny)
+    vae.encoder.requires_grad_(False)
+    if not (bench.work / "vae" / "config.json").exists():
+        vae.save_pretrained(bench.work / "vae")
+    cache_latents(recipe, bench, vae, train)
+    latents = np.load(bench.work / "latents" / "train.npy", mmap_mode="r")
+    scale = float(vae.config["scaling_factor"])
+    decoder = vae.decoder.to(memory_format=torch.channels_last)  # 1.4 times faster than NCHW on Zen 4
+    with torch.no_grad():
+        held_pixels = held.batch(np.arange(min(256, len(held))), bench.device)
+        held_latents = vae.encode(held_pixels).latents
 
     def loss_of() -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(len(train), (recipe.vae_batch,))
-        pixels = train.batch(rows, bench.device)
-        with bench.autocast():
-            latents = vae.encode(pixels).latents
-        latents = latents.float()
+        z = torch.from_numpy(latents[rows.numpy()]).to(bench.device).float()
         # The denoiser's latents are never exact; a decoder that has seen noise forgives them.
-        level = 0.1 * torch.rand(len(rows), 1, 1, 1, device=bench.device)
+        z = z + 0.15 * torch.rand(len(rows), 1, 1, 1, device=bench.device) * torch.randn_like(z)
         with bench.autocast():
-            made = vae.decode(latents + level * torch.randn_like(latents)).sample
-        reconstruction = reconstruction_loss(made.float(), pixels)
-        penalty = latent_penalty(latents)
-        return reconstruction + 0.1 * penalty, {
-            "reconstruction": float(reconstruction.detach()),
-            "penalty": float(penalty.detach()),
-        }
+            made = decoder((z / scale).contiguous(memory_format=torch.channels_last))
+        return reconstruction_loss(made.float(), train.batch(rows, bench.device)), {}
 
     def observe(step: int, ema: nn.Module) -> dict[str, Any]:
-        assert isinstance(ema, AutoencoderTiny)
-        pixels = held.batch(np.arange(min(256, len(held))), bench.device)
-        latents = ema.encode(pixels).latents
-        made = ema.decode(latents).sample
-        noisy = ema.decode(latents + 0.2 * torch.randn_like(latents)).sample
-        both = torch.stack([pixels[:16], made[:16]], 1).flatten(0, 1)
+        made = ema(held_latents)
+        noisy = ema(held_latents + 0.2 / scale * torch.randn_like(held_latents))
+        both = torch.stack([held_pixels[:16], made[:16]], 1).flatten(0, 1)
         sheet(both, 8).save(_made(bench.work / "autoencoder") / "reconstructions.png")
         return {
-            "psnr_db": round(float(psnr(made, pixels).mean()), 3),
-            "psnr_noisy_db": round(float(psnr(noisy, pixels).mean()), 3),
-            "latent_std": round(float(latents.std()), 4),
-            "latent_mean": round(float(latents.mean()), 4),
+            "psnr_db": round(float(psnr(made, held_pixels).mean()), 3),
+            "psnr_noisy_db": round(float(psnr(noisy, held_pixels).mean()), 3),
         }
 
     ema = fit(
         "autoencoder",
-        vae,
+        decoder,
         loss_of,
         bench=bench,
         budget=budget,
@@ -779,34 +863,29 @@ def autoencoder_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
         flat=0.3,
         observe=observe,
     )
-    assert isinstance(ema, AutoencoderTiny)
-    newest = max(path.name for path in (bench.work / "autoencoder").glob("step-*.pt"))
-    marker = bench.work / "latents" / "done.json"
-    # Cached once for each result: doing it again would only undo a later polish.
-    if budget.stop_after is None and not (marker.exists() and read_json(marker) == newest):
-        cache_latents(recipe, bench, ema, train, held)
-        write_json(marker, newest)
+    if budget.stop_after is None:
+        vae.decoder.load_state_dict(ema.state_dict())
+        vae.save_pretrained(bench.work / "vae")
 
 
 @torch.no_grad()
-def cache_latents(recipe: Recipe, bench: Bench, vae: AutoencoderTiny, train: Pictures, held: Pictures) -> None:
-    """Measure the latents' spread, write ``DIR/vae`` with its scaling factor and ``DIR/latents/train.npy`` (fp16)."""
-    sample = torch.cat([vae.encode(part).latents for part in held.batch(np.arange(len(held)), bench.device).split(250)])
-    vae.register_to_config(scaling_factor=float(1 / sample.std()))
-    side = recipe.size_px // 8
+def cache_latents(recipe: Recipe, bench: Bench, vae: AutoencoderTiny, train: Pictures) -> None:
+    """Write the scaled latents of all pictures to ``DIR/latents/train.npy`` (fp16), unless they are there."""
+    path = bench.work / "latents" / "train.npy"
+    side = recipe.size_px // FACTOR
+    shape = (len(train), recipe.latent_channels, side, side)
+    if path.exists() and np.load(path, mmap_mode="r").shape == shape:
+        return
 
-    def fill(path: Path) -> None:
-        shape = (len(train), recipe.latent_channels, side, side)
-        latents = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    def fill(temporary: Path) -> None:
+        latents = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
         for first in range(0, len(train), 500):
             rows = np.arange(first, min(first + 500, len(train)))
-            with bench.autocast():  # its rounding is far below the noise that the decoder was trained with
-                z = vae.encode(train.batch(rows, bench.device)).latents.float()
+            z = vae.encode(train.batch(rows, bench.device)).latents.float()
             latents[rows] = (z * vae.config["scaling_factor"]).half().cpu()
         latents.flush()
 
-    write_atomic(bench.work / "latents" / "train.npy", fill)
-    vae.save_pretrained(bench.work / "vae")
+    write_atomic(path, fill)
 
 
 def load_autoencoder(bench: Bench) -> AutoencoderTiny:
@@ -814,48 +893,6 @@ def load_autoencoder(bench: Bench) -> AutoencoderTiny:
     vae = AutoencoderTiny.from_pretrained(bench.work / "vae").to(bench.device)
     assert isinstance(vae, AutoencoderTiny)
     return vae.eval().requires_grad_(False)
-
-
-def polish_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
-    """Train the decoder on, for squared error alone, and write it back to ``DIR/vae``.
-
-    The encoder and with it all cached latents stay as they are, so this may run at any time, also after the denoiser.
-    """
-    train, held = open_pictures(bench.work, "train"), open_pictures(bench.work, "held")
-    latents = np.load(bench.work / "latents" / "train.npy", mmap_mode="r")
-    torch.manual_seed(recipe.seed + 1)
-    vae = load_autoencoder(bench)
-    decoder = vae.decoder.to(memory_format=torch.channels_last).requires_grad_(True)
-    scale = float(vae.config["scaling_factor"])
-    with torch.no_grad():
-        held_pixels = held.batch(np.arange(min(256, len(held))), bench.device)
-        held_latents = vae.encode(held_pixels).latents
-
-    def loss_of() -> tuple[Tensor, dict[str, float]]:
-        rows = torch.randint(len(train), (recipe.vae_batch,))
-        z = torch.from_numpy(latents[rows.numpy()]).to(bench.device).float() / scale
-        z = z + 0.05 * torch.randn_like(z)
-        with bench.autocast():
-            made = decoder(z.contiguous(memory_format=torch.channels_last))
-        return 50 * (made.float() - train.batch(rows, bench.device)).square().mean(), {}
-
-    def observe(step: int, ema: nn.Module) -> dict[str, Any]:
-        return {"psnr_db": round(float(psnr(ema(held_latents), held_pixels).mean()), 3)}
-
-    ema = fit(
-        "polish",
-        decoder,
-        loss_of,
-        bench=bench,
-        budget=budget,
-        lr=recipe.vae_lr / 3,
-        batch=recipe.vae_batch,
-        flat=0.0,
-        observe=observe,
-    )
-    if budget.stop_after is None:
-        vae.decoder.load_state_dict(ema.state_dict())
-        vae.save_pretrained(bench.work / "vae")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -1073,10 +1110,10 @@ def new_text_encoder(recipe: Recipe, tokens: int) -> CLIPTextModel:
 
 
 def new_unet(recipe: Recipe) -> UNet2DConditionModel:
-    """Build the UNet; cross-attention at both resolutions, where adapters attach."""
-    levels = len(recipe.unet_channels)
+    """Build the UNet; cross-attention at all resolutions but the first."""
+    attending = len(recipe.unet_channels) - 1
     return UNet2DConditionModel(
-        sample_size=recipe.size_px // 8,
+        sample_size=recipe.size_px // FACTOR,
         in_channels=recipe.latent_channels,
         out_channels=recipe.latent_channels,
         block_out_channels=recipe.unet_channels,
@@ -1084,8 +1121,9 @@ def new_unet(recipe: Recipe) -> UNet2DConditionModel:
         cross_attention_dim=recipe.text_width,
         attention_head_dim=4,  # in diffusers' UNet this is the number of heads
         norm_num_groups=16,
-        down_block_types=("CrossAttnDownBlock2D",) * levels,
-        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        # Attention among 16x16 positions costs as much as all the rest, and words act well at 8x8 and 4x4.
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * attending),
+        up_block_types=(*("CrossAttnUpBlock2D",) * attending, "UpBlock2D"),
     )
 
 
@@ -1106,7 +1144,7 @@ def v_weights(signal: Tensor, gamma: float) -> Tensor:
     """Weigh the v-loss so that nearly clean timesteps do not dominate and nearly pure noise still counts.
 
     The v-loss at weight 1 is the x-loss at weight SNR + 1; this caps SNR at ``gamma`` (min-SNR) but keeps the + 1,
-    because on 8x8 latents the composition and all colours are decided at SNR far below 1.
+    because on such small latents the composition and all colours are decided at SNR far below 1.
 
     Args:
         signal: ``alphas_cumprod`` of the timesteps, ``(B,)`` in (0, 1).
@@ -1116,6 +1154,13 @@ def v_weights(signal: Tensor, gamma: float) -> Tensor:
     """
     snr = signal / (1 - signal)
     return (snr.clamp(max=gamma) + 1) / (snr + 1)
+
+
+def middle_weights(side: int) -> Tensor:
+    """Return weights ``(side, side)`` with mean 1 that count the middle, where the face is, up to twice."""
+    place = torch.linspace(-1, 1, side)
+    hill = torch.exp(-((place[None, :] / 0.45) ** 2) - ((place[:, None] + 0.1) / 0.5) ** 2)
+    return (1 + hill) / (1 + hill).mean()
 
 
 def tokenise(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Tensor:
@@ -1249,14 +1294,16 @@ def denoiser_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
         unet.set_attn_processor(AttnProcessor())
         text_encoder.set_attn_implementation("eager")
     signal = new_scheduler().alphas_cumprod.to(bench.device)
+    middle = middle_weights(latents.shape[-1]).to(bench.device)
 
     def loss_of() -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(len(train), (recipe.denoiser_batch,))
-        x = torch.from_numpy(latents[rows.numpy()]).to(bench.device).float()  # (B, C, 8, 8)
+        x = torch.from_numpy(latents[rows.numpy()]).to(bench.device).float()  # (B, C, h, w)
         tokens = ids[rows, torch.randint(ids.shape[1], (len(rows),))].long()  # (B, tokens)
         tokens[torch.rand(len(rows)) < recipe.empty_captions] = empty
-        # Evenly spread timesteps within a batch: the loss is less noisy than with independent ones.
-        spread = (torch.arange(len(rows)) + torch.rand(len(rows))) / len(rows)
+        # Evenly spread timesteps within a batch: the loss is less noisy than with independent ones. Fewer of them at
+        # the noisy end, where half of this schedule's steps decide little more than the picture's mean colour.
+        spread = ((torch.arange(len(rows)) + torch.rand(len(rows))) / len(rows)) ** 1.5
         times = (spread * len(signal)).long().clamp(max=len(signal) - 1).to(bench.device)
         noise = torch.randn_like(x)
         a = signal[times][:, None, None, None]
@@ -1264,8 +1311,8 @@ def denoiser_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
         with bench.autocast():
             context = text_encoder(tokens.to(bench.device)).last_hidden_state
             made = unet(noisy, times, context, return_dict=False)[0]
-        squares = (made.float() - v_target(x, noise, a)).square().mean((1, 2, 3))
-        loss = (squares * v_weights(signal[times], recipe.snr_gamma)).mean()
+        squares = (made.float() - v_target(x, noise, a)).square()
+        loss = ((squares * middle).mean((1, 2, 3)) * v_weights(signal[times], recipe.snr_gamma)).mean()
         return loss, {"v_error": float(squares.detach().mean())}
 
     def observe(step: int, ema: nn.Module) -> dict[str, Any]:
@@ -1287,10 +1334,7 @@ def denoiser_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
         budget=budget,
         lr=recipe.denoiser_lr,
         batch=recipe.denoiser_batch,
-        flat=0.5,
-        warmup_steps=200,
-        # Muon's iteration on the UNet's wide matrices costs as much as the step itself.
-        muon=False,
+        flat=0.4,
         observe=observe,
     )
 
@@ -1450,8 +1494,6 @@ def run_stage(
         render_stage(recipe, bench, workers=workers)
     elif stage == "autoencoder":
         autoencoder_stage(recipe, bench, budget)
-    elif stage == "polish":
-        polish_stage(recipe, bench, budget)
     elif stage == "identity":
         identity_stage(recipe, bench, budget)
     elif stage == "denoiser":
@@ -1467,7 +1509,7 @@ def run_stage(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m studio.pocket.build", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("stage", choices=(*STAGES, "polish", "all"))
+    parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints and logs")
     parser.add_argument("--out", type=Path, default=Path("studio/pocket/base"), help="folder of the exported model")
     parser.add_argument("--sheet", type=Path, default=Path("docs/pocket_sheet.png"), help="sheet of samples to write")

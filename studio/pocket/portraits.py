@@ -239,7 +239,8 @@ ATTRIBUTE_PHRASES: dict[str, dict[str, str]] = {
     },
 }
 
-_COLOURLESS_STYLES = frozenset({"pencil sketch", "black and white", "sepia", "pop art"})
+#: Styles in which neither hair nor clothes keep their colour.
+COLOURLESS_STYLES = frozenset({"pencil sketch", "black and white", "sepia", "pop art"})
 _HATS = frozenset({"hat", "cap", "santa hat"})
 _STYLES_UNDER_A_HAT = frozenset({"mohawk", "bun", "spiky", "side-parted", "buzz cut", "bald"})
 
@@ -512,7 +513,7 @@ def caption(identity: Identity, scene: Scene, seed: int = 0, subject: str | None
     """
     rng = random.Random(f"caption {seed} {identity.seed} {scene.jitter}")
     phrases = ATTRIBUTE_PHRASES
-    colourless = scene.style in _COLOURLESS_STYLES
+    colourless = scene.style in COLOURLESS_STYLES
     noun = f"a {identity.class_noun}" if subject is None else subject
     plain_photo = scene.style == "photo"
     opening = rng.choice(("photo of", "photo of", "portrait of", "")) if plain_photo else phrases["style"][scene.style]
@@ -545,7 +546,7 @@ def caption(identity: Identity, scene: Scene, seed: int = 0, subject: str | None
 
 
 def _spoken_traits(identity: Identity, scene: Scene, rng: random.Random) -> list[str]:
-    colourless = scene.style in _COLOURLESS_STYLES
+    colourless = scene.style in COLOURLESS_STYLES
     traits = []
     if rng.random() < 0.5:
         bald = identity.hair_style == "bald"

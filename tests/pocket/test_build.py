@@ -27,8 +27,7 @@ TINY = build.Recipe(
     scenes_per_identity=4,
     latent_channels=4,
     vae_channels=8,
-    vae_encoder_blocks=(0, 0, 0, 1),
-    vae_decoder_blocks=(1, 0, 0, 0),
+    vae_decoder_blocks=(1, 0, 0),
     vae_batch=4,
     identity_group=(2, 2),
     calibration_subjects=2,
@@ -131,15 +130,39 @@ def test_orthogonalised_steps_have_singular_values_near_one() -> None:
         assert values.min() > 0.5 and values.max() < 1.3
 
 
-def test_polish_changes_the_decoder_and_leaves_the_latents_alone(bench: build.Bench, tmp_path: Path) -> None:
-    for name in ("data", "latents"):
-        (tmp_path / name).symlink_to(bench.work / name)
-    shutil.copytree(bench.work / "vae", tmp_path / "vae")
-    polished = build.Bench(tmp_path, torch.device("cpu"), "fp32")
-    build.polish_stage(TINY, polished, build.Budget(steps=1, observe_s=float("inf")))
-    before, after = build.load_autoencoder(bench).state_dict(), build.load_autoencoder(polished).state_dict()
+def test_encoder_is_the_linear_code_that_was_fitted() -> None:
+    torch.manual_seed(0)
+    pixels = torch.rand(6, 3, 32, 32) * 2 - 1
+    patches = build.fit_patches(pixels, TINY.latent_channels)
+    vae = build.new_autoencoder(TINY, patches)
+    with torch.no_grad():
+        latents = vae.encode(pixels).latents * vae.config["scaling_factor"]
+    blocks = pixels.unfold(2, 4, 4).unfold(3, 4, 4)  # (B, 3, 8, 8, 4, 4)
+    flat = blocks.permute(0, 2, 3, 1, 4, 5).reshape(6, 8, 8, 48)
+    wanted = ((flat - patches.mean) @ patches.code).permute(0, 3, 1, 2)
+    assert torch.allclose(latents, wanted, atol=1e-5)
+    assert latents.std().item() == pytest.approx(1, rel=0.01)
+
+
+def test_extended_autoencoder_changes_the_decoder_and_leaves_the_latents_alone(
+    bench: build.Bench, tmp_path: Path
+) -> None:
+    (tmp_path / "data").symlink_to(bench.work / "data")
+    for name in ("vae", "latents", "autoencoder"):
+        shutil.copytree(bench.work / name, tmp_path / name)
+    extended = build.Bench(tmp_path, torch.device("cpu"), "fp32")
+    stamp = (tmp_path / "latents" / "train.npy").stat().st_mtime_ns
+    build.autoencoder_stage(TINY, extended, build.Budget(steps=4, observe_s=float("inf")))
+    before, after = build.load_autoencoder(bench).state_dict(), build.load_autoencoder(extended).state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder"}
+    assert (tmp_path / "latents" / "train.npy").stat().st_mtime_ns == stamp
+
+
+def test_middle_of_a_picture_counts_more_than_its_corners() -> None:
+    weights = build.middle_weights(16)
+    assert weights.mean().item() == pytest.approx(1)
+    assert weights[7, 8] > 1.5 * weights[0, 0]
 
 
 def test_v_target_and_weights_follow_their_equations() -> None:
