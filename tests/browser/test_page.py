@@ -17,6 +17,15 @@ Shot = Callable[[Any, str], None]
 STEPS = re.compile(r"^\s*Steps\s+Optimizer")
 """A label holds the help text too."""
 
+AT_ONCE = """
+new MutationObserver((_, watch) => {
+    const found = [...document.querySelectorAll('button')].find(
+        (button) => button.innerText === 'Try it with sample photos');
+    if (found) { watch.disconnect(); found.click(); }
+}).observe(document, {childList: true, subtree: true});
+"""
+"""Presses the button in the moment in which it comes into being."""
+
 pytestmark = pytest.mark.browser
 
 
@@ -77,6 +86,17 @@ def test_from_dropped_photos_to_a_zip_that_opens(
         with zipfile.ZipFile(download.value.path()) as archive:
             assert archive.testzip() is None and len(archive.namelist()) == 4
         assert "Traceback" not in page.content()
+
+
+@pytest.mark.parametrize("slowdown", [1, 6])
+def test_a_press_is_answered_however_early_it_comes(
+    visit: Visit, edge: Any, settings: Settings, log: Path, fill_samples: Callable[[Any], None], slowdown: int
+) -> None:
+    with edge.serve(settings, log) as address:
+        early = visit(address, slowdown=slowdown, script=AT_ONCE)
+        early.get_by_text("sample-08").first.wait_for()
+        for _ in range(2):
+            fill_samples(visit(address, slowdown=slowdown))
 
 
 def test_reopening_the_page_finds_the_running_job_and_a_cancelled_one_goes_on(

@@ -1,0 +1,29 @@
+"""The page as Gradio describes it to the browser."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from studio.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def events(settings: Settings, serving: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Every event of the page that asks the server something, and every endpoint."""
+    with serving(settings, tmp_path_factory.mktemp("log") / "server.txt") as address:
+        rows: list[dict[str, Any]] = httpx.get(f"{address}/config").json()["dependencies"]
+    return [row for row in rows if row["backend_fn"]]
+
+
+def test_no_event_of_the_page_waits_for_the_queues_stream_which_may_close_before_the_answer(
+    events: list[dict[str, Any]],
+) -> None:
+    of_the_page = [row for row in events if row["api_visibility"] == "private"]
+    assert len(of_the_page) > 20
+    assert [row["api_name"] for row in of_the_page if row["queue"]] == []
+
+
+def test_the_endpoints_for_programs_stay_behind_the_queue(events: list[dict[str, Any]]) -> None:
+    endpoints = [row for row in events if row["api_visibility"] == "public"]
+    assert len(endpoints) == 9 and all(row["queue"] for row in endpoints)
