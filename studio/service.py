@@ -92,6 +92,7 @@ class Studio:
             environment=_environment(settings),
             grace_s=grace_s,
             max_losses=max_losses,
+            silence_s=settings.job_silence_s,
         )
         self._ready = False
 

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Largest single photo that is accepted, bytes."""
     max_photos: int = Field(default=100, ge=1, le=1000)
     """Most photos that one check accepts."""
+    job_silence_s: int = Field(default=3600, ge=1)
+    """A job whose process tells nothing for so many seconds hangs and is ended; downloads are silent, too."""
     owner: str = "local"
     """Name of the one local owner."""
     trusted_hosts: str = ""

@@ -144,6 +144,21 @@ def test_child_that_does_not_listen_is_killed_after_the_grace_time(studio, photo
     assert 0.9 <= time.monotonic() - begin_s < 8
 
 
+def test_child_that_tells_nothing_for_too_long_is_ended_with_a_cause(tmp_path, monkeypatch, photos):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
+    settings = Settings(home=tmp_path / "home", device="cpu", job_silence_s=2)
+    studio = Studio(settings, verbs=load_fakes().VERBS)
+    studio.start()
+    try:
+        job = studio.submit_check(CheckConfig(subject="stubborn"), photos, owner=OWNER)
+        view = studio.wait(job.id, owner=OWNER, timeout_s=60)
+        assert (view.state, view.attempt) == ("stalled", 1)
+        assert "told nothing for 2 seconds" in view.cause and "STUDIO_JOB_SILENCE_S" in view.cause
+        assert studio.retry(job.id, owner=OWNER).state == "pending"
+    finally:
+        studio.close()
+
+
 def test_failure_ends_in_words(studio, photos):
     refused = studio.submit_check(CheckConfig(subject="refuse"), photos, owner=OWNER)
     broken = studio.submit_check(CheckConfig(subject="boom"), photos, owner=OWNER)

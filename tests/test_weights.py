@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -9,7 +10,7 @@ from httpx2 import ConnectError, Request, Response
 from safetensors.torch import load_file
 
 from studio import weights
-from studio.catalog import BASES, POCKET_FOLDER
+from studio.catalog import BASES
 from studio.errors import InputError, MissingExtraError, NotFoundError, ResourceError, StudioError
 from studio.weights import resolve_base, write_safetensors
 
@@ -101,8 +102,7 @@ def test_a_base_that_is_nowhere_is_not_found() -> None:
 
 
 def test_missing_pocket_weights_ask_for_a_new_installation(monkeypatch: pytest.MonkeyPatch) -> None:
-    if POCKET_FOLDER.is_dir():
-        pytest.skip("the embedded base is here")
+    monkeypatch.setitem(BASES, "pocket", replace(BASES["pocket"], source="/nowhere"))
     with pytest.raises(MissingExtraError, match="install it again"):
         resolve_base("pocket")
 

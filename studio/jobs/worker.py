@@ -50,6 +50,7 @@ class Worker:
         environment: variables that each child gets beside the server's own.
         grace_s: how long a child may take to stop by itself.
         max_losses: so many attempts lost in a row (killed, crashed, server gone) stall a job.
+        silence_s: a child that tells no event for so long hangs: it is killed and its job stalls.
         tick_s: how often the worker looks up from the child's lines.
     """
 
@@ -63,6 +64,7 @@ class Worker:
         environment: Mapping[str, str],
         grace_s: float,
         max_losses: int,
+        silence_s: float,
         tick_s: float = 0.2,
     ) -> None:
         self._store = store
@@ -72,6 +74,7 @@ class Worker:
         self._environment = environment
         self._grace_s = grace_s
         self._max_losses = max_losses
+        self._silence_s = silence_s
         self._tick_s = tick_s
         self._lock: BinaryIO | None = None
         self._thread: threading.Thread | None = None
@@ -191,7 +194,7 @@ class Worker:
             )
 
     def _follow(self, claim: Claim, process: "subprocess.Popen[bytes]") -> Outcome | None:
-        """Carry the child's lines into the store until it ends or has been asked to stop for too long."""
+        """Carry the child's lines into the store until it ends, is silent or has been asked to stop for too long."""
         assert process.stdout is not None
         handle = process.stdout.fileno()
         os.set_blocking(handle, False)
@@ -200,6 +203,7 @@ class Worker:
         unsaved: list[Event] = []
         look_up_s = survey_s = 0.0
         kill_s = math.inf
+        heard_s = time.monotonic()  # this clock stands still while the machine sleeps
         more = True
         while more and outcome is None:
             exited = process.poll() is not None  # asked before reading, so that its last words are read below
@@ -211,6 +215,7 @@ class Worker:
                     outcome = parsed
                 elif parsed is not None:
                     unsaved.append(parsed)
+                    heard_s = time.monotonic()
             more = more and not exited
             now_s = time.monotonic()
             if more and outcome is None and now_s < look_up_s:
@@ -231,6 +236,9 @@ class Worker:
             if now_s >= kill_s:
                 _kill_group(process.pid)
                 break
+            if more and outcome is None and not stop and now_s - heard_s > self._silence_s:
+                _kill_group(process.pid)
+                outcome = Outcome("stalled", cause=_hung(self._silence_s))
         if unsaved:
             self._persist(lambda: self._store.append(claim, unsaved))
         return outcome
@@ -308,6 +316,13 @@ def _remove_orphans(jobs_dir: Path, known: frozenset[str]) -> None:
         with contextlib.suppress(OSError):
             if folder.name not in known and time.time() - folder.stat().st_mtime > _ORPHAN_AGE_S:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hung(silence_s: float) -> str:
+    return (
+        f"The job's process told nothing for {silence_s:,.0f} seconds and was ended. Try again; it goes on from where"
+        " it was. If it only needs longer, for example for a download, set STUDIO_JOB_SILENCE_S to more."
+    )
 
 
 def _words(returncode: int) -> str:

@@ -68,7 +68,7 @@ def generate_tab(room: Room) -> GenerateTab:
             count = gr.Slider(1, 16, value=2, step=1, label="Pictures of each")
             strength = gr.Slider(0, 2, value=1, step=0.05, label="Strength", info="Less is freer, more is more alike.")
             seed = gr.Number(value=0, precision=0, label="Seed", info="The same seed gives the same pictures.")
-            with gr.Accordion("Advanced", open=False):
+            with widgets.folded("Advanced"):
                 form = widgets.build(_FIELDS, _DEFAULTS)
             generate = gr.Button("Generate", variant="primary")
             earlier = gr.Dropdown([], label="Earlier pictures", interactive=True, visible=False)

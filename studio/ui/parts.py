@@ -65,6 +65,12 @@ def empty(title: str, lines: Sequence[str], *, lead: str = "") -> str:
     return _page(f'<div class="ls-empty"><h2>{escape(title)}</h2>{start}<ul>{items}</ul></div>')
 
 
+def fold(title: str) -> str:
+    """The head of a folded part of a form; the style sheet hides the next part while it says that it is closed."""
+    toggle = "this.setAttribute('aria-expanded', this.getAttribute('aria-expanded') !== 'true')"
+    return _page(f'<button type="button" aria-expanded="false" onclick="{toggle}">{escape(title)}</button>')
+
+
 def notice(title: str, lines: Iterable[str] = (), *, tone: str = "fair") -> str:
     """Return a message box; ``tone`` is good, fair or bad."""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)

@@ -60,7 +60,7 @@ def photos_tab(room: Room) -> PhotosTab:
                 )
             check = gr.Button("Check photos", variant="primary")
             sample = gr.Button("Try it with sample photos")
-            with gr.Accordion("How strictly to look", open=False):
+            with widgets.folded("How strictly to look"):
                 form = widgets.build(_FIELDS, _DEFAULTS)
             earlier = gr.Dropdown([], label="Earlier sets", interactive=True, visible=False)
         with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):

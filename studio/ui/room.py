@@ -21,13 +21,18 @@ POLL_S = 1.5
 QUIET: dict[str, Any] = {
     "api_visibility": "private",
     "show_progress": "hidden",
-    "concurrency_limit": None,
+    "queue": False,
 }
-"""Keyword arguments of every event of the page: cheap, without Gradio's own spinner, not offered to programs."""
+"""Keyword arguments of every event of the page: cheap, without Gradio's own spinner, not offered to programs.
+
+Past the queue: the answer comes with the request itself. A queued event's answer comes by a stream that the server
+closes after the last one; an event that joins while that word is on its way is never answered, and its button, which
+waits for an answer, is dead from then on.
+"""
 
 
-POLLING: dict[str, Any] = {**QUIET, "queue": False, "trigger_mode": "once"}
-"""Keyword arguments of a timer's event: past the queue, which keeps a record of every event for ever."""
+POLLING: dict[str, Any] = {**QUIET, "trigger_mode": "once"}
+"""Keyword arguments of a timer's event: one look at a time."""
 
 
 @dataclass(frozen=True)

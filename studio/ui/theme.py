@@ -169,6 +169,13 @@ CSS = """
 .ls-hint { font-size: 13.5px; color: var(--ls-soft); padding: 0 2px; }
 .ls-foot { color: var(--ls-soft); font-size: 13px; padding: 28px 2px 0; border-top: 1px solid var(--ls-line);
   margin-top: 28px; padding-top: 14px; }
+.ls-fold:has([aria-expanded="false"]) + .ls-folded { display: none !important; }
+.gradio-container .ls-fold { padding: 0 !important; overflow: visible !important; }
+.ls-fold button { display: flex; justify-content: space-between; align-items: center; width: 100%; padding: 11px 14px;
+  border-radius: 8px; font-weight: 600; text-align: left; color: var(--body-text-color); cursor: pointer; }
+.ls-fold button::after { content: '\\25be'; color: var(--ls-soft); transition: transform .15s; }
+.ls-fold button[aria-expanded="false"]::after { transform: rotate(90deg); }
+.gradio-container .ls-folded { gap: 10px !important; padding-left: 8px; }
 .ls-tight { gap: 10px !important; }
 .ls-go { align-self: flex-start; width: auto !important; min-width: 210px; }
 .ls-plain { border: none !important; background: transparent !important; box-shadow: none !important; }

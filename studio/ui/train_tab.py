@@ -105,7 +105,7 @@ def train_tab(room: Room) -> TrainTab:
             base_hint = gr.HTML(parts.base_hint(BASES[first_base]))
             preset = gr.Dropdown(offered(first_base), value=first_preset, label="Preset")
             preset_hint = gr.HTML(parts.preset_hint(presets.get(first_preset or "")))
-            with gr.Accordion("Advanced", open=False):
+            with widgets.folded("Advanced"):
                 form = _advanced(starting_values(first_preset))
             train = gr.Button("Train", variant="primary")
             earlier = gr.Dropdown([], label="Earlier runs", interactive=True, visible=False)
@@ -196,7 +196,7 @@ def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     grouped = {path for _, paths in _GROUPS for path in paths}
     form = widgets.build([field for field in _FIELDS if field.path not in grouped], values)
     for title, paths in _GROUPS:
-        with gr.Accordion(title, open=False):
+        with widgets.folded(title):
             form |= widgets.build([field for field in _FIELDS if field.path in paths], values)
     return form
 

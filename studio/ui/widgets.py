@@ -6,13 +6,16 @@ back as dotted settings. A set of components travels as one dict, so there are n
 
 import re
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 import gradio as gr
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from studio.ui import parts
 
 Kind = Literal["integer", "number", "flag", "choice", "text"]
 
@@ -110,6 +113,18 @@ def _range(info: FieldInfo) -> str:
     high = f"{limits['le']:,}" if "le" in limits else f"below {limits['lt']:,}" if "lt" in limits else ""
     multiple = f", a multiple of {limits['multiple_of']}" if "multiple_of" in limits else ""
     return f"{low} to {high}{multiple}" if low and high else ""
+
+
+@contextmanager
+def folded(title: str) -> Iterator[None]:
+    """Fold what is built inside away under a button with this title.
+
+    Not ``gr.Accordion``: the browser makes the content of a closed one when it is opened, and a frame later sets every
+    value once more as the page began, over what was filled in by then.
+    """
+    gr.HTML(parts.fold(title), elem_classes="ls-fold")
+    with gr.Column(elem_classes="ls-folded"):
+        yield
 
 
 def build(fields: Collection[Field], values: Mapping[str, Any]) -> dict[str, gr.components.Component]:

@@ -17,6 +17,29 @@ Shot = Callable[[Any, str], None]
 STEPS = re.compile(r"^\s*Steps\s+Optimizer")
 """A label holds the help text too."""
 
+AT_ONCE = """
+new MutationObserver((_, watch) => {
+    const found = [...document.querySelectorAll('button')].find(
+        (button) => button.innerText === 'Try it with sample photos');
+    if (found) { watch.disconnect(); found.click(); }
+}).observe(document, {childList: true, subtree: true});
+"""
+"""Presses the button in the moment in which it comes into being."""
+
+FILLED_AT_ONCE = """
+new MutationObserver((_, watch) => {
+    const label = [...document.querySelectorAll('label')].find(
+        (label) => label.offsetParent && /^\\s*Steps\\s+Optimizer/.test(label.innerText));
+    const field = label && label.querySelector('input, textarea');
+    if (field) {
+        watch.disconnect();
+        field.value = '6';
+        field.dispatchEvent(new Event('input', {bubbles: true}));
+    }
+}).observe(document, {childList: true, subtree: true, attributes: true});
+"""
+"""Fills in the steps in the moment in which they come into sight."""
+
 pytestmark = pytest.mark.browser
 
 
@@ -77,6 +100,17 @@ def test_from_dropped_photos_to_a_zip_that_opens(
         with zipfile.ZipFile(download.value.path()) as archive:
             assert archive.testzip() is None and len(archive.namelist()) == 4
         assert "Traceback" not in page.content()
+
+
+@pytest.mark.parametrize("slowdown", [1, 6])
+def test_a_press_is_answered_however_early_it_comes(
+    visit: Visit, edge: Any, settings: Settings, log: Path, fill_samples: Callable[[Any], None], slowdown: int
+) -> None:
+    with edge.serve(settings, log) as address:
+        early = visit(address, slowdown=slowdown, script=AT_ONCE)
+        early.get_by_text("sample-08").first.wait_for()
+        for _ in range(2):
+            fill_samples(visit(address, slowdown=slowdown))
 
 
 def test_reopening_the_page_finds_the_running_job_and_a_cancelled_one_goes_on(
@@ -155,6 +189,23 @@ def test_a_wrong_setting_is_named_as_the_form_names_it(
         page.get_by_role("button", name="Train", exact=True).click()
         page.locator("#ls-train-notice").get_by_text("many").first.wait_for()
         assert "Steps" in page.locator("#ls-train-notice").inner_text()
+
+
+def test_what_is_filled_in_stays_however_early_it_comes(
+    visit: Visit, edge: Any, settings: Settings, log: Path, fill_samples: Callable[[Any], None]
+) -> None:
+    with edge.serve(settings, log) as address:
+        page = visit(address, slowdown=2, script=FILLED_AT_ONCE)
+        fill_samples(page)
+        page.get_by_role("button", name="Check photos").click()
+        page.get_by_role("button", name="Continue to training").click()
+        page.get_by_role("button", name="Advanced").locator("visible=true").click()
+        page.get_by_role("button", name="Steps and learning rates").click()
+        page.get_by_label("Learning rate", exact=False).locator("visible=true").first.wait_for()
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.get_by_role("button", name="Make pictures").wait_for()
+        assert " of 6, after" in page.locator("#ls-train-status").inner_text()
+        assert page.get_by_label(STEPS).locator("visible=true").input_value() == "6"
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -12,18 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from studio.catalog import POCKET_FOLDER
-
 ROOT = Path(__file__).resolve().parents[2]
 LONG_MS = 280_000
 STEPS = re.compile(r"^\s*Steps\s+Optimizer")
 """A label holds the help text too."""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not (POCKET_FOLDER / "unet").is_dir(), reason="the embedded base is not built"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 def test_sample_photos_become_a_zip_of_pictures(

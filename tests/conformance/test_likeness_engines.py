@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from studio.catalog import POCKET_FOLDER
 from studio.likeness.base import LikenessEngine, centroid, likeness
 from studio.pocket import portraits
 
@@ -32,8 +31,6 @@ def drawn(person: int, scene: int, size_px: int = 128) -> Image.Image:
 
 
 def pocket_case(folder: Path) -> Case:
-    if not (POCKET_FOLDER / "identity").is_dir():
-        pytest.skip("the embedded base is not built")
     from studio.likeness.registry import get_engine
 
     subject, other = [drawn(3, n) for n in range(4)], [drawn(8, 20 + n) for n in range(3)]

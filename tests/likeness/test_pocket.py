@@ -10,8 +10,6 @@ from studio.likeness.base import Scale, centroid, likeness
 from studio.likeness.pocket import PocketEngine
 from studio.pocket import portraits
 
-embedded = pytest.mark.skipif(not (POCKET_FOLDER / "identity").is_dir(), reason="the embedded base is not built")
-
 
 def drawn(person: int, scene: int, size_px: int = 64, **fixed: object) -> Image.Image:
     identity = portraits.sample_identity(portraits.HELD_OUT_SEED + person, "woman")
@@ -46,7 +44,6 @@ def test_tall_picture_is_judged_by_its_middle_square(drawn_base: Path) -> None:
     assert engine.embed([tall])[0] == pytest.approx(engine.embed([square])[0], abs=1e-6)
 
 
-@embedded
 def test_embedded_encoder_tells_people_apart_on_the_calibrated_scale() -> None:
     engine = PocketEngine(POCKET_FOLDER)
     same, other = [], []
