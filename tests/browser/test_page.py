@@ -45,7 +45,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def settings(tmp_path: Path, edge: Any) -> Settings:
-    return Settings(home=tmp_path / "home", presets_dir=edge.write_presets(tmp_path / "presets"))
+    return Settings(home=tmp_path / "home", port=0, presets_dir=edge.write_presets(tmp_path / "presets"))
 
 
 @pytest.fixture

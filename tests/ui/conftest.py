@@ -93,7 +93,7 @@ def write_presets(folder: Path) -> Path:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings with a home of their own, and Gradio's folder inside it."""
     folder = tmp_path_factory.mktemp("edge")
-    made = Settings(home=folder / "home", presets_dir=write_presets(folder / "presets"), max_photos=20)
+    made = Settings(home=folder / "home", port=0, presets_dir=write_presets(folder / "presets"), max_photos=20)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(made.home / "web-cache"))
         yield made
