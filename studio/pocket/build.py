@@ -1362,8 +1362,9 @@ def export_stage(recipe: Recipe, bench: Bench, out: Path) -> None:
     # transformers reads weights in the dtype that config.json names, diffusers in float32: name what diffusers does,
     # or the text encoder comes back as fp16 beside a float32 UNet.
     edit_json(out / "text_encoder" / "config.json", lambda config: config | {"dtype": "float32"})
-    # AutoencoderTiny registers this itself and would warn about finding it.
-    edit_json(out / "vae" / "config.json", lambda config: {k: config[k] for k in config if k != "block_out_channels"})
+    # AutoencoderTiny registers the first itself and would warn about finding it; the other is a folder of this machine.
+    dropped = ("block_out_channels", "_name_or_path")
+    edit_json(out / "vae" / "config.json", lambda config: {k: config[k] for k in config if k not in dropped})
     for name, load in (("identity", load_encoder), ("attributes", load_classifier)):
         if (bench.work / "nets" / name).exists():
             save(load(bench.work / "nets" / name), out / name)

@@ -199,6 +199,9 @@ def test_export_opens_in_plain_stable_diffusion(bench: build.Bench, tmp_path: Pa
     out = tmp_path / "base"
     build.export_stage(TINY, bench, out)
     assert json.loads((out / "model_index.json").read_text())["safety_checker"] == [None, None]
+    assert not [file for file in out.rglob("*.json") if str(bench.work) in file.read_text()], (
+        "a folder of its maker is named"
+    )
     pipeline = StableDiffusionPipeline.from_pretrained(out)
     assert {p.dtype for p in (*pipeline.unet.parameters(), *pipeline.text_encoder.parameters())} == {torch.float32}
     pictures = build.generate(pipeline, ["photo of a woman", "a man, wearing a hat"], steps=2)
