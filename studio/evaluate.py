@@ -144,7 +144,10 @@ def class_pictures(run: Run, model: Model, listener: Listener) -> list[Image.Ima
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
     folder = load_settings().home.expanduser() / "cache" / "class_images" / digest
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.write_text(folder / "about.json", json.dumps(about, indent=1) + "\n")
+    # Two runs may write here at the same time: each under a name of its own, the last one stays.
+    own = f"{os.getpid()}.part"
+    (folder / f".about.{own}").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    os.replace(folder / f".about.{own}", folder / "about.json")
     found: list[Image.Image] = []
     # Always in the same batches, a few at a time: a run that is killed here loses little and draws the same again.
     for start in range(0, prior.class_images, _CLASS_PICTURES_AT_ONCE):
@@ -159,10 +162,8 @@ def class_pictures(run: Run, model: Model, listener: Listener) -> list[Image.Ima
                 pictures = sample(run, model, prompts, [_CLASS_SEED + i for i in paths], listener)
             _require_something(pictures, 0)
             for path, picture in zip(paths.values(), pictures, strict=True):
-                # Two runs may draw the same picture at the same time: under names of their own, the last one stays.
-                part = path.with_name(f".{path.stem}.{os.getpid()}.part")
-                picture.save(part, format="PNG")
-                os.replace(part, path)
+                picture.save(path.with_name(f".{path.stem}.{own}"), format="PNG")
+                os.replace(path.with_name(f".{path.stem}.{own}"), path)
         found += [picture.convert("RGB") for picture in pictures]
     return found
 

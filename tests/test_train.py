@@ -365,6 +365,20 @@ def test_an_explosion_ends_the_run(
         train(config(), make_dataset(), tmp_path / "run")
 
 
+def test_the_running_average_is_exported_and_the_newest_weights_are_gone_on_from(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    train(config(ema_decay=0.5, samples_per_checkpoint=0), make_dataset(), tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints" / "4"
+    exported, kept = load_file(folder / WEIGHTS_NAME), load_file(folder / "resume.safetensors")
+    for name, tensor in exported.items():
+        part, _, rest = name.partition(".")
+        assert part == "unet"
+        average = kept[f"average.denoiser.{rest.removesuffix('.weight')}.default.weight"]
+        assert torch.equal(tensor, average)
+        assert not torch.equal(tensor, kept[f"adapter.denoiser.{rest}"])
+
+
 def test_memory_that_gives_out_costs_speed_and_no_step(
     config: Callable[..., TrainConfig],
     make_dataset: Callable[..., Path],
