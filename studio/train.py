@@ -29,7 +29,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from studio import __version__, checkpoints, fit, ladder, optimizers
-from studio.adapters import AdapterInfo, write_info
+from studio.adapters import READ_WITH, AdapterInfo, write_info
 from studio.config import TrainConfig
 from studio.curve import draw_curve
 from studio.device import device_name, pick_device, pick_dtype, room_bytes, used_bytes
@@ -559,6 +559,8 @@ def _export(
         "likeness_engine_reason": engine_reason,
         "base": config.base,
         "revision": run.base.revision,
+        "method": config.method.name,
+        "read_with": READ_WITH[config.method.name],
         "photos": len(run.photos),
         "device": str(run.device),
         "dtype": str(run.dtype).removeprefix("torch."),

@@ -93,6 +93,7 @@ def test_a_run_leaves_every_file_of_the_contract_and_plain_diffusers_loads_its_a
     report = json.loads((run / "report.json").read_text())
     assert report["best_step"] == result.best_step in (2, 4)
     assert report["likeness_engine_reason"] == "the test wants it"
+    assert (report["method"], report["read_with"]) == ("lora", "load_lora_weights of diffusers")
     assert result.likeness_before is not None and result.likeness_after is not None and result.bleed is not None
     info = read_info(run / "adapter")
     assert (info.instance_token, info.resolution_px, info.likeness_engine) == ("sks", 64, "colour")

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from studio.adapters import EMBEDS_NAME
+from studio.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME
 from studio.config import MethodConfig, TrainConfig
 from studio.errors import InputError
 from studio.families.base import Parts
@@ -70,7 +71,7 @@ def draw(pipeline: Any, prompt: str = PROMPT) -> torch.Tensor:
 
 def test_every_method_of_the_configuration_has_a_shape_here() -> None:
     names = MethodConfig.model_fields["name"].annotation.__args__  # type: ignore[union-attr]
-    assert {settings["name"] for settings, _ in SHAPES.values()} == set(names)
+    assert {settings["name"] for settings, _ in SHAPES.values()} == set(names) == set(READ_WITH)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -130,6 +131,18 @@ def test_a_method_keeps_its_promises(shape: str, tiny_base: Path, tmp_path: Path
 
 def _name(trainable: dict[str, Any], group: dict[str, Any]) -> str:
     return next(name for name, parameter in trainable.items() if parameter is group["params"][0])
+
+
+def test_plain_diffusers_reads_a_lokr_part_by_part_and_not_at_once(tiny_base: Path, tmp_path: Path) -> None:
+    learns, parts, _ = attached(tiny_base, config("lokr"))
+    move(learns, parts, 0.2)
+    learns.write(parts, SD, tmp_path)
+    expected = draw(SD.pipeline(parts))
+    plain = StableDiffusionPipeline.from_pretrained(tiny_base, use_safetensors=True)
+    with pytest.raises(ValueError, match="Invalid LoRA checkpoint"):
+        plain.load_lora_weights(tmp_path, weight_name=WEIGHTS_NAME, use_safetensors=True)
+    plain.unet.load_lora_adapter(tmp_path, weight_name=WEIGHTS_NAME, use_safetensors=True, prefix="unet")
+    torch.testing.assert_close(draw(plain), expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("shape", ["lora", "lokr", "full-text"])
