@@ -1,8 +1,9 @@
 """The adapter folder: what ``train`` hands to ``generate``.
 
-``pytorch_lora_weights.safetensors`` (diffusers' own name), optional ``learned_embeds.safetensors`` (the instance
-token's embedding, ``{token: (D,) or (1, D)}``) and ``adapter.json``, an :class:`AdapterInfo`. ``studio.train`` writes
-it, ``studio.infer`` reads it. Ground level: standard library only, so that the edges can show an adapter too.
+``pytorch_lora_weights.safetensors`` (diffusers' own name) or, of a full fine-tuning, ``full_weights.safetensors``;
+optional ``learned_embeds.safetensors`` (the instance token's embedding, ``{token: (D,) or (n, D)}``) and
+``adapter.json``, an :class:`AdapterInfo`. ``studio.train`` writes it, ``studio.infer`` reads it. Ground level: standard
+library only, so that the edges can show an adapter too.
 """
 
 import hashlib
@@ -17,7 +18,15 @@ from studio.errors import InputError, NotFoundError, Problem
 
 INFO_NAME = "adapter.json"
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+FULL_NAME = "full_weights.safetensors"
 EMBEDS_NAME = "learned_embeds.safetensors"
+
+READ_WITH = {
+    "lora": "load_lora_weights of diffusers",
+    "lokr": "load_lora_adapter of each part in diffusers (not load_lora_weights), or this studio",
+    "full": "this studio, which adds it to the base",
+}
+"""Name of a method -> what reads its adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,7 @@ def adapter_folder(run_dir: Path, checkpoint: int | None = None) -> Path:
     """
     if checkpoint is None:
         folder = run_dir / "adapter"
-        if not (folder / WEIGHTS_NAME).is_file():
+        if not _holds_weights(folder):
             raise NotFoundError(f"{run_dir.name}: there is no trained adapter; finish the training first.")
         return folder
     for path in (run_dir / "checkpoints").glob("*"):
@@ -107,15 +116,19 @@ def adapter_folder(run_dir: Path, checkpoint: int | None = None) -> Path:
 
 def _weights_folder(checkpoint_dir: Path) -> Path | None:
     for folder in (checkpoint_dir / "adapter", checkpoint_dir):
-        if (folder / WEIGHTS_NAME).is_file():
+        if _holds_weights(folder):
             return folder
     return None
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (WEIGHTS_NAME, FULL_NAME))
 
 
 def adapter_sha256(folder: Path) -> str:
     """Return one SHA-256 over the adapter's weight files, hexadecimal."""
     digest = hashlib.sha256()
-    for name in (WEIGHTS_NAME, EMBEDS_NAME):
+    for name in (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME):
         path = folder / name
         if path.is_file():
             digest.update(name.encode())

@@ -23,7 +23,7 @@ class FamilySpec:
     pipeline: str
     """Class name in diffusers."""
     lora_targets: tuple[tuple[str, tuple[str, ...]], ...]
-    """(value of LoraMethod.target, suffixes of module names in the denoiser)."""
+    """(value of MethodConfig.target, suffixes of module names in the denoiser)."""
     text_encoder_targets: tuple[str, ...]
     negative_prompt: bool
     """False where the family ignores negative prompts."""

@@ -55,12 +55,16 @@ def save(
     folder = folder_of(run_dir, step)
     part = folder.with_name(f".{step}.part")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    write_adapter(part)
-    write_safetensors(part / RESUME_NAME, tensors, {"format": "pt"})
-    write_text(part / STATE_NAME, json.dumps({**state, "step": step}, indent=1) + "\n")
-    digests = {path.name: _sha256(path) for path in sorted(part.iterdir())}
-    write_text(part / DONE_NAME, json.dumps(digests, indent=1) + "\n")
+    try:
+        part.mkdir(parents=True)
+        write_adapter(part)
+        write_safetensors(part / RESUME_NAME, tensors, {"format": "pt"})
+        write_text(part / STATE_NAME, json.dumps({**state, "step": step}, indent=1) + "\n")
+        digests = {path.name: _sha256(path) for path in sorted(part.iterdir())}
+        write_text(part / DONE_NAME, json.dumps(digests, indent=1) + "\n")
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)  # a full disk has no room for what is left of it
+        raise
     _sync_folder(part)
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(part, folder)
@@ -153,6 +157,13 @@ def rewind_metrics(run_dir: Path, step: int, *, scored: bool) -> None:
         if row["step"] < step or (row["step"] == step and (scored or "loss" in row)):
             kept.append(line)
     write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def read_losses(run_dir: Path) -> list[float]:
+    """Return the loss of every step so far."""
+    path = run_dir / METRICS_NAME
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [row["loss"] for row in rows if "loss" in row]
 
 
 def write_text(path: Path, text: str) -> None:

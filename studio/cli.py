@@ -368,6 +368,7 @@ def train(
     base: Annotated[str | None, typer.Option(help=_says(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset; default: the base's own.")] = None,
     settings: SetAny = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell what it will take, from a few real steps.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train an adapter on a subject and choose its best checkpoint by likeness."""
@@ -383,8 +384,20 @@ def train(
             dataset: Dataset = run("check", CheckConfig(subject=subject, class_noun=class_noun), source, dataset_dir)
             if not as_json:
                 talker.result(dataset, _show_dataset(dataset, dataset_dir))
-        result: TrainResult = run("train", config, dataset_dir, out)
-    talker.result(result, _show_run(result, out))
+        if not plan:
+            result: TrainResult = run("train", config, dataset_dir, out)
+    if plan:
+        _tell_plan(here, talker, config, dataset_dir)
+    else:
+        talker.result(result, _show_run(result, out))
+
+
+def _tell_plan(settings: Settings, talker: Screen | Lines, config: TrainConfig, dataset_dir: Path) -> None:
+    # Outside of the runner: there is nothing to keep, so that Ctrl-C may end it at once.
+    with talker, contextlib.redirect_stdout(sys.stderr):
+        plan = Studio(settings).measure_plan(config, dataset_dir, on_event=talker.event)
+    answer = {**plain(plan), "fits": plan.fits, "words": plan.words()}
+    talker.result(answer, lambda console: console.print(plan.words()))
 
 
 def _train_config(

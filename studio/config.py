@@ -8,7 +8,16 @@ validation or, from text, with ``studio.presets.override``.
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from studio.errors import InputError, Problem
 
@@ -72,8 +81,24 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
         shown = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
         message = message[:1].lower() + message[1:].removeprefix("value error, ")
         message = message.removeprefix("value error, ")
-        found.append(Problem(where, message + shown, "change this setting", "invalid_setting"))
+        found.append(Problem(where, message + shown, _cure(item), "invalid_setting"))
     return found
+
+
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "multiple_of": "a multiple of"}
+
+
+def _cure(item: Any) -> str:
+    """Return what to do about one of pydantic's findings, from the limit that it broke."""
+    context = item.get("ctx") or {}
+    for name, words in _LIMITS.items():
+        if name in context:
+            return f"use {words} {context[name]}"
+    if item["type"] == "literal_error":
+        return f"use one of: {str(context.get('expected', '')).replace(' or ', ', ')}"
+    return (
+        "change one of these settings" if item["type"] == "value_error" and not item["loc"] else "change this setting"
+    )
 
 
 class CheckConfig(StrictModel):
@@ -120,28 +145,59 @@ class StepsRule(StrictModel):
         return max(self.minimum, min(self.maximum, self.per_photo * photos))
 
 
-class LoraMethod(StrictModel):
-    """LoRA through peft."""
+class MethodConfig(StrictModel):
+    """What of the base learns, and in which form."""
 
-    name: Literal["lora"] = "lora"
-    """Kind of adapter."""
+    name: Literal["lora", "lokr", "full"] = "lora"
+    """lora: small and read everywhere; lokr: smaller still, read here; full: every weight (DreamBooth)."""
     rank: int = Field(default=16, ge=1, le=512)
-    """Rank of the update; more holds more detail and makes a larger file."""
+    """Rank of the update (lora, lokr); more holds more detail and makes a larger file."""
     alpha: int | None = Field(default=None, ge=1, le=1024)
     """Scale of the update is alpha / rank; None means alpha = rank, the value every program reads correctly."""
+    rslora: bool = False
+    """Scale the update by alpha / sqrt(rank) instead, which keeps large ranks steady (lora)."""
+    dora: bool = False
+    """Learn size and direction of each weight apart: closer to full training, slower (lora)."""
+    factor: int | None = Field(default=None, ge=2, le=128)
+    """Size of the smaller Kronecker factor (lokr); larger makes a smaller file. None balances both factors."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of LoRA inputs that are dropped while training."""
+    """Share of the update's inputs (lora) or rows (lokr) that are dropped while training."""
     target: Literal["attention", "attention+conv"] = "attention"
-    """Layers of the denoiser that get an update."""
+    """Layers of the denoiser that get an update (lora, lokr); full trains all."""
     text_encoder: bool = False
-    """Train LoRA layers in the text encoder too."""
+    """Train the text encoder too (lora, full)."""
+
+    @model_validator(mode="after")
+    def _fits_its_name(self) -> Self:
+        given = {
+            "alpha": self.alpha is not None,
+            "rslora": self.rslora,
+            "dora": self.dora,
+            "factor": self.factor is not None,
+            "dropout": self.dropout > 0,
+            "text_encoder": self.text_encoder,
+        }
+        strange = [name for name, is_given in given.items() if is_given and name not in _METHOD_SETTINGS[self.name]]
+        if strange:
+            raise ValueError(
+                f"method {self.name} has no {' and no '.join(strange)}; leave that out or choose another method.name"
+            )
+        return self
+
+
+_METHOD_SETTINGS: dict[str, frozenset[str]] = {
+    "lora": frozenset({"alpha", "rslora", "dora", "dropout", "text_encoder"}),
+    "lokr": frozenset({"alpha", "factor", "dropout"}),
+    "full": frozenset({"text_encoder"}),
+}
+"""Settings beyond rank and target that each method knows."""
 
 
 class PriorConfig(StrictModel):
     """Prior preservation: keeps the class (every other woman, dog ...) from turning into the subject."""
 
     mode: Literal["none", "images", "prediction"] = "none"
-    """images: pictures of the class made by the base once; prediction: the base's own prediction, without pictures."""
+    """images: pictures of the class that the base makes once for all runs; prediction: the base's own prediction."""
     weight: float = Field(default=1.0, ge=0.0, le=10.0)
     """Weight of the prior loss against the photo loss."""
     class_images: int = Field(default=32, ge=1, le=1000)
@@ -163,7 +219,7 @@ class TrainConfig(StrictModel):
     """Base model: a name from the catalog, a local diffusers folder, or a Hub id."""
     revision: Text | None = Field(default=None, max_length=100)
     """Revision of a base from the Hub; None pins the newest at the start of the run."""
-    method: LoraMethod = LoraMethod()
+    method: MethodConfig = MethodConfig()
     """What is trained."""
     resolution_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
     """Training resolution (side of a square of the same area); None takes the base's own."""
@@ -173,10 +229,16 @@ class TrainConfig(StrictModel):
     """Photos per optimizer step."""
     micro_batch_size: int | None = Field(default=None, ge=1, le=64)
     """Photos per forward pass; None means batch_size (no accumulation)."""
+    optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy", "schedule_free"] = "adamw"
+    """adamw; adamw8bit, adafactor: less memory; prodigy: finds its own rate; schedule_free: averages as it goes."""
     learning_rate: float = Field(default=1e-4, gt=0.0, le=1.0)
-    """Learning rate of the LoRA layers."""
+    """Learning rate of what the method trains; 1 for prodigy."""
     token_learning_rate: float | None = Field(default=None, gt=0.0, le=1.0)
     """Learning rate of the instance token's embedding (pivotal tuning); None leaves the token as it is."""
+    token_vectors: int = Field(default=1, ge=1, le=8)
+    """Embedding vectors that the instance token stands for; more hold more of the subject."""
+    token_share: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the steps in which the token learns; afterwards it stays while the rest goes on."""
     lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"] = "constant"
     """Course of the learning rate."""
     lr_warmup_steps: int = Field(default=0, ge=0, le=10_000)
@@ -191,6 +253,10 @@ class TrainConfig(StrictModel):
     """Adds this much per-channel constant noise; helps very dark and very bright pictures."""
     caption_dropout: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of captions that are left empty while training."""
+    ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Samples and exports a running average of the weights (0.99: about 100 steps); None takes the newest ones."""
+    background_weight: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Weight of what lies outside the subject's masks (masks/NNN.png of the dataset); None ignores masks."""
     flip: bool = False
     """Mirror photos at random; off by default because faces are not symmetric."""
     prior: PriorConfig = PriorConfig()
@@ -214,18 +280,67 @@ class TrainConfig(StrictModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the frozen base; auto is float32 on the CPU and bfloat16 on a GPU that has it."""
 
+    @field_validator("steps")
+    @classmethod
+    def _some_steps(cls, steps: int | StepsRule) -> int | StepsRule:
+        if isinstance(steps, int) and not 1 <= steps <= 100_000:
+            raise ValueError("there must be between 1 and 100000 steps")
+        return steps
+
+    @field_validator("micro_batch_size")
+    @classmethod
+    def _divides_the_batch(cls, micro: int | None, others: ValidationInfo) -> int | None:
+        batch = others.data.get("batch_size")
+        if micro is not None and batch is not None and (micro > batch or batch % micro):
+            raise ValueError(f"must divide batch_size ({batch})")
+        return micro
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        micro = self.micro_batch_size
-        if micro is not None and (micro > self.batch_size or self.batch_size % micro):
-            raise ValueError(f"micro_batch_size ({micro}) must divide batch_size ({self.batch_size})")
-        if isinstance(self.steps, int) and not 1 <= self.steps <= 100_000:
-            raise ValueError(f"steps ({self.steps}) must lie between 1 and 100000")
+        """Refuse settings that contradict each other, with every one of them named."""
+        wrong = [words for applies, words in _contradictions(self) if applies]
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     def total_steps(self, photos: int) -> int:
         """Return the number of optimizer steps for a set of ``photos`` photos."""
         return self.steps if isinstance(self.steps, int) else self.steps.steps(photos)
+
+
+def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
+    """Return (does it apply, what contradicts what and how to end it)."""
+    token, name = config.token_learning_rate, config.optimizer
+    return [
+        (
+            token is None and config.token_vectors > 1,
+            "token_vectors above 1 needs a token that learns: set token_learning_rate or token_vectors=1",
+        ),
+        (
+            token is None and config.token_share < 1,
+            "token_share needs a token that learns: set token_learning_rate or token_share=1",
+        ),
+        (
+            token is not None and config.method.name == "full" and config.method.text_encoder,
+            "a text encoder that is trained in full learns the token by itself: leave token_learning_rate out",
+        ),
+        (
+            name == "prodigy" and config.learning_rate < 0.1,
+            f"prodigy multiplies the rate that it finds by learning_rate={config.learning_rate:g}: set learning_rate=1",
+        ),
+        (
+            name == "prodigy" and token not in (None, config.learning_rate),
+            "prodigy knows one rate: set token_learning_rate to learning_rate",
+        ),
+        (
+            name == "schedule_free" and not config.lr_scheduler.startswith("constant"),
+            f"schedule_free takes the place of a schedule: set lr_scheduler=constant, not {config.lr_scheduler}",
+        ),
+        (
+            name == "schedule_free" and config.ema_decay is not None,
+            "schedule_free averages the weights by itself: leave ema_decay out",
+        ),
+    ]
 
 
 class GenerateConfig(StrictModel):

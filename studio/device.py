@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import psutil
 import torch
 
 from studio.errors import InputError, Problem
@@ -47,3 +48,22 @@ def cpu_threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def room_bytes(device: torch.device) -> int | None:
+    """Return how much memory the device has; None where it does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total) if device.type == "cpu" else None
+
+
+def used_bytes(device: torch.device) -> int:
+    """Return the most memory that was taken from a GPU, or what this process holds now elsewhere."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device's name for people."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

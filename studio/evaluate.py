@@ -3,18 +3,22 @@
 Called by ``studio.train``. All scores are on the calibrated likeness scale (``studio.likeness.base``).
 """
 
+import hashlib
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import torch
+from diffusers.training_utils import free_memory
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from studio import checkpoints
 from studio.errors import JobCancelled, TrainingError
@@ -22,6 +26,7 @@ from studio.likeness.base import LikenessEngine, centroid, likeness
 from studio.likeness.registry import choose_engine
 from studio.listener import Listener
 from studio.presets import subject_phrase
+from studio.settings import load_settings
 from studio.steps import SCENES, Model, Run, class_caption
 
 BLEED_LIMIT = 0.15
@@ -32,8 +37,12 @@ BLEED_PENALTY = 2.0
 _PIXELS_PER_CALL = 4 * 512 * 512
 _FLAT = 1.0  # standard deviation of a picture's values in [0, 255] below which it shows nothing
 _UNMOVED = 1e-9
+_LOOKED_AT = 64
 _EXPLODED = 10.0  # validation loss against that of the untrained base
 _CLASS_SEED = 100_000  # apart from the seeds of the samples
+_CLASS_PICTURES_AT_ONCE = 16
+_EARLY_LOSSES = 10
+_EXPLODED_TRAINING = 30.0  # mean of ten losses against that of the first ten; single ones differ tenfold by timestep
 
 
 # ---------------------------------------------------------------------------------------------------------- likeness
@@ -96,47 +105,95 @@ def sample(
     per_call = max(1, _PIXELS_PER_CALL // run.resolution_px**2)
     pictures: list[Image.Image] = []
     with run.autocast():
-        for start in range(0, len(prompts), per_call):
-            pictures += pipeline(
-                prompt=list(prompts[start : start + per_call]),
-                # On the CPU: a seed gives the same noise on every device.
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds[start : start + per_call]],
-                height=run.resolution_px,
-                width=run.resolution_px,
-                num_inference_steps=run.config.sample_steps,
-                guidance_scale=run.guidance_scale,
-                callback_on_step_end=at_step,
-            ).images
+        while len(pictures) < len(prompts):
+            now = slice(len(pictures), len(pictures) + per_call)
+            try:
+                pictures += pipeline(
+                    prompt=list(prompts[now]),
+                    # On the CPU: a seed gives the same noise on every device.
+                    generator=[torch.Generator().manual_seed(seed) for seed in seeds[now]],
+                    height=run.resolution_px,
+                    width=run.resolution_px,
+                    num_inference_steps=run.config.sample_steps,
+                    guidance_scale=run.guidance_scale,
+                    callback_on_step_end=at_step,
+                ).images
+                continue
+            except torch.OutOfMemoryError:
+                if per_call == 1:
+                    raise
+            per_call = -(-per_call // 2)
+            free_memory()
     return pictures
 
 
 def class_pictures(run: Run, model: Model, listener: Listener) -> list[Image.Image]:
-    """Return the base's own pictures of the class for prior mode ``images``; drawn once, kept in ``class_images/``."""
+    """Return the base's own pictures of the class for prior mode ``images``.
+
+    Each is drawn once per base, class and settings, and shared by all runs of this installation: they depend on
+    nothing of the user's. ``STUDIO_HOME/cache/class_images/<digest>/NNN.png``.
+
+    Raises:
+        TrainingError: the base makes pictures of one colour.
+        JobCancelled: the listener asked to stop; pictures that are done stay.
+    """
     prior = run.config.prior
     if prior.mode != "images":
         return []
-    folder = run.out_dir / "class_images"
-    folder.mkdir(exist_ok=True)
-    paths = [folder / f"{i:03}.png" for i in range(prior.class_images)]
-    missing = [i for i, path in enumerate(paths) if not path.exists()]
-    if missing:
-        listener.stage("class_images", f"The base draws {len(missing)} pictures of a {run.config.class_noun}.")
-        prompts = [model.class_prompts[i % len(model.class_prompts)] for i in missing]
-        with model.method.without(model.parts):
-            pictures = sample(
-                run, model, prompts, [(run.config.seed + _CLASS_SEED + i) % 2**32 for i in missing], listener
-            )
-        _require_something(pictures, 0)
-        for i, picture in zip(missing, pictures, strict=True):
-            part = folder / f".{i:03}.part"
-            picture.save(part, format="PNG")
-            os.replace(part, paths[i])
-    # Read back even when just made, so that a run that goes on sees the very same pixels.
-    found = []
-    for path in paths:
-        with Image.open(path) as image:
-            found.append(image.convert("RGB"))
+    about = _class_pictures_key(run)
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    folder = load_settings().home.expanduser() / "cache" / "class_images" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    # Two runs may write here at the same time: each under a name of its own, the last one stays.
+    own = f"{os.getpid()}.part"
+    (folder / f".about.{own}").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    os.replace(folder / f".about.{own}", folder / "about.json")
+    found: list[Image.Image] = []
+    # Always in the same batches, a few at a time: a run that is killed here loses little and draws the same again.
+    for start in range(0, prior.class_images, _CLASS_PICTURES_AT_ONCE):
+        paths = {
+            i: folder / f"{i:03}.png" for i in range(start, min(start + _CLASS_PICTURES_AT_ONCE, prior.class_images))
+        }
+        pictures = [picture for path in paths.values() if (picture := _picture(path)) is not None]
+        if len(pictures) < len(paths):
+            listener.stage("class_images", f"The base draws pictures of a {run.config.class_noun}, from {start + 1}.")
+            prompts = [model.scene_prompts[i % len(model.scene_prompts)] for i in paths]
+            with model.method.without(model.parts):
+                pictures = sample(run, model, prompts, [_CLASS_SEED + i for i in paths], listener)
+            _require_something(pictures, 0)
+            for path, picture in zip(paths.values(), pictures, strict=True):
+                picture.save(path.with_name(f".{path.stem}.{own}"), format="PNG")
+                os.replace(path.with_name(f".{path.stem}.{own}"), path)
+        found += [picture.convert("RGB") for picture in pictures]
     return found
+
+
+def _class_pictures_key(run: Run) -> dict[str, Any]:
+    """Return everything that class pictures depend on."""
+    base = run.base
+    # A folder without a revision is known by its weights' names, sizes and times: reading gigabytes would take minutes.
+    files = [] if base.revision else sorted(base.folder.glob("*/*.safetensors"))
+    return {
+        "base": base.spec.name,
+        "revision": base.revision,
+        "files": [(str(p.relative_to(base.folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files],
+        "class_noun": run.config.class_noun,
+        "resolution_px": run.resolution_px,
+        "num_inference_steps": run.config.sample_steps,
+        "guidance_scale": run.guidance_scale,
+        "device": run.device.type,
+        "dtype": str(run.dtype),
+        "version": 1,
+    }
+
+
+def _picture(path: Path) -> Image.Image | None:
+    """Return a cached picture; None if it is missing or damaged."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError):
+        return None
 
 
 # ------------------------------------------------------------------------------------------------------- checkpoints
@@ -180,7 +237,9 @@ def evaluate(
     class_prompts = [class_caption(scene, config.class_noun) for scene in scenes] if reference else []
     # One call for both kinds, because a batch costs less than its pictures one by one.
     pictures = sample(run, model, prompts + class_prompts, seeds + seeds[: len(class_prompts)], listener)
-    _require_something(pictures, step)
+    # Apart: a destroyed subject beside an untouched class is a destroyed subject.
+    _require_something(pictures[:count], step)
+    _require_something(pictures[count:], step)
     names = [f"{i:02}.png" for i in range(count)] + [f"class_{i:02}.png" for i in range(len(class_prompts))]
     folder = run.out_dir / "samples" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,39 +299,79 @@ def choose_best(rows: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
 # --------------------------------------------------------------------------------------------------------- sentinels
 
 
-def require_finite(loss: float, step: int) -> None:
-    """End a run whose loss is NaN or infinite.
+class LossWatch:
+    """Ends a run whose training loss is no number or has exploded.
+
+    Args:
+        losses: those of the steps before, where a run goes on.
+    """
+
+    def __init__(self, losses: Sequence[float] = ()) -> None:
+        self._early = list(losses[:_EARLY_LOSSES])
+        self._recent = deque(losses[-_EARLY_LOSSES:], maxlen=_EARLY_LOSSES)
+
+    def see(self, loss: float, step: int) -> None:
+        """Look at the loss of ``step``.
+
+        Raises:
+            TrainingError: with cause and cure.
+        """
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"The loss is {loss} at step {step}: the numbers overflowed; lower learning_rate and "
+                "token_learning_rate, or set dtype=float32."
+            )
+        if len(self._early) < _EARLY_LOSSES:
+            self._early.append(loss)
+        self._recent.append(loss)
+        first, now = sum(self._early) / len(self._early), sum(self._recent) / len(self._recent)
+        if len(self._recent) == _EARLY_LOSSES and now > _EXPLODED_TRAINING * first:
+            raise TrainingError(
+                f"The loss went from {first:.3g} to {now:.3g} by step {step}: the training exploded; lower "
+                "learning_rate and token_learning_rate."
+            )
+
+
+EARLY_LOOK_STEPS = 50
+"""By this step at the latest a run is looked at for the first time; waiting for a checkpoint could waste hours."""
+
+
+def fingerprints(trainable: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Return a few numbers of every parameter, to see later whether it moved; a copy of all would not fit."""
+    return {name: parameter.detach().flatten()[:_LOOKED_AT].clone() for name, parameter in trainable.items()}
+
+
+def require_movement(model: Model, untouched: Mapping[str, Tensor], step: int) -> None:
+    """End a run that learns nothing.
+
+    Args:
+        model: as it is at ``step``.
+        untouched: the ``fingerprints`` of step 0.
+        step: optimizer steps done.
 
     Raises:
         TrainingError: with cause and cure.
     """
-    if not np.isfinite(loss):
+    now = fingerprints(model.method.trainable(model.parts))
+    moved = max(float((now[name] - before).abs().max()) for name, before in untouched.items())
+    # The first step of a warm-up has a rate of zero.
+    if moved < _UNMOVED and step > min(1, model.run.config.lr_warmup_steps):
         raise TrainingError(
-            f"The loss is {loss} at step {step}: the numbers overflowed; lower learning_rate and token_learning_rate, "
-            "or set dtype=float32."
+            f"After {step} steps the adapter is still what it was, so nothing is learned; raise learning_rate."
         )
 
 
-def require_health(model: Model, untouched: Mapping[str, Tensor], val_loss: float, first: float, step: int) -> None:
-    """End a run that has learned nothing or has exploded.
+def require_sane_validation(val_loss: float, first: float, step: int) -> None:
+    """End a run that has exploded.
 
     Args:
-        model: as it is at ``step``.
-        untouched: the trainable parameters at step 0.
-        val_loss: validation loss at this step.
+        val_loss: validation loss at ``step``.
         first: validation loss at step 0.
         step: optimizer steps done.
 
     Raises:
         TrainingError: with cause and cure.
     """
-    trainable = model.method.trainable(model.parts)
-    moved = max(float((p.detach() - untouched[name]).abs().max()) for name, p in trainable.items())
-    # The first step of a warm-up has a rate of zero.
-    if moved < _UNMOVED and step > min(1, model.run.config.lr_warmup_steps):
-        raise TrainingError(
-            f"After {step} steps the adapter is still what it was, so nothing is learned; raise learning_rate."
-        )
     if not np.isfinite(val_loss) or val_loss > _EXPLODED * first:
         raise TrainingError(
             f"The validation loss went from {first:.3g} to {val_loss:.3g} by step {step}: the training exploded; "

@@ -15,7 +15,6 @@ import re
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
 from pathlib import Path
@@ -23,15 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from studio import __version__
-from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, adapter_folder, adapter_sha256, read_info
+from studio.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info
 from studio.catalog import FamilySpec
 from studio.config import GenerateConfig
 from studio.device import cpu_threads, pick_device, pick_dtype
@@ -43,6 +40,7 @@ from studio.imaging.png import parameters_text, read_png, write_png
 from studio.imaging.sheet import contact_sheet
 from studio.likeness.base import LikenessEngine, likeness
 from studio.likeness.registry import choose_engine
+from studio.methods import registry as methods
 from studio.presets import Shot, fill, load_pack, subject_kind
 from studio.settings import load_settings
 from studio.weights import resolve_base
@@ -53,7 +51,6 @@ SHEET_NAME = "contact_sheet.png"
 ARCHIVE_NAME = "pictures.zip"
 DONE_NAME = "DONE"
 
-_ADAPTER_NAME = "subject"
 _SHEET_PICTURES = 96
 _SHEET_CELL_PX = 200
 _SCORED_AT_ONCE = 16
@@ -207,46 +204,22 @@ def load_pipeline(base: str, revision: str | None = None) -> Any:
 
 
 def load_adapter(pipeline: Any, folder: Path, *, scale: float = 1.0) -> None:
-    """Add an adapter to a pipeline without one, and fuse it: the layers beside the base's would cost time at each step.
+    """Add an adapter of any method to a pipeline without one, fused.
 
     Args:
         pipeline: as ``load_pipeline`` gives it; it is changed.
-        folder: holds ``pytorch_lora_weights.safetensors`` and perhaps ``learned_embeds.safetensors``.
+        folder: what ``train`` wrote: ``run/adapter`` or a checkpoint.
         scale: strength, > 0; 1 is as trained. The instance token's embedding has no strength.
 
     Raises:
         InputError: the weights are damaged or do not fit this base.
     """
     try:
-        if (folder / EMBEDS_NAME).is_file():
-            for token, embedding in load_file(folder / EMBEDS_NAME).items():
-                pipeline.load_textual_inversion({token: embedding})
-        with _quiet_diffusers():
-            # use_safetensors=True: otherwise a damaged file makes diffusers look for a pickle.
-            pipeline.load_lora_weights(
-                folder,
-                weight_name=WEIGHTS_NAME,
-                adapter_name=_ADAPTER_NAME,
-                use_safetensors=True,
-                local_files_only=True,
-            )
-        pipeline.set_adapters([_ADAPTER_NAME], [scale])
-        pipeline.fuse_lora(components=list(pipeline.get_list_adapters()), adapter_names=[_ADAPTER_NAME])
+        methods.method_of(folder).read(pipeline, folder, scale)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = Problem(folder.name, f"the adapter does not load into this base ({reason})", "train again")
         raise InputError.of([problem]) from error
-
-
-@contextmanager
-def _quiet_diffusers() -> Iterator[None]:
-    """Keep diffusers from warning that an adapter has no text encoder layers: most have none."""
-    before = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(before)
 
 
 def render_prompts(

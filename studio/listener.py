@@ -16,7 +16,7 @@ class Listener:
         self.should_stop = should_stop
         self._on_event = on_event
         self._step_s: float | None = None
-        self._evaluation_s = 0.0
+        self.evaluation_s = 0.0  # of the newest checkpoint
         self._told_s = -_EVENT_EVERY_S
 
     def stage(self, name: str, message: str) -> None:
@@ -41,7 +41,7 @@ class Listener:
         if now_s - self._told_s < _EVENT_EVERY_S and step < total:
             return
         self._told_s = now_s
-        eta_s = round(self._step_s * (total - step) + self._evaluation_s * evaluations_left, 1)
+        eta_s = round(self._step_s * (total - step) + self.evaluation_s * evaluations_left, 1)
         self._on_event(
             Event("progress", {"step": step, "total": total, "eta_s": eta_s, "message": f"step {step} of {total}"})
         )
@@ -55,7 +55,7 @@ class Listener:
             metrics: its line of ``metrics.jsonl``.
             seconds: that sampling and scoring took.
         """
-        self._evaluation_s = seconds
+        self.evaluation_s = seconds
         self._on_event(Event("metrics", metrics))
         for picture in row["samples"]:
             shown = {key: picture[key] for key in ("path", "prompt", "likeness")}

@@ -21,10 +21,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from studio import fit
 from studio.catalog import BASES
 from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
 from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
+from studio.fit import FitPlan
 from studio.jobs import intake
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, resolve
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
@@ -238,6 +240,26 @@ class Studio:
         if spec is None:
             raise NotFoundError(f"there is no verb {verb!r}; use one of: {', '.join(self._verbs)}.")
         return resolve(spec.path)(config, source, out, on_event=on_event, should_stop=should_stop)
+
+    def plan(self, config: TrainConfig, photos: int) -> FitPlan:
+        """Return at once what a run will take, from what was measured here or else from the catalog's figures."""
+        return fit.plan_of(config, photos, fit.recall(self._home, config))
+
+    def measure_plan(
+        self,
+        config: TrainConfig,
+        dataset_dir: Path,
+        *,
+        on_event: OnEvent = ignore_event,
+        should_stop: ShouldStop = never_stop,
+    ) -> FitPlan:
+        """Measure what a run will take with a few real steps here and now, in this process.
+
+        Raises:
+            StudioError: whatever would keep the run from starting.
+        """
+        measured: FitPlan = resolve("studio.plan:plan")(config, dataset_dir, on_event=on_event, should_stop=should_stop)
+        return measured
 
     # What there is to choose from, as plain JSON data
 

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional
 
 from studio.config import TrainConfig
 from studio.diffusion.losses import min_snr_weights, squared_error
 from studio.diffusion.timesteps import TIMESTEP_SAMPLERS, noise, spread
-from studio.errors import TrainingError
+from studio.errors import ResourceError, TrainingError
 from studio.families.base import Conditioning, Family, Parts
 from studio.methods.base import Method
 from studio.presets import fill
@@ -57,6 +58,8 @@ class PreparedPhoto:
     """With the instance token."""
     class_caption: str
     """The same without it."""
+    mask: Image.Image | None = None
+    """Where the subject is, mode L, white inside, of ``picture``'s size; None is everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +101,14 @@ class Prompts:
     """Encoded prompts: once for those that nothing trainable touches, at each step for the others."""
 
     def __init__(self, family: Family, method: Method, parts: Parts, prompts: Sequence[str]) -> None:
-        self._family, self._parts = family, parts
+        self._family, self._method, self._parts = family, method, parts
         unique = list(dict.fromkeys(prompts))
         live = {prompt for prompt in unique if method.learns_from(parts, prompt)}
         self.learns = bool(live)
         self._fixed: dict[str, dict[str, Tensor]] = {}
         with torch.no_grad(), method.without(parts):
             for prompt in unique:
-                encoded = family.encode_prompts(parts, [prompt])
+                encoded = family.encode_prompts(parts, [method.spelled(parts, prompt)])
                 self._fixed[prompt] = {name: rows[0] for name, rows in encoded.items()}
         self._base = dict(self._fixed)
         for prompt in live:
@@ -116,7 +119,9 @@ class Prompts:
         live = list(dict.fromkeys(prompt for prompt in prompts if prompt not in self._fixed))
         rows = self._fixed
         if live:
-            fresh = self._family.encode_prompts(self._parts, live)
+            fresh = self._family.encode_prompts(
+                self._parts, [self._method.spelled(self._parts, prompt) for prompt in live]
+            )
             rows = rows | {p: {name: values[i] for name, values in fresh.items()} for i, p in enumerate(live)}
         return _stacked(rows, prompts)
 
@@ -135,6 +140,7 @@ class Model:
     def __init__(self, run: Run, family: Family, method: Method, parts: Parts) -> None:
         self.run, self.family, self.method, self.parts = run, family, method, parts
         self.class_prompts = _class_prompts(run)
+        self.scene_prompts = tuple(class_caption(scene, run.config.class_noun) for scene in SCENES)
         captions = [photo.caption for photo in run.photos]
         self.prompts = Prompts(family, method, parts, ["", *captions, *self.class_prompts])
 
@@ -156,13 +162,20 @@ class Rows:
     """``(B, C, h, w)``."""
     weights: Tensor
     """``(B,)`` float32: share of each sample in the loss."""
+    mask: Tensor
+    """``(B, 1, h, w)`` float32, mean 1: share of each place in a sample's loss."""
 
     def split(self, size: int) -> "Iterator[Rows]":
         """Yield pieces of at most ``size`` samples."""
         for start in range(0, len(self.prompts), size):
             part = slice(start, start + size)
             yield Rows(
-                self.noisy[part], self.timesteps[part], self.prompts[part], self.target[part], self.weights[part]
+                self.noisy[part],
+                self.timesteps[part],
+                self.prompts[part],
+                self.target[part],
+                self.weights[part],
+                self.mask[part],
             )
 
     def __add__(self, other: "Rows") -> "Rows":
@@ -172,7 +185,12 @@ class Rows:
             self.prompts + other.prompts,
             torch.cat([self.target, other.target]),
             torch.cat([self.weights, other.weights]),
+            torch.cat([self.mask, other.mask]),
         )
+
+    def loss(self, output: Tensor) -> Tensor:
+        """Return these samples' part of a step's loss, a scalar."""
+        return (squared_error(output, self.target, self.mask) * self.weights).sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +201,8 @@ class Data:
     """Photo -> ``(1 or 2, C, h, w)``: as it is and, with ``flip``, mirrored."""
     batches: "Callable[[int], list[int]]"
     """Step -> photos of one bucket."""
+    masks: Mapping[int, Tensor]
+    """Photo -> ``(1 or 2, 1, h, w)`` like its latents: where the loss counts, mean 1."""
     class_latents: Tensor | None
     """``(N, C, h, w)`` of the base's own class pictures (prior mode images)."""
     validation: tuple[Rows, ...]
@@ -202,6 +222,10 @@ def train_step(
 
     Returns:
         The loss of the photos and, weighted, of the prior.
+
+    Raises:
+        torch.OutOfMemoryError: nothing has moved yet; the same step can be done again with less memory.
+        ResourceError: the optimizer itself has no room.
     """
     run, config = model.run, model.run.config
     rows = _photo_rows(model, data, step)
@@ -216,13 +240,20 @@ def train_step(
         for part in (piece for whole in together for piece in whole.split(micro)):
             with run.autocast():
                 output = model.predict(part.noisy, part.timesteps, model.prompts.encode(part.prompts))
-            loss = (squared_error(output, part.target) * part.weights).sum()
+            loss = part.loss(output)
             scaler.scale(loss).backward()
             total += loss.detach()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-    scaler.step(optimizer)
+    try:
+        scaler.step(optimizer)
+    except torch.OutOfMemoryError:
+        # Some parameters may have moved already, so this step cannot be done again with less.
+        raise ResourceError(
+            "The optimizer's own memory does not fit beside the model; set optimizer=adafactor or adamw8bit, or a "
+            "smaller method.rank, in a new run."
+        ) from None
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return float(total)
@@ -234,9 +265,8 @@ def _photo_rows(model: Model, data: Data, step: int) -> Rows:
     generator = run.generator("step", step)
     mirrored = torch.rand(len(chosen), generator=generator) < 0.5
     dropped = torch.rand(len(chosen), generator=generator) < config.caption_dropout
-    latents = torch.stack(
-        [data.latents[i][int(flip) % len(data.latents[i])] for i, flip in zip(chosen, mirrored, strict=True)]
-    )
+    views = [int(flip) % len(data.latents[i]) for i, flip in zip(chosen, mirrored, strict=True)]
+    latents = torch.stack([data.latents[i][view] for i, view in zip(chosen, views, strict=True)])
     timesteps = TIMESTEP_SAMPLERS[schedule.objective.name](len(chosen), schedule.num_train_timesteps, generator)
     eps = noise(latents.shape, generator, config.noise_offset).to(run.device)
     weights = min_snr_weights(schedule, timesteps, config.min_snr_gamma) / len(chosen)
@@ -246,6 +276,7 @@ def _photo_rows(model: Model, data: Data, step: int) -> Rows:
         prompts=tuple("" if drop else run.photos[i].caption for i, drop in zip(chosen, dropped, strict=True)),
         target=schedule.target(latents, eps, timesteps),
         weights=weights.to(run.device),
+        mask=torch.stack([data.masks[i][view] for i, view in zip(chosen, views, strict=True)]),
     )
 
 
@@ -267,9 +298,10 @@ def _image_prior(model: Model, data: Data, rows: Rows, step: int) -> Rows:
     return Rows(
         noisy=schedule.add_noise(latents, eps, timesteps),
         timesteps=timesteps.to(run.device),
-        prompts=tuple(model.class_prompts[i % len(model.class_prompts)] for i in chosen.tolist()),
+        prompts=tuple(model.scene_prompts[i % len(model.scene_prompts)] for i in chosen.tolist()),
         target=schedule.target(latents, eps, timesteps),
         weights=weights.to(run.device),
+        mask=everywhere(latents),
     )
 
 
@@ -285,7 +317,7 @@ def _prediction_prior(model: Model, data: Data, rows: Rows, step: int) -> Rows:
     with torch.no_grad(), model.method.without(model.parts), run.autocast():
         target = model.predict(noisy, timesteps, model.prompts.encode_base(prompts)).float()
     weights = min_snr_weights(model.parts.schedule, timesteps.cpu(), run.config.min_snr_gamma) * (prior.weight / count)
-    return Rows(noisy, timesteps, prompts, target, weights.to(run.device))
+    return Rows(noisy, timesteps, prompts, target, weights.to(run.device), everywhere(noisy))
 
 
 _PRIORS: dict[str, Callable[[Model, Data, Rows, int], Rows | None]] = {
@@ -389,8 +421,27 @@ def cache(run: Run, model: Model, class_pictures: Sequence[Image.Image]) -> Data
     """
     views = (lambda p: [p, ImageOps.mirror(p)]) if run.config.flip else (lambda p: [p])
     latents = {i: _encode(model, views(photo.picture)) for i, photo in enumerate(run.photos)}
+    masks = {i: _mask(run, photo, latents[i]) for i, photo in enumerate(run.photos)}
     class_latents = _encode(model, class_pictures) if class_pictures else None
-    return Data(latents, _batches(run), class_latents, _validation_rows(run, model, latents))
+    return Data(latents, _batches(run), masks, class_latents, _validation_rows(run, model, latents, masks))
+
+
+def everywhere(latents: Tensor) -> Tensor:
+    """Return the mask that weighs every place of ``latents`` ``(B, C, h, w)`` alike, ``(B, 1, h, w)``."""
+    return latents.new_ones((len(latents), 1, *latents.shape[2:]), dtype=torch.float32)
+
+
+def _mask(run: Run, photo: PreparedPhoto, latents: Tensor) -> Tensor:
+    """Return a photo's mask at the latents' resolution, as it is and mirrored like them."""
+    background = run.config.background_weight
+    if photo.mask is None or background is None:
+        return everywhere(latents)
+    inside = torch.from_numpy(np.asarray(photo.mask, dtype=np.float32)) / 255.0  # (H, W)
+    inside = functional.interpolate(inside[None, None], latents.shape[-2:], mode="area")
+    weight = background + (1.0 - background) * inside
+    # Mean 1, so that a small subject does not make a small loss. A mask that is empty says nothing.
+    weight = weight / weight.mean() if float(weight.mean()) > 0 else torch.ones_like(weight)
+    return torch.cat([weight, weight.flip(-1)])[: len(latents)].to(run.device)
 
 
 def _batches(run: Run) -> Callable[[int], list[int]]:
@@ -415,7 +466,9 @@ def _batches(run: Run) -> Callable[[int], list[int]]:
     return lambda step: epoch(step // per_epoch)[step % per_epoch]
 
 
-def _validation_rows(run: Run, model: Model, latents: Mapping[int, Tensor]) -> tuple[Rows, ...]:
+def _validation_rows(
+    run: Run, model: Model, latents: Mapping[int, Tensor], masks: Mapping[int, Tensor]
+) -> tuple[Rows, ...]:
     """Return fixed samples whose loss can be compared between steps."""
     schedule, generator = model.parts.schedule, run.generator("validation")
     rows = []
@@ -431,6 +484,7 @@ def _validation_rows(run: Run, model: Model, latents: Mapping[int, Tensor]) -> t
                 (run.photos[photo].caption,),
                 schedule.target(x0, eps, timesteps),
                 weights.to(run.device),
+                masks[photo][:1],
             )
         )
     merged: dict[torch.Size, Rows] = {}
@@ -449,5 +503,5 @@ def validation_loss(run: Run, model: Model, data: Data) -> float:
         for part in rows.split(run.config.micro_batch_size or _VALIDATION_ROWS):
             with run.autocast():
                 output = model.predict(part.noisy, part.timesteps, model.prompts.encode(part.prompts))
-            total += float((squared_error(output, part.target) * part.weights).sum())
+            total += float(part.loss(output))
     return total

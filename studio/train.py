@@ -15,36 +15,44 @@ import hashlib
 import json
 import os
 import shutil
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.training_utils import free_memory
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
-from studio import __version__, checkpoints
-from studio.adapters import AdapterInfo, write_info
+from studio import __version__, checkpoints, fit, ladder, optimizers
+from studio.adapters import READ_WITH, AdapterInfo, write_info
 from studio.config import TrainConfig
 from studio.curve import draw_curve
-from studio.device import pick_device, pick_dtype
+from studio.device import device_name, pick_device, pick_dtype, room_bytes, used_bytes
 from studio.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, Problem, ResourceError
 from studio.evaluate import (
+    EARLY_LOOK_STEPS,
+    LossWatch,
     Reference,
     choose_best,
     class_pictures,
     evaluate,
     find_reference,
-    require_finite,
-    require_health,
+    fingerprints,
+    require_movement,
+    require_sane_validation,
 )
 from studio.families import registry as families
+from studio.fit import Measured, checkpoint_steps
 from studio.imaging.bucket import buckets
 from studio.listener import Listener
 from studio.methods import registry as methods
+from studio.methods.groups import TOKEN_PART
 from studio.presets import dump, fill
 from studio.settings import load_settings
 from studio.steps import (
@@ -64,8 +72,9 @@ CONFIG_NAME = "config.yaml"
 INPUTS_NAME = "inputs.json"
 REPORT_NAME = "report.json"
 DONE_NAME = "DONE"
+MASKS_FOLDER = "masks"
 
-_CHECKPOINTS = 5
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOOK_PX = 512
 
 
@@ -92,7 +101,7 @@ def train(
     Raises:
         InputError: the dataset, the base or a setting cannot be used.
         NotFoundError: there is no such base.
-        MissingExtraError: the base or an engine asked for by name is not on this machine.
+        MissingExtraError: the base, the optimizer or an engine asked for by name is not on this machine.
         ConflictError: ``out_dir`` holds a run of other settings or photos.
         TrainingError: the run could not have become good; says why.
         ResourceError: memory or disk gave out.
@@ -101,16 +110,97 @@ def train(
     started_s = time.monotonic()
     listener = Listener(on_event, should_stop)
     listener.stage("validating", "Reading the dataset.")
-    dataset = _read_dataset(dataset_dir)
-    inputs = _inputs(config, dataset)
+    dataset = read_dataset(dataset_dir)
+    inputs = _inputs(config, dataset, dataset_dir)
     before = _inputs_before(out_dir, inputs)
     if before and (out_dir / DONE_NAME).exists():
         return _read_result(out_dir)
-    # The revision of the run's first start is kept, whatever the Hub has got since.
-    base = resolve_base(config.base, before.get("revision") or config.revision)
     settings = load_settings()
     device = pick_device(settings.device)
-    run = Run(
+    optimizers.require(config.optimizer, device)
+    # The revision of the run's first start is kept, whatever the Hub has got since.
+    base = resolve_base(config.base, before.get("revision") or config.revision)
+    rungs = ladder.read(out_dir)
+    run = prepare(ladder.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
+    _tell_plan(run, settings.home.expanduser(), listener, starts=not before)
+    with _full_disk_in_words():
+        if not before:
+            out_dir.mkdir(parents=True, exist_ok=True)
+            checkpoints.write_text(out_dir / CONFIG_NAME, dump(config))
+            checkpoints.write_text(out_dir / INPUTS_NAME, json.dumps({**inputs, "revision": base.revision}, indent=1))
+        while True:
+            try:
+                with exact_arithmetic(device, settings.threads):
+                    result = _train(run, listener, started_s)
+                break
+            except (RuntimeError, MemoryError) as error:
+                rung = rung_after(error, run)
+            # Out of the except clause, whose traceback would keep the tensors of the failed step.
+            free_memory()
+            rungs.update(rung.changes)
+            checkpoints.write_text(out_dir / ladder.LADDER_NAME, json.dumps(rungs, indent=1) + "\n")
+            listener.message(f"The device's memory gave out. Going on with {rung.words}.", level="warning")
+            run = prepare(ladder.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
+        checkpoints.write_text(out_dir / DONE_NAME, "")
+    return result
+
+
+@contextmanager
+def _full_disk_in_words() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise ResourceError("The disk is full; free space and start again: the run goes on.") from error
+
+
+def rung_after(error: Exception, run: Run) -> ladder.Rung:
+    """Return what to give up after ``error``.
+
+    Raises:
+        Exception: the error itself, if it is no want of memory.
+        ResourceError: there is nothing left to give up.
+    """
+    if not ladder.is_out_of_memory(error):
+        raise error
+    rung = ladder.next_rung(run.config, run.resolution_px, families.family(run.base.family).spec.bucket_multiple_px)
+    if rung is None:
+        raise ResourceError(
+            "The device's memory gave out with one photo at a time and recomputed activations; take a smaller "
+            "resolution_px, a smaller base, or method.name=lora."
+        ) from error
+    return rung
+
+
+def _tell_plan(run: Run, home: Path, listener: Listener, *, starts: bool) -> None:
+    """Say what the run will take, where that is known.
+
+    Raises:
+        ResourceError: the disk has no room for it.
+    """
+    plan = fit.plan_of(run.config, len(run.photos), fit.recall(home, run.config), room_bytes=room_bytes(run.device))
+    if plan.peak_bytes is not None:
+        listener.message(f"Plan: {plan.words()}", level="warning" if plan.fits is False else "info")
+    place = next(folder for folder in (run.out_dir, *run.out_dir.absolute().parents) if folder.is_dir())
+    free_bytes = shutil.disk_usage(place).free
+    if starts and plan.disk_bytes is not None and plan.disk_bytes > free_bytes:
+        needed, free = (f"{count / 2**30:.1f} GB" for count in (plan.disk_bytes, free_bytes))
+        raise ResourceError(
+            f"The run needs {needed} on the disk and {free} are free; free space, or set a larger "
+            "checkpoint_every_steps or a smaller method.rank."
+        )
+
+
+def prepare(
+    config: TrainConfig, dataset: Dataset, dataset_dir: Path, out_dir: Path, base: Base, device: torch.device
+) -> Run:
+    """Return what stays the same during a run, its photos read.
+
+    Raises:
+        InputError: photos, masks or the resolution cannot be used; all problems at once.
+    """
+    return Run(
         config=config,
         out_dir=out_dir,
         base=base,
@@ -119,41 +209,19 @@ def train(
         dtype=pick_dtype(config.dtype, device),
         steps=config.total_steps(len(dataset.photos)),
     )
-    if not before:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        checkpoints.write_text(out_dir / CONFIG_NAME, dump(config))
-        checkpoints.write_text(out_dir / INPUTS_NAME, json.dumps({**inputs, "revision": base.revision}, indent=1))
-    try:
-        with exact_arithmetic(device, settings.threads):
-            result = _train(run, listener, started_s)
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            "The device's memory gave out; set gradient_checkpointing=true and micro_batch_size=1, or take a smaller "
-            "resolution_px."
-        ) from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise ResourceError("The disk is full; free space and start again: the run goes on.") from error
-    checkpoints.write_text(out_dir / DONE_NAME, "")
-    return result
 
 
 def _train(run: Run, listener: Listener, started_s: float) -> TrainResult:
     config = run.config
     listener.stage("loading", f"Loading the base {config.base}.")
+    begun_loading_s = time.monotonic()
     family = families.family(run.base.family)
     method = methods.method(config.method.name)
     parts = family.load(run.base.folder, dtype=run.dtype, device=run.device)
     groups: list[Any] = method.attach(parts, family.spec, config)
     if config.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' ModelMixin
-    # fused: a step over hundreds of small LoRA tensors one by one costs more than the arithmetic.
-    optimizer = torch.optim.AdamW(groups, fused=run.device.type in ("cpu", "cuda"))
-    scaler = torch.amp.GradScaler(run.device.type, enabled=run.dtype == torch.float16)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    untouched = {name: parameter.detach().clone() for name, parameter in method.trainable(parts).items()}
-
+    load_s = time.monotonic() - begun_loading_s
     listener.stage("caching", "Encoding photos and prompts once.")
     model = Model(run, family, method, parts)
     reference, engine_reason = find_reference(run, listener)
@@ -161,41 +229,56 @@ def _train(run: Run, listener: Listener, started_s: float) -> TrainResult:
     parts.vae = None
     if not model.prompts.learns:
         parts.text_encoders = []
+    learner = Learner(run, groups, method.trainable(parts))
+    untouched = fingerprints(learner.trainable)
 
-    step = _resume(run, model, optimizer, scaler, listener)
-    due = {0, *_checkpoint_steps(config, run.steps)}
+    step = _resume(run, model, learner, listener)
+    due = {0, *checkpoint_steps(config, run.steps)}
     rows = checkpoints.read_scores(run.out_dir, step)
+    watch = LossWatch(checkpoints.read_losses(run.out_dir))
     listener.stage("training", f"{run.steps} steps on {len(run.photos)} photos.")
     # Buffered by lines: a kill loses none that a checkpoint relies on.
     with (run.out_dir / checkpoints.METRICS_NAME).open("a", buffering=1, encoding="utf-8") as log:
         while True:
+            if step == EARLY_LOOK_STEPS or (step in due and step not in rows and step):
+                require_movement(model, untouched, step)
             if step in due and step not in rows:
-                val_loss = validation_loss(run, model, data)
+                with learner.averaged():
+                    val_loss = validation_loss(run, model, data)
                 if step:
-                    require_health(model, untouched, val_loss, rows[0]["val_loss"], step)
-                    _save(run, model, optimizer, scaler, step)
+                    require_sane_validation(val_loss, rows[0]["val_loss"], step)
+                    _save(run, model, learner, step)
                     checkpoints.prune(run.out_dir, config.keep_checkpoints, due)
                 listener.stage("sampling", f"Pictures at step {step}.")
-                rows[step] = evaluate(run, model, reference, step, val_loss, rows.get(0), log, listener)
+                with learner.averaged():
+                    rows[step] = evaluate(run, model, reference, step, val_loss, rows.get(0), log, listener)
                 listener.stage("training", f"Step {step} of {run.steps}.")
             if step == run.steps:
                 break
             if listener.should_stop():
                 if step not in due:
-                    _save(run, model, optimizer, scaler, step)
+                    _save(run, model, learner, step)
                 raise JobCancelled(f"Stopped at step {step} of {run.steps}; start again to go on from there.")
             begun_s = time.perf_counter()
-            factor = learning_rate_factor(config.lr_scheduler, step, config.lr_warmup_steps, run.steps)
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-            loss = train_step(model, data, optimizer, scaler, step)
+            learning_rate = learner.set_rates(step)
+            try:
+                loss = train_step(model, data, learner.optimizer, learner.scaler, step)
+            except RuntimeError as error:
+                # Nothing has moved in this step: the next rung goes on from here and repeats none.
+                if ladder.is_out_of_memory(error) and step and step not in due:
+                    learner.optimizer.zero_grad(set_to_none=True)
+                    _save(run, model, learner, step)
+                raise
             step += 1
-            require_finite(loss, step)
+            learner.moved(step)
+            watch.see(loss, step)
             step_s = time.perf_counter() - begun_s
-            metrics = {"step": step, "loss": loss, "learning_rate": rates[0] * factor, "step_s": round(step_s, 4)}
+            metrics = {"step": step, "loss": loss, "learning_rate": learning_rate, "step_s": round(step_s, 4)}
             log.write(json.dumps(metrics) + "\n")
             listener.step(metrics, step_s, run.steps, sum(later >= step for later in due))
 
+    if listener.evaluation_s:  # not where a run only had its export left to do
+        fit.remember(load_settings().home.expanduser(), run.config, _measured(run, rows[step], listener, load_s))
     listener.stage("exporting", "Choosing the best checkpoint.")
     return _export(run, rows, reference, engine_reason, started_s)
 
@@ -203,7 +286,12 @@ def _train(run: Run, listener: Listener, started_s: float) -> TrainResult:
 # ------------------------------------------------------------------------------------------------- reading the input
 
 
-def _read_dataset(dataset_dir: Path) -> Dataset:
+def read_dataset(dataset_dir: Path) -> Dataset:
+    """Read what ``check`` wrote.
+
+    Raises:
+        InputError: there is no dataset, it is damaged, or it holds no photo.
+    """
     path = dataset_dir / "dataset.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -226,7 +314,7 @@ def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base:
     """Decode and resize every photo before any weight is loaded; all problems in one answer."""
     multiple_px = families.family(base.family).spec.bucket_multiple_px
     resolution_px = config.resolution_px or base.spec.resolution_px
-    problems, found = [], []
+    problems, found, masked = [], [], 0
     if resolution_px % multiple_px:
         cure = f"use a multiple of {multiple_px}, such as {max(1, round(resolution_px / multiple_px)) * multiple_px}"
         problems.append(Problem("resolution_px", f"{resolution_px} does not fit this base", cure, "resolution"))
@@ -247,22 +335,54 @@ def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base:
                 Problem(photo.name, "its prepared picture cannot be read", "check the photos again", "unreadable")
             )
             continue
+        mask, wrong = _read_mask(config, dataset_dir, path.name, whole.size, (width, height))
+        if wrong:
+            problems.append(Problem(photo.name, wrong, "make the masks again, or leave background_weight out", "mask"))
+        masked += mask is not None
         caption = fill(photo.caption, instance_token=config.instance_token, class_noun=config.class_noun)
         found.append(
-            PreparedPhoto(picture, look, photo.bucket, caption, class_caption(photo.caption, config.class_noun))
+            PreparedPhoto(picture, look, photo.bucket, caption, class_caption(photo.caption, config.class_noun), mask)
         )
+    if config.background_weight is not None and not masked and not problems:
+        cure = "put masks/NNN.png (white where the subject is) beside photos/NNN.png, or leave it out"
+        problems.append(Problem("background_weight", "the dataset holds no masks", cure, "no_masks"))
     if problems:
         raise InputError.of(problems)
     return tuple(found)
 
 
-def _inputs(config: TrainConfig, dataset: Dataset) -> dict[str, str]:
+def _read_mask(
+    config: TrainConfig, dataset_dir: Path, name: str, photo_wh: tuple[int, int], size_wh: tuple[int, int]
+) -> tuple[Image.Image | None, str]:
+    """Return a photo's mask at its training size, None without one, and what is wrong with it."""
+    path = dataset_dir / MASKS_FOLDER / name
+    if config.background_weight is None or not path.is_file():
+        return None, ""
+    try:
+        with Image.open(path) as image:
+            mask = image.convert("L")
+    except (OSError, ValueError, SyntaxError):
+        return None, "its mask cannot be read"
+    if mask.size != photo_wh:
+        return None, f"its mask is of {mask.size[0]} x {mask.size[1]} px and the photo is not"
+    return ImageOps.fit(mask, size_wh, Image.Resampling.BILINEAR), ""
+
+
+def _inputs(config: TrainConfig, dataset: Dataset, dataset_dir: Path) -> dict[str, str]:
     """Return what a run depends on, as digests."""
-    rows = [(photo.sha256, photo.caption, photo.bucket) for photo in dataset.photos]
+    masks = dataset_dir / MASKS_FOLDER if config.background_weight is not None else Path()
+    rows = [
+        (photo.sha256, photo.caption, photo.bucket, *_mask_digest(masks / Path(photo.file).name))
+        for photo in dataset.photos
+    ]
     return {
         "settings": hashlib.sha256(config.model_dump_json().encode()).hexdigest(),
         "photos": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
     }
+
+
+def _mask_digest(path: Path) -> tuple[str, ...]:
+    return (hashlib.sha256(path.read_bytes()).hexdigest(),) if path.is_file() else ()
 
 
 def _inputs_before(out_dir: Path, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -291,49 +411,98 @@ def _read_result(out_dir: Path) -> TrainResult:
 # ------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def _checkpoint_steps(config: TrainConfig, steps: int) -> list[int]:
-    every = config.checkpoint_every_steps or max(1, -(-steps // _CHECKPOINTS))
-    return sorted({*range(every, steps + 1, every), steps})
+class Learner:
+    """Everything that moves the trainable parameters of a run, and what a checkpoint has to know of it."""
+
+    def __init__(self, run: Run, groups: list[Any], trainable: Mapping[str, nn.Parameter]) -> None:
+        self.run, self.trainable = run, trainable
+        self.optimizer = optimizers.make(run.config.optimizer, groups, run.device)
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.dtype == torch.float16)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        decay = run.config.ema_decay
+        self._average = None if decay is None else optimizers.Average(trainable, decay)
+
+    def set_rates(self, step: int) -> float:
+        """Set the learning rates for the step after ``step`` steps; returns the first group's."""
+        config, steps = self.run.config, self.run.steps
+        factor = learning_rate_factor(config.lr_scheduler, step, config.lr_warmup_steps, steps)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            rests = group["part"] == TOKEN_PART and step >= config.token_share * steps
+            group["lr"] = 0.0 if rests else rate * factor
+        return float(self._rates[0] * factor)
+
+    def moved(self, step: int) -> None:
+        """Take up the parameters after ``step`` steps into the average, if one is kept."""
+        if self._average is not None:
+            self._average.update(self.trainable, step)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context manager inside which the parameters are what the run shows and exports."""
+        return optimizers.averaged(self.optimizer, self.trainable, self._average)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors by name and numbers for JSON."""
+        tensors, numbers = optimizers.state_of(self.optimizer, self.trainable)
+        found = {f"optimizer.{name}": tensor for name, tensor in tensors.items()}
+        if self._average is not None:
+            found |= {f"average.{name}": value.cpu().clone() for name, value in self._average.values.items()}
+        return found, {"optimizer": numbers, "scaler": self.scaler.state_dict()}
+
+    def load(self, tensors: Mapping[str, Mapping[str, Tensor]], numbers: Mapping[str, Any]) -> None:
+        """Put the result of ``state`` back; ``tensors`` by the first word of their names."""
+        state, device = tensors.get("optimizer", {}), self.run.device
+        optimizers.load_state(self.optimizer, self.trainable, state, numbers["optimizer"], device)
+        if self._average is not None:
+            self._average.load(tensors["average"])
+        self.scaler.load_state_dict(numbers["scaler"])
 
 
-def _save(run: Run, model: Model, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, step: int) -> None:
+def _save(run: Run, model: Model, learner: Learner, step: int) -> None:
     method, parts = model.method, model.parts
-    tensors = {f"adapter.{name}": tensor for name, tensor in method.adapter_state(parts).items()}
-    for name, parameter in method.trainable(parts).items():
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"optimizer.{key}.{name}"] = value.detach().to("cpu", copy=True).contiguous()
-    checkpoints.save(
-        run.out_dir,
-        step,
-        tensors,
-        {"scaler": scaler.state_dict(), "torch": torch.__version__},
-        lambda folder: method.write(parts, model.family, folder),
-    )
+    tensors, numbers = learner.state()
+    tensors |= {f"adapter.{name}": tensor for name, tensor in method.adapter_state(parts).items()}
+
+    def write_adapter(folder: Path) -> None:
+        with learner.averaged():
+            method.write(parts, model.family, folder)
+
+    checkpoints.save(run.out_dir, step, tensors, {**numbers, "torch": torch.__version__}, write_adapter)
 
 
-def _resume(
-    run: Run, model: Model, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, listener: Listener
-) -> int:
+def _resume(run: Run, model: Model, learner: Learner, listener: Listener) -> int:
     """Put the newest whole checkpoint back; returns the steps done, 0 without one."""
     checkpoint = checkpoints.newest(run.out_dir)
     step = checkpoint.step if checkpoint else 0
     if checkpoint:
-        by_kind: dict[str, dict[str, Tensor]] = {"adapter": {}, "optimizer": {}}
+        by_kind: dict[str, dict[str, Tensor]] = {}
         for name, tensor in checkpoint.tensors.items():
             kind, _, rest = name.partition(".")
-            by_kind[kind][rest] = tensor
+            by_kind.setdefault(kind, {})[rest] = tensor
         model.method.load_adapter_state(model.parts, by_kind["adapter"])
-        trainable = model.method.trainable(model.parts)
-        for name, tensor in by_kind["optimizer"].items():
-            key, _, parameter = name.partition(".")
-            optimizer.state[trainable[parameter]][key] = tensor.to(run.device)
-        scaler.load_state_dict(checkpoint.state["scaler"])
+        learner.load(by_kind, checkpoint.state)
         listener.message(f"Going on from step {step}.")
     checkpoints.rewind_metrics(run.out_dir, step, scored=step in checkpoints.read_scores(run.out_dir, step))
     return step
 
 
 # ------------------------------------------------------------------------------------------------------------ export
+
+
+def _measured(run: Run, row: Mapping[str, Any], listener: Listener, load_s: float) -> Measured:
+    """Return what this run took, for the plans of runs like it."""
+    lines = (run.out_dir / checkpoints.METRICS_NAME).read_text(encoding="utf-8").splitlines()
+    times_s = [line["step_s"] for line in map(json.loads, lines) if "step_s" in line]
+    folder = checkpoints.folder_of(run.out_dir, run.steps)
+    pictures = len(row["samples"]) * (1 if row["likeness"] is None else 2)
+    return Measured(
+        device=device_name(run.device),
+        load_s=round(load_s, 3),
+        step_s=statistics.median(times_s[-50:]),
+        picture_s=round(listener.evaluation_s / max(1, pictures), 3),
+        peak_bytes=used_bytes(run.device),
+        adapter_bytes=sum(path.stat().st_size for path in checkpoints.adapter_files(folder)),
+        resume_bytes=(folder / checkpoints.RESUME_NAME).stat().st_size,
+    )
 
 
 def _export(
@@ -390,9 +559,12 @@ def _export(
         "likeness_engine_reason": engine_reason,
         "base": config.base,
         "revision": run.base.revision,
+        "method": config.method.name,
+        "read_with": READ_WITH[config.method.name],
         "photos": len(run.photos),
         "device": str(run.device),
         "dtype": str(run.dtype).removeprefix("torch."),
+        "ladder": ladder.read(out_dir),
         "versions": {"likeness-studio": __version__, "torch": torch.__version__},
     }
     draw_curve(out_dir / checkpoints.METRICS_NAME, out_dir / "curve.png")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from studio.catalog import BASES, FAMILIES, BaseSpec, base_spec
-from studio.config import LoraMethod
+from studio.config import MethodConfig
 from studio.errors import NotFoundError
 from studio.presets import load_preset
 
@@ -34,7 +34,7 @@ def test_a_source_is_an_absolute_folder_or_a_hub_id(row: BaseSpec) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_has_layers_for_every_target_that_can_be_asked_for(name: str) -> None:
-    asked = set(LoraMethod.model_fields["target"].annotation.__args__)  # type: ignore[union-attr]
+    asked = set(MethodConfig.model_fields["target"].annotation.__args__)  # type: ignore[union-attr]
     assert set(dict(FAMILIES[name].lora_targets)) == asked
 
 

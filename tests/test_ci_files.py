@@ -30,7 +30,7 @@ COMES_WITH = {
 }
 """What our code imports and the requirement that cannot do without it."""
 
-OPTIONAL = {"xformers"}
+OPTIONAL = {"bitsandbytes", "prodigyopt", "schedulefree", "xformers"}
 NAMED_OTHERWISE = {"dlib": "dlib-bin"}
 """Modules whose distribution does not say that they are in it."""
 

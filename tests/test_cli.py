@@ -16,6 +16,7 @@ from studio import cli
 from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
 from studio.domain import Dataset, Event, GenerateResult, Image, OnEvent, Photo, ShouldStop, TrainResult, Verdict
 from studio.errors import ConflictError, InputError, JobCancelled, Problem
+from studio.fit import FitPlan, Measured, plan_of
 from studio.settings import Settings
 
 COMMANDS = ("demo", "check", "train", "generate", "presets", "packs", "bases", "doctor", "serve")
@@ -62,6 +63,11 @@ class FakeStudio:
         self.before_return(should_stop)
         out.mkdir(parents=True, exist_ok=True)
         return getattr(self, f"_{verb}")(config, source, out)
+
+    def measure_plan(self, config: TrainConfig, dataset_dir: Path, *, on_event: OnEvent) -> FitPlan:
+        self.calls.append(("plan", config, dataset_dir, dataset_dir))
+        measured = Measured("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
+        return plan_of(config, 8, measured, room_bytes=2**31)
 
     def _check(self, config: CheckConfig, source: Path, out: Path) -> Dataset:
         names = sorted(path.name for path in source.iterdir())
@@ -188,6 +194,19 @@ def test_training_on_a_dataset_needs_no_check(studio: FakeStudio, photos: Path, 
     cli.run(["check", str(photos), "--out", str(tmp_path / "dataset")])
     cli.run(_train(tmp_path / "dataset", tmp_path / "run"))
     assert [call[0] for call in studio.calls] == ["check", "train"]
+
+
+def test_a_plan_is_told_in_words_and_as_json_and_nothing_is_trained(
+    studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(photos), "--subject", "Ada", "--class-noun", "woman", "--out", str(tmp_path / "run")]
+    assert cli.run([*arguments, "--set", "steps=100", "--plan"]) == 0
+    assert [call[0] for call in studio.calls] == ["check", "plan"]
+    assert "100 steps, about " in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+    assert cli.run([*arguments, "--plan", "--json"]) == 0
+    last = _lines(capsys)[-1]
+    assert last["fits"] is True and last["peak_bytes"] == 2**30 and last["words"]
 
 
 def test_options_and_set_reach_the_config(studio: FakeStudio, photos: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from studio.errors import TrainingError
-from studio.evaluate import BLEED_LIMIT, choose_best, require_finite
+from studio.evaluate import BLEED_LIMIT, LossWatch, choose_best, require_sane_validation
 
 
 def row(step: int, likeness: float | None, bleed: float | None = 0.0, val_loss: float = 1.0) -> dict:
@@ -37,4 +37,27 @@ def test_without_likeness_the_lowest_validation_loss_is_best() -> None:
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_run_with_a_cure(loss: float) -> None:
     with pytest.raises(TrainingError, match=r"at step 7.*lower learning_rate"):
-        require_finite(loss, 7)
+        LossWatch([0.1] * 6).see(loss, 7)
+
+
+def test_a_loss_that_explodes_ends_the_run_and_one_that_jumps_does_not() -> None:
+    watch = LossWatch()
+    for step in range(1, 21):
+        watch.see(0.1 if step % 5 else 1.5, step)  # single timesteps differ tenfold
+    with pytest.raises(TrainingError, match=r"from 0\.38 to .*the training exploded; lower learning_rate"):
+        for step in range(21, 40):
+            watch.see(20.0, step)
+
+
+def test_a_run_that_goes_on_compares_with_its_own_first_losses() -> None:
+    watch = LossWatch([0.1] * 10 + [1.0] * 10)
+    with pytest.raises(TrainingError, match=r"from 0\.1"):
+        for step in range(21, 31):
+            watch.see(9.0, step)
+
+
+@pytest.mark.parametrize("val_loss", [float("nan"), 2.1])
+def test_a_validation_loss_that_explodes_ends_the_run(val_loss: float) -> None:
+    require_sane_validation(1.9, 0.2, 4)
+    with pytest.raises(TrainingError, match="by step 4: the training exploded"):
+        require_sane_validation(val_loss, 0.2, 4)

@@ -39,7 +39,8 @@ def test_every_base_has_its_default_preset() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_preset_is_named_by_base_method_and_hardware(name: str) -> None:
     preset = load_preset(name)
-    assert name == f"{preset.base}_{preset.config.method.name}_{preset.hardware}"
+    method = {"full": "dreambooth"}.get(preset.config.method.name, preset.config.method.name)
+    assert name == f"{preset.base}_{method}_{preset.hardware}"
     assert BASES[preset.base].family in FAMILIES
     assert preset.config.resolution_px in (None, BASES[preset.base].resolution_px)
     head = (PRESETS_DIR / "train" / f"{name}.yaml").read_text()

@@ -11,10 +11,12 @@ from studio.settings import PROJECT_ROOT
 
 PACKAGE = PROJECT_ROOT / "studio"
 
-GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "__init__"}
+GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "fit", "__init__"}
 MATHS = {"diffusion", "imaging", "pocket", "weights", "device"}
 ENGINES = {"families", "methods", "likeness"}
 VERBS = {"photos", "train", "infer"}
+
+TRAINING = {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     # ground: each one only those that stand before it
@@ -26,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": {"errors", "config"},
     "presets": {"errors", "domain", "config", "settings"},
     "adapters": {"errors"},
+    "fit": {"catalog", "config"},
     # maths on tensors and pixels; bases by name
     "diffusion": GROUND,
     "imaging": GROUND,
@@ -40,10 +43,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "listener": GROUND,
     "curve": GROUND | MATHS,
     "checkpoints": GROUND | MATHS,
+    "ladder": GROUND,
+    "optimizers": GROUND,
     "steps": GROUND | MATHS | ENGINES,
     "evaluate": GROUND | MATHS | ENGINES | {"checkpoints", "listener", "steps"},
     "photos": GROUND | MATHS | ENGINES,
-    "train": GROUND | MATHS | ENGINES | {"listener", "curve", "checkpoints", "steps", "evaluate"},
+    "train": GROUND
+    | MATHS
+    | ENGINES
+    | {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate"},
+    "plan": GROUND | MATHS | ENGINES | TRAINING | {"train"},
     "infer": GROUND | MATHS | ENGINES,
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
@@ -67,6 +76,9 @@ FOREIGN: dict[str, set[str]] = {
     "diffusers": set(MAY_IMPORT) - LIGHT,
     "transformers": set(MAY_IMPORT) - LIGHT,
     "peft": {"methods"},
+    "bitsandbytes": {"optimizers"},
+    "prodigyopt": {"optimizers"},
+    "schedulefree": {"optimizers"},
     "gradio": {"ui", "server"},
     "fastapi": {"server"},
     "uvicorn": {"server"},
@@ -78,7 +90,7 @@ FOREIGN: dict[str, set[str]] = {
 }
 """Foreign package -> rooms that may import it."""
 
-FREE_FILES = {"base.py", "registry.py", "__init__.py"}
+FREE_FILES = {"base.py", "registry.py", "__init__.py", "groups.py", "tokens.py"}
 """Files of an engine room that are no engines."""
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from studio.config import CheckConfig, GenerateConfig, TrainConfig
 from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
+from studio.fit import Measured, remember
 from studio.service import Studio, default_base
 from studio.settings import PROJECT_ROOT, Settings
 
@@ -374,3 +375,13 @@ def test_verb_runs_in_another_process_that_is_gone_afterwards(studio, photos):
     assert child != os.getpid()
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
+
+
+def test_a_plan_is_told_at_once_from_the_catalog_or_from_what_was_measured_here(studio, tmp_path):
+    config = TrainConfig(base="sd15", steps=100, gradient_checkpointing=True)
+    rough = studio.plan(config, photos=8)
+    assert (rough.steps, rough.measured, rough.seconds) == (100, False, None)
+    assert rough.peak_bytes == 6 * 2**30
+    measured = Measured("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
+    remember(tmp_path / "home", config, measured)
+    assert studio.plan(config, photos=8).measured

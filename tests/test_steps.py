@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
+from PIL import Image
 
 from studio.config import TrainConfig
 from studio.families.registry import family
 from studio.methods.registry import method
 from studio.steps import Model, Run, cache, class_caption, learning_rate_factor, train_step, validation_loss
-from studio.train import _read_dataset, _read_photos
+from studio.train import _read_photos, read_dataset
 from studio.weights import resolve_base
 
 
@@ -25,7 +26,7 @@ class Setup:
             config=config,
             out_dir=out,
             base=found,
-            photos=_read_photos(config, _read_dataset(dataset), dataset, found),
+            photos=_read_photos(config, read_dataset(dataset), dataset, found),
             device=torch.device("cpu"),
             dtype=torch.float32,
             steps=10,
@@ -190,3 +191,30 @@ def test_cached_prompts_stay_and_living_ones_follow_the_token(setup: Callable[..
 def test_a_class_caption_speaks_of_the_class_only(template: str, expected: str) -> None:
     assert class_caption(template, "woman") == expected
     assert class_caption("photo of {subject}", "old man") == "photo of an old man"
+
+
+def test_a_mask_moves_the_loss_to_the_subject_and_turns_with_the_photo(
+    setup: Callable[..., Setup], make_dataset: Callable[..., Path]
+) -> None:
+    dataset = make_dataset(photos=2, name="masked")
+    (dataset / "masks").mkdir()
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 16, 64))  # the left quarter
+    mask.save(dataset / "masks" / "000.png")
+    made = setup(dataset=dataset, background_weight=0.25, flip=True)
+    upright, mirrored = made.data.masks[0]
+    assert upright.shape == (1, 8, 8) and float(upright.mean()) == pytest.approx(1)
+    assert float(upright[0, 0, 0]) == pytest.approx(4 * float(upright[0, 0, 7]))
+    assert torch.equal(mirrored, upright.flip(-1))
+    assert torch.equal(made.data.masks[1], torch.ones(2, 1, 8, 8)), "a photo without a mask counts everywhere"
+    assert torch.isfinite(torch.tensor(made.step(0)))
+
+
+def test_a_token_of_two_vectors_is_spelled_out_and_both_learn(setup: Callable[..., Setup]) -> None:
+    made = setup(token_learning_rate=1e-2, token_vectors=2)
+    assert made.model.method.spelled(made.model.parts, "photo of sks woman") == "photo of sks sks_1 woman"
+    before = made.state()["token_embedding.sks"].clone()
+    made.step(0)
+    after = made.state()["token_embedding.sks"]
+    assert after.shape == (2, 32) and torch.equal(before[0], before[1])
+    assert not torch.equal(after[0], before[0]) and not torch.equal(after[0], after[1])

@@ -1,6 +1,8 @@
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,14 +11,15 @@ import torch
 import yaml
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 
 from studio import evaluate
 from studio import train as train_module
-from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, adapter_folder, checkpoint_steps, read_info
+from studio.adapters import EMBEDS_NAME, FULL_NAME, WEIGHTS_NAME, adapter_folder, checkpoint_steps, read_info
 from studio.catalog import FAMILIES
 from studio.config import TrainConfig
 from studio.domain import Event, TrainResult
-from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraError, TrainingError
+from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraError, ResourceError, TrainingError
 from studio.likeness.base import Embeddings, Scale
 from studio.likeness.registry import EngineChoice
 from studio.train import train
@@ -90,6 +93,7 @@ def test_a_run_leaves_every_file_of_the_contract_and_plain_diffusers_loads_its_a
     report = json.loads((run / "report.json").read_text())
     assert report["best_step"] == result.best_step in (2, 4)
     assert report["likeness_engine_reason"] == "the test wants it"
+    assert (report["method"], report["read_with"]) == ("lora", "load_lora_weights of diffusers")
     assert result.likeness_before is not None and result.likeness_after is not None and result.bleed is not None
     info = read_info(run / "adapter")
     assert (info.instance_token, info.resolution_px, info.likeness_engine) == ("sks", 64, "colour")
@@ -135,14 +139,39 @@ def test_nothing_in_the_run_names_a_photo(
 
 
 @pytest.mark.parametrize("mode", ["images", "prediction"])
-def test_a_run_with_a_prior_finishes_and_draws_class_pictures_once(
+def test_a_run_with_a_prior_finishes(
     config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path, mode: str
 ) -> None:
-    dataset = make_dataset()
     wanted = config(prior={"mode": mode, "class_images": 3}, samples_per_checkpoint=0)
-    result = train(wanted, dataset, tmp_path / "run")
+    result = train(wanted, make_dataset(), tmp_path / "run")
     assert "validation loss" in result.best_reason
-    assert len(list((tmp_path / "run").glob("class_images/*.png"))) == (3 if mode == "images" else 0)
+
+
+def test_class_pictures_are_drawn_once_and_shared_by_runs_of_other_subjects(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    studio_home: Path,
+    events: list[Event],
+) -> None:
+    wanted = {"steps": 1, "samples_per_checkpoint": 0}
+    images = {"mode": "images", "class_images": 3}
+    train(config(**wanted, prior=images), make_dataset(), tmp_path / "first")
+    paths = sorted((studio_home / "cache" / "class_images").glob("*/*.png"))
+    assert [path.name for path in paths] == ["000.png", "001.png", "002.png"]
+    written = {path: path.stat().st_mtime_ns for path in paths}
+
+    other = config(**wanted, prior=images, seed=5, instance_token="ohwx")
+    train(other, make_dataset(photos=5, name="other"), tmp_path / "second", on_event=events.append)
+    assert {path: path.stat().st_mtime_ns for path in paths} == written
+    assert not any(event.data.get("name") == "class_images" for event in events)
+
+    paths[1].write_bytes(b"half a picture")
+    train(config(**wanted, prior=images, seed=6), make_dataset(name="third"), tmp_path / "run3")
+    with Image.open(paths[1]) as image:
+        assert image.size == (64, 64), "a damaged picture is drawn again"
+    train(config(**wanted, prior=images, class_noun="dog"), make_dataset(name="dog"), tmp_path / "run4")
+    assert len(list((studio_home / "cache" / "class_images").iterdir())) == 2, "another class, other pictures"
 
 
 def test_a_run_trains_kl_and_epsilon_with_text_encoder_flip_and_buckets(
@@ -163,10 +192,23 @@ def test_a_run_trains_kl_and_epsilon_with_text_encoder_flip_and_buckets(
     assert result.best_step in (2, 4)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"token_learning_rate": 5e-3, "method": {"rank": 2, "dropout": 0.2}, "ema_decay": 0.5},
+        {"method": {"name": "full"}, "token_learning_rate": 5e-3, "token_vectors": 2, "token_share": 0.5},
+        {"optimizer": "adafactor", "method": {"name": "lokr", "rank": 2}, "token_learning_rate": 5e-3},
+    ],
+    ids=["lora-ema", "full-tokens", "lokr-adafactor"],
+)
 def test_cancelling_keeps_a_checkpoint_and_going_on_changes_no_byte(
-    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path, events: list[Event]
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    events: list[Event],
+    changes: dict[str, Any],
 ) -> None:
-    dataset, wanted = make_dataset(), config(token_learning_rate=5e-3, method={"rank": 2, "dropout": 0.2})
+    dataset, wanted = make_dataset(), config(**changes)
     train(wanted, dataset, tmp_path / "whole")
     run, done = tmp_path / "run", []
 
@@ -181,9 +223,13 @@ def test_cancelling_keeps_a_checkpoint_and_going_on_changes_no_byte(
     assert not (run / "DONE").exists()
     result = train(wanted, dataset, run, on_event=events.append)
     assert any("Going on from step 3" in str(event.data) for event in events)
-    for name in (WEIGHTS_NAME, EMBEDS_NAME):
+    weights = FULL_NAME if wanted.method.name == "full" else WEIGHTS_NAME
+    for name in (weights, EMBEDS_NAME):
         for folder in ("checkpoints/4", "adapter"):
             assert (run / folder / name).read_bytes() == (tmp_path / "whole" / folder / name).read_bytes()
+    earlier, later = (tmp_path / "whole" / "checkpoints" / step / EMBEDS_NAME for step in ("2", "4"))
+    rests = wanted.token_share * 4 <= 2
+    assert (earlier.read_bytes() == later.read_bytes()) == rests, "the token learns in its share of the steps only"
     assert [row["step"] for row in lines(run)] == [row["step"] for row in lines(tmp_path / "whole")]
     assert result.best_step == read_info(run / "adapter").step
 
@@ -323,6 +369,140 @@ def test_an_explosion_ends_the_run(
         train(config(), make_dataset(), tmp_path / "run")
 
 
+def test_the_running_average_is_exported_and_the_newest_weights_are_gone_on_from(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    train(config(ema_decay=0.5, samples_per_checkpoint=0), make_dataset(), tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints" / "4"
+    exported, kept = load_file(folder / WEIGHTS_NAME), load_file(folder / "resume.safetensors")
+    for name, tensor in exported.items():
+        part, _, rest = name.partition(".")
+        assert part == "unet"
+        average = kept[f"average.denoiser.{rest.removesuffix('.weight')}.default.weight"]
+        assert torch.equal(tensor, average)
+        assert not torch.equal(tensor, kept[f"adapter.denoiser.{rest}"])
+
+
+def test_memory_that_gives_out_costs_speed_and_no_step(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[Event],
+) -> None:
+    dataset, wanted = make_dataset(), config(prior={"mode": "prediction", "batch_size": 1})
+    seen = []
+    real = train_module.train_step
+
+    def short_of_memory(model: Any, data: Any, optimizer: Any, scaler: Any, step: int) -> float:
+        settings = model.run.config
+        seen.append((step, settings.micro_batch_size, settings.gradient_checkpointing))
+        if step == 3 and not settings.gradient_checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(model, data, optimizer, scaler, step)
+
+    monkeypatch.setattr(train_module, "train_step", short_of_memory)
+    train(wanted, dataset, tmp_path / "run", on_event=events.append)
+    assert seen[:4] == [(step, None, False) for step in range(4)]
+    assert seen[4:] == [(3, 2, False), (3, 1, False), (3, 1, True)], "no step is done again but the one that failed"
+    told = [event.data["text"] for event in events if event.data.get("level") == "warning"]
+    assert [text.split(". ")[1] for text in told] == [
+        "Going on with 2 instead of 3 at a time, added up: the same result.",
+        "Going on with 1 instead of 2 at a time, added up: the same result.",
+        "Going on with recomputed activations: the same result, slower.",
+    ]
+    assert [row["step"] for row in lines(tmp_path / "run") if "loss" in row] == [1, 2, 3, 4]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["ladder"] == {"micro_batch_size": 1, "gradient_checkpointing": True}
+    assert TrainConfig.parse(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())) == wanted
+
+    monkeypatch.setattr(train_module, "train_step", real)
+    train(wanted, dataset, tmp_path / "whole")
+    ours, whole = (load_file(tmp_path / name / "checkpoints" / "4" / WEIGHTS_NAME) for name in ("run", "whole"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(ours[name], tensor, atol=1e-5, rtol=1e-3)
+
+
+def test_a_second_run_knows_what_it_will_take_and_refuses_a_disk_that_is_too_small(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[Event],
+) -> None:
+    dataset = make_dataset()
+    train(config(steps=1), dataset, tmp_path / "first")
+    train(config(steps=2), dataset, tmp_path / "second", on_event=events.append)
+    (told,) = [event.data["text"] for event in events if str(event.data.get("text")).startswith("Plan: ")]
+    assert told.startswith("Plan: 2 steps, about ") and told.endswith("(measured here).")
+    monkeypatch.setattr(train_module.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+    with pytest.raises(ResourceError, match=r"on the disk and 0\.0 GB are free; free space"):
+        train(config(steps=3), dataset, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_foot_of_the_ladder_without_room_says_what_to_change(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_room(*args: Any) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(train_module, "train_step", no_room)
+    with pytest.raises(ResourceError, match="take a smaller resolution_px"):
+        train(config(gradient_checkpointing=True, batch_size=1), make_dataset(), tmp_path / "run")
+
+
+def test_other_errors_of_torch_are_no_want_of_memory(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*args: Any) -> float:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(train_module, "train_step", broken)
+    with pytest.raises(RuntimeError, match="mat1"):
+        train(config(), make_dataset(), tmp_path / "run")
+
+
+def test_masks_are_asked_for_read_and_part_of_the_run(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset, wanted = make_dataset(), config(background_weight=0.1, steps=1, samples_per_checkpoint=0)
+    with pytest.raises(InputError, match="the dataset holds no masks"):
+        train(wanted, dataset, tmp_path / "run")
+    (dataset / "masks").mkdir()
+    Image.new("L", (32, 32)).save(dataset / "masks" / "000.png")
+    (dataset / "masks" / "001.png").write_bytes(b"no picture")
+    with pytest.raises(InputError) as caught:
+        train(wanted, dataset, tmp_path / "run")
+    assert [problem.where for problem in caught.value.problems] == ["IMG_0.jpg", "IMG_1.jpg"]
+    for name in ("000.png", "001.png"):
+        mask = Image.new("L", (64, 64))
+        mask.paste(255, (0, 0, 32, 64))
+        mask.save(dataset / "masks" / name)
+    train(wanted, dataset, tmp_path / "run")
+    mask.save(dataset / "masks" / "002.png")
+    with pytest.raises(ConflictError, match="other photos"):
+        train(wanted, dataset, tmp_path / "run")
+
+
+def test_an_optimizer_that_is_not_installed_is_refused_before_anything_is_loaded(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train_module, "resolve_base", None)
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    with pytest.raises(MissingExtraError, match=r"optimizer=prodigy.*pip install prodigyopt.*optimizer=adamw"):
+        train(config(optimizer="prodigy", learning_rate=1), make_dataset(), tmp_path / "run")
+
+
 def test_pictures_of_one_colour_end_the_run(
     config: Callable[..., TrainConfig],
     make_dataset: Callable[..., Path],
@@ -333,6 +513,25 @@ def test_pictures_of_one_colour_end_the_run(
     monkeypatch.setattr(evaluate, "sample", lambda run, model, prompts, seeds, listener: black * len(prompts))
     with pytest.raises(TrainingError, match="of one colour: the base itself"):
         train(config(), make_dataset(), tmp_path / "run")
+
+
+def test_a_destroyed_subject_beside_a_healthy_class_ends_the_run(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    colour_engine: None,
+) -> None:
+    def drawn(run: Any, model: Any, prompts: Sequence[str], seeds: Any, listener: Any) -> list[Image.Image]:
+        black = Image.new("RGB", (64, 64))
+        noise = Image.effect_noise((64, 64), 60).convert("RGB")
+        learned = (run.out_dir / "checkpoints" / "2" / "DONE").exists()
+        return [black if learned and "sks" in prompt else noise for prompt in prompts]
+
+    monkeypatch.setattr(evaluate, "sample", drawn)
+    with pytest.raises(TrainingError, match="All pictures at step 2 are of one colour: the training destroyed"):
+        train(config(), make_dataset(), tmp_path / "run")
+    assert checkpoint_steps(tmp_path / "run") == [2], "what was learned until then is kept"
 
 
 def test_photos_without_the_subject_are_trained_without_likeness(

@@ -6,17 +6,19 @@ from torch import Tensor
 from studio.diffusion.objectives import Schedule
 
 
-def squared_error(output: Tensor, target: Tensor) -> Tensor:
+def squared_error(output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the mean squared error of each sample.
 
     Args:
         output: ``(B, ...)``, any dtype.
         target: same shape.
+        mask: weight of each place, ``(B, 1, h, w)``, mean 1; None weighs all alike.
 
     Returns:
         ``(B,)`` float32.
     """
-    return (output.float() - target.float()).square().flatten(1).mean(1)
+    error = (output.float() - target.float()).square()
+    return (error if mask is None else error * mask).flatten(1).mean(1)
 
 
 def min_snr_weights(schedule: Schedule, timesteps: Tensor, gamma: float | None) -> Tensor:

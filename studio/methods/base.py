@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ class Method(Protocol):
     """How a base becomes trainable."""
 
     def attach(self, parts: Parts, spec: FamilySpec, config: TrainConfig) -> list[dict[str, object]]:
-        """Make parameters trainable (float32) and return optimizer groups: params, lr, weight_decay.
+        """Make parameters trainable (float32) and return optimizer groups: params, lr, weight_decay, part.
 
         The same seed makes the same parameters; the global random state stays as it was.
         """
@@ -27,6 +27,9 @@ class Method(Protocol):
     def learns_from(self, parts: Parts, prompt: str) -> bool:
         """Return True if the encoding of ``prompt`` depends on trainable parameters, so that it cannot be cached."""
 
+    def spelled(self, parts: Parts, prompt: str) -> str:
+        """Return ``prompt`` as the tokenizer must see it: a token of several vectors written out."""
+
     def adapter_state(self, parts: Parts) -> dict[str, Tensor]:
         """Return the tensors that make up the adapter, on the CPU, with peft's names behind the part's name."""
 
@@ -34,7 +37,16 @@ class Method(Protocol):
         """Put tensors of ``adapter_state`` back, bit for bit."""
 
     def write(self, parts: Parts, family: Family, folder: Path) -> None:
-        """Write the adapter into ``folder`` as files that plain diffusers loads; equal tensors make equal bytes."""
+        """Write the adapter into ``folder`` in safetensors; equal tensors make equal bytes."""
+
+    def read(self, pipeline: Any, folder: Path, scale: float) -> None:
+        """Put what ``write`` wrote into a fresh pipeline of the base, fused.
+
+        ``scale`` > 0 is its strength, 1 as trained; the instance token has none.
+
+        Raises:
+            OSError, ValueError, KeyError, RuntimeError, SafetensorError: the files are damaged or of another family.
+        """
 
     def without(self, parts: Parts) -> AbstractContextManager[None]:
         """Return a context manager inside which the base predicts as if nothing was attached."""

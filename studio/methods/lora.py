@@ -1,142 +1,128 @@
-"""LoRA through peft, with an optional trained instance token (pivotal tuning).
+"""LoRA and LoKr through peft, with an optional trained instance token (pivotal tuning).
 
-The adapter is two files: ``pytorch_lora_weights.safetensors`` for ``load_lora_weights`` and, where the token learns,
-``learned_embeds.safetensors`` for ``load_textual_inversion``. Neither names a photo, a path or a caption.
+The adapter is ``pytorch_lora_weights.safetensors`` and, where the token learns, ``learned_embeds.safetensors``. Plain
+diffusers reads both with ``load_lora_weights`` and ``load_textual_inversion``; a LoKr it reads part by part
+(``pipeline.unet.load_lora_adapter``), which ``read`` does for every kind. Neither file names a photo, path or caption.
+
+Sources: Hu et al. 2021, arXiv:2106.09685 (LoRA); Kalajdzievski 2023, arXiv:2312.03732 (rsLoRA); Liu et al. 2024,
+arXiv:2402.09353 (DoRA); Yeh et al. 2023, arXiv:2309.14859 (LoKr).
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.training_utils import cast_training_params
-from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from diffusers.utils import logging as diffusers_logging
+from peft import LoKrConfig, LoraConfig, PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME
+from studio.adapters import WEIGHTS_NAME
 from studio.catalog import FamilySpec
-from studio.config import TrainConfig
+from studio.config import MethodConfig, TrainConfig
 from studio.errors import InputError, Problem
 from studio.families.base import Family, Parts
+from studio.methods import tokens
+from studio.methods.groups import TOKEN_PART, encoder_names, optimizer_groups
 from studio.weights import write_safetensors
 
-TEXT_ENCODER_RATE = 0.5
-"""Learning rate of text-encoder LoRA layers, as a share of the denoiser's: what SD 1.5 trainers settled on."""
-
 _ADAPTER = "default"
-_TOKEN = "token_embedding"
-# An older peft refuses a LoraConfig with keys that it does not know; these are enough for an exact reload.
-_METADATA_KEYS = (
-    "r",
-    "lora_alpha",
-    "target_modules",
-    "rank_pattern",
-    "alpha_pattern",
-    "use_rslora",
-    "use_dora",
-    "bias",
-)
+_MARKS = ("lora_", "lokr_")
+# An older peft refuses a config with keys that it does not know; these are enough for an exact reload.
+_METADATA_KEYS = {
+    LoraConfig: (
+        "r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "bias",
+    ),
+    LoKrConfig: ("r", "alpha", "target_modules", "rank_pattern", "alpha_pattern", "decompose_factor"),
+}  # fmt: skip
 
 
-class TokenEmbedding(nn.Module):
-    """The text encoder's embedding table plus one trainable row for a new token.
+def _lora(method: MethodConfig, targets: tuple[str, ...]) -> PeftConfig:
+    return LoraConfig(
+        r=method.rank,
+        lora_alpha=method.alpha or method.rank,
+        lora_dropout=method.dropout,
+        target_modules=list(targets),
+        init_lora_weights="gaussian",
+        use_rslora=method.rslora,
+        use_dora=method.dora,
+    )
 
-    Args:
-        table: the base's own rows, left as they are.
-        token: the word.
-        token_id: its id, which is past the table's end.
-        vector: start value, ``(D,)``.
-    """
 
-    def __init__(self, table: nn.Embedding, token: str, token_id: int, vector: Tensor) -> None:
-        super().__init__()
-        self.table = table
-        self.token = token
-        self.token_id = token_id
-        self.vector = nn.Parameter(vector.detach().clone().float())
+def _lokr(method: MethodConfig, targets: tuple[str, ...]) -> PeftConfig:
+    return LoKrConfig(
+        r=method.rank,
+        alpha=method.alpha or method.rank,
+        rank_dropout=method.dropout,
+        target_modules=list(targets),
+        decompose_factor=method.factor or -1,
+    )
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Return embeddings ``(B, L, D)`` of ``input_ids`` ``(B, L)``."""
-        is_token = input_ids == self.token_id
-        embeds = self.table(input_ids.masked_fill(is_token, 0))
-        return torch.where(is_token[..., None], self.vector.to(embeds.dtype), embeds)
+
+_KINDS: dict[str, Callable[[MethodConfig, tuple[str, ...]], PeftConfig]] = {"lora": _lora, "lokr": _lokr}
 
 
 class Lora:
-    """Low-rank updates of the denoiser, optionally of the text encoder and of one token."""
+    """Small updates of the denoiser, optionally of the text encoders and of one token."""
 
     def attach(self, parts: Parts, spec: FamilySpec, config: TrainConfig) -> list[dict[str, object]]:
         """See ``Method.attach``.
 
         Raises:
-            InputError: the instance token is a piece of the base's own vocabulary.
+            InputError: the instance token is a piece of the base's own vocabulary, or the family cannot train its
+                text encoders or new words.
         """
-        lora = config.method
+        method = config.method
+        layers = _KINDS[method.name]
+        if method.text_encoder and not spec.text_encoder_targets:
+            cure = "set method.text_encoder=false"
+            problem = Problem("method.text_encoder", f"the text encoders of {spec.name} are not trained", cure)
+            raise InputError.of([problem])
         if config.token_learning_rate is not None:
-            # Before any LoRA layer, so that the embedding table is found where transformers put it.
-            self._add_token(parts, config.instance_token, config.class_noun)
-
-        def layers(targets: tuple[str, ...]) -> LoraConfig:
-            return LoraConfig(
-                r=lora.rank,
-                lora_alpha=lora.alpha or lora.rank,
-                lora_dropout=lora.dropout,
-                target_modules=list(targets),
-                init_lora_weights="gaussian",
-            )
-
+            # Before any update, so that the embedding table is found where transformers put it.
+            tokens.add_token(parts, spec, config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)  # peft initialises from the global generator
             denoiser: Any = parts.denoiser
-            denoiser.add_adapter(layers(dict(spec.lora_targets)[lora.target]), adapter_name=_ADAPTER)
-            if lora.text_encoder:
-                text_encoder: Any
-                for text_encoder in parts.text_encoders:
-                    text_encoder.add_adapter(layers(spec.text_encoder_targets), adapter_name=_ADAPTER)
+            denoiser.add_adapter(layers(method, dict(spec.lora_targets)[method.target]), adapter_name=_ADAPTER)
+            for encoder in encoder_names(parts).values() if method.text_encoder else ():
+                if any(name.endswith(spec.text_encoder_targets) for name, _ in encoder.named_modules()):
+                    encoder.add_adapter(layers(method, spec.text_encoder_targets), adapter_name=_ADAPTER)
         # Neither transformers nor peft freezes what was there before in the same way; say it once for all.
         for module in (parts.denoiser, *parts.text_encoders):
             for name, parameter in module.named_parameters():
-                parameter.requires_grad_("lora_" in name)
-        token = parts.extra.get(_TOKEN)
-        if token is not None:
-            token.vector.requires_grad_(True)
+                parameter.requires_grad_(_is_update(name))
+        for vectors in tokens.parameters(parts).values():
+            vectors.requires_grad_(True)
         cast_training_params([parts.denoiser, *parts.text_encoders], dtype=torch.float32)
-
-        rates = {"denoiser": config.learning_rate, "text_encoder": config.learning_rate * TEXT_ENCODER_RATE}
-        groups: dict[str, dict[str, object]] = {}
-        for name, parameter in self.trainable(parts).items():
-            part = name.partition(".")[0]
-            rate = rates.get(part, config.token_learning_rate)
-            decay = config.weight_decay if part in rates else 0.0
-            group = groups.setdefault(part, {"params": [], "lr": rate, "weight_decay": decay})
-            group["params"].append(parameter)  # type: ignore[attr-defined]
-        return list(groups.values())
+        return optimizer_groups(self.trainable(parts), config)
 
     def trainable(self, parts: Parts) -> dict[str, nn.Parameter]:
         """See ``Method.trainable``; names start with ``denoiser.``, ``text_encoder.`` or ``token_embedding.``."""
-        found = {f"denoiser.{n}": p for n, p in parts.denoiser.named_parameters() if "lora_" in n}
-        for text_encoder in parts.text_encoders:
-            found |= {f"text_encoder.{n}": p for n, p in text_encoder.named_parameters() if "lora_" in n}
-        token = parts.extra.get(_TOKEN)
-        return found if token is None else found | {f"{_TOKEN}.{token.token}": token.vector}
+        found = {f"denoiser.{n}": p for n, p in parts.denoiser.named_parameters() if _is_update(n)}
+        for part, encoder in encoder_names(parts).items():
+            found |= {f"{part}.{n}": p for n, p in encoder.named_parameters() if _is_update(n)}
+        return found | tokens.parameters(parts)
 
     def learns_from(self, parts: Parts, prompt: str) -> bool:
         """See ``Method.learns_from``: every prompt where the text encoder learns, else those with the trained token."""
-        if any("lora_" in name for encoder in parts.text_encoders for name, _ in encoder.named_parameters()):
-            return True
-        token = parts.extra.get(_TOKEN)
-        return token is not None and token.token_id in parts.tokenizers[0](prompt).input_ids
+        return bool(_adapted(parts)) or tokens.is_in(parts, prompt)
+
+    def spelled(self, parts: Parts, prompt: str) -> str:
+        """See ``Method.spelled``."""
+        return tokens.spelled(parts, prompt)
 
     def adapter_state(self, parts: Parts) -> dict[str, Tensor]:
         """See ``Method.adapter_state``."""
-        state = {f"denoiser.{n}": t for n, t in get_peft_model_state_dict(parts.denoiser).items()}
-        for text_encoder in _adapted(parts):
-            state |= {f"text_encoder.{n}": t for n, t in get_peft_model_state_dict(text_encoder).items()}
-        token = parts.extra.get(_TOKEN)
-        if token is not None:
-            state[f"{_TOKEN}.{token.token}"] = token.vector
+        state: dict[str, Tensor] = {}
+        for part, module in _peft_modules(parts).items():
+            state |= {f"{part}.{n}": t for n, t in get_peft_model_state_dict(module).items()}
+        state |= tokens.parameters(parts)
         return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
     def load_adapter_state(self, parts: Parts, state: Mapping[str, Tensor]) -> None:
@@ -145,37 +131,60 @@ class Lora:
         for name, tensor in state.items():
             part, _, rest = name.partition(".")
             by_part.setdefault(part, {})[rest] = tensor
-        set_peft_model_state_dict(parts.denoiser, by_part["denoiser"], adapter_name=_ADAPTER)
-        for text_encoder in _adapted(parts):
-            set_peft_model_state_dict(text_encoder, by_part["text_encoder"], adapter_name=_ADAPTER)
-        token = parts.extra.get(_TOKEN)
-        if token is not None:
-            with torch.no_grad():
-                token.vector.copy_(by_part[_TOKEN][token.token])
+        for part, module in _peft_modules(parts).items():
+            set_peft_model_state_dict(module, by_part[part], adapter_name=_ADAPTER)
+        tokens.load_state(parts, state)
 
     def write(self, parts: Parts, family: Family, folder: Path) -> None:
         """See ``Method.write``."""
         state = self.adapter_state(parts)
-        embeds = {name: state.pop(name) for name in list(state) if name.startswith(_TOKEN)}
         metadata = {
             f"{_exported(family, part)}{key}": sorted(value) if isinstance(value, set) else value
             for part, module in _peft_modules(parts).items()
             for key, value in module.peft_config[_ADAPTER].to_dict().items()
-            if key in _METADATA_KEYS
+            if key in _METADATA_KEYS[type(module.peft_config[_ADAPTER])]
         }
+        updates = {name: tensor for name, tensor in state.items() if not name.startswith(TOKEN_PART)}
         write_safetensors(
             folder / WEIGHTS_NAME,
-            family.export(state),
+            family.export(updates),
             {"format": "pt", "lora_adapter_metadata": json.dumps(metadata, sort_keys=True)},
         )
-        if embeds:
-            tokens = {name.removeprefix(f"{_TOKEN}."): vector for name, vector in embeds.items()}
-            write_safetensors(folder / EMBEDS_NAME, tokens, {"format": "pt"})
+        tokens.write(folder, state)
+
+    def read(self, pipeline: Any, folder: Path, scale: float) -> None:
+        """See ``Method.read``."""
+        path = folder / WEIGHTS_NAME
+        with safe_open(path, "pt") as file:
+            _require_fit(pipeline, list(file.keys()))
+            is_lokr = any(".lokr_" in key for key in file.keys())  # noqa: SIM118  not a dict
+            state = {key: file.get_tensor(key) for key in file.keys()} if is_lokr else {}  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+        tokens.read(pipeline, folder)
+        with _quiet_diffusers():
+            if is_lokr:
+                # load_lora_weights of Stable Diffusion takes keys with "lora" in them only.
+                for part in {key.partition(".")[0] for key in state}:
+                    getattr(pipeline, part).load_lora_adapter(
+                        state, prefix=part, adapter_name=_ADAPTER, metadata=metadata or None
+                    )
+            else:
+                # use_safetensors=True: otherwise a damaged file makes diffusers look for a pickle.
+                pipeline.load_lora_weights(
+                    folder,
+                    weight_name=WEIGHTS_NAME,
+                    adapter_name=_ADAPTER,
+                    use_safetensors=True,
+                    local_files_only=True,
+                )
+        pipeline.set_adapters([_ADAPTER], [scale])
+        # Layers beside the base's would cost time at each denoising step.
+        pipeline.fuse_lora(components=list(pipeline.get_list_adapters()), adapter_names=[_ADAPTER])
 
     @contextmanager
     def without(self, parts: Parts) -> Iterator[None]:
         """See ``Method.without``. The trained token is a new word, so other prompts never see it."""
-        modules = [parts.denoiser, *_adapted(parts)]
+        modules = list(_peft_modules(parts).values())
         for module in modules:
             module.disable_adapters()
         try:
@@ -184,40 +193,50 @@ class Lora:
             for module in modules:
                 module.enable_adapters()
 
-    def _add_token(self, parts: Parts, token: str, class_noun: str) -> None:
-        tokenizer = parts.tokenizers[0]
-        text_encoder: Any = parts.text_encoders[0]
-        if token.lower() in tokenizer.get_vocab():
-            raise InputError.of(
-                [
-                    Problem(
-                        "instance_token",
-                        f"{token!r} is a piece of words that the base already knows",
-                        "choose a rarer word, such as ohwx, or leave token_learning_rate out",
-                        "token_taken",
-                    )
-                ]
-            )
-        noun_ids = tokenizer(class_noun, add_special_tokens=False, return_tensors="pt").input_ids.to(parts.device)
-        table = text_encoder.get_input_embeddings()
-        vector = table(noun_ids)[0].mean(0)  # (D,)
-        tokenizer.add_tokens(token)
-        token_id = tokenizer.convert_tokens_to_ids(token)
-        parts.extra[_TOKEN] = TokenEmbedding(table, token, token_id, vector)
-        text_encoder.set_input_embeddings(parts.extra[_TOKEN])
+
+def _is_update(name: str) -> bool:
+    return any(mark in name for mark in _MARKS)
 
 
-def _adapted(parts: Parts) -> list[Any]:
-    """Return the text encoders that carry LoRA layers."""
-    return [encoder for encoder in parts.text_encoders if getattr(encoder, "peft_config", None)]
+def _adapted(parts: Parts) -> dict[str, Any]:
+    """Return the text encoders that carry updates, by name."""
+    named = encoder_names(parts)
+    return {name: encoder for name, encoder in named.items() if getattr(encoder, "peft_config", None)}
 
 
 def _peft_modules(parts: Parts) -> dict[str, Any]:
-    adapted = _adapted(parts)
-    return {"denoiser": parts.denoiser} | ({"text_encoder": adapted[0]} if adapted else {})
+    return {"denoiser": parts.denoiser} | _adapted(parts)
 
 
 def _exported(family: Family, part: str) -> str:
     """Return what the family's export makes of a part's prefix, such as "unet." for "denoiser."."""
     (prefix,) = family.export({f"{part}.": torch.empty(0)})
     return prefix
+
+
+def _require_fit(pipeline: Any, keys: list[str]) -> None:
+    """Refuse an adapter of another family: diffusers would load what it knows and stay silent about the rest.
+
+    Raises:
+        ValueError: a layer that the adapter changes is not in this base.
+    """
+    modules: dict[str, set[str]] = {}
+    for key in keys:
+        part, _, rest = key.partition(".")
+        if part not in modules:
+            module = getattr(pipeline, part, None)
+            modules[part] = {name for name, _ in module.named_modules()} if module is not None else set()
+        layer = re.split(r"\.(?:lora|lokr)_", rest)[0]
+        if layer not in modules[part]:
+            raise ValueError(f"it changes {part}.{layer}, which this base does not have: it is of another family")
+
+
+@contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    """Keep diffusers from warning that an adapter has no text encoder layers: most have none."""
+    before = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(before)

@@ -1,10 +1,15 @@
-"""Finds a training method by its name in the configuration."""
+"""Finds a training method: by its name in the configuration, or by the files that it wrote."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+from studio.adapters import FULL_NAME
 from studio.errors import NotFoundError
 from studio.methods.base import Method
+from studio.methods.full import Full
 from studio.methods.lora import Lora
 
-_METHODS: dict[str, type[Lora]] = {"lora": Lora}
+_METHODS: dict[str, Callable[[], Method]] = {"lora": Lora, "lokr": Lora, "full": Full}
 
 
 def method(name: str) -> Method:
@@ -17,3 +22,8 @@ def method(name: str) -> Method:
         return _METHODS[name]()
     except KeyError:
         raise NotFoundError(f"method {name!r} is unknown; use one of: {', '.join(_METHODS)}.") from None
+
+
+def method_of(folder: Path) -> Method:
+    """Return the method that wrote the adapter in ``folder``."""
+    return method("full" if (folder / FULL_NAME).is_file() else "lora")

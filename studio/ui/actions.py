@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.catalog import base_spec
-from studio.config import CheckConfig, GenerateConfig
+from studio.config import CheckConfig, GenerateConfig, TrainConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
 from studio.errors import InputError, NotFoundError, Problem
+from studio.fit import FitPlan
 from studio.presets import Pack, TrainPreset, list_packs, list_presets, load_pack, load_preset, override, subject_kind
 from studio.settings import Settings
 
@@ -79,14 +80,29 @@ class Desk:
         Raises:
             NotFoundError: no such check, base or preset. InputError: wrong settings, or the check is not finished.
         """
+        check, config = self._train_config(check_job, base, preset, changes or {})
+        return self.studio.submit_train(config, check.id, owner=self.owner, key=key)
+
+    def plan_train(
+        self, check_job: str | None, *, base: str = "", preset: str = "", changes: Mapping[str, Any] | None = None
+    ) -> FitPlan:
+        """Tell at once what that run would take.
+
+        Raises: as ``submit_train``.
+        """
+        check, config = self._train_config(check_job, base, preset, changes or {})
+        return self.studio.plan(config, len((check.result or {})["photos"]))
+
+    def _train_config(
+        self, check_job: str | None, base: str, preset: str, changes: Mapping[str, Any]
+    ) -> tuple[JobView, TrainConfig]:
         check = self.job(check_job, "check")
         if check.state != "completed" or check.result is None:
             raise InputError.of([Problem("photos", "their check is not finished", "wait for it", "not_checked")])
         name = preset or base_spec(base or "pocket").default_preset
         chosen = load_preset(name, self.settings.presets_dir)
         subject = {"subject": check.result["subject"], "class_noun": check.result["class_noun"]}
-        config = override(chosen.config, {**subject, "base": base or chosen.base, **(changes or {})})
-        return self.studio.submit_train(config, check.id, owner=self.owner, key=key)
+        return check, override(chosen.config, {**subject, "base": base or chosen.base, **changes})
 
     def submit_generate(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
         """Start making pictures with a finished run; ``form`` holds settings of GenerateConfig.

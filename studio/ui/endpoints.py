@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.domain import JobView
 from studio.errors import InputError, Problem, StudioError
 from studio.ui import files
@@ -74,6 +75,21 @@ def add_endpoints(desk: Desk) -> None:
             changes["instance_token"] = instance_token
         return asdict(desk.submit_train(check_job, base=base, preset=preset, changes=changes, key=key))
 
+    def plan(check_job: str, base: str = "", preset: str = "", settings: dict | None = None) -> dict:
+        """Tell what a training run would take: memory, time, disk; nothing is started.
+
+        Args:
+            check_job: id of the check.
+            base: name of a base model; empty takes the preset's, or pocket.
+            preset: name of a preset; empty takes the base's default.
+            settings: changes to the preset by dotted name.
+
+        Returns:
+            The figures, whether it fits, and all that in words.
+        """
+        found = desk.plan_train(check_job, base=base, preset=preset, changes=settings)
+        return {**asdict(found), "fits": found.fits, "words": found.words()}
+
     def generate(
         train_job: str,
         pack: str = "",
@@ -133,7 +149,7 @@ def add_endpoints(desk: Desk) -> None:
         """List the base models."""
         return desk.studio.bases()
 
-    for endpoint in (check_photos, train, generate, job, jobs, cancel, presets, packs, bases):
+    for endpoint in (check_photos, train, plan, generate, job, jobs, cancel, presets, packs, bases):
         gr.api(_spoken(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
@@ -184,6 +200,6 @@ def _result_files(job: JobView) -> list[str]:
         return ["dataset.json"]
     if job.kind == "train":
         folder = result.get("adapter", "adapter")
-        names = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors", "adapter.json")
+        names = (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME, INFO_NAME)
         return [*(f"{folder}/{name}" for name in names), "report.json", "curve.png"]
     return [result["archive"], result["contact_sheet"], *(image["file"] for image in result["images"])]

@@ -45,3 +45,13 @@ def test_squared_error_is_per_sample_and_in_float32() -> None:
     found = squared_error(output, torch.zeros(2, 2))
     assert found.tolist() == [5.0, 0.0]
     assert found.dtype == torch.float32
+
+
+def test_a_mask_takes_the_background_out_of_the_error() -> None:
+    output, target = torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2, 2)
+    target[0, :, :, 0] = 1.0  # wrong on the left, where the first mask looks away
+    target[1, :, :, 0] = 1.0
+    left = torch.tensor([[2.0, 0.0], [2.0, 0.0]])
+    mask = torch.stack([2.0 - left, left])[:, None]
+    torch.testing.assert_close(squared_error(output, target, mask), torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(squared_error(output, target), torch.tensor([0.5, 0.5]))

@@ -2,13 +2,15 @@
 
     python killed_trainings.py BASE DATASET OUT '[["name", null], ["other", "step 3"], ["other", null]]'
 
-Each row is one process that trains into OUT/name, and where it kills itself: entering a training step, while a
-checkpoint is half written, between the checkpoint and its samples, or nowhere. The processes are forked from this one
-after the imports, which would cost several seconds each. The last line of the output lists how they ended.
+Each row is one process that trains into OUT/name, and where it kills itself: entering a training step, at several
+places in writing a checkpoint, in sampling, in the export, or nowhere. "full 4" fills the disk instead while the
+checkpoint of step 4 is written. The processes are forked from this one after the imports, which would cost several
+seconds each. The last line of the output lists how they ended: 0, minus the signal, or 3 with a kind error.
 """
 
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ import torch
 from studio import checkpoints
 from studio import train as train_module
 from studio.config import TrainConfig
+from studio.errors import ResourceError
 
 
 def arm(moment: str) -> None:
@@ -35,6 +38,11 @@ def arm(moment: str) -> None:
 
     if kind == "step":
         train_module.train_step = deadly(train_module.train_step, lambda *args: args[4] == int(number))
+    elif kind == "write":
+        # The adapter is there, what the run goes on from is not.
+        checkpoints.write_safetensors = deadly(
+            checkpoints.write_safetensors, lambda path, *args: path.parent.name == f".{number}.part"
+        )
     elif kind == "save":
         # The files of the checkpoint are there, its DONE is not.
         checkpoints._sync_folder = deadly(
@@ -42,6 +50,23 @@ def arm(moment: str) -> None:
         )
     elif kind == "sample":
         train_module.evaluate = deadly(train_module.evaluate, lambda *args: args[3] == int(number))
+    elif kind == "scores":
+        # The pictures are there, their scores are not.
+        checkpoints.write_scores = deadly(checkpoints.write_scores, lambda run, step, row: step == int(number))
+    elif kind == "export":
+        # The adapter's files are copied, their description is not.
+        train_module.write_info = deadly(train_module.write_info, lambda *args: True)
+    elif kind == "report":
+        train_module.draw_curve = deadly(train_module.draw_curve, lambda *args: True)
+    elif kind == "full":
+        real = checkpoints.save
+
+        def save(run_dir: Path, step: int, *args: Any) -> None:
+            if step == int(number):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
+            real(run_dir, step, *args)
+
+        checkpoints.save = save
     else:
         raise ValueError(moment)
 
@@ -76,7 +101,11 @@ def main() -> None:
         if child == 0:
             if moment:
                 arm(moment)
-            train_module.train(config, dataset, out / name)
+            try:
+                train_module.train(config, dataset, out / name)
+            except ResourceError as error:
+                print(error, file=sys.stderr, flush=True)
+                os._exit(3)
             os._exit(0)
         ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     print(json.dumps(ends))

@@ -17,7 +17,7 @@ from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME
 PROGRAM = Path(__file__).with_name("killed_trainings.py")
 ROOT = PROGRAM.parents[2]
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, SIGKILL and RLIMIT_FSIZE")
 
 
 def environment() -> dict[str, str]:
@@ -41,7 +41,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(row["step"], row.get("loss", row.get("val_loss"))) for row in rows]
 
 
-def check(base: Path, dataset: Path, out: Path, moments: list[list[str]]) -> None:
+def check(base: Path, dataset: Path, out: Path, moments: list[list[str]]) -> str:
     plan: list[list] = [["whole", None]]
     for number, deaths in enumerate(moments):
         plan += [[f"run{number}", moment] for moment in deaths] + [[f"run{number}", None]]
@@ -50,28 +50,49 @@ def check(base: Path, dataset: Path, out: Path, moments: list[list[str]]) -> Non
     )
     assert ended.returncode == 0, ended.stderr
     ends = json.loads(ended.stdout.splitlines()[-1])
-    assert ends == [-signal.SIGKILL if moment else 0 for _, moment in plan], ended.stderr
+    assert ends == [_end(moment) for _, moment in plan], ended.stderr
     expected = weights(out / "whole")
     assert len(expected) == 8, "three checkpoints and the best, two files each"
     for number, deaths in enumerate(moments):
         assert weights(out / f"run{number}") == expected, deaths
         assert losses(out / f"run{number}") == losses(out / "whole"), f"{deaths}: nothing twice, nothing missing"
+    return ended.stderr
 
 
-def test_a_killed_training_goes_on_to_the_same_bytes(
+def _end(moment: str | None) -> int:
+    if moment is None:
+        return 0
+    return 3 if moment.startswith("full") else -signal.SIGKILL
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes_and_so_does_one_that_filled_the_disk(
     tiny_base: Path, make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
-    # Between checkpoints, then while one is written, then right before its samples.
-    check(tiny_base, make_dataset(), tmp_path, [["step 3", "save 4", "sample 4"]])
+    # Between checkpoints, on a full disk, while a checkpoint is written, in the export.
+    said = check(tiny_base, make_dataset(), tmp_path, [["step 3", "full 4", "save 4", "export"]])
+    assert "The disk is full; free space and start again: the run goes on." in said
+
+
+def moments(count: int, seed: int) -> list[str]:
+    """Draw moments of death; each kind at least once."""
+    chance = random.Random(seed)
+    steps, due = range(6), (2, 4, 6)
+    kinds: list[tuple[str, list]] = [
+        ("step", list(steps)), ("write", list(due)), ("save", list(due)), ("sample", [0, *due]), ("scores", [0, *due]),
+        ("export", [""]), ("report", [""]), ("full", list(due)),
+    ]  # fmt: skip
+    drawn = [kinds[i % len(kinds)] for i in range(count)]
+    return [f"{kind} {chance.choice(places)}".strip() for kind, places in drawn]
 
 
 @pytest.mark.slow
-def test_every_single_moment_of_death_leads_to_the_same_bytes(
-    tiny_base: Path, make_dataset: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize("seed", range(3))
+def test_a_training_killed_at_seeded_points_goes_on_to_the_same_bytes(
+    tiny_base: Path, make_dataset: Callable[..., Path], tmp_path: Path, seed: int
 ) -> None:
-    steps = [[f"step {step}"] for step in range(6)]
-    saves = [[f"{kind} {step}"] for kind in ("save", "sample") for step in (2, 4, 6)]
-    check(tiny_base, make_dataset(), tmp_path, [*steps, *saves, ["step 1", "step 3", "save 4", "step 5"]])
+    alone = [[moment] for moment in moments(16, seed)]
+    in_a_row = ["step 1", "write 2", "scores 2", "step 5", "save 6", "export", "report"]
+    check(tiny_base, make_dataset(), tmp_path, [*alone, in_a_row])
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME
-from studio.config import LoraMethod, TrainConfig
+from studio.config import MethodConfig, TrainConfig
 from studio.errors import InputError, NotFoundError
 from studio.families.base import Parts
 from studio.families.registry import family
@@ -21,7 +21,7 @@ METHOD = Lora()
 
 
 def config(**changes: object) -> TrainConfig:
-    given = {"method": LoraMethod(rank=4), "class_noun": "woman", "seed": 3}
+    given = {"method": MethodConfig(rank=4), "class_noun": "woman", "seed": 3}
     return TrainConfig.parse({**given, **changes})
 
 

@@ -20,6 +20,7 @@ from PIL import Image as Pillow
 
 from studio.domain import Dataset, Event, GenerateResult, Image, JobView, Photo, TrainResult, Verdict
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
+from studio.fit import Measured, plan_of
 from studio.pocket import portraits
 from studio.presets import fill, load_pack
 from studio.samples import SAMPLE_CLASS_NOUN
@@ -73,6 +74,10 @@ class ScriptedStudio:
 
     def submit_train(self, config, source, *, owner, key=None):
         return self._submit("train", config, f"Training of {config.subject} on {config.base}", owner, key, source)
+
+    def plan(self, config, photos):
+        measured = Measured("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
+        return plan_of(config, photos, measured, room_bytes=2**31)
 
     def submit_generate(self, config, source, *, owner, key=None):
         return self._submit("generate", config, f"Pictures: {config.pack or config.prompts[0]}", owner, key, source)

@@ -13,7 +13,7 @@ from gradio_client.exceptions import AppError
 
 from studio.settings import Settings
 
-ENDPOINTS = {"check_photos", "train", "generate", "job", "jobs", "cancel", "presets", "packs", "bases"}
+ENDPOINTS = {"check_photos", "train", "plan", "generate", "job", "jobs", "cancel", "presets", "packs", "bases"}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,13 @@ def test_programs_see_exactly_the_documented_endpoints(client: Client) -> None:
             assert parameter["type"], f"{name}.{parameter['parameter_name']} has no type"
     optional = {row["parameter_name"]: row["parameter_has_default"] for row in named["/generate"]["parameters"]}
     assert optional == {name: name != "train_job" for name in optional}
+
+
+def test_a_run_is_planned_without_being_started(client: Client, check_id: str) -> None:
+    before = len(client.predict(api_name="/jobs"))
+    plan = client.predict(check_id, settings={"steps": 60}, api_name="/plan")
+    assert plan["steps"] == 60 and plan["words"].startswith("60 steps, ") and plan["fits"] is True
+    assert len(client.predict(api_name="/jobs")) == before
 
 
 def test_photos_become_a_checked_job_and_gradios_copies_are_deleted(

@@ -13,8 +13,7 @@ def test_every_setting_of_training_has_a_widget_with_its_own_sentence() -> None:
     for name, info in TrainConfig.model_fields.items():
         nested = getattr(info.annotation, "model_fields", None)
         expected |= {f"{name}.{inner}" for inner in nested} if nested else {name}
-    # A method has one name only, so there is nothing to choose.
-    assert set(BY_PATH) == expected - {"subject", "method.name"}
+    assert set(BY_PATH) == expected - {"subject"}
     assert all(field.info.endswith(".") for field in FIELDS)
     assert not any("None" in field.info for field in FIELDS)
     assert BY_PATH["batch_size"].info == TrainConfig.model_fields["batch_size"].description

@@ -1,0 +1,127 @@
+"""The measured fit plan: a few real steps and one real picture on this machine, before a run is started.
+
+Loads the base as ``studio.train`` would, trains for three steps on weights that are thrown away, and climbs down the
+ladder where memory gives out. Nothing is written but ``fit.json``. Called as a string by the service.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import free_memory
+
+from studio import fit, ladder, optimizers
+from studio.config import TrainConfig
+from studio.device import device_name, pick_device, room_bytes, used_bytes
+from studio.domain import OnEvent, ShouldStop, ignore_event, never_stop
+from studio.errors import JobCancelled
+from studio.evaluate import sample
+from studio.families import registry as families
+from studio.fit import FitPlan, Measured
+from studio.listener import Listener
+from studio.methods import registry as methods
+from studio.settings import load_settings
+from studio.steps import Model, Run, cache, exact_arithmetic, train_step
+from studio.train import Learner, prepare, read_dataset, rung_after
+from studio.weights import resolve_base
+
+_STEPS = 3
+
+
+def plan(
+    config: TrainConfig,
+    dataset_dir: Path,
+    *,
+    on_event: OnEvent = ignore_event,
+    should_stop: ShouldStop = never_stop,
+) -> FitPlan:
+    """Measure what a run with ``config`` on this dataset will take.
+
+    Args:
+        config: the settings.
+        dataset_dir: what ``check`` wrote.
+        on_event: hears of stages, and of settings that memory asks for.
+        should_stop: asked between steps.
+
+    Raises:
+        InputError, NotFoundError, MissingExtraError: as ``train`` would.
+        ResourceError: it does not fit at the foot of the ladder either.
+        JobCancelled: ``should_stop`` answered True.
+    """
+    listener = Listener(on_event, should_stop)
+    listener.stage("planning", f"Trying a few steps on {config.base}.")
+    settings = load_settings()
+    device = pick_device(settings.device)
+    dataset = read_dataset(dataset_dir)
+    optimizers.require(config.optimizer, device)
+    base = resolve_base(config.base, config.revision)
+    changes: dict[str, Any] = {}
+    while True:
+        run = prepare(ladder.climbed(config, changes), dataset, dataset_dir, dataset_dir, base, device)
+        try:
+            with exact_arithmetic(device, settings.threads):
+                measured = _measure(run, listener)
+            break
+        except (RuntimeError, MemoryError) as error:
+            rung = rung_after(error, run)
+        free_memory()
+        changes.update(rung.changes)
+        listener.message(f"The device's memory gave out. Trying {rung.words}.", level="warning")
+    fit.remember(settings.home.expanduser(), config, measured)
+    return fit.plan_of(config, len(run.photos), measured, room_bytes=room_bytes(device), changes=changes)
+
+
+def _measure(run: Run, listener: Listener) -> Measured:
+    started_s = time.perf_counter()
+    on_gpu = run.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(run.device)
+    family, method = families.family(run.base.family), methods.method(run.config.method.name)
+    parts = family.load(run.base.folder, dtype=run.dtype, device=run.device)
+    groups: list[Any] = method.attach(parts, family.spec, run.config)
+    if run.config.gradient_checkpointing:
+        parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' ModelMixin
+    model = Model(run, family, method, parts)
+    # A photo stands for the class pictures: drawing them would take minutes, and only their size counts.
+    square = [run.photos[0].picture.resize((run.resolution_px, run.resolution_px))]
+    data = cache(run, model, square if run.config.prior.mode == "images" else [])
+    load_s = time.perf_counter() - started_s
+
+    begun_s = time.perf_counter()
+    sample(run, model, [run.photos[0].caption], [0], listener)
+    picture_s = time.perf_counter() - begun_s
+    parts.vae = None
+    if not model.prompts.learns:
+        parts.text_encoders = []
+    learner = Learner(run, groups, method.trainable(parts))
+    free_memory()
+
+    step_times_s = []
+    for step in range(_STEPS):
+        if listener.should_stop():
+            raise JobCancelled("Stopped while planning; nothing was kept.")
+        begun_s = time.perf_counter()
+        learner.set_rates(step)
+        train_step(model, data, learner.optimizer, learner.scaler, step)
+        learner.moved(step + 1)
+        if on_gpu:
+            torch.cuda.synchronize(run.device)
+        step_times_s.append(time.perf_counter() - begun_s)
+
+    with tempfile.TemporaryDirectory() as folder:
+        method.write(parts, family, Path(folder))
+        adapter_bytes = sum(path.stat().st_size for path in Path(folder).iterdir())
+    tensors, _ = learner.state()
+    state_bytes = sum(tensor.nbytes for tensor in (*tensors.values(), *method.adapter_state(parts).values()))
+    return Measured(
+        device=device_name(run.device),
+        load_s=round(load_s, 3),
+        step_s=round(statistics.median(step_times_s), 4),  # the first step makes the optimizer's memory
+        picture_s=round(picture_s, 3),
+        peak_bytes=used_bytes(run.device),
+        adapter_bytes=adapter_bytes,
+        resume_bytes=state_bytes,
+    )

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from studio import ladder
+from studio.config import TrainConfig
+
+
+def test_the_ladder_gives_up_speed_first_and_detail_last() -> None:
+    config = TrainConfig.parse({"batch_size": 4, "prior": {"mode": "prediction", "batch_size": 2}})
+    taken, resolution_px = [], 512
+    while (rung := ladder.next_rung(config, resolution_px, 64)) is not None:
+        taken.append(dict(rung.changes))
+        config = ladder.climbed(config, rung.changes)
+        resolution_px = config.resolution_px or resolution_px
+    assert taken == [
+        {"micro_batch_size": 4},
+        {"micro_batch_size": 2},
+        {"micro_batch_size": 1},
+        {"gradient_checkpointing": True},
+        {"resolution_px": 384},
+        {"resolution_px": 256},
+    ]
+
+
+def test_rungs_that_are_taken_are_not_offered_again() -> None:
+    config = TrainConfig.parse({"batch_size": 1, "gradient_checkpointing": True})
+    assert ladder.next_rung(config, 256, 8) is None
+    assert ladder.next_rung(config, 64, 8) is None
+
+
+def test_a_run_that_never_ran_short_has_an_empty_ladder(tmp_path: Path) -> None:
+    assert ladder.read(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_want_of_memory_is_told_from_other_errors(error: Exception, answer: bool) -> None:
+    assert ladder.is_out_of_memory(error) is answer
