@@ -265,5 +265,21 @@ class GenerateConfig(StrictModel):
         return self
 
 
-CONFIGS: dict[str, type[StrictModel]] = {"check": CheckConfig, "train": TrainConfig, "generate": GenerateConfig}
+class ExportConfig(StrictModel):
+    """Settings of an export."""
+
+    format: Literal["diffusers", "kohya", "merged", "single_file"] = "diffusers"
+    """diffusers or kohya (ComfyUI, A1111): the adapter; merged or single_file: the whole model in one."""
+    checkpoint: int | None = Field(default=None, ge=1)
+    """Step of the checkpoint to export; None takes the best."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the file; auto keeps an adapter as it was trained and halves a whole model."""
+
+
+CONFIGS: dict[str, type[StrictModel]] = {
+    "check": CheckConfig,
+    "train": TrainConfig,
+    "generate": GenerateConfig,
+    "export": ExportConfig,
+}
 """Config class by verb name."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.catalog import BASES
-from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.config import CheckConfig, ExportConfig, GenerateConfig, StrictModel, TrainConfig
 from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.jobs import intake
@@ -153,6 +153,13 @@ class Studio:
         title = f"Pictures: {what if len(what) <= 60 else what[:59] + '…'}"
         return self._submit("generate", config, title, owner=owner, key=key, source=source)
 
+    def submit_export(self, config: ExportConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
+        """Queue an export of the train job ``source``; it waits until that is completed.
+
+        Raises: as ``submit_train``.
+        """
+        return self._submit("export", config, f"Export: {config.format}", owner=owner, key=key, source=source)
+
     # Looking and steering
 
     def get(self, job_id: str, *, owner: str) -> JobView:
@@ -228,7 +235,7 @@ class Studio:
         on_event: OnEvent = ignore_event,
         should_stop: ShouldStop = never_stop,
     ) -> Any:
-        """Run a verb (check, train, generate) here and now, in this process; return its result.
+        """Run a verb (check, train, generate, export) here and now, in this process; return its result.
 
         Raises:
             NotFoundError: there is no such verb. StudioError: whatever the verb raises.

@@ -5,9 +5,7 @@ read or downloaded; pickle is refused. Called by the verbs before anything heavy
 """
 
 import json
-import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +18,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors.torch import save
-from torch import Tensor
 
 from studio.catalog import BASES, FAMILIES, BaseSpec
 from studio.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
+from studio.tensorfile import write_safetensors as write_safetensors
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Only what lies in a component's folder: the single-file checkpoints at the top of many repositories are never read.
@@ -82,31 +79,6 @@ def resolve_base(base: str, revision: str | None = None) -> Base:
     return Base(
         row or _described(base, folder, family, found_on_hub=found_revision is not None), folder, found_revision
     )
-
-
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors under a temporary name, flush them to the disk and rename.
-
-    Equal tensors and metadata make equal bytes; safetensors alone writes the metadata in a random order.
-
-    Args:
-        path: the file; its folder must exist.
-        tensors: on the CPU, contiguous.
-        metadata: strings for the file's ``__metadata__``.
-    """
-    data = save(dict(tensors), metadata=dict(metadata))
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(metadata.items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.write(memoryview(data)[8 + length :])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _download(hub_id: str, revision: str | None) -> Path:

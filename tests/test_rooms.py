@@ -12,7 +12,7 @@ from studio.settings import PROJECT_ROOT
 PACKAGE = PROJECT_ROOT / "studio"
 
 GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "__init__"}
-MATHS = {"diffusion", "imaging", "pocket", "weights", "device"}
+MATHS = {"diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "device"}
 ENGINES = {"families", "methods", "likeness"}
 VERBS = {"photos", "train", "infer"}
 
@@ -30,7 +30,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diffusion": GROUND,
     "imaging": GROUND,
     "pocket": GROUND,
-    "weights": GROUND,
+    "weights": GROUND | {"tensorfile"},
+    "tensorfile": {"errors"},
+    "formats": {"errors"},
     "device": GROUND,
     # one foreign model per file
     "families": GROUND | MATHS,
@@ -45,6 +47,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "photos": GROUND | MATHS | ENGINES,
     "train": GROUND | MATHS | ENGINES | {"listener", "curve", "checkpoints", "steps", "evaluate"},
     "infer": GROUND | MATHS | ENGINES,
+    # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
+    "reload": set(),
+    "certificate": {"errors", "checkpoints"},
+    "exports": GROUND | MATHS | ENGINES | {"infer", "certificate", "checkpoints"},
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
     "service": GROUND | {"jobs"},
