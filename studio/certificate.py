@@ -19,6 +19,7 @@ from PIL import Image
 
 from studio.checkpoints import write_text
 from studio.errors import TrainingError
+from studio.tensorfile import read_header
 
 CERTIFICATE_NAME = "certificate.json"
 
@@ -102,6 +103,11 @@ def certify(
     }
     _require_good(certificate, export)
     return certificate
+
+
+def is_lora(path: Path) -> bool:
+    """Return True if the file holds LoRA layers and nothing else: what ``load_lora_weights`` reads back."""
+    return path.is_file() and all("lora_" in name for name in read_header(path, "adapter").shapes)
 
 
 def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> None:

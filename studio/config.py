@@ -135,6 +135,8 @@ class LoraMethod(StrictModel):
     """Layers of the denoiser that get an update."""
     text_encoder: bool = False
     """Train LoRA layers in the text encoder too."""
+    start_from: Text | None = Field(default=None, max_length=1000)
+    """A LoRA file (.safetensors, of diffusers or kohya) or an adapter folder to go on from; None starts anew."""
 
 
 class PriorConfig(StrictModel):
@@ -160,9 +162,9 @@ class TrainConfig(StrictModel):
     instance_token: Word = "sks"
     """The rare word that will mean the subject in prompts."""
     base: Text = Field(default="pocket", min_length=1, max_length=300)
-    """Base model: a name from the catalog, a local diffusers folder, or a Hub id."""
+    """Base model: a name from the catalog, a diffusers folder, a .safetensors checkpoint, a Hub id, or civitai:ID."""
     revision: Text | None = Field(default=None, max_length=100)
-    """Revision of a base from the Hub; None pins the newest at the start of the run."""
+    """Revision of a base from the Hub or Civitai; None pins the newest at the start of the run."""
     method: LoraMethod = LoraMethod()
     """What is trained."""
     resolution_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
@@ -197,6 +199,8 @@ class TrainConfig(StrictModel):
     """Prior preservation."""
     gradient_checkpointing: bool = False
     """Recompute activations: less memory, slower."""
+    certify: bool = True
+    """Read the finished adapter back in a fresh process and compare its pictures; if they differ the run fails."""
     checkpoint_every_steps: int | None = Field(default=None, ge=1, le=100_000)
     """Steps between checkpoints; None makes about five per run."""
     keep_checkpoints: int = Field(default=2, ge=2, le=100)

@@ -197,9 +197,9 @@ class ExportResult:
     certificate: str
     bytes: int
     """Of all files together."""
-    difference_max: int | None
+    difference_max: int
     """Largest difference of the reloaded pictures from the trained model's, of 255."""
-    difference_mean: float | None
+    difference_mean: float
     seconds: float
 
 

@@ -1,9 +1,9 @@
 """The verb ``export``: a finished run's adapter in the form that another program wants, with proof that it works there.
 
 A straight road: refuse what cannot be -> draw with the trained pipeline -> write -> read back in a fresh process and
-compare (``studio.certificate``) -> move into place, DONE. The formats: ``diffusers`` and ``kohya`` (ComfyUI, A1111) for
-the adapter alone, ``merged`` (a diffusers folder) and ``single_file`` (an original Stable Diffusion checkpoint) for base
-and adapter in one. No file names a photo, a caption or a path of this machine.
+compare (``studio.certificate``) -> move into place, DONE. The formats: ``diffusers`` and ``kohya`` (ComfyUI, A1111)
+for the adapter alone, ``merged`` (a diffusers folder) and ``single_file`` (an original Stable Diffusion checkpoint) for
+base and adapter in one. No file names a photo, a caption or a path of this machine.
 """
 
 import json
@@ -41,7 +41,7 @@ from studio.formats import (
 )
 from studio.presets import fill
 from studio.settings import load_settings
-from studio.tensorfile import read_header, write_safetensors
+from studio.tensorfile import Header, read_header, write_safetensors
 from studio.weights import Base, resolve_base
 
 REQUEST_NAME = "request.json"
@@ -114,7 +114,7 @@ def export(
         stage("loading", "Drawing with the trained pipeline.")
         shots = _trial_shots(source.info)
         pipeline: Any = source.family.pipeline(source.family.load(source.base.folder, dtype=dtype, device=device))
-        without_adapter = _drawn(pipeline, shots)
+        without_adapter = _drawn(pipeline.to(device), shots)
         infer.load_adapter(pipeline, source.weights_dir)
         wanted = _drawn(pipeline, shots)
         del pipeline
@@ -195,7 +195,8 @@ class _Source:
 def _read_source(config: ExportConfig, run_dir: Path) -> _Source:
     weights_dir = adapter_folder(run_dir, config.checkpoint)
     info = read_info(run_dir / "adapter")
-    header = read_header(weights_dir / WEIGHTS_NAME, "run")
+    weights = weights_dir / WEIGHTS_NAME
+    header = read_header(weights, "run") if weights.is_file() else Header({}, {})  # a full fine-tuning has none
     source = _Source(
         config=config,
         info=info,
@@ -374,7 +375,15 @@ def _no_problems(source: _Source) -> list[Problem]:
     return []
 
 
+def _diffusers_problems(source: _Source) -> list[Problem]:
+    if all("lora_" in name for name in source.tensor_names) and source.tensor_names:
+        return []
+    return [Problem("format", "this run trained no LoRA, so there is none to write", "use format merged", "no_format")]
+
+
 def _kohya_problems(source: _Source) -> list[Problem]:
+    if found := _diffusers_problems(source):
+        return found
     cure = "use format diffusers, which ComfyUI reads too"
     if source.info.family not in KOHYA_PREFIXES:
         known = " and ".join(KOHYA_PREFIXES)
@@ -383,8 +392,6 @@ def _kohya_problems(source: _Source) -> list[Problem]:
         ]
     if any("magnitude" in name for name in source.tensor_names):
         return [Problem("format", "diffusers leaves the magnitudes of a DoRA in kohya's layout out", cure, "no_format")]
-    if not all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in source.tensor_names):
-        return [Problem("format", "this adapter is no plain LoRA", cure, "no_format")]
     return []
 
 
@@ -412,7 +419,7 @@ class _Format:
 
 
 _FORMATS: dict[str, _Format] = {
-    "diffusers": _Format(_no_problems, _write_diffusers),
+    "diffusers": _Format(_diffusers_problems, _write_diffusers),
     "kohya": _Format(_kohya_problems, _write_kohya),
     "merged": _Format(_no_problems, _write_merged),
     "single_file": _Format(_single_file_problems, _write_single_file),
@@ -445,7 +452,7 @@ def _metadata(source: _Source, *, lora: bool) -> dict[str, str]:
 
 
 def _kohya_metadata(source: _Source, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the few ``ss_`` strings that other programs read; those that name data sets and captions stay unwritten."""
+    """Return the few ``ss_`` strings that other programs read; those that name photos and captions stay unwritten."""
     rank = next(tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_down.weight"))
     alpha = next(float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha"))
     version = _architecture(source)[1]

@@ -72,9 +72,14 @@ def main(request_file: Path) -> None:
 def _opened(request: dict[str, Any], path: Path, dtype: torch.dtype) -> Any:
     given: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
     pipeline_class = getattr(diffusers, request["pipeline"])
+    folder = request["base"] if request["loader"] != "pipeline" else str(path)
+    index = json.loads((Path(folder) / "model_index.json").read_text(encoding="utf-8"))
+    # Bases are kept without their safety checkers; diffusers wants to be told.
+    given |= {
+        name: None for name, kind in index.items() if isinstance(kind, list) and not (Path(folder) / name).is_dir()
+    }
     if request["loader"] == "single_file":
         return pipeline_class.from_single_file(str(path), config=request["base"], **given)
-    folder = request["base"] if request["loader"] == "lora" else str(path)
     return pipeline_class.from_pretrained(folder, use_safetensors=True, **given)
 
 

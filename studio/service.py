@@ -330,6 +330,8 @@ class Studio:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
     values = settings.model_dump(mode="json", exclude_none=True)
+    if settings.civitai_key:  # dumped as asterisks
+        values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
     if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
         variables["OMP_NUM_THREADS"] = str(settings.threads)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from studio.config import problems_of
@@ -39,6 +39,14 @@ class Settings(BaseSettings):
     """Largest single photo that is accepted, bytes."""
     max_photos: int = Field(default=100, ge=1, le=1000)
     """Most photos that one check accepts."""
+    bases_dir: Path | None = None
+    """Folder for downloaded and converted bases; None means the folder bases in home."""
+    bases_max_bytes: int = Field(default=200 * 10**9, ge=10**6)
+    """Most that all of those may take together, bytes; the least recently used goes first."""
+    civitai_key: SecretStr | None = None
+    """Your key for Civitai, for models that are given to people with a key only."""
+    civitai_url: str = "https://civitai.com"
+    """Address of Civitai."""
     owner: str = "local"
     """Name of the one local owner."""
     trusted_hosts: str = ""

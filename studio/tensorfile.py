@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Header:
     shapes: Mapping[str, tuple[int, ...]]
     """Shape by tensor name."""
     metadata: Mapping[str, str]
+    main_dtype: str = "F32"
+    """Type of most tensors, in safetensors' words: F32, F16, BF16 ..."""
 
 
 def read_header(path: Path, where: str) -> Header:
@@ -66,7 +69,7 @@ def read_header(path: Path, where: str) -> Header:
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise _bad(where, f"{path.name} has a damaged header", "download it again") from None
-    return Header(shapes, metadata)
+    return Header(shapes, metadata, Counter(row["dtype"] for row in rows.values()).most_common(1)[0][0])
 
 
 def _checked_row(row: Mapping[str, Any], data_bytes: int) -> tuple[int, ...]:

@@ -26,7 +26,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from studio import __version__, checkpoints
-from studio.adapters import AdapterInfo, write_info
+from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, write_info
+from studio.certificate import Export, TrialShot, certify, is_lora, write_certificate
 from studio.config import TrainConfig
 from studio.curve import draw_curve
 from studio.device import pick_device, pick_dtype
@@ -43,6 +44,7 @@ from studio.evaluate import (
 )
 from studio.families import registry as families
 from studio.imaging.bucket import buckets
+from studio.imports import Start, apply_start, read_start
 from studio.listener import Listener
 from studio.methods import registry as methods
 from studio.presets import dump, fill
@@ -65,6 +67,7 @@ INPUTS_NAME = "inputs.json"
 REPORT_NAME = "report.json"
 DONE_NAME = "DONE"
 
+_ADAPTER_PART = ".adapter.part"
 _CHECKPOINTS = 5
 _LOOK_PX = 512
 
@@ -108,6 +111,9 @@ def train(
         return _read_result(out_dir)
     # The revision of the run's first start is kept, whatever the Hub has got since.
     base = resolve_base(config.base, before.get("revision") or config.revision)
+    # A checkpoint holds what the run started from; its file may be gone by then.
+    begun = any((out_dir / "checkpoints").glob("*/DONE"))
+    start = None if begun else read_start(config, base, families.family(base.family).spec)
     settings = load_settings()
     device = pick_device(settings.device)
     run = Run(
@@ -125,7 +131,8 @@ def train(
         checkpoints.write_text(out_dir / INPUTS_NAME, json.dumps({**inputs, "revision": base.revision}, indent=1))
     try:
         with exact_arithmetic(device, settings.threads):
-            result = _train(run, listener, started_s)
+            result = _train(run, start, listener, started_s)
+        _publish(run, result, settings.threads, listener)
     except torch.OutOfMemoryError as error:
         raise ResourceError(
             "The device's memory gave out; set gradient_checkpointing=true and micro_batch_size=1, or take a smaller "
@@ -139,13 +146,15 @@ def train(
     return result
 
 
-def _train(run: Run, listener: Listener, started_s: float) -> TrainResult:
+def _train(run: Run, start: Start | None, listener: Listener, started_s: float) -> TrainResult:
     config = run.config
     listener.stage("loading", f"Loading the base {config.base}.")
     family = families.family(run.base.family)
     method = methods.method(config.method.name)
     parts = family.load(run.base.folder, dtype=run.dtype, device=run.device)
     groups: list[Any] = method.attach(parts, family.spec, config)
+    if start is not None:
+        apply_start(start, family, method, parts)
     if config.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' ModelMixin
     # fused: a step over hundreds of small LoRA tensors one by one costs more than the arithmetic.
@@ -343,13 +352,13 @@ def _export(
     engine_reason: str,
     started_s: float,
 ) -> TrainResult:
-    """Copy the best checkpoint's adapter to ``adapter/``, describe it, and write the report."""
+    """Copy the best checkpoint's adapter to where ``_publish`` takes it from, describe it, and write the report."""
     config, out_dir = run.config, run.out_dir
     candidates = [
         row for step, row in rows.items() if step and checkpoints.is_whole(checkpoints.folder_of(out_dir, step))
     ]
     best_step, reason = choose_best(candidates)
-    part = out_dir / ".adapter.part"
+    part = out_dir / _ADAPTER_PART
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     for path in checkpoints.adapter_files(checkpoints.folder_of(out_dir, best_step)):
@@ -369,8 +378,6 @@ def _export(
         step=best_step,
     )
     write_info(part, info)
-    shutil.rmtree(out_dir / "adapter", ignore_errors=True)
-    os.rename(part, out_dir / "adapter")
 
     best = rows[best_step]
     result = TrainResult(
@@ -398,6 +405,47 @@ def _export(
     draw_curve(out_dir / checkpoints.METRICS_NAME, out_dir / "curve.png")
     checkpoints.write_text(out_dir / REPORT_NAME, json.dumps(report, indent=1) + "\n")
     return result
+
+
+def _publish(run: Run, result: TrainResult, threads: int | None, listener: Listener) -> None:
+    """Certify the adapter against a sample of its own checkpoint, then give it its name.
+
+    Raises:
+        TrainingError: plain diffusers does not read it back as it was trained; no ``adapter/`` is left.
+    """
+    part = run.out_dir / _ADAPTER_PART
+    shutil.rmtree(run.out_dir / "adapter", ignore_errors=True)
+    # Other methods than LoRA are read back where `export` merges them into their base.
+    if run.config.certify and is_lora(part / WEIGHTS_NAME):
+        listener.stage("certifying", "Reading the adapter back in a fresh process.")
+        if run.device.type == "cuda":
+            torch.cuda.empty_cache()  # the other process needs the room
+        samples = checkpoints.read_scores(run.out_dir, result.best_step)[result.best_step]["samples"][:1]
+        token = run.config.instance_token if (part / EMBEDS_NAME).exists() else None
+        shots = [
+            TrialShot(
+                prompt=sample["prompt"],
+                seed=sample["seed"],
+                size_hw=(run.resolution_px, run.resolution_px),
+                num_inference_steps=run.config.sample_steps,
+                guidance_scale=run.guidance_scale,
+            )
+            for sample in samples
+        ]
+        wanted = [Image.open(run.out_dir / sample["path"]) for sample in samples]
+        export = Export(
+            loader="lora",
+            path=part / WEIGHTS_NAME,
+            base=run.base.folder,
+            pipeline=families.family(run.base.family).spec.pipeline,
+            dtype=run.dtype,
+            device=run.device,
+            exact=run.dtype == torch.float32,
+            embeds=part / EMBEDS_NAME if token else None,
+            token=token,
+        )
+        write_certificate(part, certify(export, shots, wanted, threads=threads))
+    os.rename(part, run.out_dir / "adapter")
 
 
 def _problem(where: str, message: str, cure: str, code: str) -> InputError:

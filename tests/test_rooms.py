@@ -30,8 +30,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diffusion": GROUND,
     "imaging": GROUND,
     "pocket": GROUND,
-    "weights": GROUND | {"tensorfile"},
     "tensorfile": {"errors"},
+    "cache": {"errors"},
+    "sources": {"errors", "catalog", "settings", "tensorfile", "cache"},
+    "weights": GROUND | {"tensorfile", "sources"},
     "formats": {"errors"},
     "device": GROUND,
     # one foreign model per file
@@ -45,11 +47,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "steps": GROUND | MATHS | ENGINES,
     "evaluate": GROUND | MATHS | ENGINES | {"checkpoints", "listener", "steps"},
     "photos": GROUND | MATHS | ENGINES,
-    "train": GROUND | MATHS | ENGINES | {"listener", "curve", "checkpoints", "steps", "evaluate"},
+    "train": GROUND
+    | MATHS
+    | ENGINES
+    | {"listener", "curve", "checkpoints", "steps", "evaluate", "imports", "certificate"},
+    "imports": GROUND | MATHS | ENGINES,
     "infer": GROUND | MATHS | ENGINES,
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
-    "certificate": {"errors", "checkpoints"},
+    "certificate": {"errors", "checkpoints", "tensorfile"},
     "exports": GROUND | MATHS | ENGINES | {"infer", "certificate", "checkpoints"},
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,

@@ -4,14 +4,12 @@ from shutil import copytree
 
 import huggingface_hub.errors as hub
 import pytest
-import torch
 from httpx2 import ConnectError, Request, Response
-from safetensors.torch import load_file
 
 from studio import weights
 from studio.catalog import BASES, POCKET_FOLDER
 from studio.errors import InputError, MissingExtraError, NotFoundError, ResourceError, StudioError
-from studio.weights import resolve_base, write_safetensors
+from studio.weights import resolve_base
 
 
 def test_a_local_folder_describes_itself(tiny_base: Path, tiny_base_kl: Path) -> None:
@@ -126,16 +124,3 @@ def test_pickle_and_missing_parts_are_reported_together(tiny_base: Path, tmp_pat
         resolve_base(str(folder))
     assert {problem.code for problem in caught.value.problems} == {"pickle", "bad_base"}
     assert "foreign code" in str(caught.value)
-
-
-def test_equal_tensors_make_equal_bytes_whatever_the_order_of_the_metadata(tmp_path: Path) -> None:
-    tensors = {"b": torch.arange(5.0), "a": torch.ones(2, 3, dtype=torch.float16)}
-    metadata = {"z": "1", "format": "pt", "note": "ä"}
-    for i in range(4):  # safetensors' own order is a matter of luck
-        order = sorted(metadata, reverse=bool(i % 2))
-        write_safetensors(tmp_path / str(i), tensors, {key: metadata[key] for key in order})
-    contents = {(tmp_path / str(i)).read_bytes() for i in range(4)}
-    assert len(contents) == 1
-    found = load_file(tmp_path / "0")
-    assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == tensors[name].dtype for name in tensors)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
