@@ -91,6 +91,8 @@ class Cache:
                     f"this base takes {_gigabytes(wanted_bytes)}, more than all bases may "
                     f"({_gigabytes(self._max_bytes)}); set STUDIO_BASES_MAX_BYTES higher."
                 )
+            for gone in self._folder.glob(".*.gone"):  # an eviction that was killed
+                shutil.rmtree(gone, ignore_errors=True)
             self._reservation(key).write_text(str(wanted_bytes))
             for other in self._oldest_first(key):
                 if self._has_room(key, wanted_bytes):

@@ -6,6 +6,7 @@ for the adapter alone, ``merged`` (a diffusers folder) and ``single_file`` (an o
 base and adapter in one. No file names a photo, a caption or a path of this machine.
 """
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,7 +29,7 @@ from studio.checkpoints import write_text
 from studio.config import ExportConfig
 from studio.device import cpu_threads, pick_device, pick_dtype
 from studio.domain import Event, ExportResult, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, Problem
+from studio.errors import ConflictError, InputError, JobCancelled, Problem, ResourceError
 from studio.families import registry
 from studio.families.base import Family
 from studio.formats import (
@@ -93,7 +95,7 @@ def export(
         NotFoundError: the run is not finished, or has no such checkpoint.
         InputError: the base or the adapter has no such format; all reasons at once, before anything is loaded.
         ConflictError: ``out_dir`` holds other things.
-        TrainingError: read back, the file is not the trained model.
+        TrainingError: read back, the file is not the trained model. ResourceError: the disk is full.
         JobCancelled: ``should_stop`` answered True.
     """
     started_s = time.monotonic()
@@ -118,33 +120,39 @@ def export(
         infer.load_adapter(pipeline, source.weights_dir)
         wanted = _drawn(pipeline, shots)
         del pipeline
-        stage("exporting", f"Writing {config.format}.")
         part = out_dir / _PART
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        written = _FORMATS[config.format].write(source, part)
-        stage("certifying", "Reading it back in a fresh process.")
-        certificate = certify(
-            Export(
-                loader=written.loader,
-                path=written.path,
-                base=source.base.folder,
-                pipeline=source.family.spec.pipeline,
-                dtype=dtype,
-                device=device,
-                exact=dtype == written.dtype == torch.float32,
-                embeds=written.embeds,
-                token=source.info.instance_token if written.embeds else None,
-            ),
-            shots,
-            wanted,
-            without_adapter=without_adapter,
-            threads=settings.threads,
-        )
-    write_certificate(part, {"format": config.format, **certificate})
-    for path in part.iterdir():
-        os.rename(path, out_dir / path.name)
-    part.rmdir()
+        try:
+            stage("exporting", f"Writing {config.format}.")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            written = _FORMATS[config.format].write(source, part)
+            stage("certifying", "Reading it back in a fresh process.")
+            certificate = certify(
+                Export(
+                    loader=written.loader,
+                    path=written.path,
+                    base=source.base.folder,
+                    pipeline=source.family.spec.pipeline,
+                    dtype=dtype,
+                    device=device,
+                    exact=dtype == written.dtype == torch.float32,
+                    embeds=written.embeds,
+                    token=source.info.instance_token if written.embeds else None,
+                ),
+                shots,
+                wanted,
+                without_adapter=without_adapter,
+                threads=settings.threads,
+            )
+            write_certificate(part, {"format": config.format, **certificate})
+            for path in part.iterdir():
+                os.rename(path, out_dir / path.name)
+        except (OSError, SafetensorError) as error:
+            if os.strerror(errno.ENOSPC) not in str(error):  # safetensors has only the text
+                raise
+            raise ResourceError("The disk is full; free space and export again.") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     files = sorted(path.relative_to(out_dir).as_posix() for path in _result_files(out_dir))
     result = ExportResult(
         format=config.format,
@@ -382,17 +390,14 @@ def _diffusers_problems(source: _Source) -> list[Problem]:
 
 
 def _kohya_problems(source: _Source) -> list[Problem]:
-    if found := _diffusers_problems(source):
-        return found
     cure = "use format diffusers, which ComfyUI reads too"
     if source.info.family not in KOHYA_PREFIXES:
         known = " and ".join(KOHYA_PREFIXES)
-        return [
-            Problem("format", f"kohya's layout exists for {known}, not for {source.info.family}", cure, "no_format")
-        ]
+        message = f"kohya's layout exists for {known}, not for {source.info.family}"
+        return [Problem("format", message, cure, "no_format")]
     if any("magnitude" in name for name in source.tensor_names):
         return [Problem("format", "diffusers leaves the magnitudes of a DoRA in kohya's layout out", cure, "no_format")]
-    return []
+    return _diffusers_problems(source)
 
 
 def _single_file_problems(source: _Source) -> list[Problem]:

@@ -70,7 +70,7 @@ def main(request_file: Path) -> None:
 
 
 def _opened(request: dict[str, Any], path: Path, dtype: torch.dtype) -> Any:
-    given: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
+    given: dict[str, Any] = {"dtype": dtype, "local_files_only": True}
     pipeline_class = getattr(diffusers, request["pipeline"])
     folder = request["base"] if request["loader"] != "pipeline" else str(path)
     index = json.loads((Path(folder) / "model_index.json").read_text(encoding="utf-8"))

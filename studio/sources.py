@@ -412,7 +412,7 @@ def _convert(path: Path, folder: Path, settings: Settings) -> None:
     }
     try:
         pipeline: Any = getattr(diffusers, index["_class_name"]).from_single_file(
-            str(path), config=str(configuration), local_files_only=True, torch_dtype=dtype, **absent
+            str(path), config=str(configuration), local_files_only=True, dtype=dtype, **absent
         )
     except (ValueError, KeyError, RuntimeError, AttributeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:120]

@@ -1,7 +1,9 @@
 """Exports of a tiny adapter, read back by plain diffusers; the process in between is stood in for, but in one test."""
 
 import dataclasses
+import errno
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from studio import certificate, exports, reload
 from studio.adapters import WEIGHTS_NAME, AdapterInfo, read_info, write_info
 from studio.config import ExportConfig, TrainConfig
-from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, TrainingError
+from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, TrainingError
 from studio.exports import export
 from studio.families.registry import family
 from studio.methods.registry import method
@@ -231,6 +233,21 @@ def test_stopping_leaves_nothing_that_looks_finished(run_dir: Path, tmp_path: Pa
     with pytest.raises(JobCancelled):
         export(config(), run_dir, tmp_path / "out", should_stop=lambda: True)
     assert not (tmp_path / "out" / "DONE").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), SafetensorError("I/O error: No space left on device")]
+)
+def test_a_full_disk_leaves_nothing_behind(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(exports, "write_safetensors", full)
+    with pytest.raises(ResourceError, match="disk is full"):
+        export(config(), run_dir, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["request.json"]
 
 
 def test_a_process_that_dies_is_reported_in_its_own_last_words(
