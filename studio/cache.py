@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from studio.errors import ResourceError
 
@@ -21,13 +20,41 @@ _MARGIN_BYTES = 256 * 2**20
 """Left free on the disk for everything else."""
 
 
+class Lock:
+    """A locked file; closing it, or losing the last reference to it, unlocks it.
+
+    Args:
+        path: created when missing.
+        how: a combination of fcntl.LOCK_SH, LOCK_EX and LOCK_NB.
+
+    Raises:
+        BlockingIOError: LOCK_NB was given and somebody else holds it.
+    """
+
+    def __init__(self, path: Path, how: int) -> None:
+        self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._handle, how)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Unlock; a second time does nothing."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry that is kept for as long as this object lives."""
+    """An entry that is kept for as long as its pin lives."""
 
     folder: Path
-    pin: BinaryIO
-    """The open lock file; closing it, or losing the last reference to it, lets the entry go."""
+    pin: Lock
 
 
 class Cache:
@@ -54,7 +81,7 @@ class Cache:
         if not self._place(key).is_dir():  # evicted in between
             lock.close()
             return None
-        os.utime(lock.fileno())  # the clock of "least recently used"
+        os.utime(self._lock_file(key))  # the clock of "least recently used"
         return Entry(self._place(key), lock)
 
     def put(self, key: str, wanted_bytes: int, fill: Callable[[Path], None]) -> Entry:
@@ -127,7 +154,7 @@ class Cache:
 
     def _oldest_first(self, key: str) -> list[str]:
         def used_s(other: str) -> float:
-            lock = self._folder / f"{other}.lock"
+            lock = self._lock_file(other)
             return lock.stat().st_mtime if lock.exists() else 0.0
 
         return sorted((other for other in self._keys() if other != key), key=lambda other: (used_s(other), other))
@@ -146,15 +173,12 @@ class Cache:
                 shutil.rmtree(folder, ignore_errors=True)
             self._reservation(key).unlink(missing_ok=True)
 
-    def _locked(self, key: str, how: int) -> BinaryIO:
+    def _locked(self, key: str, how: int) -> Lock:
         self._folder.mkdir(parents=True, exist_ok=True)
-        lock = (self._folder / f"{key}.lock").open("ab")
-        try:
-            fcntl.flock(lock, how)
-        except BaseException:
-            lock.close()
-            raise
-        return lock
+        return Lock(self._lock_file(key), how)
+
+    def _lock_file(self, key: str) -> Path:
+        return self._folder / f"{key}.lock"
 
     def _place(self, key: str) -> Path:
         return self._folder / key

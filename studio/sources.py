@@ -18,7 +18,7 @@ from typing import Any
 import diffusers
 import httpx2
 import torch
-from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+from diffusers.loaders.single_file_utils import SingleFileComponentError, infer_diffusers_model_type
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -113,6 +113,7 @@ def from_hub(hub_id: str, revision: str | None, settings: Settings) -> Found:
                 allow_patterns=WANTED,
                 ignore_patterns=UNWANTED,
                 endpoint=constants.ENDPOINT,
+                etag_timeout=_TIMEOUT_S,
             )
         shutil.rmtree(folder / ".cache", ignore_errors=True)  # what a broken download goes on from
 
@@ -208,7 +209,8 @@ def _hub_errors(hub_id: str, revision: str | None) -> Iterator[None]:
         raise MissingExtraError(
             f"{hub_id} is not on this machine and the Hub cannot be reached; connect once, or choose base 'pocket'."
         ) from None
-    except httpx2.HTTPError as error:
+    # AttributeError: when a connection is lost, one of the client's threads closes the session that another is using.
+    except (httpx2.HTTPError, AttributeError) as error:
         raise ResourceError(f"the download of {hub_id} broke off ({_reason(error)}); try again.") from None
 
 
@@ -414,15 +416,19 @@ def _convert(path: Path, folder: Path, settings: Settings) -> None:
         pipeline: Any = getattr(diffusers, index["_class_name"]).from_single_file(
             str(path), config=str(configuration), local_files_only=True, dtype=dtype, **absent
         )
-    except (ValueError, KeyError, RuntimeError, AttributeError, NotImplementedError) as error:
+        broken = [name for name, component in pipeline.components.items() if not _is_finite(component)]
+    except (ValueError, LookupError, TypeError, RuntimeError, AttributeError, SingleFileComponentError) as error:
         reason = " ".join(str(error).split())[:120]
         cure = "use another checkpoint, or a diffusers folder"
         raise _problem(f"{path.name} is not a whole {BASES[base].title} ({reason})", cure, "bad_base") from None
-    for name, component in pipeline.components.items():
-        parameters = component.parameters() if isinstance(component, torch.nn.Module) else ()
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-            raise _problem(f"{path.name} holds NaN or infinity in its {name}", "download it again", "not_finite")
+    if broken:
+        raise _problem(f"{path.name} holds NaN or infinity in its {broken[0]}", "download it again", "not_finite")
     pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def _is_finite(component: Any) -> bool:
+    parameters = component.parameters() if isinstance(component, torch.nn.Module) else ()
+    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
 
 
 def _configuration(hub_id: str, settings: Settings) -> Path:
@@ -440,6 +446,7 @@ def _configuration(hub_id: str, settings: Settings) -> Path:
                 allow_patterns=WANTED,
                 ignore_patterns=_WITHOUT_WEIGHTS,
                 endpoint=constants.ENDPOINT,
+                etag_timeout=_TIMEOUT_S,
             )
 
     return cache.put(f"configuration--{hub_id.replace('/', '--')}", 0, fill).folder

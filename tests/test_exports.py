@@ -173,7 +173,8 @@ def test_a_merged_folder_is_a_whole_pipeline_that_knows_the_token(run_dir: Path,
     export(config(format="merged"), run_dir, tmp_path / "out")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "out" / "pipeline", use_safetensors=True)
     assert "sks" in pipeline.tokenizer.get_vocab()
-    assert pipeline.unet.dtype == torch.float16
+    unet = load_file(tmp_path / "out" / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in unet.values()} == {torch.float16}
     assert not any("lora" in name for name, _ in pipeline.unet.named_parameters())
 
 

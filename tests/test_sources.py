@@ -65,7 +65,10 @@ def serve() -> Iterator[Callable[[], Answers]]:
             def log_message(self, *_: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 64
+
+        server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         servers.append(server)
         answers.address = f"http://127.0.0.1:{server.server_address[1]}"
@@ -84,6 +87,7 @@ def hub(serve: Callable[[], Answers], tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(constants, "ENDPOINT", answers.address)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 60)  # a busy machine is not a broken line
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "shared"))
     return answers
 
