@@ -209,8 +209,8 @@ def _hub_errors(hub_id: str, revision: str | None) -> Iterator[None]:
         raise MissingExtraError(
             f"{hub_id} is not on this machine and the Hub cannot be reached; connect once, or choose base 'pocket'."
         ) from None
-    # AttributeError: when a connection is lost, one of the client's threads closes the session that another is using.
-    except (httpx2.HTTPError, AttributeError) as error:
+    # The last two: when a connection is lost, one of the client's threads closes the session that another is using.
+    except (httpx2.HTTPError, AttributeError, RuntimeError) as error:
         raise ResourceError(f"the download of {hub_id} broke off ({_reason(error)}); try again.") from None
 
 

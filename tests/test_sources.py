@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,11 +85,13 @@ def serve() -> Iterator[Callable[[], Answers]]:
 def hub(serve: Callable[[], Answers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
     """A stand-in of the Hub that knows no model yet."""
     answers = serve()
-    monkeypatch.setattr(constants, "ENDPOINT", answers.address)
+    # The client's own ENDPOINT stays: it builds its addresses from it and puts ours in its place.
+    shared = str(tmp_path / "shared")
+    monkeypatch.setattr(sources, "constants", SimpleNamespace(ENDPOINT=answers.address, HF_HUB_CACHE=shared))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 60)  # a busy machine is not a broken line
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "shared"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", shared)
     return answers
 
 
@@ -197,7 +200,7 @@ def test_every_answer_of_the_hub_becomes_a_clear_error(
 def test_a_hub_that_cannot_be_reached_is_told_from_a_model_that_is_not_there(
     hub: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(sources.constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(MissingExtraError, match="cannot be reached"):
         resolve_base("owner/model")
 
@@ -404,7 +407,7 @@ def test_civitai_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch)
     "name", ["civitai:", "civitai:@", "civitai:seven", "civitai:7@", "civitai:7@x", "civitai:../7"]
 )
 def test_what_is_no_id_is_refused(name: str) -> None:
-    with pytest.raises(NotFoundError, match="no id of a model"):
+    with pytest.raises(NotFoundError, match="not the id of a model"):
         resolve_base(name)
 
 
