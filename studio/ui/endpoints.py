@@ -198,7 +198,7 @@ def _result_files(job: JobView) -> list[str]:
         return ["dataset.json"]
     if job.kind == "train":
         folder = result.get("adapter", "adapter")
-        names = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors", "adapter.json")
+        names = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors", "adapter.json", "certificate.json")
         return [*(f"{folder}/{name}" for name in names), "report.json", "curve.png"]
     if job.kind == "export":
         return list(result["files"])
