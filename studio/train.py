@@ -432,7 +432,10 @@ def _publish(run: Run, result: TrainResult, threads: int | None, listener: Liste
             )
             for sample in samples
         ]
-        wanted = [Image.open(run.out_dir / sample["path"]) for sample in samples]
+        wanted = []
+        for sample in samples:
+            with Image.open(run.out_dir / sample["path"]) as picture:
+                wanted.append(picture.convert("RGB"))
         export = Export(
             loader="lora",
             path=part / WEIGHTS_NAME,
