@@ -18,12 +18,13 @@ import torch
 from PIL import Image
 
 from studio.checkpoints import write_text
-from studio.errors import TrainingError
+from studio.domain import ShouldStop, never_stop
+from studio.errors import JobCancelled, TrainingError
 from studio.tensorfile import read_header
 
 CERTIFICATE_NAME = "certificate.json"
 
-_TIMEOUT_S = 3600
+_POLL_S = 0.5
 _FLOAT32_MAX = 3
 """Largest difference of any pixel value in [0, 255] where both sides compute in float32: rounding, and no more."""
 _HALF_MEAN = 6.0
@@ -69,6 +70,7 @@ def certify(
     *,
     without_adapter: Sequence[Image.Image] = (),
     threads: int | None = None,
+    should_stop: ShouldStop = never_stop,
 ) -> dict[str, Any]:
     """Read an export back in a fresh process and compare.
 
@@ -78,15 +80,17 @@ def certify(
         wanted: the trained pipeline's pictures, one per shot.
         without_adapter: the untrained base's pictures: how much a missing adapter would show.
         threads: CPU threads of the process; None leaves torch's own choice.
+        should_stop: asked twice a second while the process works.
 
     Returns:
         The certificate, plain JSON data.
 
     Raises:
         TrainingError: the file does not load, not every tensor arrived, or the pictures differ.
+        JobCancelled: ``should_stop`` answered True.
     """
     with tempfile.TemporaryDirectory(prefix="studio-certificate-") as scratch:
-        found, pictures = _reloaded(export, shots, threads, Path(scratch))
+        found, pictures = _reloaded(export, shots, threads, should_stop, Path(scratch))
     differences = [_difference(*pair) for pair in zip(wanted, pictures, strict=True)]
     effects = [_difference(*pair) for pair in zip(wanted, without_adapter, strict=False)]
     certificate = {
@@ -116,7 +120,7 @@ def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> None:
 
 
 def _reloaded(
-    export: Export, shots: Sequence[TrialShot], threads: int | None, scratch: Path
+    export: Export, shots: Sequence[TrialShot], threads: int | None, should_stop: ShouldStop, scratch: Path
 ) -> tuple[dict[str, Any], list[Image.Image]]:
     files = [scratch / f"{number:02}.png" for number in range(len(shots))]
     request = {
@@ -136,18 +140,32 @@ def _reloaded(
     program = Path(__file__).with_name("reload.py")
     # -P: without it the studio's own folder would be searched first, where a settings.py lies.
     command = [sys.executable, "-P", str(program), str(scratch / "request.json")]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        raise TrainingError(f"Reading {export.path.name} back took more than {_TIMEOUT_S // 60} minutes.") from None
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][-_ERROR_CHARACTERS:]
+    status, errors = _run(command, scratch / "errors.txt", should_stop)
+    if status != 0:
+        said = (errors.strip().splitlines() or [f"exit status {status}"])[-1][-_ERROR_CHARACTERS:]
         raise TrainingError(f"Plain diffusers cannot read {export.path.name} back: {said}")
     pictures = []
     for file in files:
         with Image.open(file) as picture:
             pictures.append(picture.convert("RGB"))
     return json.loads((scratch / "result.json").read_text(encoding="utf-8")), pictures
+
+
+def _run(command: Sequence[str], errors: Path, should_stop: ShouldStop) -> tuple[int, str]:
+    """Run a program to its end; return its exit status and what it wrote to standard error."""
+    with errors.open("wb") as file, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file) as process:
+        try:
+            while True:
+                try:
+                    status = process.wait(_POLL_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    if should_stop():
+                        raise JobCancelled("Stopped while reading the file back; start again to go on.") from None
+        except BaseException:
+            process.kill()
+            raise
+    return status, errors.read_text(encoding="utf-8", errors="replace")
 
 
 def _difference(one: Image.Image, other: Image.Image) -> np.ndarray:

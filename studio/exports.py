@@ -120,6 +120,8 @@ def export(
         infer.load_adapter(pipeline, source.weights_dir)
         wanted = _drawn(pipeline, shots)
         del pipeline
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the other process needs the room
         part = out_dir / _PART
         try:
             stage("exporting", f"Writing {config.format}.")
@@ -143,6 +145,7 @@ def export(
                 wanted,
                 without_adapter=without_adapter,
                 threads=settings.threads,
+                should_stop=should_stop,
             )
             write_certificate(part, {"format": config.format, **certificate})
             for path in part.iterdir():

@@ -447,7 +447,7 @@ def _publish(run: Run, result: TrainResult, threads: int | None, listener: Liste
             embeds=part / EMBEDS_NAME if token else None,
             token=token,
         )
-        write_certificate(part, certify(export, shots, wanted, threads=threads))
+        write_certificate(part, certify(export, shots, wanted, threads=threads, should_stop=listener.should_stop))
     os.rename(part, run.out_dir / "adapter")
 
 

@@ -4,7 +4,8 @@ import dataclasses
 import errno
 import json
 import os
-import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from studio import certificate, exports, reload
 from studio.adapters import WEIGHTS_NAME, AdapterInfo, read_info, write_info
 from studio.config import ExportConfig, TrainConfig
+from studio.domain import never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, TrainingError
 from studio.exports import export
 from studio.families.registry import family
@@ -65,17 +67,17 @@ def run_dir(tiny_base_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(autouse=True)
 def same_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read back in this process: starting another costs more than all else in these tests."""
-    if request.node.name == "test_the_process_is_fresh_and_knows_nothing_of_the_studio":
+    if request.node.name.startswith("test_the_process_"):
         return
 
-    def run(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: Sequence[str], *_: Any) -> tuple[int, str]:
         try:
             reload.main(Path(command[-1]))
         except Exception as error:
-            return subprocess.CompletedProcess(command, 1, "", f"Traceback ...\n{type(error).__name__}: {error}")
-        return subprocess.CompletedProcess(command, 0, "", "")
+            return 1, f"Traceback ...\n{type(error).__name__}: {error}"
+        return 0, ""
 
-    monkeypatch.setattr(certificate.subprocess, "run", run)
+    monkeypatch.setattr(certificate, "_run", run)
 
 
 def config(**changes: Any) -> ExportConfig:
@@ -254,10 +256,7 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_a_process_that_dies_is_reported_in_its_own_last_words(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, -9, "", "")
-
-    monkeypatch.setattr(certificate.subprocess, "run", killed)
+    monkeypatch.setattr(certificate, "_run", lambda *_: (-9, ""))
     with pytest.raises(TrainingError, match="exit status -9"):
         export(config(), run_dir, tmp_path / "out")
 
@@ -268,3 +267,16 @@ def test_the_process_is_fresh_and_knows_nothing_of_the_studio(run_dir: Path, tmp
     assert found["versions"].keys() == {"diffusers", "transformers", "torch"}
     source = Path(reload.__file__).read_text()
     assert "import studio" not in source and "from studio" not in source
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_the_process_runs_to_its_end_or_until_the_owner_stops(tmp_path: Path, stop: bool) -> None:
+    program = f"import sys, time; sys.stderr.write('last words'); sys.stderr.flush(); time.sleep({60 if stop else 0})"
+    begun_s = time.monotonic()
+    if stop:
+        with pytest.raises(JobCancelled):
+            certificate._run([sys.executable, "-c", program], tmp_path / "errors.txt", lambda: True)
+    else:
+        found = certificate._run([sys.executable, "-c", f"{program}; sys.exit(3)"], tmp_path / "errors.txt", never_stop)
+        assert found == (3, "last words")
+    assert time.monotonic() - begun_s < 50

@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "infer": GROUND | MATHS | ENGINES,
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
-    "certificate": {"errors", "checkpoints", "tensorfile"},
+    "certificate": {"errors", "domain", "checkpoints", "tensorfile"},
     "exports": GROUND | MATHS | ENGINES | {"infer", "certificate", "checkpoints"},
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
