@@ -18,7 +18,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from studio.weights import write_safetensors
+from studio.tensorfile import write_safetensors
 
 DONE_NAME = "DONE"
 RESUME_NAME = "resume.safetensors"

@@ -25,8 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from studio.catalog import BASES
-from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
-from studio.domain import Dataset, Event, GenerateResult, TrainResult, plain
+from studio.config import CheckConfig, ExportConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.domain import Dataset, Event, ExportResult, GenerateResult, TrainResult, plain
 from studio.errors import InputError, JobCancelled, NotFoundError, Problem, StudioError
 from studio.presets import load_preset, override, parse_assignments
 from studio.samples import SAMPLE_CLASS_NOUN
@@ -308,6 +308,18 @@ def _show_pictures(result: GenerateResult, out: Path) -> Callable[[Console], Non
     return show
 
 
+def _show_export(result: ExportResult, out: Path) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        for file in result.files:
+            console.print(str(out / file))
+        console.print(
+            f"{result.bytes / 1e6:.1f} MB, read back by plain diffusers in a fresh process; "
+            f"its pictures differ from the trained model's by at most {result.difference_max} of 255"
+        )
+
+    return show
+
+
 # The commands
 
 
@@ -442,6 +454,23 @@ def generate(
     with _runner(talker, load_settings()) as run:
         result: GenerateResult = run("generate", config, source, out)
     talker.result(result, _show_pictures(result, out))
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    format: Annotated[str | None, typer.Option(help=_says(ExportConfig, "format"))] = None,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Write the adapter for ComfyUI, A1111, kohya or diffusers, or merged into its base, and prove that it works."""
+    config = ExportConfig.parse({**parse_assignments(settings or ()), **_given(format=format)})
+    source = _folder(run_dir, "a run")
+    talker = _talker(as_json)
+    with _runner(talker, load_settings()) as run:
+        result: ExportResult = run("export", config, source, out)
+    talker.result(result, _show_export(result, out))
 
 
 @app.command()

@@ -166,6 +166,8 @@ class MethodConfig(StrictModel):
     """Layers of the denoiser that get an update (lora, lokr); full trains all."""
     text_encoder: bool = False
     """Train the text encoder too (lora, full)."""
+    start_from: Text | None = Field(default=None, max_length=1000)
+    """A LoRA file (.safetensors, of diffusers or kohya) or an adapter folder to go on from (lora); None starts anew."""
 
     @model_validator(mode="after")
     def _fits_its_name(self) -> Self:
@@ -176,6 +178,7 @@ class MethodConfig(StrictModel):
             "factor": self.factor is not None,
             "dropout": self.dropout > 0,
             "text_encoder": self.text_encoder,
+            "start_from": self.start_from is not None,
         }
         strange = [name for name, is_given in given.items() if is_given and name not in _METHOD_SETTINGS[self.name]]
         if strange:
@@ -186,7 +189,7 @@ class MethodConfig(StrictModel):
 
 
 _METHOD_SETTINGS: dict[str, frozenset[str]] = {
-    "lora": frozenset({"alpha", "rslora", "dora", "dropout", "text_encoder"}),
+    "lora": frozenset({"alpha", "rslora", "dora", "dropout", "text_encoder", "start_from"}),
     "lokr": frozenset({"alpha", "factor", "dropout"}),
     "full": frozenset({"text_encoder"}),
 }
@@ -216,9 +219,9 @@ class TrainConfig(StrictModel):
     instance_token: Word = "sks"
     """The rare word that will mean the subject in prompts."""
     base: Text = Field(default="pocket", min_length=1, max_length=300)
-    """Base model: a name from the catalog, a local diffusers folder, or a Hub id."""
+    """Base model: a name from the catalog, a diffusers folder, a .safetensors checkpoint, a Hub id, or civitai:ID."""
     revision: Text | None = Field(default=None, max_length=100)
-    """Revision of a base from the Hub; None pins the newest at the start of the run."""
+    """Revision of a base from the Hub or Civitai; None pins the newest at the start of the run."""
     method: MethodConfig = MethodConfig()
     """What is trained."""
     resolution_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
@@ -263,6 +266,8 @@ class TrainConfig(StrictModel):
     """Prior preservation."""
     gradient_checkpointing: bool = False
     """Recompute activations: less memory, slower."""
+    certify: bool = True
+    """Read the finished adapter back in a fresh process and compare its pictures; if they differ the run fails."""
     checkpoint_every_steps: int | None = Field(default=None, ge=1, le=100_000)
     """Steps between checkpoints; None makes about five per run."""
     keep_checkpoints: int = Field(default=2, ge=2, le=100)
@@ -380,5 +385,21 @@ class GenerateConfig(StrictModel):
         return self
 
 
-CONFIGS: dict[str, type[StrictModel]] = {"check": CheckConfig, "train": TrainConfig, "generate": GenerateConfig}
+class ExportConfig(StrictModel):
+    """Settings of an export."""
+
+    format: Literal["diffusers", "kohya", "merged", "single_file"] = "diffusers"
+    """diffusers or kohya (ComfyUI, A1111): the adapter; merged or single_file: the whole model in one."""
+    checkpoint: int | None = Field(default=None, ge=1)
+    """Step of the checkpoint to export; None takes the best."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the file; auto keeps an adapter as it was trained and halves a whole model."""
+
+
+CONFIGS: dict[str, type[StrictModel]] = {
+    "check": CheckConfig,
+    "train": TrainConfig,
+    "generate": GenerateConfig,
+    "export": ExportConfig,
+}
 """Config class by verb name."""

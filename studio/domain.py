@@ -187,7 +187,23 @@ class GenerateResult:
     likeness_engine: str | None
 
 
-JobKind = Literal["check", "train", "generate"]
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What ``export`` returns and writes as export.json."""
+
+    format: str
+    files: tuple[str, ...]
+    """Relative to the output folder."""
+    certificate: str
+    bytes: int
+    """Of all files together."""
+    difference_max: int
+    """Largest difference of the reloaded pictures from the trained model's, of 255."""
+    difference_mean: float
+    seconds: float
+
+
+JobKind = Literal["check", "train", "generate", "export"]
 JobState = Literal[
     "pending",
     "pendingGpu",
@@ -195,6 +211,7 @@ JobState = Literal[
     "pendingModel",
     "training",
     "generating",
+    "exporting",
     "checking",
     "completed",
     "stalled",

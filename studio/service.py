@@ -23,7 +23,7 @@ from typing import Any
 
 from studio import fit
 from studio.catalog import BASES
-from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.config import CheckConfig, ExportConfig, GenerateConfig, StrictModel, TrainConfig
 from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.fit import FitPlan
@@ -156,6 +156,13 @@ class Studio:
         title = f"Pictures: {what if len(what) <= 60 else what[:59] + '…'}"
         return self._submit("generate", config, title, owner=owner, key=key, source=source)
 
+    def submit_export(self, config: ExportConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
+        """Queue an export of the train job ``source``; it waits until that is completed.
+
+        Raises: as ``submit_train``.
+        """
+        return self._submit("export", config, f"Export: {config.format}", owner=owner, key=key, source=source)
+
     # Looking and steering
 
     def get(self, job_id: str, *, owner: str) -> JobView:
@@ -231,7 +238,7 @@ class Studio:
         on_event: OnEvent = ignore_event,
         should_stop: ShouldStop = never_stop,
     ) -> Any:
-        """Run a verb (check, train, generate) here and now, in this process; return its result.
+        """Run a verb (check, train, generate, export) here and now, in this process; return its result.
 
         Raises:
             NotFoundError: there is no such verb. StudioError: whatever the verb raises.
@@ -346,6 +353,8 @@ class Studio:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
     values = settings.model_dump(mode="json", exclude_none=True)
+    if settings.civitai_key:  # dumped as asterisks
+        values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
     if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
         variables["OMP_NUM_THREADS"] = str(settings.threads)

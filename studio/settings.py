@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from studio.config import problems_of
@@ -41,6 +41,14 @@ class Settings(BaseSettings):
     """Most photos that one check accepts."""
     job_silence_s: int = Field(default=3600, ge=1)
     """A job whose process tells nothing for so many seconds hangs and is ended; downloads are silent, too."""
+    bases_dir: Path | None = None
+    """Folder for downloaded and converted bases; None means the folder bases in home."""
+    bases_max_bytes: int = Field(default=200 * 10**9, ge=10**6)
+    """Most that all of those may take together, bytes; the least recently used goes first."""
+    civitai_key: SecretStr | None = None
+    """Your key for Civitai, for models that are given to people with a key only."""
+    civitai_url: str = "https://civitai.com"
+    """Address of Civitai."""
     owner: str = "local"
     """Name of the one local owner."""
     trusted_hosts: str = ""

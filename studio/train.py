@@ -29,7 +29,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from studio import __version__, checkpoints, fit, ladder, optimizers
-from studio.adapters import READ_WITH, AdapterInfo, write_info
+from studio.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME, AdapterInfo, write_info
+from studio.certificate import Export, TrialShot, certify, is_lora, write_certificate
 from studio.config import TrainConfig
 from studio.curve import draw_curve
 from studio.device import device_name, pick_device, pick_dtype, room_bytes, used_bytes
@@ -50,6 +51,7 @@ from studio.evaluate import (
 from studio.families import registry as families
 from studio.fit import Measured, checkpoint_steps
 from studio.imaging.bucket import buckets
+from studio.imports import Start, apply_start, read_start
 from studio.listener import Listener
 from studio.methods import registry as methods
 from studio.methods.groups import TOKEN_PART
@@ -74,6 +76,7 @@ REPORT_NAME = "report.json"
 DONE_NAME = "DONE"
 MASKS_FOLDER = "masks"
 
+_ADAPTER_PART = ".adapter.part"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOOK_PX = 512
 
@@ -120,6 +123,9 @@ def train(
     optimizers.require(config.optimizer, device)
     # The revision of the run's first start is kept, whatever the Hub has got since.
     base = resolve_base(config.base, before.get("revision") or config.revision)
+    # A checkpoint holds what the run started from; its file may be gone by then.
+    begun = any((out_dir / "checkpoints").glob("*/DONE"))
+    start = None if begun else read_start(config, base, families.family(base.family).spec)
     rungs = ladder.read(out_dir)
     run = prepare(ladder.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
     _tell_plan(run, settings.home.expanduser(), listener, starts=not before)
@@ -131,7 +137,7 @@ def train(
         while True:
             try:
                 with exact_arithmetic(device, settings.threads):
-                    result = _train(run, listener, started_s)
+                    result = _train(run, start, listener, started_s)
                 break
             except (RuntimeError, MemoryError) as error:
                 rung = rung_after(error, run)
@@ -141,6 +147,7 @@ def train(
             checkpoints.write_text(out_dir / ladder.LADDER_NAME, json.dumps(rungs, indent=1) + "\n")
             listener.message(f"The device's memory gave out. Going on with {rung.words}.", level="warning")
             run = prepare(ladder.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
+        _publish(run, result, settings.threads, listener)
         checkpoints.write_text(out_dir / DONE_NAME, "")
     return result
 
@@ -211,7 +218,7 @@ def prepare(
     )
 
 
-def _train(run: Run, listener: Listener, started_s: float) -> TrainResult:
+def _train(run: Run, start: Start | None, listener: Listener, started_s: float) -> TrainResult:
     config = run.config
     listener.stage("loading", f"Loading the base {config.base}.")
     begun_loading_s = time.monotonic()
@@ -219,6 +226,8 @@ def _train(run: Run, listener: Listener, started_s: float) -> TrainResult:
     method = methods.method(config.method.name)
     parts = family.load(run.base.folder, dtype=run.dtype, device=run.device)
     groups: list[Any] = method.attach(parts, family.spec, config)
+    if start is not None:
+        apply_start(start, family, method, parts)
     if config.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' ModelMixin
     load_s = time.monotonic() - begun_loading_s
@@ -512,13 +521,13 @@ def _export(
     engine_reason: str,
     started_s: float,
 ) -> TrainResult:
-    """Copy the best checkpoint's adapter to ``adapter/``, describe it, and write the report."""
+    """Copy the best checkpoint's adapter to where ``_publish`` takes it from, describe it, and write the report."""
     config, out_dir = run.config, run.out_dir
     candidates = [
         row for step, row in rows.items() if step and checkpoints.is_whole(checkpoints.folder_of(out_dir, step))
     ]
     best_step, reason = choose_best(candidates)
-    part = out_dir / ".adapter.part"
+    part = out_dir / _ADAPTER_PART
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     for path in checkpoints.adapter_files(checkpoints.folder_of(out_dir, best_step)):
@@ -538,8 +547,6 @@ def _export(
         step=best_step,
     )
     write_info(part, info)
-    shutil.rmtree(out_dir / "adapter", ignore_errors=True)
-    os.rename(part, out_dir / "adapter")
 
     best = rows[best_step]
     result = TrainResult(
@@ -570,6 +577,51 @@ def _export(
     draw_curve(out_dir / checkpoints.METRICS_NAME, out_dir / "curve.png")
     checkpoints.write_text(out_dir / REPORT_NAME, json.dumps(report, indent=1) + "\n")
     return result
+
+
+def _publish(run: Run, result: TrainResult, threads: int | None, listener: Listener) -> None:
+    """Certify the adapter against a sample of its own checkpoint, then give it its name.
+
+    Raises:
+        TrainingError: plain diffusers does not read it back as it was trained; no ``adapter/`` is left.
+    """
+    part = run.out_dir / _ADAPTER_PART
+    shutil.rmtree(run.out_dir / "adapter", ignore_errors=True)
+    # Other methods than LoRA are read back where `export` merges them into their base.
+    if run.config.certify and is_lora(part / WEIGHTS_NAME):
+        listener.stage("certifying", "Reading the adapter back in a fresh process.")
+        if run.device.type == "cuda":
+            torch.cuda.empty_cache()  # the other process needs the room
+        samples = checkpoints.read_scores(run.out_dir, result.best_step)[result.best_step]["samples"][:1]
+        token = run.config.instance_token if (part / EMBEDS_NAME).exists() else None
+        wanted = []
+        for sample in samples:
+            with Image.open(run.out_dir / sample["path"]) as picture:
+                wanted.append(picture.convert("RGB"))
+        shots = [
+            TrialShot(
+                prompt=sample["prompt"],
+                seed=sample["seed"],
+                # Not the run's: memory may have asked for smaller pictures after this checkpoint.
+                size_hw=(picture.height, picture.width),
+                num_inference_steps=run.config.sample_steps,
+                guidance_scale=run.guidance_scale,
+            )
+            for sample, picture in zip(samples, wanted, strict=True)
+        ]
+        export = Export(
+            loader="lora",
+            path=part / WEIGHTS_NAME,
+            base=run.base.folder,
+            pipeline=families.family(run.base.family).spec.pipeline,
+            dtype=run.dtype,
+            device=run.device,
+            exact=run.dtype == torch.float32,
+            embeds=part / EMBEDS_NAME if token else None,
+            token=token,
+        )
+        write_certificate(part, certify(export, shots, wanted, threads=threads, should_stop=listener.should_stop))
+    os.rename(part, run.out_dir / "adapter")
 
 
 def _problem(where: str, message: str, cure: str, code: str) -> InputError:

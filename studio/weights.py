@@ -1,35 +1,22 @@
 """Weights by name: a base as a verified local folder, and tensor files whose bytes depend on nothing but their content.
 
-A base is a name from the catalog, a local diffusers folder or a Hub id. Only safetensors, JSON and text are ever
-read or downloaded; pickle is refused. Called by the verbs before anything heavy is loaded.
+A base is a name from the catalog, a local diffusers folder, a Hub id, a single-file checkpoint or an id of Civitai.
+Only safetensors, JSON and text are ever read or downloaded; pickle is refused. Where it comes from is in
+``studio.sources``. Called by the verbs before anything heavy is loaded.
 """
 
 import json
-import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from httpx2 import HTTPError
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from safetensors.torch import save
-from torch import Tensor
-
 from studio.catalog import BASES, FAMILIES, BaseSpec
-from studio.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
+from studio.errors import InputError, MissingExtraError, NotFoundError, Problem
+from studio.settings import load_settings
+from studio.sources import Found, from_civitai, from_file, from_hub
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# Only what lies in a component's folder: the single-file checkpoints at the top of many repositories are never read.
-_WANTED = ["model_index.json", "*/*.json", "*/*.txt", "*/*.safetensors"]
-_UNWANTED = ["safety_checker/*", "feature_extractor/*", "image_encoder/*", "*.fp16.*", "*.bf16.*", "*.non_ema.*"]
+_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _OPTIONAL_PARTS = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 _WITHOUT_WEIGHTS = re.compile(r".*(Tokenizer|TokenizerFast|Scheduler|Processor|FeatureExtractor)$")
 
@@ -43,7 +30,9 @@ class Base:
     folder: Path
     """A diffusers folder in safetensors."""
     revision: str | None
-    """The exact revision of a base from the Hub; None for local folders."""
+    """The exact revision of a base from the Hub, the version's id of one from Civitai; None for local ones."""
+    pin: object | None = field(default=None, compare=False, repr=False)
+    """Keeps the folder in the cache for as long as this object lives."""
 
     @property
     def family(self) -> str:
@@ -52,81 +41,44 @@ class Base:
 
 
 def resolve_base(base: str, revision: str | None = None) -> Base:
-    """Find a base, downloading it from the Hub if need be.
+    """Find a base, downloading or converting it if need be.
 
     Args:
-        base: a name from the catalog, a local diffusers folder, or a Hub id.
-        revision: of a base from the Hub; None takes the newest.
+        base: a name from the catalog, a local diffusers folder, a Hub id, a .safetensors checkpoint, or
+            ``civitai:MODEL@VERSION``.
+        revision: of a base from the Hub or Civitai; None takes the newest.
 
     Raises:
         NotFoundError: nothing has that name.
         InputError: not a base of a known family, not complete, or in pickle; or its licence was not accepted.
-        MissingExtraError: it is not on this machine and the Hub cannot be reached.
-        ResourceError: the download broke off.
+        MissingExtraError: it is not on this machine and its source cannot be reached.
+        ResourceError: the download broke off, or there is no room for it.
     """
     row = BASES.get(base)
     source = row.source if row else base
     folder = Path(source).expanduser()
+    settings = load_settings()
+    name = base
     if folder.is_dir():
-        found_revision = None
+        found = Found(folder, None, None)
+        name = str(folder.resolve())  # so that an adapter finds its base from anywhere
     elif row and folder.is_absolute():
         raise MissingExtraError(f"the weights of base {base!r} are missing from this installation; install it again.")
+    elif source.startswith("civitai:"):
+        found = from_civitai(source, revision, settings)
+    elif folder.is_file() or folder.suffix.lower() in _FILE_SUFFIXES:
+        found = from_file(folder, settings)
+        name = str(folder.resolve())
     elif _HUB_ID.fullmatch(source):
-        folder = _download(source, revision)
-        found_revision = folder.name
+        found = from_hub(source, revision, settings)
     else:
         raise NotFoundError(
-            f"base {base!r} is not in the catalog ({', '.join(BASES)}), no folder here and no Hub id (owner/name)."
+            f"base {base!r} is not in the catalog ({', '.join(BASES)}), no folder or .safetensors file here, no Hub id "
+            "(owner/name) and no civitai:MODEL@VERSION."
         )
-    family = _checked_family(folder, base)
-    return Base(
-        row or _described(base, folder, family, found_on_hub=found_revision is not None), folder, found_revision
-    )
-
-
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors under a temporary name, flush them to the disk and rename.
-
-    Equal tensors and metadata make equal bytes; safetensors alone writes the metadata in a random order.
-
-    Args:
-        path: the file; its folder must exist.
-        tensors: on the CPU, contiguous.
-        metadata: strings for the file's ``__metadata__``.
-    """
-    data = save(dict(tensors), metadata=dict(metadata))
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(metadata.items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.write(memoryview(data)[8 + length :])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def _download(hub_id: str, revision: str | None) -> Path:
-    try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
-    except GatedRepoError:
-        raise _problem(
-            f"{hub_id} is gated",
-            f"accept its licence at {constants.ENDPOINT}/{hub_id} and log in with `hf auth login`",
-            "gated",
-        ) from None
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
-        at = f" at revision {revision}" if revision else ""
-        raise NotFoundError(f"the Hub has no model {hub_id}{at}, or it is private; check its name.") from None
-    except (LocalEntryNotFoundError, ConnectionError):
-        raise MissingExtraError(
-            f"{hub_id} is not on this machine and the Hub cannot be reached; connect once, or choose base 'pocket'."
-        ) from None
-    except (HTTPError, OSError) as error:
-        raise ResourceError(f"the download of {hub_id} broke off ({error}); try again.") from error
+    family = _checked_family(found.folder, base)
+    spec = row or _described(name, found.folder, family, found_on_hub=True)
+    return Base(spec, found.folder, found.revision, found.pin)
 
 
 def _checked_family(folder: Path, base: str) -> str:

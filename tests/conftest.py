@@ -34,13 +34,22 @@ def studio_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def write_tiny_base(folder: Path, *, vae: str = "AutoencoderTiny", prediction_type: str = "v_prediction") -> Path:
+def write_tiny_base(
+    folder: Path,
+    *,
+    vae: str = "AutoencoderTiny",
+    prediction_type: str = "v_prediction",
+    words: int = 0,
+    hidden_act: str = "quick_gelu",
+) -> Path:
     """Write a complete diffusers folder with random weights: 64 px pictures, 8 x 8 x 4 latents.
 
     Args:
         folder: created when missing.
         vae: AutoencoderTiny or AutoencoderKL.
         prediction_type: v_prediction or epsilon.
+        words: size of the vocabulary, filled up with words that mean nothing; 0 keeps it small.
+        hidden_act: quick_gelu as in Stable Diffusion 1, gelu as in 2.
     """
     import torch
     from diffusers import (
@@ -64,6 +73,7 @@ def write_tiny_base(folder: Path, *, vae: str = "AutoencoderTiny", prediction_ty
             left += letter
             vocabulary.append(left)
     vocabulary = list(dict.fromkeys(vocabulary))
+    vocabulary += [f"filler{number}</w>" for number in range(words - len(vocabulary))]
     tokenizer = CLIPTokenizer(
         vocab={token: index for index, token in enumerate(vocabulary)},
         merges=merges,
@@ -79,6 +89,7 @@ def write_tiny_base(folder: Path, *, vae: str = "AutoencoderTiny", prediction_ty
             CLIPTextConfig(
                 vocab_size=len(vocabulary),
                 hidden_size=32,
+                hidden_act=hidden_act,
                 intermediate_size=64,
                 num_hidden_layers=2,
                 num_attention_heads=4,
@@ -150,6 +161,13 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_base_kl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base like Stable Diffusion 1.5: AutoencoderKL and epsilon."""
     return write_tiny_base(tmp_path_factory.mktemp("bases") / "tiny_kl", vae="AutoencoderKL", prediction_type="epsilon")
+
+
+@pytest.fixture(scope="session")
+def tiny_base_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base whose single-file checkpoint other programs could read: AutoencoderKL and as many words as CLIP has."""
+    folder = tmp_path_factory.mktemp("bases") / "tiny_clip"
+    return write_tiny_base(folder, vae="AutoencoderKL", prediction_type="epsilon", words=49408)
 
 
 @pytest.fixture

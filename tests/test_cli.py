@@ -13,13 +13,24 @@ from typing import Any
 import pytest
 
 from studio import cli
-from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
-from studio.domain import Dataset, Event, GenerateResult, Image, OnEvent, Photo, ShouldStop, TrainResult, Verdict
+from studio.config import CheckConfig, ExportConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.domain import (
+    Dataset,
+    Event,
+    ExportResult,
+    GenerateResult,
+    Image,
+    OnEvent,
+    Photo,
+    ShouldStop,
+    TrainResult,
+    Verdict,
+)
 from studio.errors import ConflictError, InputError, JobCancelled, Problem
 from studio.fit import FitPlan, Measured, plan_of
 from studio.settings import Settings
 
-COMMANDS = ("demo", "check", "train", "generate", "presets", "packs", "bases", "doctor", "serve")
+COMMANDS = ("demo", "check", "train", "generate", "export", "presets", "packs", "bases", "doctor", "serve")
 
 TRAINED = TrainResult(
     adapter="adapter",
@@ -92,6 +103,10 @@ class FakeStudio:
     def _generate(self, config: GenerateConfig, source: Path, out: Path) -> GenerateResult:
         image = Image("beach/000.png", "beach", "a sks woman [at the beach]", "", 1, 0.81, 1)
         return GenerateResult((image,), "contact_sheet.png", "pictures.zip", 1.0, 0.81, "pocket")
+
+    def _export(self, config: ExportConfig, source: Path, out: Path) -> ExportResult:
+        files = ("certificate.json", "Ada.safetensors")
+        return ExportResult(config.format, files, "certificate.json", 3_200_000, 1, 0.02, 4.0)
 
 
 @pytest.fixture
@@ -372,3 +387,19 @@ def test_a_second_ctrl_c_stops_at_once(studio: FakeStudio, photos: Path, capsys:
     studio.before_return = press
     assert cli.run(["check", str(photos)]) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_export_says_where_the_files_are_and_that_they_were_read_back(
+    studio: FakeStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    command = ["export", str(run), "--format", "kohya", "--set", "dtype=float16", "--out", str(tmp_path / "out")]
+    assert cli.run(command) == 0
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "out" / "Ada.safetensors") in shown.replace("\n", "")
+    assert "3.2 MB, read back by plain diffusers" in shown and "at most 1 of 255" in shown
+    assert studio.calls[0][1] == ExportConfig(format="kohya", dtype="float16")
+    assert cli.run([*command, "--json"]) == 0
+    assert _lines(capsys)[-1]["difference_max"] == 1
+    assert cli.run(["export", str(run), "--format", "pickle", "--out", str(tmp_path / "out")]) == 2

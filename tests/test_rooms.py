@@ -12,7 +12,7 @@ from studio.settings import PROJECT_ROOT
 PACKAGE = PROJECT_ROOT / "studio"
 
 GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "fit", "__init__"}
-MATHS = {"diffusion", "imaging", "pocket", "weights", "device"}
+MATHS = {"diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "device"}
 ENGINES = {"families", "methods", "likeness"}
 VERBS = {"photos", "train", "infer"}
 
@@ -33,7 +33,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diffusion": GROUND,
     "imaging": GROUND,
     "pocket": GROUND,
-    "weights": GROUND,
+    "tensorfile": {"errors"},
+    "cache": {"errors"},
+    "sources": {"errors", "catalog", "settings", "tensorfile", "cache"},
+    "weights": GROUND | {"tensorfile", "sources"},
+    "formats": {"errors"},
     "device": GROUND,
     # one foreign model per file
     "families": GROUND | MATHS,
@@ -51,9 +55,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": GROUND
     | MATHS
     | ENGINES
-    | {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate"},
+    | {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate", "imports", "certificate"},
     "plan": GROUND | MATHS | ENGINES | TRAINING | {"train"},
+    "imports": GROUND | MATHS | ENGINES,
     "infer": GROUND | MATHS | ENGINES,
+    # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
+    "reload": set(),
+    "certificate": {"errors", "domain", "checkpoints", "tensorfile"},
+    "exports": GROUND | MATHS | ENGINES | {"infer", "certificate", "checkpoints"},
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
     "service": GROUND | {"jobs"},

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from studio.config import CheckConfig, GenerateConfig, TrainConfig
+from studio import service
+from studio.config import CheckConfig, ExportConfig, GenerateConfig, TrainConfig
 from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
 from studio.fit import Measured, remember
 from studio.service import Studio, default_base
@@ -59,6 +60,7 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
     train = studio.submit_train(TrainConfig(subject="count 3 10"), check.id, owner=OWNER)
     generate = studio.submit_generate(GenerateConfig(prompts=("quick",)), train.id, owner=OWNER)
+    export = studio.submit_export(ExportConfig(format="kohya"), train.id, owner=OWNER)
     assert (check.state, train.state, generate.state) == ("pending", "pendingImages", "pendingImages")
 
     studio.start()
@@ -68,12 +70,21 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
     assert ended.result == {"steps": 1, "source_files": ["steps.txt"], "likeness": None}
     assert studio.get(check.id, owner=OWNER).result["source_files"] == ["one.jpg", "two 🙂.jpg"]
     assert studio.get(train.id, owner=OWNER).result["steps"] == 3
-    assert [job.id for job in studio.list(owner=OWNER)] == [generate.id, train.id, check.id]
+    assert [job.id for job in studio.list(owner=OWNER)] == [export.id, generate.id, train.id, check.id]
+    exported = studio.wait(export.id, owner=OWNER, timeout_s=60)
+    assert (exported.state, exported.title) == ("completed", "Export: kohya")
+    assert exported.result["source_files"] == ["steps.txt"]
     assert (studio.out_dir(train.id, owner=OWNER) / "steps.txt").is_file()
     assert ended.created_s <= ended.started_s <= ended.finished_s
     assert studio.cancel(generate.id, owner=OWNER).state == "completed"
     with pytest.raises(ConflictError, match="is completed"):
         studio.retry(generate.id, owner=OWNER)
+
+
+def test_a_key_for_civitai_reaches_the_child_as_it_is():
+    key = "sesame-0123456789"
+    assert service._environment(Settings(civitai_key=key))["STUDIO_CIVITAI_KEY"] == key
+    assert "STUDIO_CIVITAI_KEY" not in service._environment(Settings())
 
 
 def test_events_come_in_order_and_go_on_after_a_number(studio, photos):

@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
-from studio import evaluate
+from studio import certificate, evaluate, reload
 from studio import train as train_module
 from studio.adapters import EMBEDS_NAME, FULL_NAME, WEIGHTS_NAME, adapter_folder, checkpoint_steps, read_info
 from studio.catalog import FAMILIES
@@ -58,6 +58,7 @@ def config(tiny_base: Path) -> Callable[..., TrainConfig]:
             "learning_rate": 1e-3,
             "method": {"rank": 2},
             "likeness": "none",
+            "certify": False,
         }
         return TrainConfig.parse({**given, **changes})
 
@@ -126,6 +127,56 @@ def test_a_run_leaves_every_file_of_the_contract_and_plain_diffusers_loads_its_a
     assert (last["step"], last["total"]) == (4, 4) and last["eta_s"] >= 0
     assert all((run / event.data["path"]).is_file() for event in events if event.kind == "sample")
     json.dumps([dict(event.data) for event in events])
+
+
+def test_a_run_ends_with_a_certificate_or_fails(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read_back(command: Sequence[str], *_: Any) -> tuple[int, str]:
+        reload.main(Path(command[-1]))  # here: another process would only cost time
+        return 0, ""
+
+    monkeypatch.setattr(certificate, "_run", read_back)
+    dataset, wanted = make_dataset(), config(certify=True, token_learning_rate=5e-3)
+    train(wanted, dataset, tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "adapter" / "certificate.json").read_text())
+    assert found["tensors_matched"] == found["tensors_in_file"] > 0 and found["missing"] == 0
+    assert found["pictures"] == 1 and found["difference_max"] <= 3
+
+    draw = train_module.certify
+    black = Image.new("RGB", (64, 64))
+    monkeypatch.setattr(
+        train_module, "certify", lambda export, shots, wanted, **given: draw(export, shots, [black], **given)
+    )
+    with pytest.raises(TrainingError, match="is not the trained model: its pictures differ"):
+        train(config(certify=True, steps=1), dataset, tmp_path / "wrong")
+    assert not (tmp_path / "wrong" / "DONE").exists() and not (tmp_path / "wrong" / "adapter").exists()
+
+
+def test_a_run_goes_on_from_a_lora_and_from_its_own_checkpoint_when_that_file_is_gone(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = make_dataset()
+    train(config(samples_per_checkpoint=0), dataset, tmp_path / "first")
+    lora = tmp_path / "lora.safetensors"
+    lora.write_bytes((tmp_path / "first" / "adapter" / WEIGHTS_NAME).read_bytes())
+    wanted = config(method={"rank": 2, "start_from": str(lora)}, samples_per_checkpoint=0)
+
+    def after_a_step() -> bool:
+        return (tmp_path / "second" / "metrics.jsonl").exists() and len(lines(tmp_path / "second")) >= 2
+
+    with pytest.raises(JobCancelled):
+        train(wanted, dataset, tmp_path / "second", should_stop=after_a_step)
+    first, second = (lines(tmp_path / name) for name in ("first", "second"))
+    assert second[0]["val_loss"] == pytest.approx([row for row in first if row.get("val_loss")][-1]["val_loss"], abs=0)
+    lora.unlink()
+    train(wanted, dataset, tmp_path / "second")
+    with pytest.raises(InputError, match=r"method.start_from: there is no file lora.safetensors"):
+        train(wanted, dataset, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
 
 
 def test_nothing_in_the_run_names_a_photo(

@@ -24,7 +24,7 @@ from studio.config import TrainConfig
 from studio.families.base import Family, Parts
 from studio.methods import tokens
 from studio.methods.groups import encoder_names, optimizer_groups
-from studio.weights import write_safetensors
+from studio.tensorfile import write_safetensors
 
 _BASE = "full.base"
 

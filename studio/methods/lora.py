@@ -29,7 +29,7 @@ from studio.errors import InputError, Problem
 from studio.families.base import Family, Parts
 from studio.methods import tokens
 from studio.methods.groups import TOKEN_PART, encoder_names, optimizer_groups
-from studio.weights import write_safetensors
+from studio.tensorfile import write_safetensors
 
 _ADAPTER = "default"
 _MARKS = ("lora_", "lokr_")

@@ -22,7 +22,7 @@ from studio.config import TrainConfig
 from studio.errors import InputError, Problem
 from studio.families.base import Parts
 from studio.methods.groups import TOKEN_PART, encoder_names
-from studio.weights import write_safetensors
+from studio.tensorfile import write_safetensors
 
 _EXTRA = "token"
 

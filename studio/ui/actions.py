@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.catalog import base_spec
-from studio.config import CheckConfig, GenerateConfig, TrainConfig
+from studio.config import CheckConfig, ExportConfig, GenerateConfig, TrainConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
 from studio.errors import InputError, NotFoundError, Problem
 from studio.fit import FitPlan
@@ -118,6 +118,17 @@ class Desk:
             load_pack(config.pack, self.settings.presets_dir)
         return self.studio.submit_generate(config, run.id, owner=self.owner, key=key)
 
+    def submit_export(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
+        """Start exporting a finished run; ``form`` holds settings of ExportConfig.
+
+        Raises:
+            NotFoundError: no such run. InputError: wrong settings, or the run is not finished.
+        """
+        run = self.job(train_job, "train")
+        if run.state != "completed":
+            raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
+        return self.studio.submit_export(ExportConfig.parse(form), run.id, owner=self.owner, key=key)
+
     def out_file(self, job_id: str, relative: str) -> Path | None:
         """Return the absolute path of a file that a job wrote; None if it is not there or lies outside."""
         folder = self.studio.out_dir(job_id, owner=self.owner).resolve()
@@ -147,10 +158,11 @@ _NOTHING_CHOSEN = {
     "check": "No photos are chosen; check some in the Photos tab first.",
     "train": "No run is chosen; train one in the Train tab first.",
     "generate": "No pictures are chosen.",
+    "export": "No export is chosen.",
 }
 
 
-_TITLES = {"check": "Photos of ", "train": "Training of ", "generate": "Pictures: "}
+_TITLES = {"check": "Photos of ", "train": "Training of ", "generate": "Pictures: ", "export": "Export: "}
 """How the service begins its titles; a list of one kind need not say it in each row."""
 
 

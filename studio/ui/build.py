@@ -70,10 +70,11 @@ def build(studio: "Studio", settings: Settings) -> gr.Blocks:
 
 
 def _wanted(desk: Desk, job_id: str | None) -> JobView | None:
-    """Return the job that the address names; None if it names none of the owner's."""
+    """Return the job that the address names; None if it names none of the owner's, or one that no tab shows."""
     if not job_id:
         return None
     try:
-        return desk.studio.get(job_id, owner=desk.owner)
+        job = desk.studio.get(job_id, owner=desk.owner)
     except StudioError:
         return None
+    return job if job.kind in _TAB_OF else None

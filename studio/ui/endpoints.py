@@ -116,6 +116,20 @@ def add_endpoints(desk: Desk) -> None:
         form = {**(settings or {}), "count": count, "seed": seed, "prompts": prompts or []}
         return asdict(desk.submit_generate(train_job, {**form, "pack": pack or None}, key=key))
 
+    def export(train_job: str, format: str = "diffusers", settings: dict | None = None, key: str | None = None) -> dict:
+        """Write a finished run's adapter in another program's format, and prove that it works there.
+
+        Args:
+            train_job: id of the run.
+            format: diffusers, kohya (ComfyUI, A1111), merged (a diffusers folder) or single_file (one checkpoint).
+            settings: more settings by name, for example {"dtype": "float16", "checkpoint": 400}.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed. Its files hold certificate.json.
+        """
+        return asdict(desk.submit_export(train_job, {**(settings or {}), "format": format}, key=key))
+
     def job(job_id: str, after: int = 0, files: bool = True) -> dict:
         """Look at a job: state, progress, result, newest events, and its files once it is completed.
 
@@ -149,7 +163,7 @@ def add_endpoints(desk: Desk) -> None:
         """List the base models."""
         return desk.studio.bases()
 
-    for endpoint in (check_photos, train, plan, generate, job, jobs, cancel, presets, packs, bases):
+    for endpoint in (check_photos, train, plan, generate, export, job, jobs, cancel, presets, packs, bases):
         gr.api(_spoken(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
@@ -200,6 +214,8 @@ def _result_files(job: JobView) -> list[str]:
         return ["dataset.json"]
     if job.kind == "train":
         folder = result.get("adapter", "adapter")
-        names = (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME, INFO_NAME)
+        names = (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME, INFO_NAME, "certificate.json")
         return [*(f"{folder}/{name}" for name in names), "report.json", "curve.png"]
+    if job.kind == "export":
+        return list(result["files"])
     return [result["archive"], result["contact_sheet"], *(image["file"] for image in result["images"])]

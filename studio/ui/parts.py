@@ -25,6 +25,7 @@ _STATES = {
     "checking": "Looking at the photos",
     "training": "Training",
     "generating": "Making pictures",
+    "exporting": "Exporting",
     "completed": "Finished",
     "stalled": "Stopped early",
     "cancelled": "Cancelled",
@@ -108,7 +109,7 @@ def progress(job: JobView, story: Story) -> str:
     detail, share = "", None
     if total:
         share = min(1.0, (step or 0) / total)
-        what = {"check": "photo", "train": "step", "generate": "picture"}[job.kind]
+        what = {"check": "photo", "train": "step", "generate": "picture", "export": "file"}[job.kind]
         detail = f"{what.capitalize()} {step or 0:,} of {total:,}"
         if eta_s is not None:
             detail += f" · about {duration(eta_s)} left"

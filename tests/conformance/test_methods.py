@@ -152,7 +152,7 @@ def test_an_adapter_of_another_family_is_refused_in_words(shape: str, tiny_base:
     (path,) = tmp_path.glob("*.safetensors")
     with safe_open(path, "pt") as file:
         foreign = {f"transformer.blocks.{key.partition('.')[2]}": file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    from studio.weights import write_safetensors
+    from studio.tensorfile import write_safetensors
 
     write_safetensors(path, foreign, {"format": "pt"})
     pipeline = SD.pipeline(parts)

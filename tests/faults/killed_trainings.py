@@ -90,6 +90,7 @@ def main() -> None:
             "learning_rate": 1e-3,
             "token_learning_rate": 5e-3,
             "likeness": "none",
+            "certify": False,
             "flip": True,
             "method": {"rank": 2, "dropout": 0.1},
             "prior": {"mode": "prediction", "batch_size": 1},

@@ -28,7 +28,7 @@ class FakeResult:
 
 def run(config, source, out, *, on_event, should_stop):
     out.mkdir(parents=True, exist_ok=True)
-    words = getattr(config, "subject", None) or config.prompts[0]
+    words = getattr(config, "subject", None) or (getattr(config, "prompts", None) or ("quick",))[0]
     behaviour, *numbers = words.split()
     on_event(Event("stage", {"name": "loading", "message": behaviour}))
     done = BEHAVIOURS[behaviour](out, *map(int, numbers), on_event=on_event, should_stop=should_stop)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from PIL import Image as Pillow
 
-from studio.domain import Dataset, Event, GenerateResult, Image, JobView, Photo, TrainResult, Verdict
+from studio.domain import Dataset, Event, ExportResult, GenerateResult, Image, JobView, Photo, TrainResult, Verdict
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.fit import Measured, plan_of
 from studio.pocket import portraits
@@ -81,6 +81,9 @@ class ScriptedStudio:
 
     def submit_generate(self, config, source, *, owner, key=None):
         return self._submit("generate", config, f"Pictures: {config.pack or config.prompts[0]}", owner, key, source)
+
+    def submit_export(self, config, source, *, owner, key=None):
+        return self._submit("export", config, f"Export: {config.format}", owner, key, source)
 
     def _submit(self, kind, config, title, owner, key, source=None, photos=()):
         if key is not None:
@@ -288,6 +291,13 @@ class ScriptedStudio:
                 archive.write(out / image.file, image.file)
         mean = sum(image.likeness for image in images) / len(images)
         return GenerateResult(tuple(images), "contact_sheet.png", "pictures.zip", 12.0, mean, "pocket")
+
+    def _export(self, job, out):
+        self._set(job, state="exporting")
+        for name in ("Ada.safetensors", "certificate.json"):
+            (out / name).write_text("{}")
+        files = ("Ada.safetensors", "certificate.json")
+        return ExportResult(job.config.format, files, "certificate.json", 4, 1, 0.1, 4.0)
 
 
 def main(order):

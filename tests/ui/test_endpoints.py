@@ -13,7 +13,9 @@ from gradio_client.exceptions import AppError
 
 from studio.settings import Settings
 
-ENDPOINTS = {"check_photos", "train", "plan", "generate", "job", "jobs", "cancel", "presets", "packs", "bases"}
+ENDPOINTS = {
+    "check_photos", "train", "plan", "generate", "export", "job", "jobs", "cancel", "presets", "packs", "bases",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,9 @@ def test_the_whole_way_from_photos_to_a_zip_that_opens(client: Client, check_id:
     prompted = client.predict(run["id"], prompts=["{subject} in space"], api_name="/generate")
     answer = client.predict(prompted["id"], files=False, api_name="/job")
     assert answer["files"] == {} and answer["result"]["images"][0]["prompt"] == "sks woman in space"
+    exported = client.predict(run["id"], "kohya", {"dtype": "float16"}, api_name="/export")
+    answer = client.predict(exported["id"], api_name="/job")
+    assert answer["result"]["format"] == "kohya" and set(answer["files"]) == {"Ada.safetensors", "certificate.json"}
 
 
 def test_events_go_on_after_the_number_that_was_seen(client: Client, check_id: str) -> None:

@@ -1,0 +1,514 @@
+"""The verb ``export``: a finished run's adapter in the form that another program wants, with proof that it works there.
+
+A straight road: refuse what cannot be -> draw with the trained pipeline -> write -> read back in a fresh process and
+compare (``studio.certificate``) -> move into place, DONE. The formats: ``diffusers`` and ``kohya`` (ComfyUI, A1111)
+for the adapter alone, ``merged`` (a diffusers folder) and ``single_file`` (an original Stable Diffusion checkpoint) for
+base and adapter in one. No file names a photo, a caption or a path of this machine.
+"""
+
+import errno
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from studio import __version__, infer
+from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, adapter_folder, adapter_sha256, read_info
+from studio.certificate import CERTIFICATE_NAME, Export, TrialShot, certify, write_certificate
+from studio.checkpoints import write_text
+from studio.config import ExportConfig
+from studio.device import cpu_threads, pick_device, pick_dtype
+from studio.domain import Event, ExportResult, OnEvent, ShouldStop, ignore_event, never_stop
+from studio.errors import ConflictError, InputError, JobCancelled, Problem, ResourceError
+from studio.families import registry
+from studio.families.base import Family
+from studio.formats import (
+    KOHYA_PREFIXES,
+    clip_to_original,
+    open_clip_to_original,
+    portable_name,
+    to_kohya,
+    unet_to_original,
+    vae_to_original,
+)
+from studio.presets import fill
+from studio.settings import load_settings
+from studio.tensorfile import Header, read_header, write_safetensors
+from studio.weights import Base, resolve_base
+
+REQUEST_NAME = "request.json"
+RESULT_NAME = "export.json"
+DONE_NAME = "DONE"
+
+_PART = ".export.part"
+_TRIAL_PROMPTS = ("photo of {subject}", "portrait of {subject}, smiling")
+_TRIAL_STEPS = 8
+_CLIP_VOCABULARY = 49408
+_OPEN_CLIP_ACTIVATION = "gelu"  # OpenAI's CLIP has quick_gelu
+_HASH_KEY = "modelspec.hash_sha256"
+# Source: Stability-AI/ModelSpec 1.0.1, "architecture", and kohya-ss/sd-scripts@48d368fa library/sai_model_spec.py.
+_ARCHITECTURES: dict[int, dict[str, tuple[str, str]]] = {
+    768: {"epsilon": ("stable-diffusion-v1", "sd_v1"), "v_prediction": ("stable-diffusion-v1", "sd_v1")},
+    1024: {
+        "epsilon": ("stable-diffusion-v2-512", "sd_v2"),
+        "v_prediction": ("stable-diffusion-v2-768-v", "sd_v2_v"),
+    },
+    2048: {"epsilon": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0")},
+}
+"""Width of the text conditioning -> objective -> (ModelSpec's name, kohya's name)."""
+
+
+# ---------------------------------------------------------------------------------------------------------- the verb
+
+
+def export(
+    config: ExportConfig,
+    run_dir: Path,
+    out_dir: Path,
+    *,
+    on_event: OnEvent = ignore_event,
+    should_stop: ShouldStop = never_stop,
+) -> ExportResult:
+    """Write a run's adapter in another program's format and prove it.
+
+    Args:
+        config: which format, checkpoint and precision.
+        run_dir: a folder that ``train`` wrote.
+        out_dir: created if missing; empty, or left by a call with the same config.
+        on_event: told of the stages.
+        should_stop: asked between the stages.
+
+    Returns:
+        The files, relative to ``out_dir``, and what the certificate found.
+
+    Raises:
+        NotFoundError: the run is not finished, or has no such checkpoint.
+        InputError: the base or the adapter has no such format; all reasons at once, before anything is loaded.
+        ConflictError: ``out_dir`` holds other things.
+        TrainingError: read back, the file is not the trained model. ResourceError: the disk is full.
+        JobCancelled: ``should_stop`` answered True.
+    """
+    started_s = time.monotonic()
+    source = _read_source(config, run_dir)
+    finished = _open_folder(out_dir, source)
+    if finished is not None:
+        return finished
+
+    def stage(name: str, message: str) -> None:
+        if should_stop():
+            raise JobCancelled("Stopped; start again for the whole export.")
+        on_event(Event("stage", {"name": name, "message": message}))
+
+    settings = load_settings()
+    device = pick_device(settings.device)
+    dtype = pick_dtype("auto", device)
+    with cpu_threads(settings.threads):
+        stage("loading", "Drawing with the trained pipeline.")
+        shots = _trial_shots(source.info)
+        pipeline: Any = source.family.pipeline(source.family.load(source.base.folder, dtype=dtype, device=device))
+        without_adapter = _drawn(pipeline.to(device), shots)
+        infer.load_adapter(pipeline, source.weights_dir)
+        wanted = _drawn(pipeline, shots)
+        del pipeline
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the other process needs the room
+        part = out_dir / _PART
+        try:
+            stage("exporting", f"Writing {config.format}.")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            written = _FORMATS[config.format].write(source, part)
+            stage("certifying", "Reading it back in a fresh process.")
+            certificate = certify(
+                Export(
+                    loader=written.loader,
+                    path=written.path,
+                    base=source.base.folder,
+                    pipeline=source.family.spec.pipeline,
+                    dtype=dtype,
+                    device=device,
+                    exact=dtype == written.dtype == torch.float32,
+                    embeds=written.embeds,
+                    token=source.info.instance_token if written.embeds else None,
+                ),
+                shots,
+                wanted,
+                without_adapter=without_adapter,
+                threads=settings.threads,
+                should_stop=should_stop,
+            )
+            write_certificate(part, {"format": config.format, **certificate})
+            for path in part.iterdir():
+                os.rename(path, out_dir / path.name)
+        except (OSError, SafetensorError) as error:
+            if os.strerror(errno.ENOSPC) not in str(error):  # safetensors has only the text
+                raise
+            raise ResourceError("The disk is full; free space and export again.") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    files = sorted(path.relative_to(out_dir).as_posix() for path in _result_files(out_dir))
+    result = ExportResult(
+        format=config.format,
+        files=tuple(files),
+        certificate=CERTIFICATE_NAME,
+        bytes=sum((out_dir / file).stat().st_size for file in files),
+        difference_max=certificate["difference_max"],
+        difference_mean=certificate["difference_mean"],
+        seconds=round(time.monotonic() - started_s, 3),
+    )
+    write_text(out_dir / RESULT_NAME, json.dumps(asdict(result), indent=1) + "\n")
+    write_text(out_dir / DONE_NAME, "")
+    return result
+
+
+# ------------------------------------------------------------------------------------------------- reading the input
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is exported."""
+
+    config: ExportConfig
+    info: AdapterInfo
+    base: Base
+    family: Family
+    weights_dir: Path
+    settings: Mapping[str, Any]
+    """The adapter file's own ``lora_adapter_metadata``."""
+    tensor_names: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """A file name made of the subject's name."""
+        return _slug(self.info.subject)
+
+    @property
+    def embeds(self) -> dict[str, Tensor]:
+        """The instance token's embedding, ``{token: (D,) or (N, D)}``; empty where the token was not trained."""
+        path = self.weights_dir / EMBEDS_NAME
+        return load_file(path) if path.is_file() else {}
+
+    def configuration(self, component: str) -> dict[str, Any]:
+        """Return a component's config.json."""
+        return json.loads((self.base.folder / component / "config.json").read_text(encoding="utf-8"))
+
+
+def _read_source(config: ExportConfig, run_dir: Path) -> _Source:
+    weights_dir = adapter_folder(run_dir, config.checkpoint)
+    info = read_info(run_dir / "adapter")
+    weights = weights_dir / WEIGHTS_NAME
+    header = read_header(weights, "run") if weights.is_file() else Header({}, {})  # a full fine-tuning has none
+    source = _Source(
+        config=config,
+        info=info,
+        base=resolve_base(info.base, info.revision),
+        family=registry.family(info.family),
+        weights_dir=weights_dir,
+        settings=json.loads(header.metadata.get("lora_adapter_metadata") or "{}"),
+        tensor_names=tuple(header.shapes),
+    )
+    problems = _FORMATS[config.format].problems(source)
+    if problems:
+        raise InputError.of(problems)
+    return source
+
+
+def _open_folder(out_dir: Path, source: _Source) -> ExportResult | None:
+    """Claim the folder for this request; return the result if it is already finished."""
+    request = {
+        "verb": "export",
+        "config": source.config.model_dump(mode="json"),
+        "base": source.info.base,
+        "revision": source.info.revision,
+        "adapter_sha256": adapter_sha256(source.weights_dir),
+    }
+    text = json.dumps(request, indent=1, sort_keys=True) + "\n"
+    there = out_dir / REQUEST_NAME
+    same = there.is_file() and there.read_text(encoding="utf-8") == text
+    if same and (out_dir / DONE_NAME).is_file():
+        data = json.loads((out_dir / RESULT_NAME).read_text(encoding="utf-8"))
+        if all((out_dir / file).is_file() for file in data["files"]):
+            return ExportResult(**{**data, "files": tuple(data["files"])})
+        (out_dir / DONE_NAME).unlink()
+    out_dir.mkdir(parents=True, exist_ok=True)
+    if same:  # what a kill has left is written again from the start
+        for path in out_dir.iterdir():
+            if path.name not in (REQUEST_NAME, _PART):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif any(path.name != REQUEST_NAME and not path.name.startswith(".") for path in out_dir.iterdir()):
+        held = "another export" if there.is_file() else "other files"
+        raise ConflictError(f"{out_dir.name}: the folder holds {held}; choose another one.")
+    write_text(there, text)
+    return None
+
+
+def _trial_shots(info: AdapterInfo) -> list[TrialShot]:
+    return [
+        TrialShot(
+            prompt=fill(prompt, instance_token=info.instance_token, class_noun=info.class_noun),
+            seed=seed,
+            size_hw=(info.resolution_px, info.resolution_px),
+            num_inference_steps=min(info.num_inference_steps, _TRIAL_STEPS),
+            guidance_scale=info.guidance_scale,
+        )
+        for seed, prompt in enumerate(_TRIAL_PROMPTS)
+    ]
+
+
+def _drawn(pipeline: Any, shots: list[TrialShot]) -> list[Any]:
+    first = shots[0]
+    return infer.render_prompts(
+        pipeline,
+        [shot.prompt for shot in shots],
+        [shot.seed for shot in shots],
+        size_hw=first.size_hw,
+        num_inference_steps=first.num_inference_steps,
+        guidance_scale=first.guidance_scale,
+        batch_size=1,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- formats
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a format has written, and how it is read back."""
+
+    loader: Any
+    path: Path
+    dtype: torch.dtype
+    """Of the tensors in the file."""
+    embeds: Path | None = None
+
+
+def _lora_dtype(source: _Source) -> torch.dtype:
+    return torch.float32 if source.config.dtype == "auto" else getattr(torch, source.config.dtype)
+
+
+def _merged_dtype(source: _Source) -> torch.dtype:
+    return torch.float16 if source.config.dtype == "auto" else getattr(torch, source.config.dtype)
+
+
+def _lora_tensors(source: _Source) -> dict[str, Tensor]:
+    dtype = _lora_dtype(source)
+    tensors = load_file(source.weights_dir / WEIGHTS_NAME)
+    return {portable_name(name): tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
+
+
+def _write_embeds(source: _Source, path: Path, dtype: torch.dtype) -> Path | None:
+    """Write the trained token for ``load_textual_inversion``, and for the other programs, which take any one tensor."""
+    tensors = {token: vector.reshape(-1, vector.shape[-1]).to(dtype) for token, vector in source.embeds.items()}
+    if not tensors:
+        return None
+    path.parent.mkdir(exist_ok=True)
+    write_safetensors(path, tensors, {"format": "pt"})
+    return path
+
+
+def _write_diffusers(source: _Source, folder: Path) -> _Written:
+    metadata = {
+        **_metadata(source, lora=True),
+        "format": "pt",
+        "lora_adapter_metadata": json.dumps(dict(source.settings), sort_keys=True),
+    }
+    path = folder / WEIGHTS_NAME
+    write_safetensors(path, _lora_tensors(source), metadata, hash_key=_HASH_KEY)
+    embeds = _write_embeds(source, folder / EMBEDS_NAME, _lora_dtype(source))
+    return _Written("lora", path, _lora_dtype(source), embeds)
+
+
+def _write_kohya(source: _Source, folder: Path) -> _Written:
+    tensors = to_kohya(_lora_tensors(source), source.settings, source.info.family)
+    path = folder / f"{source.title}.safetensors"
+    metadata = {**_metadata(source, lora=True), **_kohya_metadata(source, tensors)}
+    write_safetensors(path, tensors, metadata, hash_key=_HASH_KEY)
+    # The other programs call an embedding by its file's name.
+    name = f"{_slug(source.info.instance_token)}.safetensors"
+    embeds = _write_embeds(source, folder / "embeddings" / name, _lora_dtype(source))
+    return _Written("lora", path, _lora_dtype(source), embeds)
+
+
+def _merged(source: _Source) -> Any:
+    """Return the pipeline with the adapter added to its weights, in float32 on the CPU, where adding is exact."""
+    cpu = torch.device("cpu")
+    pipeline: Any = source.family.pipeline(source.family.load(source.base.folder, dtype=torch.float32, device=cpu))
+    infer.load_adapter(pipeline, source.weights_dir)
+    pipeline.unload_lora_weights()
+    return pipeline
+
+
+def _write_merged(source: _Source, folder: Path) -> _Written:
+    dtype = _merged_dtype(source)
+    path = folder / "pipeline"
+    _merged(source).to(dtype).save_pretrained(path, safe_serialization=True)
+    for file in path.rglob("*.json"):
+        _drop_paths(file)
+    return _Written("pipeline", path, dtype)
+
+
+def _write_single_file(source: _Source, folder: Path) -> _Written:
+    dtype = _merged_dtype(source)
+    pipeline = _merged(source)
+    text_encoder = dict(pipeline.text_encoder.state_dict())
+    table = next(name for name in text_encoder if name.endswith("token_embedding.weight"))
+    # The layout has no room for a new word; it lies beside, as an embedding.
+    text_encoder[table] = text_encoder[table][:_CLIP_VOCABULARY]
+    is_open_clip = source.configuration("text_encoder").get("hidden_act") == _OPEN_CLIP_ACTIVATION
+    tensors = {
+        **unet_to_original(pipeline.unet.state_dict(), pipeline.unet.config.layers_per_block),
+        **vae_to_original(pipeline.vae.state_dict()),
+        **(
+            open_clip_to_original(text_encoder, "cond_stage_model.model.")
+            if is_open_clip
+            else clip_to_original(text_encoder, "cond_stage_model.transformer.")
+        ),
+    }
+    path = folder / f"{source.title}.safetensors"
+    halved = {name: tensor.detach().to(dtype).contiguous() for name, tensor in tensors.items()}
+    write_safetensors(path, halved, {**_metadata(source, lora=False), "format": "pt"}, hash_key=_HASH_KEY)
+    name = f"{_slug(source.info.instance_token)}.safetensors"
+    embeds = _write_embeds(source, folder / "embeddings" / name, torch.float32)
+    return _Written("single_file", path, dtype, embeds)
+
+
+def _no_problems(source: _Source) -> list[Problem]:
+    return []
+
+
+def _diffusers_problems(source: _Source) -> list[Problem]:
+    if all("lora_" in name for name in source.tensor_names) and source.tensor_names:
+        return []
+    return [Problem("format", "this run trained no LoRA, so there is none to write", "use format merged", "no_format")]
+
+
+def _kohya_problems(source: _Source) -> list[Problem]:
+    cure = "use format diffusers, which ComfyUI reads too"
+    if source.info.family not in KOHYA_PREFIXES:
+        known = " and ".join(KOHYA_PREFIXES)
+        message = f"kohya's layout exists for {known}, not for {source.info.family}"
+        return [Problem("format", message, cure, "no_format")]
+    if any("magnitude" in name for name in source.tensor_names):
+        return [Problem("format", "diffusers leaves the magnitudes of a DoRA in kohya's layout out", cure, "no_format")]
+    return _diffusers_problems(source)
+
+
+def _single_file_problems(source: _Source) -> list[Problem]:
+    cure = "use format merged, a folder that diffusers opens"
+    if source.info.family != "sd":
+        message = f"a single file is written for the family sd, not for {source.info.family}"
+        return [Problem("format", message, cure, "no_format")]
+    problems = []
+    autoencoder = source.configuration("vae").get("_class_name")
+    if autoencoder != "AutoencoderKL":
+        problems.append(Problem("format", f"a single file has no place for an {autoencoder}", cure, "no_format"))
+    words = source.configuration("text_encoder").get("vocab_size")
+    if words != _CLIP_VOCABULARY:
+        message = f"a single file holds no tokenizer, and this base has one of its own ({words} words, not CLIP's)"
+        problems.append(Problem("format", message, cure, "no_format"))
+    return problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    problems: Callable[[_Source], list[Problem]]
+    """Why this source has no such format; empty if it has."""
+    write: Callable[[_Source, Path], _Written]
+
+
+_FORMATS: dict[str, _Format] = {
+    "diffusers": _Format(_diffusers_problems, _write_diffusers),
+    "kohya": _Format(_kohya_problems, _write_kohya),
+    "merged": _Format(_no_problems, _write_merged),
+    "single_file": _Format(_single_file_problems, _write_single_file),
+}
+
+
+# -------------------------------------------------------------------------------------------------------- metadata
+
+
+def _metadata(source: _Source, *, lora: bool) -> dict[str, str]:
+    """Return ModelSpec's description.
+
+    Source: Stability-AI/ModelSpec 1.0.1. No date: the same run gives the same bytes.
+    """
+    info = source.info
+    subject = f"{info.instance_token} {info.class_noun}"
+    architecture = _architecture(source)[0]
+    return {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": f"{architecture}/lora" if lora else architecture,
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": info.subject,
+        "modelspec.description": f"Trained by Likeness Studio {__version__} on {_public_name(info.base)}.",
+        "modelspec.trigger_phrase": subject,
+        "modelspec.usage_hint": f"Write {subject} in the prompt.",
+        "modelspec.resolution": f"{info.resolution_px}x{info.resolution_px}",
+        "modelspec.prediction_type": {"v_prediction": "v"}.get(_objective(source), _objective(source)),
+        "modelspec.license": source.base.spec.licence,
+    }
+
+
+def _kohya_metadata(source: _Source, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the few ``ss_`` strings that other programs read; those that name photos and captions stay unwritten."""
+    rank = next(tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_down.weight"))
+    alpha = next(float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha"))
+    version = _architecture(source)[1]
+    has_conv = any(tensor.ndim == 4 and tensor.shape[-1] > 1 for tensor in tensors.values())
+    return {
+        "ss_v2": str(version.startswith("sd_v2")),
+        "ss_base_model_version": version,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": f"{alpha:g}",
+        "ss_network_args": json.dumps({"conv_dim": str(rank), "conv_alpha": f"{alpha:g}"} if has_conv else {}),
+        "ss_output_name": source.title,
+        "ss_sd_model_name": _public_name(source.info.base),
+        "ss_steps": str(source.info.step),
+    }
+
+
+def _objective(source: _Source) -> str:
+    path = source.base.folder / "scheduler" / "scheduler_config.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("prediction_type", "epsilon")
+
+
+def _architecture(source: _Source) -> tuple[str, str]:
+    """Return ModelSpec's and kohya's name of the base's architecture; the studio's own for others."""
+    unet = source.base.folder / "unet" / "config.json"
+    width = source.configuration("unet").get("cross_attention_dim") if unet.is_file() else None
+    known = _ARCHITECTURES.get(width, {}) if isinstance(width, int) else {}
+    own = f"likeness-studio-{source.info.family}"
+    return known.get(_objective(source), (own, own))
+
+
+def _drop_paths(file: Path) -> None:
+    """Take out what diffusers and transformers write about where a component came from."""
+    data = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(data, dict) and data.keys() & {"_name_or_path", "name_or_path"}:
+        kept = {key: value for key, value in data.items() if key not in ("_name_or_path", "name_or_path")}
+        write_text(file, json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def _result_files(out_dir: Path) -> list[Path]:
+    own = {REQUEST_NAME, RESULT_NAME, DONE_NAME}
+    return [path for path in out_dir.rglob("*") if path.is_file() and path.relative_to(out_dir).as_posix() not in own]
+
+
+def _public_name(base: str) -> str:
+    """Return the base's name without folders of this machine: exports travel."""
+    return Path(base).name if Path(base).exists() else base
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w\-]+", "_", name).strip("_") or "subject"
