@@ -201,7 +201,7 @@ class FinishedPicture:
     quality: int | None
     """Quality that the format needed; None for PNG."""
     before: str
-    """Preview of the source, relative to the output folder; WebP, at most 1024 px."""
+    """Preview of the source in the same size and cut, relative to the output folder; WebP, at most 1024 px."""
     after: str
     """Preview of the result, as ``before``."""
     seconds: float

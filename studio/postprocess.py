@@ -71,7 +71,7 @@ class _Canvas:
     alpha: NDArray[np.float32] | None
     """``(H, W)`` in [0, 1]; None where nothing is transparent."""
     original: Pixels
-    """As it was before the cutout, for the background out of focus; always of the size of ``rgb``."""
+    """As it came, brought to the size and cut of ``rgb``: for the background out of focus, and to be compared with."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -223,7 +223,6 @@ def _finished(
         return None
     started_s = time.monotonic()
     canvas = _decoded(source.name, data)
-    before = _at_most(canvas.image(), PREVIEW_PX)
     work = _Work(source.name, speaker.tick)
     for step in steps:
         canvas = step(canvas, work)
@@ -251,8 +250,8 @@ def _finished(
         work.notes.append(f"quality lowered to {encoded.quality} to stay below {last.max_bytes} bytes")
     file = f"{PICTURES_FOLDER}/{stem}{ENDINGS[last.format]}"
     names = [f"{PREVIEWS_FOLDER}/{number:03d}_{which}.webp" for which in ("before", "after")]
-    for name, preview in zip(names, (before, _at_most(picture, PREVIEW_PX)), strict=True):
-        _save_preview(out_dir / name, preview)
+    for name, shown in zip(names, (Image.fromarray(canvas.original), picture), strict=True):
+        _save_preview(out_dir / name, _at_most(shown, PREVIEW_PX))
     _write_bytes(out_dir / file, encoded.data)
     made = FinishedPicture(
         file=file,
@@ -368,11 +367,7 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
         for size_hw in sizes:
             rgb = upscaler.enlarge(_resized(rgb, size_hw), tick=tick)
         alpha = None if canvas.alpha is None else _resized_alpha(canvas.alpha, target_hw)
-        original = canvas.original
-        if alpha is not None:  # only a background that is still to come looks at it
-            original = _resized(original, target_hw)
-        rgb = _resized(rgb, target_hw)
-        return _Canvas(rgb, alpha, rgb if alpha is None else original)
+        return _Canvas(_resized(rgb, target_hw), alpha, _resized(canvas.original, target_hw))
 
     return upscale
 
@@ -412,10 +407,12 @@ def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, speake
         if scale > 1.01:
             work.notes.append(f"enlarged {scale:.1f} times without added detail; an upscale step before adds it")
         focus = _focus(canvas) if step.how == "cover" else None
-        made = np.asarray(fit(picture, target_wh, how=step.how, fill=compose.rgb_of(step.fill), focus_yx=focus))
+        made, original = (
+            np.asarray(fit(image, target_wh, how=step.how, fill=compose.rgb_of(step.fill), focus_yx=focus))
+            for image in (picture, Image.fromarray(canvas.original))
+        )
         alpha = made[..., 3].astype(np.float32) / 255 if made.shape[2] == 4 else None
-        rgb = np.ascontiguousarray(made[..., :3])
-        return _Canvas(rgb, alpha, rgb)
+        return _Canvas(np.ascontiguousarray(made[..., :3]), alpha, original)
 
     return fitted
 
@@ -475,8 +472,8 @@ def _refuse_too_large(
     """Refuse a picture for which the free memory would not suffice; nothing was computed yet."""
     largest = max((height * width for height, width in sizes), default=0)
     target = target_hw[0] * target_hw[1]
-    # In and out of the largest pass; then the result, its copy while it is encoded, and the other planes.
-    needed = 3 * largest * (1 + scale**2) + target * (3 + 3 + 3 + (4 + 4 + 3 if has_alpha else 0)) + working_bytes
+    # In and out of the largest pass; then the result, its copy while it is encoded, the original, and alpha.
+    needed = 3 * largest * (1 + scale**2) + target * (3 + 3 + 3 + (4 + 4 if has_alpha else 0)) + working_bytes
     free = _free_bytes()
     if needed > free * _SPARE:
         size = f"{target_hw[1]} x {target_hw[0]} px"

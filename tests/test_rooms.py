@@ -12,9 +12,9 @@ from studio.settings import PROJECT_ROOT
 PACKAGE = PROJECT_ROOT / "studio"
 
 GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "__init__"}
-MATHS = {"diffusion", "imaging", "pocket", "weights", "device"}
-ENGINES = {"families", "methods", "likeness"}
-VERBS = {"photos", "train", "infer"}
+MATHS = {"diffusion", "imaging", "pocket", "weights", "weight_files", "device"}
+ENGINES = {"families", "methods", "likeness", "matting", "upscaling"}
+VERBS = {"photos", "train", "infer", "postprocess"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     # ground: each one only those that stand before it
@@ -31,11 +31,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "imaging": GROUND,
     "pocket": GROUND,
     "weights": GROUND,
+    "weight_files": GROUND,
     "device": GROUND,
     # one foreign model per file
     "families": GROUND | MATHS,
     "methods": GROUND | MATHS | {"families"},
     "likeness": GROUND | MATHS,
+    "matting": GROUND | MATHS,
+    "upscaling": GROUND | MATHS,
     # the verbs, and the parts of train
     "listener": GROUND,
     "curve": GROUND | MATHS,
@@ -45,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "photos": GROUND | MATHS | ENGINES,
     "train": GROUND | MATHS | ENGINES | {"listener", "curve", "checkpoints", "steps", "evaluate"},
     "infer": GROUND | MATHS | ENGINES,
+    "postprocess": GROUND | MATHS | ENGINES,
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
     "service": GROUND | {"jobs"},
@@ -74,6 +78,10 @@ FOREIGN: dict[str, set[str]] = {
     "rich": {"cli"},
     "sqlite3": {"jobs"},
     "dlib": {"imaging", "likeness", "doctor"},
+    "rembg": set(),  # its own import compiles for a minute; studio/matting/rembg.py loads its sessions by name
+    "onnxruntime": {"matting"},
+    "spandrel": {"upscaling"},
+    "pymatting": {"imaging"},
     "pickle": set(),
 }
 """Foreign package -> rooms that may import it."""

@@ -108,6 +108,8 @@ def encode(
         InputError: the format cannot hold so large a picture (code too_large), or the bytes cannot be met (code
             too_many_bytes).
     """
+    picture = picture.copy()
+    picture.info.clear()  # Pillow writes comments and the like from it
     longest = max(picture.size)
     if longest > _LONGEST_PX[file_format]:
         text = f"{longest} px are more than {file_format.upper()} can hold ({_LONGEST_PX[file_format]} px)"

@@ -8,10 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.catalog import base_spec
-from studio.config import CheckConfig, GenerateConfig
+from studio.config import CheckConfig, FinishConfig, GenerateConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
 from studio.errors import InputError, NotFoundError, Problem
-from studio.presets import Pack, TrainPreset, list_packs, list_presets, load_pack, load_preset, override, subject_kind
+from studio.presets import (
+    Chain,
+    Pack,
+    TrainPreset,
+    finish_config,
+    list_chains,
+    list_packs,
+    list_presets,
+    load_chain,
+    load_pack,
+    load_preset,
+    override,
+    subject_kind,
+)
 from studio.settings import Settings
 
 if TYPE_CHECKING:
@@ -102,6 +115,41 @@ class Desk:
             load_pack(config.pack, self.settings.presets_dir)
         return self.studio.submit_generate(config, run.id, owner=self.owner, key=key)
 
+    def submit_finish(
+        self,
+        chain: str | None,
+        changes: Mapping[str, Any],
+        *,
+        pictures: Sequence[Path] = (),
+        generate_job: str | None = None,
+        key: str | None = None,
+    ) -> JobView:
+        """Start finishing pictures with a chain; ``changes`` are settings like ``fit.max_bytes``.
+
+        Raises:
+            NotFoundError: no such chain or job. InputError: no pictures, or wrong settings.
+        """
+        if not chain:
+            raise NotFoundError("no chain is chosen; choose one first.")
+        config = finish_config(load_chain(chain, self.settings.presets_dir), changes)
+        return self.finish(config, pictures=pictures, generate_job=generate_job, key=key)
+
+    def finish(
+        self,
+        config: FinishConfig,
+        *,
+        pictures: Sequence[Path] = (),
+        generate_job: str | None = None,
+        key: str | None = None,
+    ) -> JobView:
+        """Start finishing pictures with steps; raises as ``submit_finish``."""
+        source = self.job(generate_job, "generate").id if generate_job else None
+        return self.studio.submit_finish(config, source, list(pictures), owner=self.owner, key=key)
+
+    def chains(self) -> list[Chain]:
+        """Return the finish chains."""
+        return list_chains(self.settings.presets_dir)
+
     def out_file(self, job_id: str, relative: str) -> Path | None:
         """Return the absolute path of a file that a job wrote; None if it is not there or lies outside."""
         folder = self.studio.out_dir(job_id, owner=self.owner).resolve()
@@ -131,10 +179,11 @@ _NOTHING_CHOSEN = {
     "check": "No photos are chosen; check some in the Photos tab first.",
     "train": "No run is chosen; train one in the Train tab first.",
     "generate": "No pictures are chosen.",
+    "finish": "No finished pictures are chosen.",
 }
 
 
-_TITLES = {"check": "Photos of ", "train": "Training of ", "generate": "Pictures: "}
+_TITLES = {"check": "Photos of ", "train": "Training of ", "generate": "Pictures: ", "finish": "Finishing: "}
 """How the service begins its titles; a list of one kind need not say it in each row."""
 
 
@@ -154,7 +203,8 @@ def label(job: JobView) -> str:
     elif job.kind == "train" and result.get("likeness_after") is not None:
         detail = f"{result['likeness_after']:.2f}"
     elif job.state == "completed":
-        detail = f"{len(result.get('images', ()))} pictures" if job.kind == "generate" else "finished"
+        made = result.get({"generate": "images", "finish": "pictures"}.get(job.kind, ""))
+        detail = "finished" if made is None else f"{len(made)} pictures"
     else:
         detail = {"stalled": "stopped early", "cancelled": "cancelled"}.get(job.state, "at work")
     return " · ".join((job.title.removeprefix(_TITLES[job.kind]), detail, when))

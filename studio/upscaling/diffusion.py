@@ -98,7 +98,7 @@ def _load(source: str, device: torch.device) -> Any:
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     try:
         pipeline = StableDiffusionUpscalePipeline.from_pretrained(
-            source, torch_dtype=dtype, use_safetensors=True, safety_checker=None
+            source, dtype=dtype, use_safetensors=True, safety_checker=None
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if Path(source).expanduser().is_dir():

@@ -17,8 +17,20 @@ import zipfile
 from dataclasses import asdict, dataclass, field, replace
 
 from PIL import Image as Pillow
+from PIL import ImageOps
 
-from studio.domain import Dataset, Event, GenerateResult, Image, JobView, Photo, TrainResult, Verdict
+from studio.domain import (
+    Dataset,
+    Event,
+    FinishedPicture,
+    FinishResult,
+    GenerateResult,
+    Image,
+    JobView,
+    Photo,
+    TrainResult,
+    Verdict,
+)
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.pocket import portraits
 from studio.presets import fill, load_pack
@@ -76,6 +88,11 @@ class ScriptedStudio:
 
     def submit_generate(self, config, source, *, owner, key=None):
         return self._submit("generate", config, f"Pictures: {config.pack or config.prompts[0]}", owner, key, source)
+
+    def submit_finish(self, config, source=None, pictures=(), *, owner, key=None):
+        kept = [(path.name, Pillow.open(path).convert("RGB")) for path in pictures]
+        title = config.chain or " ".join(step.do for step in config.steps) or config.sheet_title
+        return self._submit("finish", config, title, owner, key, source, photos=kept)
 
     def _submit(self, kind, config, title, owner, key, source=None, photos=()):
         if key is not None:
@@ -283,6 +300,35 @@ class ScriptedStudio:
                 archive.write(out / image.file, image.file)
         mean = sum(image.likeness for image in images) / len(images)
         return GenerateResult(tuple(images), "contact_sheet.png", "pictures.zip", 12.0, mean, "pocket")
+
+    def _finish(self, job, out):
+        self._set(job, state="finishing")
+        if job.view.source:
+            made = self.out_dir(job.view.source, owner=job.view.owner)
+            images = self.jobs[job.view.source].view.result["images"]
+            job.photos = [(row["file"], Pillow.open(made / row["file"]).convert("RGB")) for row in images]
+        pictures = []
+        for folder in ("pictures", "previews"):
+            (out / folder).mkdir(exist_ok=True)
+        for index, (name, picture) in enumerate(job.photos):
+            file, before, after = (
+                f"pictures/{index}.png",
+                f"previews/{index}_before.webp",
+                f"previews/{index}_after.webp",
+            )
+            picture.save(out / file)
+            picture.save(out / before)
+            ImageOps.invert(picture).save(out / after)
+            size = (out / file).stat().st_size
+            shape = (picture.height, picture.width)
+            pictures.append(FinishedPicture(file, name, shape, size, None, before, after, 0.1, "", ()))
+            self._tell(job, "image", **asdict(pictures[-1]))
+            self._tell(job, "progress", step=index + 1, total=len(job.photos), eta_s=0.0, message=name)
+        job.photos[0][1].save(out / "contact_sheet.png")
+        with zipfile.ZipFile(out / "pictures.zip", "w") as archive:
+            for row in pictures:
+                archive.write(out / row.file, row.file)
+        return FinishResult(tuple(pictures), (), "contact_sheet.png", "pictures.zip", 1.0, job.config.chain)
 
 
 def main(order):
