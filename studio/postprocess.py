@@ -344,7 +344,6 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
             on_bytes=speaker.bytes_told,
         )
     )
-    working_bytes = upscaler.working_bytes() if device.type == "cpu" else 0
 
     def upscale(canvas: _Canvas, work: _Work) -> _Canvas:
         target_hw = _target_hw(canvas.size_hw, step, upscaler.scale)
@@ -355,6 +354,7 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
             work.notes.append("it is large enough already and was not enlarged")
             return canvas
         sizes = _passes(canvas.size_hw, target_hw, upscaler.scale, exact=step.model == DIFFUSION)
+        working_bytes = upscaler.working_bytes(sizes[-1]) if device.type == "cpu" else 0
         _refuse_too_large(work.name, sizes, target_hw, upscaler.scale, working_bytes, canvas.alpha is not None)
         total, done = sum(upscaler.ticks(size_hw) for size_hw in sizes), 0
 
@@ -641,7 +641,8 @@ def _zip_sources(archive: Path) -> list[_Source]:
 
 def _is_clutter(name: str) -> bool:
     """Tell whether a member is what file managers add on their own."""
-    return any(part.startswith((".", "__MACOSX")) for part in re.split(r"[/\\]", name))
+    parts = re.split(r"[/\\]", name)
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts)
 
 
 def _zip_reader(archive: Path, item: zipfile.ZipInfo) -> Callable[[], bytes]:

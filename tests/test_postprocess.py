@@ -99,7 +99,8 @@ def test_every_background_lies_behind_the_subject(background, expected, tmp_path
     made = finish(steps({"do": "cutout"}, {"do": "background", **background}), source, tmp_path / "out")
     pictures = {row.source: row for row in made.pictures}
     assert ("behind.png" in pictures) == ("picture" not in background), "a background is none of the pictures"
-    pixels = np.asarray(Image.open(tmp_path / "out" / pictures["one.png"].file))
+    with Image.open(tmp_path / "out" / pictures["one.png"].file) as opened:
+        pixels = np.asarray(opened)
     assert np.abs(pixels[0, 0].astype(int) - expected).max() <= 3
     assert np.abs(pixels[36, 48].astype(int) - (220, 50, 40)).max() <= 3
 
@@ -175,7 +176,7 @@ def test_enlarging_by_fit_alone_is_said(one, tmp_path):
 def test_before_and_after_have_the_same_size_and_cut(one, tmp_path, matter):
     made = finish(steps({"do": "cutout"}, {"do": "background"}, FIT), one, tmp_path / "out")
     row = made.pictures[0]
-    before, after = (Image.open(tmp_path / "out" / name) for name in (row.before, row.after))
+    before, after = (Image.open(io.BytesIO((tmp_path / "out" / name).read_bytes())) for name in (row.before, row.after))
     assert before.size == after.size == (40, 50)
     assert before.getpixel((1, 1))[2] > 150 and after.getpixel((1, 1)) == (255, 255, 255)
 
@@ -307,7 +308,8 @@ def test_nothing_there_and_nothing_in_it_are_two_answers(tmp_path):
 def test_without_steps_there_is_a_contact_sheet_and_nothing_else(one, tmp_path):
     made = finish(steps(sheet_title="Mine"), one, tmp_path / "out")
     assert made.pictures == () and made.archive is None
-    assert Image.open(tmp_path / "out" / made.contact_sheet).width > 96
+    with Image.open(tmp_path / "out" / made.contact_sheet) as sheet:
+        assert sheet.width > 96
     assert list((tmp_path / "out" / "pictures").iterdir()) == []
 
 

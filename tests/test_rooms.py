@@ -12,7 +12,7 @@ from studio.settings import PROJECT_ROOT
 PACKAGE = PROJECT_ROOT / "studio"
 
 GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "__init__"}
-MATHS = {"diffusion", "imaging", "pocket", "weights", "weight_files", "device"}
+MATHS = {"diffusion", "imaging", "pocket", "weights", "weight_files", "networks", "device"}
 ENGINES = {"families", "methods", "likeness", "matting", "upscaling"}
 VERBS = {"photos", "train", "infer", "postprocess"}
 
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pocket": GROUND,
     "weights": GROUND,
     "weight_files": GROUND,
+    "networks": GROUND,
     "device": GROUND,
     # one foreign model per file
     "families": GROUND | MATHS,
@@ -80,7 +81,7 @@ FOREIGN: dict[str, set[str]] = {
     "dlib": {"imaging", "likeness", "doctor"},
     "rembg": set(),  # its own import compiles for a minute; studio/matting/rembg.py loads its sessions by name
     "onnxruntime": {"matting"},
-    "spandrel": {"upscaling"},
+    "spandrel": {"networks"},
     "pymatting": {"imaging"},
     "pickle": set(),
 }

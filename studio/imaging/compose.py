@@ -42,9 +42,11 @@ def blurred(original: Pixels, matte: NDArray[np.float32], radius_px: float) -> P
     height, width = matte.shape
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(original, size_wh, interpolation=cv2.INTER_AREA).astype(np.float32)
-    weight = 1 - cv2.resize(matte, size_wh, interpolation=cv2.INTER_AREA)
+    # Weighed before it is shrunk: afterwards, pixels at the edge would hold both.
+    weight = cv2.resize(1 - matte, size_wh, interpolation=cv2.INTER_AREA)
+    weighed = [cv2.resize(plane * (1 - matte), size_wh, interpolation=cv2.INTER_AREA) for plane in cv2.split(original)]
     sigma = max(radius_px * scale, 0.3)
-    near = cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma) + small * 1e-4
+    near = cv2.GaussianBlur(cv2.merge(weighed), (0, 0), sigma) + small * 1e-4
     count = cv2.GaussianBlur(weight, (0, 0), sigma) + 1e-4
     soft = np.clip(near / count[..., None], 0, 255)
     return cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR).round().astype(np.uint8)

@@ -31,6 +31,6 @@ class Upscaler(Protocol):
         """Return how often ``enlarge`` will call ``tick`` for a picture of this size."""
         ...
 
-    def working_bytes(self) -> int:
-        """Return about how much memory one call needs beside its input and output, bytes."""
+    def working_bytes(self, size_hw: tuple[int, int]) -> int:
+        """Return about how much memory one call needs beside its input, of this size, and its output, bytes."""
         ...

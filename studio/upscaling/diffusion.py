@@ -54,7 +54,7 @@ class DiffusionUpscaler:
         """Return the number of denoising steps, whatever the size."""
         return self._steps
 
-    def working_bytes(self) -> int:
+    def working_bytes(self, size_hw: tuple[int, int]) -> int:
         """Return what the largest picture needs, bytes."""
         return _WORKING_BYTES
 

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from studio.errors import InputError, Problem
 from studio.imaging.faces import Face
+from studio.networks.read import build, read_weights
 from studio.upscaling.base import Pixels, Tick
-from studio.upscaling.network import build, read_weights
 
 FACE_PX = 512
 """Side at which these networks see a face."""

@@ -1,23 +1,12 @@
-"""Upscaling with convolutional networks, read by spandrel from the layout of their keys.
-
-Weights come as safetensors, as ``.pth`` (read with ``weights_only``, which runs no code of the file) or as ncnn's two
-files. The picture is enlarged in tiles, so memory does not grow with it beyond the picture itself.
-"""
-
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+"""Upscaling with convolutional networks, in tiles: memory does not grow with the picture beyond the picture itself."""
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-from studio.errors import InputError, Problem, ResourceError
+from studio.errors import ResourceError
 from studio.imaging.tile import count_tiles, enlarge_tiled
+from studio.networks.read import Weights, build, refused
 from studio.upscaling.base import Pixels, Tick
-from studio.upscaling.ncnn import read_ncnn
 
 OVERLAP_PX = 64
 """How far a tile sees its neighbours. Networks of many blocks see further, but hardly: on x4plus (23 blocks) a seam
@@ -25,55 +14,6 @@ shows up to 13 levels with 32 px, and 1 with 48 px."""
 SMALLEST_TILE_PX = 32
 _BYTES_PER_PIXEL = 12_000
 """Of x4plus per input pixel of a tile, single precision: three layers of 64 channels at four times the size."""
-
-Weights = Mapping[str, Tensor]
-
-
-def read_weights(path: Path) -> Weights:
-    """Return the tensors of a ``.safetensors``, ``.pth`` or ncnn ``.bin`` file, by the network's own names.
-
-    Raises:
-        InputError: the file is not there, damaged, or holds anything but tensors.
-    """
-    from spandrel import canonicalize_state_dict
-
-    try:
-        if path.suffix == ".bin":
-            return {name: torch.from_numpy(values) for name, values in read_ncnn(path).items()}
-        if path.suffix == ".safetensors":
-            return canonicalize_state_dict(load_file(path))
-        return canonicalize_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except InputError:
-        raise
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or "it is damaged"
-        raise _refused(path, f"cannot be read ({reason})", "check the file") from None
-    except Exception:  # torch answers hostile and broken pickles with many kinds of exception
-        raise _refused(path, "holds more than tensors, or is damaged", "give the weights as safetensors") from None
-
-
-def mix(first: Weights, second: Weights, share: float) -> Weights:
-    """Return ``share * first + (1 - share) * second``: deep network interpolation of two networks of one shape.
-
-    Source: Wang et al. 2019, "Deep Network Interpolation for Continuous Imagery Effect Transition", eq. 1.
-    """
-    return {name: share * values + (1 - share) * second[name] for name, values in first.items()}
-
-
-def build(weights: Weights, name: str) -> Any:
-    """Return spandrel's description of a network with these weights; raises InputError for a layout it does not know.
-
-    (spandrel's types are not seen by mypy through its registry, hence Any.)
-    """
-    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
-
-    try:
-        model = ModelLoader().load_from_state_dict(dict(weights))
-    except (UnsupportedModelError, RuntimeError, KeyError, ValueError, AttributeError, TypeError):
-        raise _refused(name, "is no network that is known here", "give an ESRGAN-like or Compact network") from None
-    if not isinstance(model, ImageModelDescriptor) or (model.input_channels, model.output_channels) != (3, 3):
-        raise _refused(name, "does not turn a colour picture into a colour picture", "give another network")
-    return model.eval()
 
 
 class NetworkUpscaler:
@@ -92,7 +32,7 @@ class NetworkUpscaler:
     def __init__(self, name: str, weights: Weights, *, device: torch.device, tile_px: int) -> None:
         model = build(weights, name)
         if model.scale < 2:
-            raise _refused(name, "does not enlarge (its factor is 1)", "give an upscaling network")
+            raise refused(name, "does not enlarge (its factor is 1)", "give an upscaling network")
         self.name = name
         self.scale: int = model.scale
         self._half = device.type == "cuda" and model.supports_half
@@ -107,9 +47,10 @@ class NetworkUpscaler:
         """Return how many tiles a picture of this size has."""
         return count_tiles(size_hw, self._tile_px)
 
-    def working_bytes(self) -> int:
-        """Return about how much memory one tile needs, bytes."""
-        return (self._tile_px + 2 * self._overlap_px) ** 2 * _BYTES_PER_PIXEL // (2 if self._half else 1)
+    def working_bytes(self, size_hw: tuple[int, int]) -> int:
+        """Return about how much memory the largest tile of such a picture needs, bytes."""
+        height, width = (min(side, self._tile_px + 2 * self._overlap_px) for side in size_hw)
+        return height * width * _BYTES_PER_PIXEL // (2 if self._half else 1)
 
     def enlarge(self, picture: Pixels, *, tick: Tick) -> Pixels:
         """Return ``(H, W, 3)`` sRGB levels enlarged by ``scale``; ``tick`` is called before each tile.
@@ -139,8 +80,3 @@ class NetworkUpscaler:
         values = values.to(torch.half if self._half else torch.float32) / 255
         enlarged = self._model(values.contiguous(memory_format=torch.channels_last))
         return (enlarged[0].float().permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
-
-
-def _refused(where: Path | str, message: str, cure: str) -> InputError:
-    name = where.name if isinstance(where, Path) else where
-    return InputError.of([Problem(name, message, cure, "bad_weights")])

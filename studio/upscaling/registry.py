@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 
 from studio.errors import InputError, Problem
+from studio.networks.read import mix, read_weights
 from studio.upscaling.base import Upscaler
 from studio.upscaling.diffusion import DiffusionUpscaler
 from studio.upscaling.faces import FaceRestorer, NetworkFaceRestorer
-from studio.upscaling.network import NetworkUpscaler, mix, read_weights
+from studio.upscaling.network import NetworkUpscaler
 from studio.weight_files import FOLDER_NAME, UPSCALING, OnBytes, resolve
 
 DIFFUSION = "sd-x4"

@@ -1,15 +1,12 @@
-"""Networks by their keys: safe to read, and the same picture in tiles as in one piece."""
-
-import os
-import pickle
+"""Networks in tiles: the same picture as in one piece."""
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 
-from studio.errors import InputError, ResourceError
-from studio.upscaling.network import NetworkUpscaler, mix, read_weights
+from studio.errors import ResourceError
+from studio.networks.read import read_weights
+from studio.upscaling.network import NetworkUpscaler
 from studio.weight_files import locate
 
 CPU = torch.device("cpu")
@@ -65,47 +62,6 @@ def test_a_real_network_leaves_no_seams_either(tmp_path):
 
 def test_one_pixel_is_enlarged_too(whole):
     assert whole.enlarge(PICTURE[:1, :1], tick=quiet).shape == (4, 4, 3)
-
-
-def test_a_pth_file_is_read_without_running_it(tmp_path, tiny_upscaler, whole):
-    path = tmp_path / "net.pth"
-    torch.save({"params_ema": {k: torch.from_numpy(v) for k, v in load_file(tiny_upscaler).items()}}, path)
-    made = NetworkUpscaler("net", read_weights(path), device=CPU, tile_px=500).enlarge(PICTURE, tick=quiet)
-    assert np.array_equal(made, whole.enlarge(PICTURE, tick=quiet))
-
-
-def test_a_pth_file_that_holds_code_is_refused_and_nothing_runs(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "hacked"),)
-
-    path = tmp_path / "net.pth"
-    path.write_bytes(pickle.dumps({"params": Evil()}))
-    with pytest.raises(InputError, match="more than tensors"):
-        read_weights(path)
-    torch.save({"params": Evil()}, path)
-    with pytest.raises(InputError, match="more than tensors"):
-        read_weights(path)
-    assert not (tmp_path / "hacked").exists()
-
-
-@pytest.mark.parametrize("name", ["net.safetensors", "net.pth", "missing.pth"])
-def test_damaged_and_missing_files_are_refused(tmp_path, name):
-    (tmp_path / "net.safetensors").write_bytes(b"damaged")
-    (tmp_path / "net.pth").write_bytes(b"damaged")
-    with pytest.raises(InputError, match=name):
-        read_weights(tmp_path / name)
-
-
-def test_a_layout_that_nobody_knows_is_refused():
-    with pytest.raises(InputError, match="no network that is known"):
-        NetworkUpscaler("odd", {"layer.weight": torch.zeros(3, 3)}, device=CPU, tile_px=64)
-
-
-def test_mixing_two_networks_mixes_their_weights():
-    first, second = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, 6.0])}
-    assert mix(first, second, 1.0)["w"].tolist() == [1.0, 2.0]
-    assert mix(first, second, 0.25)["w"].tolist() == [2.5, 5.0]
 
 
 def test_where_memory_gives_out_tiles_become_smaller_and_at_last_it_is_said(whole, tiny_upscaler, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from studio.errors import InputError
-from studio.upscaling.ncnn import read_ncnn
+from studio.networks.ncnn import read_ncnn
 
 RANDOM = np.random.default_rng(0)
 FIRST = RANDOM.normal(size=(5, 3, 3, 3)).astype(np.float32)
