@@ -10,6 +10,7 @@ Matte = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.float32]
 
+_FULL = np.float32(255)
 _GUIDE_EPSILON = 1e-4
 """Variance of a guide in [0, 1] below which it counts as flat: (0.01)^2, a step of 2.5 levels."""
 _GUIDE_PX = 1024
@@ -43,16 +44,17 @@ def guided(matte: Matte, picture: Pixels, *, radius_px: int | None = None) -> Ma
     radius = radius_px or max(2, round(max(matte.shape) / 100))
     scale = min(1.0, _GUIDE_PX / max(matte.shape))
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    guide = cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    soft = cv2.resize(matte, size_wh, interpolation=cv2.INTER_AREA)
+    guide = cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA).astype(np.float32) / _FULL
+    soft = cv2.resize(matte, size_wh, interpolation=cv2.INTER_AREA).astype(np.float32)
     reach = max(1, round(radius * scale))
     # One pass puts the edge in its place but leaves half of the softness beside it; the second takes most of the rest.
     slope, offset = _slopes(guide, soft, reach)
     slope, offset = _slopes(guide, ((slope * guide).sum(axis=2) + offset).clip(0, 1), reach)
 
-    refined = cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR)
+    refined = cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
     for channel, values in enumerate(cv2.split(slope)):
-        refined += cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR) * picture[..., channel] / 255
+        full = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float32)
+        refined += full * (picture[..., channel].astype(np.float32) / _FULL)
     refined = (refined - _HALO) / (1 - 2 * _HALO)
     # The filter may carry texture into the flat parts, where the network was sure: only the band between is its own.
     unsure = ((matte > _SURE_BACKGROUND) & (matte < _SURE_SUBJECT)).astype(np.float32)
@@ -145,7 +147,7 @@ def _mixed(matte: Matte) -> NDArray[np.bool_]:
 def _fused(picture: Pixels, matte: Matte) -> Pixels:
     import cv2
 
-    image = picture.astype(np.float32) / 255
+    image = picture.astype(np.float32) / _FULL
     alpha = matte[..., None]
     front, back = image, image
     for radius in _FUSION_RADII:

@@ -56,7 +56,7 @@ class RembgMatter:
         whole = masks[0]
         for mask in masks[1:]:  # the clothes model answers with one mask per kind of garment
             whole = ImageChops.lighter(whole, mask)
-        return np.asarray(whole, np.float32) / 255
+        return np.asarray(whole).astype(np.float32) / np.float32(255)
 
 
 def _session_classes() -> dict[str, Any]:

@@ -53,7 +53,12 @@ def finish_tab(room: Room) -> FinishTab:
             where = gr.Radio([MADE, OWN], value=MADE, label="What to finish")
             made = gr.Dropdown([], label="Pictures", info="A set that you have generated.", interactive=True)
             own = gr.File(
-                label="Drop pictures or a zip here", file_count="multiple", height=190, interactive=True, visible=False
+                label="Drop pictures or a zip here",
+                file_count="multiple",
+                height=190,
+                interactive=True,
+                visible=False,
+                elem_id="ls-finish-drop",
             )
             chain = gr.Dropdown(
                 [(row.title, row.name) for row in chains.values()], value=first, label="Chain", interactive=True
@@ -96,7 +101,7 @@ def finish_tab(room: Room) -> FinishTab:
     def pair(job: JobView, pictures: list[Any], index: int) -> Updates:
         paths = [desk.out_file(job.id, pictures[index][which]) for which in ("before", "after")]
         there = [files.lent(path) for path in paths if path is not None]
-        return {slider: gr.ImageSlider(value=(there[0], there[1]), visible=True) if len(there) == 2 else slider}
+        return {slider: gr.ImageSlider(value=(there[0], there[1]), visible=True) if len(there) == 2 else gr.skip()}
 
     def finished(job: JobView) -> list[Any]:
         result = job.result or {}
@@ -161,7 +166,7 @@ def finish_tab(room: Room) -> FinishTab:
         job = desk.job(current, "finish")
         pictures = finished(job)
         index = chosen.index if isinstance(chosen.index, int) else 0
-        return pair(job, pictures, index) if index < len(pictures) else {slider: slider}
+        return pair(job, pictures, index) if index < len(pictures) else {slider: gr.skip()}
 
     def on_where(chosen: str) -> Updates:
         return {made: gr.Dropdown(visible=chosen == MADE), own: gr.File(visible=chosen == OWN)}
