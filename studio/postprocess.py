@@ -356,6 +356,8 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
         sizes = _passes(canvas.size_hw, target_hw, upscaler.scale, exact=step.model == DIFFUSION)
         working_bytes = upscaler.working_bytes(sizes[-1]) if device.type == "cpu" else 0
         _refuse_too_large(work.name, sizes, target_hw, upscaler.scale, working_bytes, canvas.alpha is not None)
+        if max(target_hw) > max(canvas.size_hw) * upscaler.scale**_MAX_PASSES:
+            work.notes.append(f"enlarged more than {upscaler.scale**_MAX_PASSES} times; beyond that no detail is added")
         total, done = sum(upscaler.ticks(size_hw) for size_hw in sizes), 0
 
         def tick() -> None:
@@ -411,7 +413,7 @@ def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, speake
             np.asarray(fit(image, target_wh, how=step.how, fill=compose.rgb_of(step.fill), focus_yx=focus))
             for image in (picture, Image.fromarray(canvas.original))
         )
-        alpha = made[..., 3].astype(np.float32) / 255 if made.shape[2] == 4 else None
+        alpha = _alpha_of(made)
         return _Canvas(np.ascontiguousarray(made[..., :3]), alpha, original)
 
     return fitted
@@ -483,6 +485,13 @@ def _refuse_too_large(
 
 def _free_bytes() -> int:
     return int(psutil.virtual_memory().available)
+
+
+def _alpha_of(pixels: Pixels) -> NDArray[np.float32] | None:
+    """Return the alpha of ``(H, W, 4)`` levels in [0, 1]; None for ``(H, W, 3)``."""
+    if pixels.shape[2] == 3:
+        return None
+    return pixels[..., 3].astype(np.float32) / np.float32(255)
 
 
 def _resized(pixels: Pixels, size_hw: tuple[int, int]) -> Pixels:
@@ -666,7 +675,7 @@ def _decoded(name: str, data: bytes) -> _Canvas:
     picture = decode_bytes(data, name, keep_alpha=True).picture
     pixels = np.asarray(picture)
     rgb = np.ascontiguousarray(pixels[..., :3])
-    alpha = pixels[..., 3].astype(np.float32) / 255 if pixels.shape[2] == 4 else None
+    alpha = _alpha_of(pixels)
     return _Canvas(rgb, alpha, rgb)
 
 

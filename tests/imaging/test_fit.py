@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -19,7 +19,7 @@ def encoded(picture=NOISE, file_format="jpeg", quality=90, **more):
     return encode(picture, file_format=file_format, quality=quality, record={"chain": "c"}, software="S 1", **more)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     target=st.tuples(st.integers(1, 60), st.integers(1, 60)),
@@ -32,7 +32,7 @@ def test_the_size_is_exact_whatever_comes(size, target, how, focus):
         assert made.size == target and made.mode == mode
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     size=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
     aspect=st.tuples(st.integers(1, 30), st.integers(1, 30)),

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from studio.imaging import matte
 
@@ -43,6 +44,17 @@ def test_strips_leave_no_seams(monkeypatch):
     whole = matte.foreground(noisy, alpha)
     monkeypatch.setattr(matte, "_STRIP_PX", 17)
     assert np.abs(matte.foreground(noisy, alpha).astype(int) - whole).max() <= 1
+
+
+@pytest.mark.slow  # pymatting compiles itself for a minute when it is first imported
+@pytest.mark.filterwarnings("default")
+def test_closed_form_solves_the_band_between_and_leaves_the_rest():
+    soft = cv2.GaussianBlur(TRUE, (0, 0), 4)
+    solved = matte.closed_form(soft, scene(TRUE))
+    assert solved.shape == TRUE.shape and solved.dtype == np.float32
+    assert np.abs(solved - TRUE).mean() < np.abs(soft - TRUE).mean() / 3
+    nothing_known = np.full_like(TRUE, 0.5)
+    assert np.array_equal(matte.closed_form(nothing_known, scene(TRUE)), nothing_known)
 
 
 def test_one_pixel_is_a_matte_too():
