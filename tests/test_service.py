@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from studio import service
-from studio.config import CheckConfig, ExportConfig, GenerateConfig, TrainConfig
+from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, TrainConfig
 from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
 from studio.fit import Measured, remember
 from studio.service import Studio, default_base
@@ -85,6 +85,38 @@ def test_a_key_for_civitai_reaches_the_child_as_it_is():
     key = "sesame-0123456789"
     assert service._environment(Settings(civitai_key=key))["STUDIO_CIVITAI_KEY"] == key
     assert "STUDIO_CIVITAI_KEY" not in service._environment(Settings())
+
+
+def test_uploads_are_finished_by_a_job_of_their_own(studio, photos):
+    job = studio.submit_finish(FinishConfig(chain="quick"), pictures=photos, owner=OWNER, key="once")
+    assert (job.kind, job.title, job.source) == ("finish", "Finishing: quick", None)
+    assert studio.submit_finish(FinishConfig(chain="quick"), pictures=photos, owner=OWNER, key="once").id == job.id
+    made = studio.submit_finish(FinishConfig(), pictures=photos, owner=OWNER)
+    assert made.title == "Finishing: contact sheet"
+
+
+def test_finishing_reads_pictures_or_a_generate_job_and_nothing_else(studio, photos):
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    with pytest.raises(InputError, match="give a generate job"):
+        studio.submit_finish(FinishConfig(), check.id, owner=OWNER)
+    for source, pictures in ((None, ()), (check.id, photos)):
+        with pytest.raises(InputError, match="either pictures or a generate job"):
+            studio.submit_finish(FinishConfig(), source, pictures, owner=OWNER)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"do": "upscale", "model": "/etc/network.pth"},
+        {"do": "upscale", "model": "..\\network.pth"},
+        {"do": "face", "model": "~/gfpgan.pth"},
+        {"do": "background", "fill": "picture", "picture": "../other/one.jpg"},
+    ],
+)
+def test_a_job_takes_no_paths_of_the_server(studio, photos, step):
+    config = FinishConfig.parse({"steps": [step]})
+    with pytest.raises(InputError, match="is a path"):
+        studio.submit_finish(config, pictures=photos, owner=OWNER)
 
 
 def test_events_come_in_order_and_go_on_after_a_number(studio, photos):

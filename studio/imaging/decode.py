@@ -67,7 +67,7 @@ class Decoded:
     """A photo as plain pixels."""
 
     picture: Image.Image
-    """Mode RGB, sRGB, oriented, without metadata; smaller than ``size_hw`` if it was decoded in draft mode."""
+    """Mode RGB (RGBA where alpha was kept), sRGB, oriented, without metadata; smaller in draft mode."""
     size_hw: tuple[int, int]
     """Height and width of the full photo after EXIF orientation, pixels."""
 
@@ -139,7 +139,9 @@ def _damaged(name: str) -> InputError:
     return _refuse(name, "is damaged or incomplete", "copy it again from the camera or phone", "not_a_photo")
 
 
-def decode(path: Path, *, at_least_px: int | None = None, max_bytes: int = MAX_BYTES) -> Decoded:
+def decode(
+    path: Path, *, at_least_px: int | None = None, max_bytes: int = MAX_BYTES, keep_alpha: bool = False
+) -> Decoded:
     """Read a photo from disk; see ``decode_bytes``.
 
     Raises:
@@ -154,7 +156,7 @@ def decode(path: Path, *, at_least_px: int | None = None, max_bytes: int = MAX_B
     except OSError as error:
         reason = error.strerror or "unknown reason"
         raise _refuse(name, f"cannot be read ({reason})", "check the file and its rights", "not_a_photo") from None
-    return decode_bytes(data, name, at_least_px=at_least_px, max_bytes=max_bytes)
+    return decode_bytes(data, name, at_least_px=at_least_px, max_bytes=max_bytes, keep_alpha=keep_alpha)
 
 
 def _too_many_bytes(name: str, size_bytes: int, max_bytes: int) -> InputError:
@@ -162,10 +164,17 @@ def _too_many_bytes(name: str, size_bytes: int, max_bytes: int) -> InputError:
     return _refuse(name, f"is too large ({size_bytes / 2**20:.0f} MB)", f"save it below {limit}", "too_large")
 
 
-def decode_bytes(data: bytes, name: str, *, at_least_px: int | None = None, max_bytes: int = MAX_BYTES) -> Decoded:
+def decode_bytes(
+    data: bytes,
+    name: str,
+    *,
+    at_least_px: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    keep_alpha: bool = False,
+) -> Decoded:
     """Decode a photo.
 
-    Transparent parts become white; 16-bit channels become 8-bit.
+    Transparent parts become white unless alpha is kept; 16-bit channels become 8-bit.
 
     Args:
         data: the file's bytes.
@@ -173,6 +182,7 @@ def decode_bytes(data: bytes, name: str, *, at_least_px: int | None = None, max_
         at_least_px: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps this
             many pixels; None decodes it in full.
         max_bytes: larger files are refused.
+        keep_alpha: return RGBA where the picture has transparent parts.
 
     Raises:
         InputError: with one problem that names the file: not_a_photo or too_large.
@@ -210,7 +220,7 @@ def decode_bytes(data: bytes, name: str, *, at_least_px: int | None = None, max_
                 opened.draft(None, (round(width * shrink), round(height * shrink)))
             opened.load()
             turn = _TURNS.get(_orientation(opened))
-            picture = _plain_rgb(opened if turn is None else opened.transpose(turn))
+            picture = _plain_rgb(opened if turn is None else opened.transpose(turn), keep_alpha)
     except Exception:
         raise _damaged(name) from None
     return Decoded(picture, (width, height) if turn in _SIDEWAYS else (height, width))
@@ -224,7 +234,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _plain_rgb(image: Image.Image) -> Image.Image:
+def _plain_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:
     """Return 8-bit sRGB pixels of any Pillow picture as a fresh picture without metadata."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
@@ -237,7 +247,9 @@ def _plain_rgb(image: Image.Image) -> Image.Image:
     if image.mode not in ("L", "CMYK"):
         image = image.convert("RGB")
     rgb = _to_srgb(image, profile) if profile else image.convert("RGB")
-    if alpha is not None:
+    if alpha is not None and keep_alpha and alpha.getextrema() != (255, 255):
+        rgb.putalpha(alpha)
+    elif alpha is not None:
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
     return Image.fromarray(np.array(rgb))
 

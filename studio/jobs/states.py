@@ -7,7 +7,7 @@ is not in the table cannot happen. Called by ``store``, ``worker`` and ``studio.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from studio.config import CheckConfig, ExportConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, StrictModel, TrainConfig
 from studio.domain import JobKind, JobState
 
 
@@ -29,15 +29,16 @@ VERBS: dict[JobKind, VerbSpec] = {
     "train": VerbSpec("studio.train:train", TrainConfig, "training", needs_device=True),
     "generate": VerbSpec("studio.infer:generate", GenerateConfig, "generating", needs_device=True),
     "export": VerbSpec("studio.exports:export", ExportConfig, "exporting", needs_device=True),
+    "finish": VerbSpec("studio.postprocess:finish", FinishConfig, "finishing", needs_device=True),
 }
 """The one table of verbs: kind of job -> how it is run."""
 
-SOURCE_KIND: dict[JobKind, JobKind] = {"train": "check", "generate": "train", "export": "train"}
-"""Kind of the job whose output a kind of job reads; check reads the uploads."""
+SOURCE_KIND: dict[JobKind, JobKind] = {"train": "check", "generate": "train", "export": "train", "finish": "generate"}
+"""Kind of the job whose output a kind of job reads; check reads the uploads, and so does finish without a source."""
 
 WAITING: frozenset[str] = frozenset({"pending", "pendingGpu", "pendingImages"})
 """No attempt is running."""
-RUNNING: frozenset[str] = frozenset({"pendingModel", "checking", "training", "generating", "exporting"})
+RUNNING: frozenset[str] = frozenset({"pendingModel", "checking", "training", "generating", "exporting", "finishing"})
 """A worker has claimed the job and its child may be alive."""
 
 _WORKING = RUNNING - {"pendingModel"}
@@ -53,6 +54,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "training": _ENDS | {"completed", "pending"},
     "generating": _ENDS | {"completed", "pending"},
     "exporting": _ENDS | {"completed", "pending"},
+    "finishing": _ENDS | {"completed", "pending"},
     "completed": frozenset(),
     "stalled": frozenset({"pending"}),
     "cancelled": frozenset({"pending"}),

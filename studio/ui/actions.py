@@ -8,11 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.catalog import base_spec
-from studio.config import CheckConfig, ExportConfig, GenerateConfig, TrainConfig
+from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, TrainConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
 from studio.errors import InputError, NotFoundError, Problem
 from studio.fit import FitPlan
-from studio.presets import Pack, TrainPreset, list_packs, list_presets, load_pack, load_preset, override, subject_kind
+from studio.presets import (
+    Chain,
+    Pack,
+    TrainPreset,
+    finish_config,
+    list_chains,
+    list_packs,
+    list_presets,
+    load_chain,
+    load_pack,
+    load_preset,
+    override,
+    subject_kind,
+)
 from studio.settings import Settings
 
 if TYPE_CHECKING:
@@ -129,6 +142,41 @@ class Desk:
             raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
         return self.studio.submit_export(ExportConfig.parse(form), run.id, owner=self.owner, key=key)
 
+    def submit_finish(
+        self,
+        chain: str | None,
+        changes: Mapping[str, Any],
+        *,
+        pictures: Sequence[Path] = (),
+        generate_job: str | None = None,
+        key: str | None = None,
+    ) -> JobView:
+        """Start finishing pictures with a chain; ``changes`` are settings like ``fit.max_bytes``.
+
+        Raises:
+            NotFoundError: no such chain or job. InputError: no pictures, or wrong settings.
+        """
+        if not chain:
+            raise NotFoundError("no chain is chosen; choose one first.")
+        config = finish_config(load_chain(chain, self.settings.presets_dir), changes)
+        return self.finish(config, pictures=pictures, generate_job=generate_job, key=key)
+
+    def finish(
+        self,
+        config: FinishConfig,
+        *,
+        pictures: Sequence[Path] = (),
+        generate_job: str | None = None,
+        key: str | None = None,
+    ) -> JobView:
+        """Start finishing pictures with steps; raises as ``submit_finish``."""
+        source = self.job(generate_job, "generate").id if generate_job else None
+        return self.studio.submit_finish(config, source, list(pictures), owner=self.owner, key=key)
+
+    def chains(self) -> list[Chain]:
+        """Return the finish chains."""
+        return list_chains(self.settings.presets_dir)
+
     def out_file(self, job_id: str, relative: str) -> Path | None:
         """Return the absolute path of a file that a job wrote; None if it is not there or lies outside."""
         folder = self.studio.out_dir(job_id, owner=self.owner).resolve()
@@ -159,10 +207,17 @@ _NOTHING_CHOSEN = {
     "train": "No run is chosen; train one in the Train tab first.",
     "generate": "No pictures are chosen.",
     "export": "No export is chosen.",
+    "finish": "No finished pictures are chosen.",
 }
 
 
-_TITLES = {"check": "Photos of ", "train": "Training of ", "generate": "Pictures: ", "export": "Export: "}
+_TITLES = {
+    "check": "Photos of ",
+    "train": "Training of ",
+    "generate": "Pictures: ",
+    "export": "Export: ",
+    "finish": "Finishing: ",
+}
 """How the service begins its titles; a list of one kind need not say it in each row."""
 
 
@@ -182,7 +237,8 @@ def label(job: JobView) -> str:
     elif job.kind == "train" and result.get("likeness_after") is not None:
         detail = f"{result['likeness_after']:.2f}"
     elif job.state == "completed":
-        detail = f"{len(result.get('images', ()))} pictures" if job.kind == "generate" else "finished"
+        made = result.get({"generate": "images", "finish": "pictures"}.get(job.kind, ""))
+        detail = "finished" if made is None else f"{len(made)} pictures"
     else:
         detail = {"stalled": "stopped early", "cancelled": "cancelled"}.get(job.state, "at work")
     return " · ".join((job.title.removeprefix(_TITLES[job.kind]), detail, when))

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
+from studio.config import FinishConfig
 from studio.domain import JobView
 from studio.errors import InputError, Problem, StudioError
 from studio.ui import files
@@ -130,6 +131,107 @@ def add_endpoints(desk: Desk) -> None:
         """
         return asdict(desk.submit_export(train_job, {**(settings or {}), "format": format}, key=key))
 
+    def finish(
+        pictures: list[gr.FileData],
+        chain: str = "headshot_white",
+        generate_job: str = "",
+        settings: dict | None = None,
+        key: str | None = None,
+    ) -> dict:
+        """Put pictures through a chain: cut out, background, enlarge, faces, size and bytes.
+
+        Args:
+            pictures: picture files or zips of them; an empty list with generate_job.
+            chain: name of a chain.
+            generate_job: id of a generate job whose pictures are finished instead.
+            settings: changes to the steps, for example {"fit.max_bytes": 5000000, "cutout.model": "u2net"}.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed.
+        """
+        taken = files.uploads(_path(picture) for picture in pictures)
+        job = desk.submit_finish(chain, settings or {}, pictures=taken, generate_job=generate_job or None, key=key)
+        files.sweep(taken)
+        return asdict(job)
+
+    def remove_background(
+        pictures: list[gr.FileData],
+        model: str = "u2netp",
+        background: str = "transparent",
+        colour: str = "#ffffff",
+        key: str | None = None,
+    ) -> dict:
+        """Cut the subject out of pictures.
+
+        Args:
+            pictures: picture files or zips of them.
+            model: u2netp, u2net, u2net_human_seg, u2net_cloth_seg, silueta, isnet-general-use or birefnet-portrait.
+            background: transparent, white, colour, gradient or blur.
+            colour: of background colour and the upper end of gradient, as #rrggbb.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed.
+        """
+        steps = [{"do": "cutout", "model": model}, {"do": "background", "fill": background, "colour": colour}]
+        return _steps(steps, pictures, key)
+
+    def upscale(
+        pictures: list[gr.FileData],
+        model: str = "x4plus",
+        factor: float = 0,
+        long_side_px: int = 0,
+        prompt: str = "",
+        key: str | None = None,
+    ) -> dict:
+        """Enlarge pictures with a network that adds detail.
+
+        Args:
+            pictures: picture files or zips of them.
+            model: x4plus, x4plus-anime, animevideov3, general-x4v3, sd-x4, or a file of the weights folder.
+            factor: enlarge by this; 0 takes long_side_px or the network's own factor.
+            long_side_px: longer side of the result, 1024 to 8192; 0 takes factor.
+            prompt: what the pictures show, for sd-x4.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed.
+        """
+        target = {"factor": factor or None, "long_side_px": long_side_px or None}
+        return _steps([{"do": "upscale", "model": model, "prompt": prompt, **target}], pictures, key)
+
+    def contact_sheet(
+        pictures: list[gr.FileData],
+        title: str = "",
+        columns: int = 4,
+        generate_job: str = "",
+        key: str | None = None,
+    ) -> dict:
+        """Lay pictures out on one page with their names.
+
+        Args:
+            pictures: picture files or zips of them; an empty list with generate_job.
+            title: one line above all.
+            columns: pictures per row.
+            generate_job: id of a generate job whose pictures are laid out instead.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed.
+        """
+        sheet = {"sheet_title": title, "sheet_columns": columns}
+        return _steps([], pictures, key, generate_job=generate_job, **sheet)
+
+    def _steps(
+        steps: list[dict[str, Any]], pictures: list[Any], key: str | None, *, generate_job: str = "", **more: Any
+    ) -> dict:
+        config = FinishConfig.parse({"steps": steps, **more})
+        taken = files.uploads(_path(picture) for picture in pictures)
+        job = desk.finish(config, pictures=taken, generate_job=generate_job or None, key=key)
+        files.sweep(taken)
+        return asdict(job)
+
     def job(job_id: str, after: int = 0, files: bool = True) -> dict:
         """Look at a job: state, progress, result, newest events, and its files once it is completed.
 
@@ -159,11 +261,16 @@ def add_endpoints(desk: Desk) -> None:
         """List the prompt packs with their shots."""
         return [pack.model_dump(mode="json") for pack in desk.packs()]
 
+    def chains() -> list[dict]:
+        """List the finish chains with their steps."""
+        return [chain.model_dump(mode="json") for chain in desk.chains()]
+
     def bases() -> list[dict]:
         """List the base models."""
         return desk.studio.bases()
 
-    for endpoint in (check_photos, train, plan, generate, export, job, jobs, cancel, presets, packs, bases):
+    finishing = (finish, remove_background, upscale, contact_sheet, chains)
+    for endpoint in (check_photos, train, plan, generate, export, job, jobs, cancel, presets, packs, bases, *finishing):
         gr.api(_spoken(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
@@ -218,4 +325,7 @@ def _result_files(job: JobView) -> list[str]:
         return [*(f"{folder}/{name}" for name in names), "report.json", "curve.png"]
     if job.kind == "export":
         return list(result["files"])
+    if job.kind == "finish":
+        packed = [name for name in (result["archive"], result["contact_sheet"]) if name]
+        return [*packed, *(picture["file"] for picture in result["pictures"])]
     return [result["archive"], result["contact_sheet"], *(image["file"] for image in result["images"])]

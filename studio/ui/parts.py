@@ -11,7 +11,7 @@ from typing import Any
 from studio.catalog import BaseSpec
 from studio.domain import JobView
 from studio.errors import StudioError
-from studio.presets import Pack, TrainPreset
+from studio.presets import Chain, Pack, TrainPreset
 from studio.ui.actions import is_open
 from studio.ui.story import Story
 
@@ -26,6 +26,7 @@ _STATES = {
     "training": "Training",
     "generating": "Making pictures",
     "exporting": "Exporting",
+    "finishing": "Finishing pictures",
     "completed": "Finished",
     "stalled": "Stopped early",
     "cancelled": "Cancelled",
@@ -109,7 +110,7 @@ def progress(job: JobView, story: Story) -> str:
     detail, share = "", None
     if total:
         share = min(1.0, (step or 0) / total)
-        what = {"check": "photo", "train": "step", "generate": "picture", "export": "file"}[job.kind]
+        what = {"check": "photo", "train": "step", "export": "file"}.get(job.kind, "picture")
         detail = f"{what.capitalize()} {step or 0:,} of {total:,}"
         if eta_s is not None:
             detail += f" · about {duration(eta_s)} left"
@@ -398,3 +399,58 @@ def generate_result(job: JobView, url: Url) -> str:
 def warnings(story: Story) -> str:
     """Return what the verb wanted the user to know."""
     return notice("Worth knowing", story.warnings) if story.warnings else ""
+
+
+# Finishing
+
+
+def chain_hint(chain: Chain | None) -> str:
+    """Return what a chain makes, and its steps in words."""
+    if chain is None:
+        return ""
+    steps = " → ".join(_STEPS_IN_WORDS[step.do] for step in chain.steps)
+    return _page(f"{escape(chain.description)} <br>{escape(steps)}", "ls-hint")
+
+
+_STEPS_IN_WORDS = {
+    "cutout": "cut out",
+    "background": "background",
+    "upscale": "enlarge",
+    "face": "restore faces",
+    "fit": "fit size and bytes",
+}
+
+
+def finished_caption(picture: Mapping[str, Any]) -> str:
+    """Return the words under one finished picture."""
+    height, width = picture["size_hw"]
+    quality = f" · quality {picture['quality']}" if picture.get("quality") is not None else ""
+    return f"{picture['source']} · {width} x {height} · {_bytes(picture['size_bytes'])}{quality}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
+
+
+def finish_result(job: JobView, url: Url) -> str:
+    """Return the downloads of finished pictures, what is to be known about them, and those that failed."""
+    result = job.result or {}
+    pictures, failed = result.get("pictures", ()), result.get("failed", ())
+    count = len(pictures)
+    title = f"{count} picture{'s' if count != 1 else ''} finished"
+    text = (
+        f"{_bytes(sum(picture['size_bytes'] for picture in pictures))} in all." if pictures else "The sheet is ready."
+    )
+    links = ""
+    for name, words, extra in (
+        (result.get("archive"), "Download all (zip)", "ls-first"),
+        (result.get("contact_sheet"), "Contact sheet", ""),
+    ):
+        if name and (link := url(name)) is not None:
+            links += f'<a class="ls-button {extra}" href="{escape(link)}" download>{words}</a>'
+    words = f'<h2>{title}</h2><p class="ls-soft">{escape(text)}</p><p class="ls-links">{links}</p>'
+    card = _page(f'<div class="ls-card">{words}</div>')
+    lines = [f"{problem['where']}: {_plain(problem)}" for problem in failed]
+    card += notice(f"{len(lines)} could not be finished", lines, tone="bad") if lines else ""
+    notes = [f"{picture['source']}: {note}." for picture in pictures for note in picture["notes"]]
+    return card + (notice("Worth knowing", notes) if notes else "")

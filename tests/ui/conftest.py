@@ -51,6 +51,16 @@ def load_scripted() -> ModuleType:
     return sys.modules[name]
 
 
+CHAIN = """
+title: Plain white
+description: On white.
+steps:
+  - do: cutout
+  - do: background
+  - do: fit
+"""
+
+
 @contextmanager
 def serve(settings: Settings, log: Path, *, pace_s: float = 0.0, hold: Sequence[str] = ()) -> Iterator[str]:
     """Serve a scripted studio from a process of its own; gives the address. ``log`` gets all that it says.
@@ -82,8 +92,9 @@ def serve(settings: Settings, log: Path, *, pace_s: float = 0.0, hold: Sequence[
 
 
 def write_presets(folder: Path) -> Path:
-    """Write one preset and one pack."""
-    for kind, name, text in (("train", "pocket_lora_cpu", PRESET), ("packs", "places", PACK)):
+    """Write one preset, one pack and one chain."""
+    shipped = (("train", "pocket_lora_cpu", PRESET), ("packs", "places", PACK), ("finish", "plain_white", CHAIN))
+    for kind, name, text in shipped:
         (folder / kind).mkdir(parents=True)
         (folder / kind / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder

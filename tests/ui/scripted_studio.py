@@ -17,8 +17,21 @@ import zipfile
 from dataclasses import asdict, dataclass, field, replace
 
 from PIL import Image as Pillow
+from PIL import ImageOps
 
-from studio.domain import Dataset, Event, ExportResult, GenerateResult, Image, JobView, Photo, TrainResult, Verdict
+from studio.domain import (
+    Dataset,
+    Event,
+    ExportResult,
+    FinishedPicture,
+    FinishResult,
+    GenerateResult,
+    Image,
+    JobView,
+    Photo,
+    TrainResult,
+    Verdict,
+)
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.fit import Measured, plan_of
 from studio.pocket import portraits
@@ -84,6 +97,11 @@ class ScriptedStudio:
 
     def submit_export(self, config, source, *, owner, key=None):
         return self._submit("export", config, f"Export: {config.format}", owner, key, source)
+
+    def submit_finish(self, config, source=None, pictures=(), *, owner, key=None):
+        kept = [(path.name, Pillow.open(path).convert("RGB")) for path in pictures]
+        title = config.chain or " ".join(step.do for step in config.steps) or config.sheet_title
+        return self._submit("finish", config, title, owner, key, source, photos=kept)
 
     def _submit(self, kind, config, title, owner, key, source=None, photos=()):
         if key is not None:
@@ -298,6 +316,35 @@ class ScriptedStudio:
             (out / name).write_text("{}")
         files = ("Ada.safetensors", "certificate.json")
         return ExportResult(job.config.format, files, "certificate.json", 4, 1, 0.1, 4.0)
+
+    def _finish(self, job, out):
+        self._set(job, state="finishing")
+        if job.view.source:
+            made = self.out_dir(job.view.source, owner=job.view.owner)
+            images = self.jobs[job.view.source].view.result["images"]
+            job.photos = [(row["file"], Pillow.open(made / row["file"]).convert("RGB")) for row in images]
+        pictures = []
+        for folder in ("pictures", "previews"):
+            (out / folder).mkdir(exist_ok=True)
+        for index, (name, picture) in enumerate(job.photos):
+            file, before, after = (
+                f"pictures/{index}.png",
+                f"previews/{index}_before.webp",
+                f"previews/{index}_after.webp",
+            )
+            picture.save(out / file)
+            picture.save(out / before)
+            ImageOps.invert(picture).save(out / after)
+            size = (out / file).stat().st_size
+            shape = (picture.height, picture.width)
+            pictures.append(FinishedPicture(file, name, shape, size, None, before, after, 0.1, "", ()))
+            self._tell(job, "image", **asdict(pictures[-1]))
+            self._tell(job, "progress", step=index + 1, total=len(job.photos), eta_s=0.0, message=name)
+        job.photos[0][1].save(out / "contact_sheet.png")
+        with zipfile.ZipFile(out / "pictures.zip", "w") as archive:
+            for row in pictures:
+                archive.write(out / row.file, row.file)
+        return FinishResult(tuple(pictures), (), "contact_sheet.png", "pictures.zip", 1.0, job.config.chain)
 
 
 def main(order):

@@ -15,6 +15,7 @@ from studio.settings import Settings
 
 ENDPOINTS = {
     "check_photos", "train", "plan", "generate", "export", "job", "jobs", "cancel", "presets", "packs", "bases",
+    "finish", "remove_background", "upscale", "contact_sheet", "chains",
 }  # fmt: skip
 
 
@@ -87,6 +88,20 @@ def test_the_whole_way_from_photos_to_a_zip_that_opens(client: Client, check_id:
     exported = client.predict(run["id"], "kohya", {"dtype": "float16"}, api_name="/export")
     answer = client.predict(exported["id"], api_name="/job")
     assert answer["result"]["format"] == "kohya" and set(answer["files"]) == {"Ada.safetensors", "certificate.json"}
+
+
+def test_pictures_are_finished_by_chain_by_steps_and_from_a_generate_job(client: Client, photos: list[Path]) -> None:
+    assert "plain_white" in [row["name"] for row in client.predict(api_name="/chains")]
+    files = [handle_file(str(path)) for path in photos[:2]]
+    made = client.predict(files, "plain_white", settings={"fit.max_bytes": 90000}, api_name="/finish")
+    answer = client.predict(made["id"], api_name="/job")
+    assert answer["kind"] == "finish" and answer["state"] == "completed"
+    assert set(answer["files"]) == {"pictures.zip", "contact_sheet.png", "pictures/0.png", "pictures/1.png"}
+    assert client.predict(files, "silueta", "blur", api_name="/remove_background")["title"] == "cutout background"
+    assert client.predict(files, "x4plus", 2, api_name="/upscale")["title"] == "upscale"
+    assert client.predict(files, "Ours", api_name="/contact_sheet")["title"] == "Ours"
+    with pytest.raises(AppError, match="bria-rmbg"):
+        client.predict(files, "bria-rmbg", api_name="/remove_background")
 
 
 def test_events_go_on_after_the_number_that_was_seen(client: Client, check_id: str) -> None:

@@ -1,0 +1,102 @@
+"""Pictures per second of a finish chain against the same work by hand: rembg and a network, file by file.
+
+    python benchmarks/finish.py PHOTO [PHOTO ...] [--out benchmarks/results/finish.json]
+
+The work: cut out with u2netp, clean the edges, enlarge twice with animevideov3, write a PNG. By hand, both models are
+loaded once, and edges are cleaned with rembg's own ``decontaminate``; a second number loads both for every file, as a
+script that is called per file does. ``import rembg`` is not counted (it compiles for a minute when it is new).
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from studio.config import FinishConfig
+from studio.networks.read import build, read_weights
+from studio.postprocess import finish
+from studio.settings import load_settings
+from studio.weight_files import resolve
+
+STEPS = [{"do": "cutout", "refine": "none"}, {"do": "upscale", "model": "animevideov3", "factor": 2}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", nargs="+", type=Path)
+    parser.add_argument("--side", type=int, default=384, help="photos are scaled to this longer side first")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    import rembg  # noqa: F401  not counted
+
+    home = load_settings().home
+    weights = resolve("u2netp", home).path
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "models" / "u2netp").mkdir(parents=True)
+        (folder / "models" / "u2netp" / "u2netp.onnx").symlink_to(weights)
+        os.environ["U2NET_HOME"] = str(folder)
+        (folder / "in").mkdir()
+        for index, path in enumerate(arguments.photos):
+            picture = Image.open(path).convert("RGB")
+            picture.thumbnail((arguments.side, arguments.side))
+            picture.save(folder / "in" / f"{index:03d}.png")
+        files = sorted((folder / "in").iterdir())
+        seconds = {
+            "by hand, models loaded once": _timed(lambda: by_hand(files, folder, home, once=True)),
+            "by hand, models loaded per file": _timed(lambda: by_hand(files, folder, home, once=False)),
+            "finish": _timed(lambda: finish(FinishConfig.parse({"steps": STEPS}), folder / "in", folder / "out")),
+        }
+    result: dict[str, Any] = {
+        "pictures": len(files),
+        "side_px": arguments.side,
+        "pictures_per_s": {name: round(len(files) / value, 3) for name, value in seconds.items()},
+        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    text = json.dumps(result, indent=1)
+    print(text)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+
+
+def _timed(work: Any) -> float:
+    started_s = time.perf_counter()
+    work()
+    return time.perf_counter() - started_s
+
+
+def by_hand(files: list[Path], folder: Path, home: Path, *, once: bool) -> None:
+    """Do the same with rembg's and spandrel's own calls."""
+    import rembg
+
+    def loaded() -> tuple[Any, Any]:
+        return rembg.new_session("u2netp"), build(read_weights(resolve("animevideov3", home).path), "animevideov3")
+
+    tools = loaded()
+    for path in files:
+        session, network = tools if once else loaded()
+        with Image.open(path) as opened:
+            cutout = rembg.remove(opened.convert("RGB"), session=session, decontaminate=True)
+        pixels = np.array(cutout)
+        values = torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1)[None].float() / 255
+        enlarged = (network(values)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        size = (pixels.shape[1] * 2, pixels.shape[0] * 2)
+        made = Image.fromarray(enlarged).resize(size, Image.Resampling.LANCZOS)
+        made.putalpha(Image.fromarray(pixels[..., 3]).resize(size, Image.Resampling.BICUBIC))
+        made.save(folder / f"{path.stem}-by-hand.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Matting: which pixels are the subject. One engine per file, found through ``registry``."""

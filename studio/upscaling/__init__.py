@@ -1,0 +1,1 @@
+"""Upscaling: networks that enlarge a picture and add detail. One engine per file, found through ``registry``."""
