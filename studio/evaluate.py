@@ -21,8 +21,7 @@ from studio.errors import JobCancelled, TrainingError
 from studio.likeness.base import LikenessEngine, centroid, likeness
 from studio.likeness.registry import choose_engine
 from studio.listener import Listener
-from studio.presets import subject_phrase
-from studio.steps import SCENES, Model, Run, class_caption
+from studio.steps import SCENES, Model, Run, class_caption, scene_prompts
 
 BLEED_LIMIT = 0.15
 """Rise of the class pictures' likeness that does no harm."""
@@ -80,6 +79,8 @@ def sample(
 ) -> list[Image.Image]:
     """Make one square picture per pair of prompt and seed, as many at once as the pixels allow.
 
+    The prompts must be among those that ``model.prompts`` encoded: text encoders may be gone.
+
     Raises:
         JobCancelled: the listener asked to stop.
     """
@@ -95,16 +96,17 @@ def sample(
     pipeline: Any = model.family.pipeline(model.parts)
     per_call = max(1, _PIXELS_PER_CALL // run.resolution_px**2)
     pictures: list[Image.Image] = []
-    with run.autocast():
+    with torch.no_grad(), run.autocast():
         for start in range(0, len(prompts), per_call):
+            now = prompts[start : start + per_call]
+            wanted, unwanted = model.prompts.encode(now), model.prompts.encode([""] * len(now))
             pictures += pipeline(
-                prompt=list(prompts[start : start + per_call]),
+                **model.family.pipeline_inputs(wanted, unwanted, run.guidance_scale),
                 # On the CPU: a seed gives the same noise on every device.
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds[start : start + per_call]],
                 height=run.resolution_px,
                 width=run.resolution_px,
                 num_inference_steps=run.config.sample_steps,
-                guidance_scale=run.guidance_scale,
                 callback_on_step_end=at_step,
             ).images
     return pictures
@@ -175,8 +177,8 @@ def evaluate(
     count = config.samples_per_checkpoint
     scenes = [SCENES[i % len(SCENES)] for i in range(count)]
     seeds = [(config.seed + i) % 2**32 for i in range(count)]
-    subject = subject_phrase(config.instance_token, config.class_noun)
-    prompts = [scene.replace("{subject}", subject) for scene in scenes]
+    of_subject = scene_prompts(run)
+    prompts = [of_subject[i % len(SCENES)] for i in range(count)]
     class_prompts = [class_caption(scene, config.class_noun) for scene in scenes] if reference else []
     # One call for both kinds, because a batch costs less than its pictures one by one.
     pictures = sample(run, model, prompts + class_prompts, seeds + seeds[: len(class_prompts)], listener)

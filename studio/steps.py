@@ -25,7 +25,7 @@ from studio.diffusion.timesteps import TIMESTEP_SAMPLERS, noise, spread
 from studio.errors import TrainingError
 from studio.families.base import Conditioning, Family, Parts
 from studio.methods.base import Method
-from studio.presets import fill
+from studio.presets import fill, subject_phrase
 from studio.weights import Base
 
 SCENES = (
@@ -57,6 +57,21 @@ class PreparedPhoto:
     """With the instance token."""
     class_caption: str
     """The same without it."""
+    source_hw: tuple[int, int] | None = None
+    """Height and width of the photo's crop before it was resized; None: ``picture`` was not resized."""
+
+    @property
+    def framing(self) -> tuple[int, ...]:
+        """What the net hears of sizes and cuts, pixels: original h, w; top, left of the cut; h, w of the picture.
+
+        The photo's crop counts as the whole photo: it was placed so that the subject is not cut. What remains is the
+        strip that resizing it to the bucket cuts off.
+        """
+        width, height = self.picture.size
+        source_height, source_width = self.source_hw or (height, width)
+        scale = max(height / source_height, width / source_width)
+        top, left = round((source_height * scale - height) / 2), round((source_width * scale - width) / 2)
+        return (source_height, source_width, top, left, height, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +151,11 @@ class Model:
         self.run, self.family, self.method, self.parts = run, family, method, parts
         self.class_prompts = _class_prompts(run)
         captions = [photo.caption for photo in run.photos]
-        self.prompts = Prompts(family, method, parts, ["", *captions, *self.class_prompts])
+        self.prompts = Prompts(family, method, parts, ["", *captions, *self.class_prompts, *scene_prompts(run)])
+
+    def conditioning(self, rows: "Rows") -> Conditioning:
+        """Return what the denoiser hears beside the noise, as the trained model understands it."""
+        return {**self.prompts.encode(rows.prompts), "framing": rows.framing}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's output, shaped like ``noisy``."""
@@ -156,13 +175,20 @@ class Rows:
     """``(B, C, h, w)``."""
     weights: Tensor
     """``(B,)`` float32: share of each sample in the loss."""
+    framing: Tensor
+    """``(B, 6)`` float32 on the device: ``PreparedPhoto.framing``."""
 
     def split(self, size: int) -> "Iterator[Rows]":
         """Yield pieces of at most ``size`` samples."""
         for start in range(0, len(self.prompts), size):
             part = slice(start, start + size)
             yield Rows(
-                self.noisy[part], self.timesteps[part], self.prompts[part], self.target[part], self.weights[part]
+                self.noisy[part],
+                self.timesteps[part],
+                self.prompts[part],
+                self.target[part],
+                self.weights[part],
+                self.framing[part],
             )
 
     def __add__(self, other: "Rows") -> "Rows":
@@ -172,6 +198,7 @@ class Rows:
             self.prompts + other.prompts,
             torch.cat([self.target, other.target]),
             torch.cat([self.weights, other.weights]),
+            torch.cat([self.framing, other.framing]),
         )
 
 
@@ -215,7 +242,7 @@ def train_step(
     with _dropout_seed(run, step):
         for part in (piece for whole in together for piece in whole.split(micro)):
             with run.autocast():
-                output = model.predict(part.noisy, part.timesteps, model.prompts.encode(part.prompts))
+                output = model.predict(part.noisy, part.timesteps, model.conditioning(part))
             loss = (squared_error(output, part.target) * part.weights).sum()
             scaler.scale(loss).backward()
             total += loss.detach()
@@ -237,7 +264,7 @@ def _photo_rows(model: Model, data: Data, step: int) -> Rows:
     latents = torch.stack(
         [data.latents[i][int(flip) % len(data.latents[i])] for i, flip in zip(chosen, mirrored, strict=True)]
     )
-    timesteps = TIMESTEP_SAMPLERS[schedule.objective.name](len(chosen), schedule.num_train_timesteps, generator)
+    timesteps = _timesteps(model, len(chosen), generator)
     eps = noise(latents.shape, generator, config.noise_offset).to(run.device)
     weights = min_snr_weights(schedule, timesteps, config.min_snr_gamma) / len(chosen)
     return Rows(
@@ -246,7 +273,18 @@ def _photo_rows(model: Model, data: Data, step: int) -> Rows:
         prompts=tuple("" if drop else run.photos[i].caption for i, drop in zip(chosen, dropped, strict=True)),
         target=schedule.target(latents, eps, timesteps),
         weights=weights.to(run.device),
+        framing=_framing(run, [run.photos[i].framing for i in chosen]),
     )
+
+
+def _timesteps(model: Model, count: int, generator: torch.Generator) -> Tensor:
+    """Draw ``(count,)`` timesteps as the family is trained."""
+    draw = TIMESTEP_SAMPLERS[model.family.spec.timestep_density]
+    return draw(count, model.parts.schedule.num_train_timesteps, generator)
+
+
+def _framing(run: Run, rows: Sequence[tuple[int, ...]]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float32, device=run.device)
 
 
 def _no_prior(model: Model, data: Data, rows: Rows, step: int) -> None:
@@ -257,10 +295,11 @@ def _image_prior(model: Model, data: Data, rows: Rows, step: int) -> Rows:
     """Class pictures that the base made before, with their prompts."""
     run, prior, schedule = model.run, model.run.config.prior, model.parts.schedule
     assert data.class_latents is not None
+    side = run.resolution_px
     count = prior.batch_size or len(rows.prompts)
     generator = run.generator("prior", step)
     chosen = torch.randint(len(data.class_latents), (count,), generator=generator)
-    timesteps = TIMESTEP_SAMPLERS[schedule.objective.name](count, schedule.num_train_timesteps, generator)
+    timesteps = _timesteps(model, count, generator)
     latents = data.class_latents[chosen.to(run.device)]
     eps = noise(latents.shape, generator).to(run.device)
     weights = min_snr_weights(schedule, timesteps, run.config.min_snr_gamma) * (prior.weight / count)
@@ -270,6 +309,7 @@ def _image_prior(model: Model, data: Data, rows: Rows, step: int) -> Rows:
         prompts=tuple(model.class_prompts[i % len(model.class_prompts)] for i in chosen.tolist()),
         target=schedule.target(latents, eps, timesteps),
         weights=weights.to(run.device),
+        framing=_framing(run, [(side, side, 0, 0, side, side)] * count),
     )
 
 
@@ -281,11 +321,12 @@ def _prediction_prior(model: Model, data: Data, rows: Rows, step: int) -> Rows:
     chosen = torch.randint(len(model.class_prompts), (count,), generator=generator).tolist()
     prompts = tuple(model.class_prompts[i] for i in chosen)
     taken = torch.arange(count, device=run.device) % len(rows.prompts)
-    noisy, timesteps = rows.noisy[taken], rows.timesteps[taken]
+    noisy, timesteps, framing = rows.noisy[taken], rows.timesteps[taken], rows.framing[taken]
     with torch.no_grad(), model.method.without(model.parts), run.autocast():
-        target = model.predict(noisy, timesteps, model.prompts.encode_base(prompts)).float()
+        conditioning = {**model.prompts.encode_base(prompts), "framing": framing}
+        target = model.predict(noisy, timesteps, conditioning).float()
     weights = min_snr_weights(model.parts.schedule, timesteps.cpu(), run.config.min_snr_gamma) * (prior.weight / count)
-    return Rows(noisy, timesteps, prompts, target, weights.to(run.device))
+    return Rows(noisy, timesteps, prompts, target, weights.to(run.device), framing)
 
 
 _PRIORS: dict[str, Callable[[Model, Data, Rows, int], Rows | None]] = {
@@ -350,6 +391,12 @@ def class_caption(template: str, class_noun: str) -> str:
     for before in (f"a {subject}", f"an {subject}", f"the {subject}", subject):
         text = text.replace(before, f"{article} {class_noun}")
     return " ".join(fill(text, instance_token="", class_noun=class_noun).split())
+
+
+def scene_prompts(run: Run) -> tuple[str, ...]:
+    """Return the prompts of the sample pictures, one for each scene."""
+    subject = subject_phrase(run.config.instance_token, run.config.class_noun)
+    return tuple(scene.replace("{subject}", subject) for scene in SCENES)
 
 
 def _class_prompts(run: Run) -> tuple[str, ...]:
@@ -431,6 +478,7 @@ def _validation_rows(run: Run, model: Model, latents: Mapping[int, Tensor]) -> t
                 (run.photos[photo].caption,),
                 schedule.target(x0, eps, timesteps),
                 weights.to(run.device),
+                _framing(run, [run.photos[photo].framing]),
             )
         )
     merged: dict[torch.Size, Rows] = {}
@@ -448,6 +496,6 @@ def validation_loss(run: Run, model: Model, data: Data) -> float:
     for rows in data.validation:
         for part in rows.split(run.config.micro_batch_size or _VALIDATION_ROWS):
             with run.autocast():
-                output = model.predict(part.noisy, part.timesteps, model.prompts.encode(part.prompts))
+                output = model.predict(part.noisy, part.timesteps, model.conditioning(part))
             total += float((squared_error(output, part.target) * part.weights).sum())
     return total

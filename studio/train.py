@@ -27,6 +27,7 @@ from torch import Tensor
 
 from studio import __version__, checkpoints
 from studio.adapters import AdapterInfo, write_info
+from studio.catalog import FamilySpec
 from studio.config import TrainConfig
 from studio.curve import draw_curve
 from studio.device import pick_device, pick_dtype
@@ -108,6 +109,7 @@ def train(
         return _read_result(out_dir)
     # The revision of the run's first start is kept, whatever the Hub has got since.
     base = resolve_base(config.base, before.get("revision") or config.revision)
+    _require_fit(config, families.family(base.family).spec)
     settings = load_settings()
     device = pick_device(settings.device)
     run = Run(
@@ -156,11 +158,12 @@ def _train(run: Run, listener: Listener, started_s: float) -> TrainResult:
 
     listener.stage("caching", "Encoding photos and prompts once.")
     model = Model(run, family, method, parts)
+    if not model.prompts.learns:
+        parts.text_encoders = []
+    parts.denoiser.to(run.device)  # now that large text encoders have gone
     reference, engine_reason = find_reference(run, listener)
     data = cache(run, model, class_pictures(run, model, listener))
     parts.vae = None
-    if not model.prompts.learns:
-        parts.text_encoders = []
 
     step = _resume(run, model, optimizer, scaler, listener)
     due = {0, *_checkpoint_steps(config, run.steps)}
@@ -222,6 +225,35 @@ def _read_dataset(dataset_dir: Path) -> Dataset:
     return dataset
 
 
+def _require_fit(config: TrainConfig, spec: FamilySpec) -> None:
+    """Refuse settings that this family has no use for, before any weight is loaded.
+
+    Raises:
+        InputError: each of them.
+    """
+    problems = []
+    if config.method.text_encoder and not spec.learning_text_encoders:
+        problems.append(
+            Problem(
+                "method.text_encoder",
+                f"no text encoder of {config.base} learns",
+                "set method.text_encoder=false",
+                "text_encoder",
+            )
+        )
+    if config.token_learning_rate is not None and not spec.learns_token:
+        problems.append(
+            Problem(
+                "token_learning_rate",
+                f"{config.base} has no embedding for a token of its own",
+                "leave token_learning_rate out",
+                "token",
+            )
+        )
+    if problems:
+        raise InputError.of(problems)
+
+
 def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base: Base) -> tuple[PreparedPhoto, ...]:
     """Decode and resize every photo before any weight is loaded; all problems in one answer."""
     multiple_px = families.family(base.family).spec.bucket_multiple_px
@@ -249,7 +281,14 @@ def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base:
             continue
         caption = fill(photo.caption, instance_token=config.instance_token, class_noun=config.class_noun)
         found.append(
-            PreparedPhoto(picture, look, photo.bucket, caption, class_caption(photo.caption, config.class_noun))
+            PreparedPhoto(
+                picture,
+                look,
+                photo.bucket,
+                caption,
+                class_caption(photo.caption, config.class_noun),
+                source_hw=photo.crop_yxhw[2:],
+            )
         )
     if problems:
         raise InputError.of(problems)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from httpx2 import HTTPError
@@ -28,7 +28,7 @@ from studio.errors import InputError, MissingExtraError, NotFoundError, Problem,
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Only what lies in a component's folder: the single-file checkpoints at the top of many repositories are never read.
-_WANTED = ["model_index.json", "*/*.json", "*/*.txt", "*/*.safetensors"]
+_WANTED = ["model_index.json", "*/*.json", "*/*.txt", "*/*.jinja", "*/*.safetensors"]
 _UNWANTED = ["safety_checker/*", "feature_extractor/*", "image_encoder/*", "*.fp16.*", "*.bf16.*", "*.non_ema.*"]
 _OPTIONAL_PARTS = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 _WITHOUT_WEIGHTS = re.compile(r".*(Tokenizer|TokenizerFast|Scheduler|Processor|FeatureExtractor)$")
@@ -161,27 +161,26 @@ def _checked_family(folder: Path, base: str) -> str:
 
 
 def _described(base: str, folder: Path, family: str, *, found_on_hub: bool) -> BaseSpec:
-    """Make a catalog row for a base that is not in the catalog, from its own configuration.
+    """Make a catalog row for a base that is not in the catalog, from its configuration and a known base of its family.
 
     The name of a folder is its absolute path, so that an adapter finds its base from anywhere.
     """
-    unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    denoiser = json.loads((folder / FAMILIES[family].denoiser / "config.json").read_text(encoding="utf-8"))
     vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
-    widths = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0] * 4
-    side = unet.get("sample_size", 64)
-    return BaseSpec(
+    alike = next(row for row in BASES.values() if row.family == family and row.vram_gb)
+    resolution_px = alike.resolution_px
+    side = denoiser.get("sample_size")  # in latents; not every family says it
+    widths = vae.get("block_out_channels") or vae.get("encoder_block_out_channels")
+    if side and widths:
+        resolution_px = (side if isinstance(side, int) else max(side)) * 2 ** (len(widths) - 1)
+    return replace(
+        alike,
         name=base if found_on_hub else str(folder.resolve()),
         title=folder.name,
-        family=family,
         source=base,
-        resolution_px=(side if isinstance(side, int) else max(side)) * 2 ** (len(widths) - 1),
+        resolution_px=resolution_px,
         licence="unknown",
         gated=False,
-        vram_gb=6,
-        guidance_scale=7.5,
-        num_inference_steps=30,
-        likeness="auto",
-        default_preset="sd15_lora_12gb",
         description="A base outside the catalog.",
     )
 

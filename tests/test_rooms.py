@@ -78,7 +78,7 @@ FOREIGN: dict[str, set[str]] = {
 }
 """Foreign package -> rooms that may import it."""
 
-FREE_FILES = {"base.py", "registry.py", "__init__.py"}
+FREE_FILES = {"base.py", "loading.py", "registry.py", "__init__.py"}
 """Files of an engine room that are no engines."""
 
 

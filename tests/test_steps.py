@@ -5,11 +5,21 @@ from typing import Any
 import pytest
 import torch
 from diffusers.optimization import get_scheduler
+from PIL import Image
 
 from studio.config import TrainConfig
 from studio.families.registry import family
 from studio.methods.registry import method
-from studio.steps import Model, Run, cache, class_caption, learning_rate_factor, train_step, validation_loss
+from studio.steps import (
+    Model,
+    PreparedPhoto,
+    Run,
+    cache,
+    class_caption,
+    learning_rate_factor,
+    train_step,
+    validation_loss,
+)
 from studio.train import _read_dataset, _read_photos
 from studio.weights import resolve_base
 
@@ -190,3 +200,16 @@ def test_cached_prompts_stay_and_living_ones_follow_the_token(setup: Callable[..
 def test_a_class_caption_speaks_of_the_class_only(template: str, expected: str) -> None:
     assert class_caption(template, "woman") == expected
     assert class_caption("photo of {subject}", "old man") == "photo of an old man"
+
+
+def test_the_net_hears_of_the_photos_size_and_of_what_was_cut_off() -> None:
+    picture = Image.new("RGB", (64, 96))  # width, height
+
+    def framing(source_hw: tuple[int, int] | None) -> tuple[int, ...]:
+        return PreparedPhoto(picture, picture, "2:3", "a", "b", source_hw).framing
+
+    assert framing(None) == (96, 64, 0, 0, 96, 64)
+    assert framing((960, 640)) == (960, 640, 0, 0, 96, 64)
+    assert framing((960, 700)) == (960, 700, 0, 3, 96, 64), (
+        "70 px wide after resizing, of which 3 are cut off each side"
+    )

@@ -7,6 +7,7 @@ The adapter is two files: ``pytorch_lora_weights.safetensors`` for ``load_lora_w
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Lora:
             denoiser.add_adapter(layers(dict(spec.lora_targets)[lora.target]), adapter_name=_ADAPTER)
             if lora.text_encoder:
                 text_encoder: Any
-                for text_encoder in parts.text_encoders:
+                for text_encoder in parts.text_encoders[: spec.learning_text_encoders]:
                     text_encoder.add_adapter(layers(spec.text_encoder_targets), adapter_name=_ADAPTER)
         # Neither transformers nor peft freezes what was there before in the same way; say it once for all.
         for module in (parts.denoiser, *parts.text_encoders):
@@ -104,7 +105,8 @@ class Lora:
             token.vector.requires_grad_(True)
         cast_training_params([parts.denoiser, *parts.text_encoders], dtype=torch.float32)
 
-        rates = {"denoiser": config.learning_rate, "text_encoder": config.learning_rate * TEXT_ENCODER_RATE}
+        rates = {"denoiser": config.learning_rate}
+        rates |= dict.fromkeys(_encoders(parts), config.learning_rate * TEXT_ENCODER_RATE)
         groups: dict[str, dict[str, object]] = {}
         for name, parameter in self.trainable(parts).items():
             part = name.partition(".")[0]
@@ -115,10 +117,10 @@ class Lora:
         return list(groups.values())
 
     def trainable(self, parts: Parts) -> dict[str, nn.Parameter]:
-        """See ``Method.trainable``; names start with ``denoiser.``, ``text_encoder.`` or ``token_embedding.``."""
+        """See ``Method.trainable``; names start with ``denoiser.``, a text encoder's name or ``token_embedding.``."""
         found = {f"denoiser.{n}": p for n, p in parts.denoiser.named_parameters() if "lora_" in n}
-        for text_encoder in parts.text_encoders:
-            found |= {f"text_encoder.{n}": p for n, p in text_encoder.named_parameters() if "lora_" in n}
+        for part, text_encoder in _encoders(parts).items():
+            found |= {f"{part}.{n}": p for n, p in text_encoder.named_parameters() if "lora_" in n}
         token = parts.extra.get(_TOKEN)
         return found if token is None else found | {f"{_TOKEN}.{token.token}": token.vector}
 
@@ -132,8 +134,8 @@ class Lora:
     def adapter_state(self, parts: Parts) -> dict[str, Tensor]:
         """See ``Method.adapter_state``."""
         state = {f"denoiser.{n}": t for n, t in get_peft_model_state_dict(parts.denoiser).items()}
-        for text_encoder in _adapted(parts):
-            state |= {f"text_encoder.{n}": t for n, t in get_peft_model_state_dict(text_encoder).items()}
+        for part, text_encoder in _adapted(parts).items():
+            state |= {f"{part}.{n}": t for n, t in get_peft_model_state_dict(text_encoder).items()}
         token = parts.extra.get(_TOKEN)
         if token is not None:
             state[f"{_TOKEN}.{token.token}"] = token.vector
@@ -146,8 +148,8 @@ class Lora:
             part, _, rest = name.partition(".")
             by_part.setdefault(part, {})[rest] = tensor
         set_peft_model_state_dict(parts.denoiser, by_part["denoiser"], adapter_name=_ADAPTER)
-        for text_encoder in _adapted(parts):
-            set_peft_model_state_dict(text_encoder, by_part["text_encoder"], adapter_name=_ADAPTER)
+        for part, text_encoder in _adapted(parts).items():
+            set_peft_model_state_dict(text_encoder, by_part[part], adapter_name=_ADAPTER)
         token = parts.extra.get(_TOKEN)
         if token is not None:
             with torch.no_grad():
@@ -175,7 +177,7 @@ class Lora:
     @contextmanager
     def without(self, parts: Parts) -> Iterator[None]:
         """See ``Method.without``. The trained token is a new word, so other prompts never see it."""
-        modules = [parts.denoiser, *_adapted(parts)]
+        modules: list[Any] = [parts.denoiser, *_adapted(parts).values()]
         for module in modules:
             module.disable_adapters()
         try:
@@ -207,14 +209,19 @@ class Lora:
         text_encoder.set_input_embeddings(parts.extra[_TOKEN])
 
 
-def _adapted(parts: Parts) -> list[Any]:
-    """Return the text encoders that carry LoRA layers."""
-    return [encoder for encoder in parts.text_encoders if getattr(encoder, "peft_config", None)]
+def _encoders(parts: Parts) -> dict[str, Any]:
+    """Return the text encoders by diffusers' names: text_encoder, text_encoder_2 ..."""
+    names = ("text_encoder" if number == 1 else f"text_encoder_{number}" for number in count(1))
+    return dict(zip(names, parts.text_encoders, strict=False))
+
+
+def _adapted(parts: Parts) -> dict[str, Any]:
+    """Return the text encoders that carry LoRA layers, by name."""
+    return {name: encoder for name, encoder in _encoders(parts).items() if getattr(encoder, "peft_config", None)}
 
 
 def _peft_modules(parts: Parts) -> dict[str, Any]:
-    adapted = _adapted(parts)
-    return {"denoiser": parts.denoiser} | ({"text_encoder": adapted[0]} if adapted else {})
+    return {"denoiser": parts.denoiser} | _adapted(parts)
 
 
 def _exported(family: Family, part: str) -> str:
