@@ -165,8 +165,13 @@ def _described(base: str, folder: Path, family: str, *, found_on_hub: bool) -> B
 
     The name of a folder is its absolute path, so that an adapter finds its base from anywhere.
     """
-    denoiser = json.loads((folder / FAMILIES[family].denoiser / "config.json").read_text(encoding="utf-8"))
-    vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    part = FAMILIES[family].denoiser
+    try:
+        denoiser, vae = (json.loads((folder / name / "config.json").read_text("utf-8")) for name in (part, "vae"))
+    except (OSError, ValueError):
+        raise _problem(
+            f"{base} has no readable config.json in {part} or vae", "download the base again", "bad_base"
+        ) from None
     alike = next(row for row in BASES.values() if row.family == family and row.vram_gb)
     resolution_px = alike.resolution_px
     side = denoiser.get("sample_size")  # in latents; not every family says it
