@@ -27,9 +27,32 @@ class FamilySpec:
     text_encoder_targets: tuple[str, ...]
     negative_prompt: bool
     """False where the family ignores negative prompts."""
+    guidance: str = "guidance_scale"
+    """The pipeline's argument that weighs the prompt against the negative one."""
+    denoiser: str = "unet"
+    """Name of the denoiser in the pipeline, and in front of its keys in a LoRA file."""
+    timestep_density: str = "uniform"
+    """How often each timestep is trained: a row of ``studio.diffusion.timesteps.TIMESTEP_SAMPLERS``."""
+    learning_text_encoders: int = 0
+    """How many of the text encoders, from the first, can learn (``method.text_encoder``)."""
+    learns_token: bool = False
+    """True where the instance token can have an embedding of its own (``token_learning_rate``)."""
 
 
 _SD_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+_JOINT_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+_TEXT_ATTENTION = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+_FLUX_ATTENTION = tuple(f"attn.{name}" for name in _JOINT_ATTENTION + _TEXT_ATTENTION)
+_FLUX_FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+# The single-stream blocks end in a layer whose name is, in the other blocks, that of a list: it needs its full path.
+_FLUX2_ATTENTION = (
+    *_JOINT_ATTENTION,
+    "to_qkv_mlp_proj",
+    *(f"single_transformer_blocks.{block}.attn.to_out" for block in range(48)),
+)
+_FLUX2_FEED_FORWARD = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
+_QWEN_FEED_FORWARD = ("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2")
+_CLIP_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 _SD_CONV = ("conv1", "conv2", "conv_shortcut", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
 
 FAMILIES: dict[str, FamilySpec] = {
@@ -38,8 +61,79 @@ FAMILIES: dict[str, FamilySpec] = {
         bucket_multiple_px=8,
         pipeline="StableDiffusionPipeline",
         lora_targets=(("attention", _SD_ATTENTION), ("attention+conv", _SD_ATTENTION + _SD_CONV)),
-        text_encoder_targets=("q_proj", "k_proj", "v_proj", "out_proj"),
+        text_encoder_targets=_CLIP_ATTENTION,
         negative_prompt=True,
+        learning_text_encoders=1,
+        learns_token=True,
+    ),
+    "sdxl": FamilySpec(
+        name="sdxl",
+        bucket_multiple_px=64,
+        pipeline="StableDiffusionXLPipeline",
+        lora_targets=(("attention", _SD_ATTENTION), ("attention+conv", _SD_ATTENTION + _SD_CONV)),
+        text_encoder_targets=_CLIP_ATTENTION,
+        negative_prompt=True,
+        learning_text_encoders=2,
+    ),
+    # Transformers have no convolutions that learn: "attention+conv" adds their feed-forward layers. The targets of
+    # "attention" are those of the official examples, except that FLUX.1's example trains "attention+conv".
+    "sd3": FamilySpec(
+        name="sd3",
+        bucket_multiple_px=16,
+        pipeline="StableDiffusion3Pipeline",
+        lora_targets=(("attention", _FLUX_ATTENTION), ("attention+conv", _FLUX_ATTENTION + _FLUX_FEED_FORWARD)),
+        text_encoder_targets=_CLIP_ATTENTION,
+        negative_prompt=True,
+        denoiser="transformer",
+        timestep_density="logit_normal",
+        learning_text_encoders=2,
+    ),
+    "flux": FamilySpec(
+        name="flux",
+        bucket_multiple_px=16,
+        pipeline="FluxPipeline",
+        lora_targets=(("attention", _FLUX_ATTENTION), ("attention+conv", _FLUX_ATTENTION + _FLUX_FEED_FORWARD)),
+        text_encoder_targets=_CLIP_ATTENTION,
+        negative_prompt=False,
+        denoiser="transformer",
+        learning_text_encoders=1,
+    ),
+    "flux2": FamilySpec(
+        name="flux2",
+        bucket_multiple_px=16,
+        pipeline="Flux2KleinPipeline",
+        lora_targets=(
+            ("attention", _FLUX2_ATTENTION),
+            ("attention+conv", _FLUX2_ATTENTION + _TEXT_ATTENTION + _FLUX2_FEED_FORWARD),
+        ),
+        text_encoder_targets=(),
+        negative_prompt=True,
+        denoiser="transformer",
+    ),
+    "zimage": FamilySpec(
+        name="zimage",
+        bucket_multiple_px=16,
+        pipeline="ZImagePipeline",
+        lora_targets=(
+            ("attention", _JOINT_ATTENTION),
+            ("attention+conv", (*_JOINT_ATTENTION, "feed_forward.w1", "feed_forward.w2", "feed_forward.w3")),
+        ),
+        text_encoder_targets=(),
+        negative_prompt=True,
+        denoiser="transformer",
+    ),
+    "qwen_image": FamilySpec(
+        name="qwen_image",
+        bucket_multiple_px=16,
+        pipeline="QwenImagePipeline",
+        lora_targets=(
+            ("attention", _JOINT_ATTENTION),
+            ("attention+conv", _JOINT_ATTENTION + _TEXT_ATTENTION + _QWEN_FEED_FORWARD),
+        ),
+        text_encoder_targets=(),
+        negative_prompt=True,
+        guidance="true_cfg_scale",
+        denoiser="transformer",
     ),
 }
 
@@ -114,6 +208,96 @@ BASES: dict[str, BaseSpec] = {
             likeness="auto",
             default_preset="sd21_lora_8gb",
             description="768 px, v-prediction; download of about 5 GB on first use.",
+        ),
+        BaseSpec(
+            name="sdxl",
+            title="Stable Diffusion XL",
+            family="sdxl",
+            source="stabilityai/stable-diffusion-xl-base-1.0",
+            resolution_px=1024,
+            licence="openrail++",
+            gated=False,
+            vram_gb=12,
+            guidance_scale=5.0,
+            num_inference_steps=30,
+            likeness="auto",
+            default_preset="sdxl_lora_12gb",
+            description="1024 px, the most widely used base; download of about 7 GB on first use.",
+        ),
+        BaseSpec(
+            name="sd35",
+            title="Stable Diffusion 3.5 Large",
+            family="sd3",
+            source="stabilityai/stable-diffusion-3.5-large",
+            resolution_px=1024,
+            licence="stabilityai-ai-community",
+            gated=True,
+            vram_gb=24,
+            guidance_scale=3.5,
+            num_inference_steps=28,
+            likeness="auto",
+            default_preset="sd35_lora_24gb",
+            description="1024 px, 8 billion parameters, follows long prompts; download of about 27 GB on first use.",
+        ),
+        BaseSpec(
+            name="flux",
+            title="FLUX.1 dev",
+            family="flux",
+            source="black-forest-labs/FLUX.1-dev",
+            resolution_px=1024,
+            licence="flux-1-dev-non-commercial-license",
+            gated=True,
+            vram_gb=12,
+            guidance_scale=3.5,
+            num_inference_steps=28,
+            likeness="auto",
+            default_preset="flux_lora_24gb",
+            description="1024 px, 12 billion parameters, not for commercial use; download of about 34 GB on first use.",
+        ),
+        BaseSpec(
+            name="flux2_klein",
+            title="FLUX.2 klein base 4B",
+            family="flux2",
+            source="black-forest-labs/FLUX.2-klein-base-4B",
+            resolution_px=1024,
+            licence="apache-2.0",
+            gated=False,
+            vram_gb=16,
+            guidance_scale=4.0,
+            num_inference_steps=50,
+            likeness="auto",
+            default_preset="flux2_klein_lora_16gb",
+            description="1024 px, small for its quality and free to use; download of about 16 GB on first use.",
+        ),
+        BaseSpec(
+            name="zimage",
+            title="Z-Image",
+            family="zimage",
+            source="Tongyi-MAI/Z-Image",
+            resolution_px=1024,
+            licence="apache-2.0",
+            gated=False,
+            vram_gb=16,
+            guidance_scale=4.0,
+            num_inference_steps=50,
+            likeness="auto",
+            default_preset="zimage_lora_16gb",
+            description="1024 px, 6 billion parameters, photographs above all; download of about 20 GB on first use.",
+        ),
+        BaseSpec(
+            name="qwen_image",
+            title="Qwen-Image",
+            family="qwen_image",
+            source="Qwen/Qwen-Image",
+            resolution_px=1024,
+            licence="apache-2.0",
+            gated=False,
+            vram_gb=24,
+            guidance_scale=4.0,
+            num_inference_steps=50,
+            likeness="auto",
+            default_preset="qwen_image_lora_24gb",
+            description="1024 px, 20 billion parameters, writes legible text; download of about 58 GB on first use.",
         ),
     )
 }

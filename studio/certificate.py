@@ -54,6 +54,8 @@ class Export:
     """The base's folder; for a single file the folder with its configuration."""
     pipeline: str
     """Class name in diffusers."""
+    guidance: str
+    """The pipeline's argument for the guidance."""
     dtype: torch.dtype
     device: torch.device
     exact: bool
@@ -128,6 +130,7 @@ def _reloaded(
         "path": str(export.path.absolute()),
         "base": str(export.base.absolute()),
         "pipeline": export.pipeline,
+        "guidance": export.guidance,
         "dtype": str(export.dtype).removeprefix("torch."),
         "device": str(export.device),
         "embeds": str(export.embeds.absolute()) if export.embeds else None,

@@ -25,9 +25,8 @@ from studio.errors import JobCancelled, TrainingError
 from studio.likeness.base import LikenessEngine, centroid, likeness
 from studio.likeness.registry import choose_engine
 from studio.listener import Listener
-from studio.presets import subject_phrase
 from studio.settings import load_settings
-from studio.steps import SCENES, Model, Run, class_caption
+from studio.steps import SCENES, Model, Run, class_caption, scene_prompts
 
 BLEED_LIMIT = 0.15
 """Rise of the class pictures' likeness that does no harm."""
@@ -89,6 +88,8 @@ def sample(
 ) -> list[Image.Image]:
     """Make one square picture per pair of prompt and seed, as many at once as the pixels allow.
 
+    The prompts must be among those that ``model.prompts`` encoded: text encoders may be gone.
+
     Raises:
         JobCancelled: the listener asked to stop.
     """
@@ -104,18 +105,18 @@ def sample(
     pipeline: Any = model.family.pipeline(model.parts)
     per_call = max(1, _PIXELS_PER_CALL // run.resolution_px**2)
     pictures: list[Image.Image] = []
-    with run.autocast():
+    with torch.no_grad(), run.autocast():
         while len(pictures) < len(prompts):
             now = slice(len(pictures), len(pictures) + per_call)
+            wanted, unwanted = (model.prompts.encode(texts) for texts in (prompts[now], [""] * len(prompts[now])))
             try:
                 pictures += pipeline(
-                    prompt=list(prompts[now]),
+                    **model.family.pipeline_inputs(wanted, unwanted, run.guidance_scale),
                     # On the CPU: a seed gives the same noise on every device.
                     generator=[torch.Generator().manual_seed(seed) for seed in seeds[now]],
                     height=run.resolution_px,
                     width=run.resolution_px,
                     num_inference_steps=run.config.sample_steps,
-                    guidance_scale=run.guidance_scale,
                     callback_on_step_end=at_step,
                 ).images
                 continue
@@ -157,7 +158,7 @@ def class_pictures(run: Run, model: Model, listener: Listener) -> list[Image.Ima
         pictures = [picture for path in paths.values() if (picture := _picture(path)) is not None]
         if len(pictures) < len(paths):
             listener.stage("class_images", f"The base draws pictures of a {run.config.class_noun}, from {start + 1}.")
-            prompts = [model.scene_prompts[i % len(model.scene_prompts)] for i in paths]
+            prompts = [model.class_scenes[i % len(model.class_scenes)] for i in paths]
             with model.method.without(model.parts):
                 pictures = sample(run, model, prompts, [_CLASS_SEED + i for i in paths], listener)
             _require_something(pictures, 0)
@@ -232,8 +233,8 @@ def evaluate(
     count = config.samples_per_checkpoint
     scenes = [SCENES[i % len(SCENES)] for i in range(count)]
     seeds = [(config.seed + i) % 2**32 for i in range(count)]
-    subject = subject_phrase(config.instance_token, config.class_noun)
-    prompts = [scene.replace("{subject}", subject) for scene in scenes]
+    of_subject = scene_prompts(run)
+    prompts = [of_subject[i % len(SCENES)] for i in range(count)]
     class_prompts = [class_caption(scene, config.class_noun) for scene in scenes] if reference else []
     # One call for both kinds, because a batch costs less than its pictures one by one.
     pictures = sample(run, model, prompts + class_prompts, seeds + seeds[: len(class_prompts)], listener)

@@ -135,6 +135,7 @@ def export(
                     path=written.path,
                     base=source.base.folder,
                     pipeline=source.family.spec.pipeline,
+                    guidance=source.family.spec.guidance,
                     dtype=dtype,
                     device=device,
                     exact=dtype == written.dtype == torch.float32,

@@ -25,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 from safetensors import SafetensorError
-from torch import Tensor
 
 from studio import __version__
 from studio.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info
@@ -35,6 +34,7 @@ from studio.device import cpu_threads, pick_device, pick_dtype
 from studio.domain import Event, GenerateResult, Image, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraError, Problem, ResourceError
 from studio.families import registry
+from studio.families.base import Conditioning
 from studio.imaging.bucket import buckets
 from studio.imaging.png import parameters_text, read_png, write_png
 from studio.imaging.sheet import contact_sheet
@@ -200,7 +200,8 @@ def load_pipeline(base: str, revision: str | None = None) -> Any:
     found = resolve_base(base, revision)
     device = pick_device(load_settings().device)
     family = registry.family(found.family)
-    return family.pipeline(family.load(found.folder, dtype=pick_dtype("auto", device), device=device))
+    pipeline: Any = family.pipeline(family.load(found.folder, dtype=pick_dtype("auto", device), device=device))
+    return pipeline.to(device)
 
 
 def load_adapter(pipeline: Any, folder: Path, *, scale: float = 1.0) -> None:
@@ -281,7 +282,7 @@ def render_batches(
         JobCancelled: ``should_stop`` answered True.
         ResourceError: one picture alone does not fit into the device's memory.
     """
-    encode = _prompt_cache(pipeline)
+    inputs = _prompt_inputs(pipeline)
     groups: dict[tuple[tuple[int, int], int, float], list[int]] = {}
     for position, wish in enumerate(wishes):
         groups.setdefault((wish.size_hw, wish.num_inference_steps, wish.guidance_scale), []).append(position)
@@ -290,7 +291,7 @@ def render_batches(
         while waiting:
             batch, rest = waiting[:size], waiting[size:]
             try:
-                pictures = _render(pipeline, [wishes[position] for position in batch], encode, should_stop, on_step)
+                pictures = _render(pipeline, [wishes[position] for position in batch], inputs, should_stop, on_step)
             except torch.OutOfMemoryError:
                 if len(batch) == 1:
                     height, width = size_hw
@@ -308,7 +309,7 @@ def render_batches(
 def _render(
     pipeline: Any,
     wishes: Sequence[Wish],
-    encode: Callable[[str], Tensor],
+    inputs: Callable[[Sequence[Wish]], dict[str, Any]],
     should_stop: ShouldStop,
     on_step: Callable[[], None],
 ) -> list[PILImage.Image]:
@@ -322,14 +323,11 @@ def _render(
         on_step()
         return {}
 
-    guided = first.guidance_scale > 1
     output = pipeline(
-        prompt_embeds=torch.cat([encode(wish.prompt) for wish in wishes]),
-        negative_prompt_embeds=torch.cat([encode(wish.negative_prompt) for wish in wishes]) if guided else None,
+        **inputs(wishes),
         height=first.size_hw[0],
         width=first.size_hw[1],
         num_inference_steps=first.num_inference_steps,
-        guidance_scale=first.guidance_scale,
         # Generators on the CPU: a seed gives the same noise on every device.
         generator=[torch.Generator("cpu").manual_seed(wish.seed) for wish in wishes],
         callback_on_step_end=at_step,
@@ -338,17 +336,24 @@ def _render(
     return list(output.images)
 
 
-def _prompt_cache(pipeline: Any) -> Callable[[str], Tensor]:
-    cache: dict[str, Tensor] = {}
+def _prompt_inputs(pipeline: Any) -> Callable[[Sequence[Wish]], dict[str, Any]]:
+    """Return wishes -> the pipeline's arguments for their prompts and guidance; each prompt is encoded once."""
+    family, parts = registry.opened(pipeline)
+    cache: dict[str, Conditioning] = {}
 
-    def encode(prompt: str) -> Tensor:
-        if prompt not in cache:
-            # One by one, so that an embedding never depends on which prompts it was encoded with.
-            with torch.no_grad():
-                cache[prompt] = pipeline.encode_prompt(prompt, pipeline.device, 1, False)[0]
-        return cache[prompt]
+    def encode(prompts: Sequence[str]) -> Conditioning:
+        for prompt in prompts:
+            if prompt not in cache:
+                # One by one, so that an embedding never depends on which prompts it was encoded with.
+                with torch.no_grad():
+                    cache[prompt] = family.encode_prompts(parts, [prompt])
+        return {name: torch.cat([cache[prompt][name] for prompt in prompts]) for name in cache[prompts[0]]}
 
-    return encode
+    def inputs(wishes: Sequence[Wish]) -> dict[str, Any]:
+        wanted, unwanted = encode([wish.prompt for wish in wishes]), encode([wish.negative_prompt for wish in wishes])
+        return family.pipeline_inputs(wanted, unwanted, wishes[0].guidance_scale)
+
+    return inputs
 
 
 def _batch_size(device: torch.device, size_hw: tuple[int, int]) -> int:

@@ -85,6 +85,9 @@ def _measure(run: Run, listener: Listener) -> Measured:
     if run.config.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' ModelMixin
     model = Model(run, family, method, parts)
+    if not model.prompts.learns:
+        parts.text_encoders = []
+    parts.denoiser.to(run.device)
     # A photo stands for the class pictures: drawing them would take minutes, and only their size counts.
     square = [run.photos[0].picture.resize((run.resolution_px, run.resolution_px))]
     data = cache(run, model, square if run.config.prior.mode == "images" else [])
@@ -94,8 +97,6 @@ def _measure(run: Run, listener: Listener) -> Measured:
     sample(run, model, [run.photos[0].caption], [0], listener)
     picture_s = time.perf_counter() - begun_s
     parts.vae = None
-    if not model.prompts.learns:
-        parts.text_encoders = []
     learner = Learner(run, groups, method.trainable(parts))
     free_memory()
 

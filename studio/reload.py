@@ -58,7 +58,7 @@ def main(request_file: Path) -> None:
             height=shot["size_hw"][0],
             width=shot["size_hw"][1],
             num_inference_steps=shot["num_inference_steps"],
-            guidance_scale=shot["guidance_scale"],
+            **_guided(request["guidance"], shot["guidance_scale"]),
         ).images[0]
         picture.save(shot["file"])
     versions = {
@@ -81,6 +81,11 @@ def _opened(request: dict[str, Any], path: Path, dtype: torch.dtype) -> Any:
     if request["loader"] == "single_file":
         return pipeline_class.from_single_file(str(path), config=request["base"], **given)
     return pipeline_class.from_pretrained(folder, use_safetensors=True, **given)
+
+
+def _guided(argument: str, scale: float) -> dict[str, Any]:
+    # With true_cfg_scale a pipeline guides only where it is given a negative prompt, be it empty.
+    return {argument: scale, "negative_prompt": ""} if argument == "true_cfg_scale" else {argument: scale}
 
 
 def _modules(pipeline: Any) -> Iterator[torch.nn.Module]:

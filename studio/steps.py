@@ -26,7 +26,7 @@ from studio.diffusion.timesteps import TIMESTEP_SAMPLERS, noise, spread
 from studio.errors import ResourceError, TrainingError
 from studio.families.base import Conditioning, Family, Parts
 from studio.methods.base import Method
-from studio.presets import fill
+from studio.presets import fill, subject_phrase
 from studio.weights import Base
 
 SCENES = (
@@ -58,8 +58,23 @@ class PreparedPhoto:
     """With the instance token."""
     class_caption: str
     """The same without it."""
+    source_hw: tuple[int, int] | None = None
+    """Height and width of the photo's crop before it was resized; None: ``picture`` was not resized."""
     mask: Image.Image | None = None
     """Where the subject is, mode L, white inside, of ``picture``'s size; None is everywhere."""
+
+    @property
+    def framing(self) -> tuple[int, ...]:
+        """What the net hears of sizes and cuts, pixels: original h, w; top, left of the cut; h, w of the picture.
+
+        The photo's crop counts as the whole photo: it was placed so that the subject is not cut. What remains is the
+        strip that resizing it to the bucket cuts off.
+        """
+        width, height = self.picture.size
+        source_height, source_width = self.source_hw or (height, width)
+        scale = max(height / source_height, width / source_width)
+        top, left = round((source_height * scale - height) / 2), round((source_width * scale - width) / 2)
+        return (source_height, source_width, top, left, height, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +116,14 @@ class Prompts:
     """Encoded prompts: once for those that nothing trainable touches, at each step for the others."""
 
     def __init__(self, family: Family, method: Method, parts: Parts, prompts: Sequence[str]) -> None:
-        self._family, self._method, self._parts = family, method, parts
+        self._family, self._parts = family, parts
         unique = list(dict.fromkeys(prompts))
         live = {prompt for prompt in unique if method.learns_from(parts, prompt)}
         self.learns = bool(live)
         self._fixed: dict[str, dict[str, Tensor]] = {}
         with torch.no_grad(), method.without(parts):
             for prompt in unique:
-                encoded = family.encode_prompts(parts, [method.spelled(parts, prompt)])
+                encoded = family.encode_prompts(parts, [prompt])
                 self._fixed[prompt] = {name: rows[0] for name, rows in encoded.items()}
         self._base = dict(self._fixed)
         for prompt in live:
@@ -119,9 +134,7 @@ class Prompts:
         live = list(dict.fromkeys(prompt for prompt in prompts if prompt not in self._fixed))
         rows = self._fixed
         if live:
-            fresh = self._family.encode_prompts(
-                self._parts, [self._method.spelled(self._parts, prompt) for prompt in live]
-            )
+            fresh = self._family.encode_prompts(self._parts, live)
             rows = rows | {p: {name: values[i] for name, values in fresh.items()} for i, p in enumerate(live)}
         return _stacked(rows, prompts)
 
@@ -140,9 +153,13 @@ class Model:
     def __init__(self, run: Run, family: Family, method: Method, parts: Parts) -> None:
         self.run, self.family, self.method, self.parts = run, family, method, parts
         self.class_prompts = _class_prompts(run)
-        self.scene_prompts = tuple(class_caption(scene, run.config.class_noun) for scene in SCENES)
+        self.class_scenes = tuple(class_caption(scene, run.config.class_noun) for scene in SCENES)
         captions = [photo.caption for photo in run.photos]
-        self.prompts = Prompts(family, method, parts, ["", *captions, *self.class_prompts])
+        self.prompts = Prompts(family, method, parts, ["", *captions, *self.class_prompts, *scene_prompts(run)])
+
+    def conditioning(self, rows: "Rows") -> Conditioning:
+        """Return what the denoiser hears beside the noise, as the trained model understands it."""
+        return {**self.prompts.encode(rows.prompts), "framing": rows.framing}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's output, shaped like ``noisy``."""
@@ -164,6 +181,8 @@ class Rows:
     """``(B,)`` float32: share of each sample in the loss."""
     mask: Tensor
     """``(B, 1, h, w)`` float32, mean 1: share of each place in a sample's loss."""
+    framing: Tensor
+    """``(B, 6)`` float32 on the device: ``PreparedPhoto.framing``."""
 
     def split(self, size: int) -> "Iterator[Rows]":
         """Yield pieces of at most ``size`` samples."""
@@ -176,6 +195,7 @@ class Rows:
                 self.target[part],
                 self.weights[part],
                 self.mask[part],
+                self.framing[part],
             )
 
     def __add__(self, other: "Rows") -> "Rows":
@@ -186,6 +206,7 @@ class Rows:
             torch.cat([self.target, other.target]),
             torch.cat([self.weights, other.weights]),
             torch.cat([self.mask, other.mask]),
+            torch.cat([self.framing, other.framing]),
         )
 
     def loss(self, output: Tensor) -> Tensor:
@@ -239,7 +260,7 @@ def train_step(
     with _dropout_seed(run, step):
         for part in (piece for whole in together for piece in whole.split(micro)):
             with run.autocast():
-                output = model.predict(part.noisy, part.timesteps, model.prompts.encode(part.prompts))
+                output = model.predict(part.noisy, part.timesteps, model.conditioning(part))
             loss = part.loss(output)
             scaler.scale(loss).backward()
             total += loss.detach()
@@ -267,7 +288,7 @@ def _photo_rows(model: Model, data: Data, step: int) -> Rows:
     dropped = torch.rand(len(chosen), generator=generator) < config.caption_dropout
     views = [int(flip) % len(data.latents[i]) for i, flip in zip(chosen, mirrored, strict=True)]
     latents = torch.stack([data.latents[i][view] for i, view in zip(chosen, views, strict=True)])
-    timesteps = TIMESTEP_SAMPLERS[schedule.objective.name](len(chosen), schedule.num_train_timesteps, generator)
+    timesteps = _timesteps(model, len(chosen), generator)
     eps = noise(latents.shape, generator, config.noise_offset).to(run.device)
     weights = min_snr_weights(schedule, timesteps, config.min_snr_gamma) / len(chosen)
     return Rows(
@@ -277,7 +298,18 @@ def _photo_rows(model: Model, data: Data, step: int) -> Rows:
         target=schedule.target(latents, eps, timesteps),
         weights=weights.to(run.device),
         mask=torch.stack([data.masks[i][view] for i, view in zip(chosen, views, strict=True)]),
+        framing=_framing(run, [run.photos[i].framing for i in chosen]),
     )
+
+
+def _timesteps(model: Model, count: int, generator: torch.Generator) -> Tensor:
+    """Draw ``(count,)`` timesteps as the family is trained."""
+    draw = TIMESTEP_SAMPLERS[model.family.spec.timestep_density]
+    return draw(count, model.parts.schedule.num_train_timesteps, generator)
+
+
+def _framing(run: Run, rows: Sequence[tuple[int, ...]]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float32, device=run.device)
 
 
 def _no_prior(model: Model, data: Data, rows: Rows, step: int) -> None:
@@ -288,20 +320,22 @@ def _image_prior(model: Model, data: Data, rows: Rows, step: int) -> Rows:
     """Class pictures that the base made before, with their prompts."""
     run, prior, schedule = model.run, model.run.config.prior, model.parts.schedule
     assert data.class_latents is not None
+    side = run.resolution_px
     count = prior.batch_size or len(rows.prompts)
     generator = run.generator("prior", step)
     chosen = torch.randint(len(data.class_latents), (count,), generator=generator)
-    timesteps = TIMESTEP_SAMPLERS[schedule.objective.name](count, schedule.num_train_timesteps, generator)
+    timesteps = _timesteps(model, count, generator)
     latents = data.class_latents[chosen.to(run.device)]
     eps = noise(latents.shape, generator).to(run.device)
     weights = min_snr_weights(schedule, timesteps, run.config.min_snr_gamma) * (prior.weight / count)
     return Rows(
         noisy=schedule.add_noise(latents, eps, timesteps),
         timesteps=timesteps.to(run.device),
-        prompts=tuple(model.scene_prompts[i % len(model.scene_prompts)] for i in chosen.tolist()),
+        prompts=tuple(model.class_scenes[i % len(model.class_scenes)] for i in chosen.tolist()),
         target=schedule.target(latents, eps, timesteps),
         weights=weights.to(run.device),
         mask=everywhere(latents),
+        framing=_framing(run, [(side, side, 0, 0, side, side)] * count),
     )
 
 
@@ -313,11 +347,12 @@ def _prediction_prior(model: Model, data: Data, rows: Rows, step: int) -> Rows:
     chosen = torch.randint(len(model.class_prompts), (count,), generator=generator).tolist()
     prompts = tuple(model.class_prompts[i] for i in chosen)
     taken = torch.arange(count, device=run.device) % len(rows.prompts)
-    noisy, timesteps = rows.noisy[taken], rows.timesteps[taken]
+    noisy, timesteps, framing = rows.noisy[taken], rows.timesteps[taken], rows.framing[taken]
     with torch.no_grad(), model.method.without(model.parts), run.autocast():
-        target = model.predict(noisy, timesteps, model.prompts.encode_base(prompts)).float()
+        conditioning = {**model.prompts.encode_base(prompts), "framing": framing}
+        target = model.predict(noisy, timesteps, conditioning).float()
     weights = min_snr_weights(model.parts.schedule, timesteps.cpu(), run.config.min_snr_gamma) * (prior.weight / count)
-    return Rows(noisy, timesteps, prompts, target, weights.to(run.device), everywhere(noisy))
+    return Rows(noisy, timesteps, prompts, target, weights.to(run.device), everywhere(noisy), framing)
 
 
 _PRIORS: dict[str, Callable[[Model, Data, Rows, int], Rows | None]] = {
@@ -382,6 +417,12 @@ def class_caption(template: str, class_noun: str) -> str:
     for before in (f"a {subject}", f"an {subject}", f"the {subject}", subject):
         text = text.replace(before, f"{article} {class_noun}")
     return " ".join(fill(text, instance_token="", class_noun=class_noun).split())
+
+
+def scene_prompts(run: Run) -> tuple[str, ...]:
+    """Return the prompts of the sample pictures, one for each scene."""
+    subject = subject_phrase(run.config.instance_token, run.config.class_noun)
+    return tuple(scene.replace("{subject}", subject) for scene in SCENES)
 
 
 def _class_prompts(run: Run) -> tuple[str, ...]:
@@ -485,6 +526,7 @@ def _validation_rows(
                 schedule.target(x0, eps, timesteps),
                 weights.to(run.device),
                 masks[photo][:1],
+                _framing(run, [run.photos[photo].framing]),
             )
         )
     merged: dict[torch.Size, Rows] = {}
@@ -502,6 +544,6 @@ def validation_loss(run: Run, model: Model, data: Data) -> float:
     for rows in data.validation:
         for part in rows.split(run.config.micro_batch_size or _VALIDATION_ROWS):
             with run.autocast():
-                output = model.predict(part.noisy, part.timesteps, model.prompts.encode(part.prompts))
+                output = model.predict(part.noisy, part.timesteps, model.conditioning(part))
             total += float(part.loss(output))
     return total

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from studio import __version__, checkpoints, fit, ladder, optimizers
 from studio.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME, AdapterInfo, write_info
+from studio.catalog import FamilySpec
 from studio.certificate import Export, TrialShot, certify, is_lora, write_certificate
 from studio.config import TrainConfig
 from studio.curve import draw_curve
@@ -205,8 +206,9 @@ def prepare(
     """Return what stays the same during a run, its photos read.
 
     Raises:
-        InputError: photos, masks or the resolution cannot be used; all problems at once.
+        InputError: settings that the base has no use for; photos, masks or a resolution that cannot be used.
     """
+    _require_fit(config, families.family(base.family).spec)
     return Run(
         config=config,
         out_dir=out_dir,
@@ -233,11 +235,12 @@ def _train(run: Run, start: Start | None, listener: Listener, started_s: float) 
     load_s = time.monotonic() - begun_loading_s
     listener.stage("caching", "Encoding photos and prompts once.")
     model = Model(run, family, method, parts)
+    if not model.prompts.learns:
+        parts.text_encoders = []
+    parts.denoiser.to(run.device)  # now that large text encoders have gone
     reference, engine_reason = find_reference(run, listener)
     data = cache(run, model, class_pictures(run, model, listener))
     parts.vae = None
-    if not model.prompts.learns:
-        parts.text_encoders = []
     learner = Learner(run, groups, method.trainable(parts))
     untouched = fingerprints(learner.trainable)
 
@@ -319,6 +322,35 @@ def read_dataset(dataset_dir: Path) -> Dataset:
     return dataset
 
 
+def _require_fit(config: TrainConfig, spec: FamilySpec) -> None:
+    """Refuse settings that this family has no use for, before any weight is loaded.
+
+    Raises:
+        InputError: each of them.
+    """
+    problems = []
+    if config.method.text_encoder and not spec.learning_text_encoders:
+        problems.append(
+            Problem(
+                "method.text_encoder",
+                f"no text encoder of {config.base} learns",
+                "set method.text_encoder=false",
+                "text_encoder",
+            )
+        )
+    if config.token_learning_rate is not None and not spec.learns_token:
+        problems.append(
+            Problem(
+                "token_learning_rate",
+                f"{config.base} has no embedding for a token of its own",
+                "leave token_learning_rate out",
+                "token",
+            )
+        )
+    if problems:
+        raise InputError.of(problems)
+
+
 def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base: Base) -> tuple[PreparedPhoto, ...]:
     """Decode and resize every photo before any weight is loaded; all problems in one answer."""
     multiple_px = families.family(base.family).spec.bucket_multiple_px
@@ -350,7 +382,15 @@ def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base:
         masked += mask is not None
         caption = fill(photo.caption, instance_token=config.instance_token, class_noun=config.class_noun)
         found.append(
-            PreparedPhoto(picture, look, photo.bucket, caption, class_caption(photo.caption, config.class_noun), mask)
+            PreparedPhoto(
+                picture,
+                look,
+                photo.bucket,
+                caption,
+                class_caption(photo.caption, config.class_noun),
+                source_hw=photo.crop_yxhw[2:],
+                mask=mask,
+            )
         )
     if config.background_weight is not None and not masked and not problems:
         cure = "put masks/NNN.png (white where the subject is) beside photos/NNN.png, or leave it out"
@@ -592,6 +632,7 @@ def _publish(run: Run, result: TrainResult, threads: int | None, listener: Liste
         listener.stage("certifying", "Reading the adapter back in a fresh process.")
         if run.device.type == "cuda":
             torch.cuda.empty_cache()  # the other process needs the room
+        spec = families.family(run.base.family).spec
         samples = checkpoints.read_scores(run.out_dir, result.best_step)[result.best_step]["samples"][:1]
         token = run.config.instance_token if (part / EMBEDS_NAME).exists() else None
         wanted = []
@@ -613,7 +654,8 @@ def _publish(run: Run, result: TrainResult, threads: int | None, listener: Liste
             loader="lora",
             path=part / WEIGHTS_NAME,
             base=run.base.folder,
-            pipeline=families.family(run.base.family).spec.pipeline,
+            pipeline=spec.pipeline,
+            guidance=spec.guidance,
             dtype=run.dtype,
             device=run.device,
             exact=run.dtype == torch.float32,

@@ -7,7 +7,7 @@ Only safetensors, JSON and text are ever read or downloaded; pickle is refused. 
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from studio.catalog import BASES, FAMILIES, BaseSpec
@@ -77,7 +77,7 @@ def resolve_base(base: str, revision: str | None = None) -> Base:
             "(owner/name) and no civitai:MODEL@VERSION."
         )
     family = _checked_family(found.folder, base)
-    spec = row or _described(name, found.folder, family, found_on_hub=True)
+    spec = row or _described(name, found.folder, family)
     return Base(spec, found.folder, found.revision, found.pin)
 
 
@@ -112,28 +112,29 @@ def _checked_family(folder: Path, base: str) -> str:
     return family
 
 
-def _described(base: str, folder: Path, family: str, *, found_on_hub: bool) -> BaseSpec:
-    """Make a catalog row for a base that is not in the catalog, from its own configuration.
-
-    The name of a folder is its absolute path, so that an adapter finds its base from anywhere.
-    """
-    unet = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-    vae = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
-    widths = vae.get("block_out_channels") or vae.get("encoder_block_out_channels") or [0] * 4
-    side = unet.get("sample_size", 64)
-    return BaseSpec(
-        name=base if found_on_hub else str(folder.resolve()),
+def _described(base: str, folder: Path, family: str) -> BaseSpec:
+    """Make a catalog row for a base outside the catalog, from its configuration and a known base of its family."""
+    part = FAMILIES[family].denoiser
+    try:
+        denoiser, vae = (json.loads((folder / name / "config.json").read_text("utf-8")) for name in (part, "vae"))
+    except (OSError, ValueError):
+        raise _problem(
+            f"{base} has no readable config.json in {part} or vae", "download the base again", "bad_base"
+        ) from None
+    alike = next(row for row in BASES.values() if row.family == family and row.vram_gb)
+    resolution_px = alike.resolution_px
+    side = denoiser.get("sample_size")  # in latents; not every family says it
+    widths = vae.get("block_out_channels") or vae.get("encoder_block_out_channels")
+    if side and widths:
+        resolution_px = (side if isinstance(side, int) else max(side)) * 2 ** (len(widths) - 1)
+    return replace(
+        alike,
+        name=base,
         title=folder.name,
-        family=family,
         source=base,
-        resolution_px=(side if isinstance(side, int) else max(side)) * 2 ** (len(widths) - 1),
+        resolution_px=resolution_px,
         licence="unknown",
         gated=False,
-        vram_gb=6,
-        guidance_scale=7.5,
-        num_inference_steps=30,
-        likeness="auto",
-        default_preset="sd15_lora_12gb",
         description="A base outside the catalog.",
     )
 

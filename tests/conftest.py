@@ -1,14 +1,18 @@
 """Fixtures that every room shares: no network, no home of the user's, and tiny bases with random weights.
 
 Tests that need a base take ``tiny_base`` (a Stable Diffusion folder of 0.3 million parameters, made once per session);
-tests that need a dataset without running the photo check take ``make_dataset``.
+``tiny_bases("flux")`` gives one of any other family; tests that need a dataset without running the photo check take
+``make_dataset``.
 """
 
+import functools
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 # Read by huggingface_hub and torch when they are imported, so it must come before anything else.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -22,7 +26,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
 
-PROMPT_WORDS = ("a", "photo", "of", "woman", "man", "dog", "portrait", "at", "the", "beach", "in", "forest")
+TINY_BASES = Path(__file__).parent / "reference" / "tiny_bases.py"
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +38,15 @@ def studio_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+def load_file_module(path: Path) -> ModuleType:
+    """Import a helper of the tests, which are no package, by its file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def write_tiny_base(
     folder: Path,
     *,
@@ -42,7 +55,7 @@ def write_tiny_base(
     words: int = 0,
     hidden_act: str = "quick_gelu",
 ) -> Path:
-    """Write a complete diffusers folder with random weights: 64 px pictures, 8 x 8 x 4 latents.
+    """Write a complete Stable Diffusion folder with random weights: 64 px pictures, 8 x 8 x 4 latents.
 
     Args:
         folder: created when missing.
@@ -51,104 +64,16 @@ def write_tiny_base(
         words: size of the vocabulary, filled up with words that mean nothing; 0 keeps it small.
         hidden_act: quick_gelu as in Stable Diffusion 1, gelu as in 2.
     """
-    import torch
-    from diffusers import (
-        AutoencoderKL,
-        AutoencoderTiny,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    letters = sorted(ByteLevel.alphabet())
-    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
-    merges: list[tuple[str, str]] = []
-    for word in PROMPT_WORDS:
-        left = word[0] + ("</w>" if len(word) == 1 else "")
-        for letter in [*word[1:-1], *([word[-1] + "</w>"] if len(word) > 1 else [])]:
-            if (left, letter) not in merges:
-                merges.append((left, letter))
-            left += letter
-            vocabulary.append(left)
-    vocabulary = list(dict.fromkeys(vocabulary))
-    vocabulary += [f"filler{number}</w>" for number in range(words - len(vocabulary))]
-    tokenizer = CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(vocabulary)},
-        merges=merges,
-        model_max_length=32,
-        bos_token="<|startoftext|>",
-        eos_token="<|endoftext|>",
-        pad_token="<|endoftext|>",
-        unk_token="<|endoftext|>",
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(vocabulary),
-                hidden_size=32,
-                hidden_act=hidden_act,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=32,
-                bos_token_id=0,
-                eos_token_id=1,
-                pad_token_id=1,
-            )
-        )
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=4,
-            layers_per_block=1,
-            block_out_channels=(32, 64),
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=32,
-            attention_head_dim=4,
-            norm_num_groups=8,
-        )
-        if vae == "AutoencoderTiny":
-            autoencoder: object = AutoencoderTiny(
-                encoder_block_out_channels=(8, 8, 8, 8),
-                decoder_block_out_channels=(8, 8, 8, 8),
-                num_encoder_blocks=(1, 1, 1, 1),
-                num_decoder_blocks=(1, 1, 1, 1),
-                latent_channels=4,
-            )
-        else:
-            autoencoder = AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=(8, 8, 8, 8),
-                latent_channels=4,
-                norm_num_groups=4,
-                sample_size=64,
-            )
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=prediction_type,
-    )
-    pipeline = StableDiffusionPipeline(
-        vae=autoencoder,
-        text_encoder=text_encoder,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipeline = load_file_module(TINY_BASES).stable_diffusion(vae, prediction_type, words=words, hidden_act=hidden_act)
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return family -> a whole tiny base of it, written when it is first asked for."""
+    folder = tmp_path_factory.mktemp("families")
+    return functools.cache(lambda name: load_file_module(TINY_BASES).write(name, folder / name))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,16 @@ from PIL import Image
 from studio.config import TrainConfig
 from studio.families.registry import family
 from studio.methods.registry import method
-from studio.steps import Model, Run, cache, class_caption, learning_rate_factor, train_step, validation_loss
+from studio.steps import (
+    Model,
+    PreparedPhoto,
+    Run,
+    cache,
+    class_caption,
+    learning_rate_factor,
+    train_step,
+    validation_loss,
+)
 from studio.train import _read_photos, read_dataset
 from studio.weights import resolve_base
 
@@ -210,11 +219,23 @@ def test_a_mask_moves_the_loss_to_the_subject_and_turns_with_the_photo(
     assert torch.isfinite(torch.tensor(made.step(0)))
 
 
-def test_a_token_of_two_vectors_is_spelled_out_and_both_learn(setup: Callable[..., Setup]) -> None:
+def test_both_vectors_of_a_token_learn(setup: Callable[..., Setup]) -> None:
     made = setup(token_learning_rate=1e-2, token_vectors=2)
-    assert made.model.method.spelled(made.model.parts, "photo of sks woman") == "photo of sks sks_1 woman"
     before = made.state()["token_embedding.sks"].clone()
     made.step(0)
     after = made.state()["token_embedding.sks"]
     assert after.shape == (2, 32) and torch.equal(before[0], before[1])
     assert not torch.equal(after[0], before[0]) and not torch.equal(after[0], after[1])
+
+
+def test_the_net_hears_of_the_photos_size_and_of_what_was_cut_off() -> None:
+    picture = Image.new("RGB", (64, 96))  # width, height
+
+    def framing(source_hw: tuple[int, int] | None) -> tuple[int, ...]:
+        return PreparedPhoto(picture, picture, "2:3", "a", "b", source_hw).framing
+
+    assert framing(None) == (96, 64, 0, 0, 96, 64)
+    assert framing((960, 640)) == (960, 640, 0, 0, 96, 64)
+    assert framing((960, 700)) == (960, 700, 0, 3, 96, 64), (
+        "70 px wide after resizing, of which 3 are cut off each side"
+    )

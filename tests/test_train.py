@@ -375,6 +375,20 @@ def test_a_folder_without_a_dataset_asks_for_the_check(config: Callable[..., Tra
         train(config(), tmp_path, tmp_path / "run")
 
 
+def test_settings_that_a_family_has_no_use_for_are_all_named_before_anything_is_loaded(
+    tiny_bases: Callable[[str], Path],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("studio.families.zimage.load_parts", lambda *_, **__: pytest.fail("loaded the base"))
+    wrong = TrainConfig(base=str(tiny_bases("zimage")), method={"text_encoder": True}, token_learning_rate=1e-3)
+    with pytest.raises(InputError) as caught:
+        train(wrong, make_dataset(), tmp_path / "run")
+    assert {problem.where for problem in caught.value.problems} == {"method.text_encoder", "token_learning_rate"}
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_base_that_is_not_here_is_told_from_one_that_does_not_fit(
     config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:

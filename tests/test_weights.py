@@ -62,9 +62,15 @@ def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
         resolve_base(str(tmp_path))
 
 
-def test_another_pipeline_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
+def test_a_folder_that_names_none_of_its_parts_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(InputError, match=r"FluxPipeline.*StableDiffusionPipeline"):
+    with pytest.raises(InputError, match=r"transformer or vae.*download the base again"):
+        resolve_base(str(tmp_path))
+
+
+def test_another_pipeline_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "KolorsPipeline"}))
+    with pytest.raises(InputError, match=r"KolorsPipeline.*StableDiffusionPipeline"):
         resolve_base(str(tmp_path))
 
 

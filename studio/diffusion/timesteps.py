@@ -21,8 +21,8 @@ def logit_normal(count: int, num_train_timesteps: int, generator: Generator) -> 
     return (u * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
 
 
-TIMESTEP_SAMPLERS = {"epsilon": uniform, "v_prediction": uniform, "flow": logit_normal}
-"""The draw that each objective is trained with."""
+TIMESTEP_SAMPLERS = {"uniform": uniform, "logit_normal": logit_normal}
+"""Density over the timesteps -> its draw; ``FamilySpec.timestep_density`` names the one of each family."""
 
 
 def spread(count: int, num_train_timesteps: int) -> Tensor:

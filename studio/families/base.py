@@ -1,4 +1,4 @@
-"""The six verbs that a model family has to say; everything else about it is data in its FamilySpec."""
+"""The seven verbs that a model family has to say; everything else about it is data in its FamilySpec."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +13,20 @@ from studio.catalog import FamilySpec
 from studio.diffusion.objectives import Schedule
 
 Conditioning = Mapping[str, Tensor]
-"""Everything that ``predict`` needs that depends on text: name -> ``(B, ...)`` tensor."""
+"""Everything that ``predict`` needs beside noise: name -> ``(B, ...)`` tensor.
+
+``encode_prompts`` fills in what depends on text. Whoever calls ``predict`` adds ``framing``, which depends on the
+photo: ``(B, 6)`` float32 with the original height and width, the top and left of the cut, and the height and width of
+the training picture, all in pixels. A family takes what it knows.
+"""
 
 
 @dataclass(slots=True)
 class Parts:
-    """A loaded base, taken apart. VAE and text encoder may be dropped (None) once caches are made."""
+    """A loaded base, taken apart. VAE and text encoders may be dropped (None, []) once caches are made."""
 
     denoiser: nn.Module
+    """On the CPU until somebody moves it, so that large text encoders can come and go before it."""
     vae: nn.Module | None
     text_encoders: list[nn.Module]
     tokenizers: list[Any]
@@ -32,6 +38,8 @@ class Parts:
     dtype: torch.dtype
     folder: Path
     """The local diffusers folder that it was read from."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The pipeline's own settings in model_index.json, such as ``is_distilled``."""
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,7 +61,21 @@ class Family(Protocol):
         """Return the denoiser's output for ``noisy`` ``(B, C, h, w)`` at ``timesteps`` ``(B,)``; same shape."""
 
     def pipeline(self, parts: Parts) -> DiffusionPipeline:
-        """Return diffusers' own pipeline over these parts, for generation; the progress bar is off."""
+        """Return diffusers' own pipeline over these parts, for generation; the progress bar is off.
+
+        Without text encoders it takes only prompts that were encoded before (``pipeline_inputs``).
+        """
+
+    def pipeline_inputs(
+        self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
+    ) -> dict[str, Any]:
+        """Return the pipeline's arguments that stand for encoded prompts, negative prompts and the guidance.
+
+        Args:
+            conditioning: from ``encode_prompts``, B rows.
+            negative: likewise; left out where the family or the guidance has no use for it.
+            guidance_scale: in the pipeline's own scale.
+        """
 
     def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Name the method's tensors as diffusers' ``load_lora_weights`` expects them."""

@@ -1,11 +1,29 @@
 """Finds a family's adapter by its name in the catalog."""
 
-from studio.catalog import FAMILIES
-from studio.errors import NotFoundError
-from studio.families.base import Family
-from studio.families.sd import StableDiffusion
+from collections.abc import Callable
+from typing import Any
 
-_FAMILIES: dict[str, type[StableDiffusion]] = {"sd": StableDiffusion}
+from studio.catalog import FAMILIES, FamilySpec
+from studio.errors import NotFoundError
+from studio.families.base import Family, Parts
+from studio.families.flux import Flux
+from studio.families.flux2 import Flux2Klein
+from studio.families.loading import parts_of
+from studio.families.qwen_image import QwenImage
+from studio.families.sd import StableDiffusion
+from studio.families.sd3 import StableDiffusion3
+from studio.families.sdxl import StableDiffusionXL
+from studio.families.zimage import ZImage
+
+_FAMILIES: dict[str, Callable[[FamilySpec], Family]] = {
+    "sd": StableDiffusion,
+    "sdxl": StableDiffusionXL,
+    "sd3": StableDiffusion3,
+    "flux": Flux,
+    "flux2": Flux2Klein,
+    "zimage": ZImage,
+    "qwen_image": QwenImage,
+}
 
 
 def family(name: str) -> Family:
@@ -18,3 +36,15 @@ def family(name: str) -> Family:
         return _FAMILIES[name](FAMILIES[name])
     except KeyError:
         raise NotFoundError(f"family {name!r} is unknown; use one of: {', '.join(_FAMILIES)}.") from None
+
+
+def opened(pipeline: Any) -> tuple[Family, Parts]:
+    """Return the family that speaks for one of diffusers' pipelines, and its parts.
+
+    Raises:
+        NotFoundError: no family has a pipeline of this class.
+    """
+    kind = type(pipeline).__name__
+    name = next((row.name for row in FAMILIES.values() if row.pipeline == kind), kind)
+    found = family(name)
+    return found, parts_of(pipeline, found.spec)

@@ -27,9 +27,6 @@ class Method(Protocol):
     def learns_from(self, parts: Parts, prompt: str) -> bool:
         """Return True if the encoding of ``prompt`` depends on trainable parameters, so that it cannot be cached."""
 
-    def spelled(self, parts: Parts, prompt: str) -> str:
-        """Return ``prompt`` as the tokenizer must see it: a token of several vectors written out."""
-
     def adapter_state(self, parts: Parts) -> dict[str, Tensor]:
         """Return the tensors that make up the adapter, on the CPU, with peft's names behind the part's name."""
 

@@ -41,8 +41,8 @@ class Full:
         if config.token_learning_rate is not None:
             tokens.add_token(parts, spec, config)
         parts.denoiser.requires_grad_(True)
-        for encoder in parts.text_encoders:
-            encoder.requires_grad_(config.method.text_encoder)
+        for number, encoder in enumerate(parts.text_encoders):
+            encoder.requires_grad_(config.method.text_encoder and number < spec.learning_text_encoders)
         for vectors in tokens.parameters(parts).values():
             vectors.requires_grad_(True)
         # Where the base is asked at every step its weights stay on the device; otherwise they would only fill it.
@@ -60,10 +60,6 @@ class Full:
     def learns_from(self, parts: Parts, prompt: str) -> bool:
         """See ``Method.learns_from``: every prompt where a text encoder learns, else those with the trained token."""
         return any(not name.startswith("denoiser.") for name in self._weights(parts)) or tokens.is_in(parts, prompt)
-
-    def spelled(self, parts: Parts, prompt: str) -> str:
-        """See ``Method.spelled``."""
-        return tokens.spelled(parts, prompt)
 
     def adapter_state(self, parts: Parts) -> dict[str, Tensor]:
         """See ``Method.adapter_state``: the weights themselves, float32."""

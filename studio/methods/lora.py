@@ -90,9 +90,9 @@ class Lora:
             torch.manual_seed(config.seed)  # peft initialises from the global generator
             denoiser: Any = parts.denoiser
             denoiser.add_adapter(layers(method, dict(spec.lora_targets)[method.target]), adapter_name=_ADAPTER)
-            for encoder in encoder_names(parts).values() if method.text_encoder else ():
-                if any(name.endswith(spec.text_encoder_targets) for name, _ in encoder.named_modules()):
-                    encoder.add_adapter(layers(method, spec.text_encoder_targets), adapter_name=_ADAPTER)
+            learning = list(encoder_names(parts).values())[: spec.learning_text_encoders]
+            for encoder in learning if method.text_encoder else ():
+                encoder.add_adapter(layers(method, spec.text_encoder_targets), adapter_name=_ADAPTER)
         # Neither transformers nor peft freezes what was there before in the same way; say it once for all.
         for module in (parts.denoiser, *parts.text_encoders):
             for name, parameter in module.named_parameters():
@@ -103,7 +103,7 @@ class Lora:
         return optimizer_groups(self.trainable(parts), config)
 
     def trainable(self, parts: Parts) -> dict[str, nn.Parameter]:
-        """See ``Method.trainable``; names start with ``denoiser.``, ``text_encoder.`` or ``token_embedding.``."""
+        """See ``Method.trainable``; names start with ``denoiser.``, a text encoder's name or ``token_embedding.``."""
         found = {f"denoiser.{n}": p for n, p in parts.denoiser.named_parameters() if _is_update(n)}
         for part, encoder in encoder_names(parts).items():
             found |= {f"{part}.{n}": p for n, p in encoder.named_parameters() if _is_update(n)}
@@ -112,10 +112,6 @@ class Lora:
     def learns_from(self, parts: Parts, prompt: str) -> bool:
         """See ``Method.learns_from``: every prompt where the text encoder learns, else those with the trained token."""
         return bool(_adapted(parts)) or tokens.is_in(parts, prompt)
-
-    def spelled(self, parts: Parts, prompt: str) -> str:
-        """See ``Method.spelled``."""
-        return tokens.spelled(parts, prompt)
 
     def adapter_state(self, parts: Parts) -> dict[str, Tensor]:
         """See ``Method.adapter_state``."""

@@ -99,15 +99,6 @@ def is_in(parts: Parts, prompt: str) -> bool:
     return first is not None and max(parts.tokenizers[0](prompt).input_ids) >= first.first_id
 
 
-def spelled(parts: Parts, prompt: str) -> str:
-    """Return ``prompt`` with every vector of a token written out, ``sks sks_1``, as diffusers' pipelines do it."""
-    tokenizer = parts.tokenizers[0]
-    if not isinstance(tokenizer, CLIPTokenizer):
-        return prompt
-    speller: Any = TextualInversionLoaderMixin()
-    return str(speller.maybe_convert_prompt(prompt, tokenizer))
-
-
 def load_state(parts: Parts, state: Mapping[str, Tensor]) -> None:
     """Put the vectors of ``parameters`` back."""
     with torch.no_grad():

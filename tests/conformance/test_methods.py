@@ -59,7 +59,7 @@ def move(learns: Method, parts: Parts, size: float) -> None:
 
 def predict(learns: Method, parts: Parts, prompt: str = "photo of a woman") -> torch.Tensor:
     with torch.no_grad():
-        words = SD.encode_prompts(parts, [learns.spelled(parts, prompt)])
+        words = SD.encode_prompts(parts, [prompt])
         return SD.predict(parts, torch.ones(1, 4, 8, 8), torch.tensor([500]), words)
 
 
@@ -93,7 +93,7 @@ def test_a_method_keeps_its_promises(shape: str, tiny_base: Path, tmp_path: Path
     # Gradients reach the denoiser and, where they shall, the words.
     live = learns.learns_from(parts, PROMPT)
     assert live == (wanted.method.text_encoder or wanted.token_learning_rate is not None)
-    words = SD.encode_prompts(parts, [learns.spelled(parts, PROMPT)])
+    words = SD.encode_prompts(parts, [PROMPT])
     SD.predict(parts, torch.ones(1, 4, 8, 8), torch.tensor([500]), words).square().sum().backward()
     reached = {name.partition(".")[0] for name, p in trainable.items() if p.grad is not None and p.grad.abs().sum() > 0}
     assert reached == {name.partition(".")[0] for name in trainable}

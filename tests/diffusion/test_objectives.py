@@ -68,6 +68,20 @@ def test_a_flow_matching_scheduler_is_trained_with_flow() -> None:
     assert Schedule.from_scheduler(FlowMatchEulerDiscreteScheduler()).objective.name == "flow"
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_is_shifted_as_the_scheduler_says(shift: float) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    schedule = Schedule.from_scheduler(scheduler)
+    torch.testing.assert_close(schedule.sigma.flip(0), scheduler.sigmas[:1000])
+    # diffusers counts the timesteps down from pure noise.
+    torch.testing.assert_close(schedule.clock(torch.arange(1000)).flip(0), scheduler.timesteps)
+
+
+def test_a_shift_that_depends_on_the_picture_is_for_samplers_only() -> None:
+    schedule = Schedule.from_scheduler(FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True))
+    assert schedule.sigma[499].item() == pytest.approx(0.5)
+
+
 def test_an_unknown_prediction_is_refused_in_words() -> None:
     with pytest.raises(InputError, match=r"predicts 'sample'.*choose a base"):
         Schedule.from_scheduler(ddpm(prediction_type="sample"))

@@ -1,0 +1,245 @@
+"""What the families share in reading a base's folder and handing its parts to diffusers: functions, no base class."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import diffusers.schedulers
+import torch
+from diffusers import AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLQwenImage, AutoencoderTiny
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
+
+from studio.catalog import FamilySpec
+from studio.diffusion.objectives import Schedule
+from studio.errors import InputError, Problem
+from studio.families.base import Conditioning, Parts
+
+AUTOENCODERS: dict[str, Any] = {
+    "AutoencoderKL": AutoencoderKL,
+    "AutoencoderKLFlux2": AutoencoderKLFlux2,
+    "AutoencoderKLQwenImage": AutoencoderKLQwenImage,
+    "AutoencoderTiny": AutoencoderTiny,
+}
+_GUIDED = 1.0  # up to this guidance_scale diffusers leaves negative prompts alone
+
+
+def load_parts(
+    folder: Path,
+    spec: FamilySpec,
+    *,
+    denoiser: Any,
+    text_encoders: Sequence[Any],
+    tokenizers: Sequence[Any],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Parts:
+    """Read a local diffusers folder in safetensors, frozen and in evaluation mode.
+
+    Args:
+        folder: holds ``model_index.json`` and one folder for each part.
+        spec: of the family that asks.
+        denoiser: diffusers' class.
+        text_encoders: transformers' classes of text_encoder, text_encoder_2 ...
+        tokenizers: likewise, as many.
+        dtype: of denoiser and text encoders; the autoencoder is read in float32, which it needs to encode.
+        device: of text encoders and autoencoder. The denoiser stays on the CPU.
+
+    Raises:
+        InputError: another family's folder, or files are missing or damaged.
+    """
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        if index.get("_class_name") != spec.pipeline:
+            raise unusable(folder, f"holds a {index.get('_class_name')}, not a {spec.pipeline}")
+        scheduler_class = getattr(diffusers.schedulers, index["scheduler"][1])
+        scheduler = scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True)
+        module = denoiser.from_pretrained(
+            folder / spec.denoiser, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+        encoder_folders = [folder / name for name in _numbered("text_encoder", len(text_encoders))]
+        tokenizer_folders = [folder / name for name in _numbered("tokenizer", len(tokenizers))]
+        return Parts(
+            denoiser=module.requires_grad_(False).eval(),
+            vae=autoencoder(folder, torch.float32, device),
+            text_encoders=[
+                _text_encoder(kind, path, dtype, device)
+                for kind, path in zip(text_encoders, encoder_folders, strict=True)
+            ],
+            tokenizers=[
+                kind.from_pretrained(path, local_files_only=True)
+                for kind, path in zip(tokenizers, tokenizer_folders, strict=True)
+            ],
+            scheduler=scheduler,
+            schedule=Schedule.from_scheduler(scheduler),
+            device=device,
+            dtype=dtype,
+            folder=folder,
+            settings=_settings(index),
+        )
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise unusable(folder, f"cannot be read ({reason[:200]})") from error
+
+
+def parts_of(pipeline: Any, spec: FamilySpec) -> Parts:
+    """Take a pipeline apart again, adapter and all, so that a family can speak for it."""
+    components: Mapping[str, Any] = pipeline.components
+    return Parts(
+        denoiser=components[spec.denoiser],
+        vae=components["vae"],
+        text_encoders=_present(components, "text_encoder"),
+        tokenizers=_present(components, "tokenizer"),
+        scheduler=pipeline.scheduler,
+        schedule=Schedule.from_scheduler(pipeline.scheduler),
+        device=pipeline.device,
+        dtype=components[spec.denoiser].dtype,
+        folder=Path(pipeline.config.get("_name_or_path") or "."),
+        settings=_settings(pipeline.config),
+    )
+
+
+def assemble(pipeline_class: Any, parts: Parts, spec: FamilySpec, **settings: Any) -> Any:
+    """Return diffusers' pipeline over these parts, with the progress bar off.
+
+    The autoencoder is read again from the folder if it was dropped or is kept in float32 for encoding; dropped text
+    encoders stay out, because those of large bases would not fit beside the denoiser.
+
+    Args:
+        pipeline_class: diffusers' class.
+        parts: a loaded base.
+        spec: of the family.
+        settings: further arguments of the pipeline, over those of model_index.json.
+    """
+    vae: Any = parts.vae
+    if vae is None or vae.dtype != parts.dtype:
+        vae = autoencoder(parts.folder, parts.dtype, parts.device)
+    return _build(pipeline_class, parts, {spec.denoiser: parts.denoiser, "vae": vae, **settings})
+
+
+def text_pipeline(pipeline_class: Any, parts: Parts, spec: FamilySpec, **settings: Any) -> Any:
+    """Return a pipeline that can only encode prompts, so that training and generation encode them alike."""
+    return _build(pipeline_class, parts, {spec.denoiser: None, "vae": None, **settings})
+
+
+def _build(pipeline_class: Any, parts: Parts, modules: Mapping[str, Any]) -> Any:
+    count = len(parts.tokenizers)
+    encoders: list[Any] = [*parts.text_encoders] or [None] * count
+    pipeline = pipeline_class(
+        scheduler=parts.scheduler,
+        **dict(zip(_numbered("text_encoder", count), encoders, strict=True)),
+        **dict(zip(_numbered("tokenizer", count), parts.tokenizers, strict=True)),
+        **{**parts.settings, **modules},
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def scaled_latents(parts: Parts, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Turn pixels ``(B, 3, H, W)`` in [-1, 1] into ``(latents - shift) * scale``, ``(B, C, h, w)`` float32."""
+    latents = raw_latents(parts, pixels, generator)
+    config = vae_of(parts).config
+    shift = config.get("shift_factor") or 0.0
+    return ((latents - shift) * config.scaling_factor).float()
+
+
+def raw_latents(parts: Parts, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Turn pixels into latents as the autoencoder says them, unscaled.
+
+    Without a generator the mean of the latent distribution is taken; AutoencoderTiny has no distribution.
+    """
+    vae = vae_of(parts)
+    encoded = vae.encode(pixels.to(parts.device, vae.dtype))
+    if not hasattr(encoded, "latent_dist"):
+        return encoded.latents
+    distribution = encoded.latent_dist
+    return distribution.mode() if generator is None else distribution.sample(generator)
+
+
+def vae_of(parts: Parts) -> Any:
+    """Return the autoencoder; one that was dropped is read again and kept."""
+    if parts.vae is None:
+        parts.vae = autoencoder(parts.folder, torch.float32, parts.device)
+    return parts.vae
+
+
+def padded(rows: Sequence[Tensor], length: int) -> dict[str, Tensor]:
+    """Stack prompts of different lengths, so that they can be kept and batched.
+
+    Args:
+        rows: B embeddings ``(l, D)`` with l <= length.
+        length: L.
+
+    Returns:
+        ``prompt_embeds`` ``(B, L, D)``, zeros behind each prompt, and ``prompt_embeds_mask`` ``(B, L)`` int64.
+    """
+    embeds = torch.stack([nn.functional.pad(row, (0, 0, 0, length - len(row))) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows], device=embeds.device)
+    mask = torch.arange(length, device=embeds.device)[None] < lengths[:, None]
+    return {"prompt_embeds": embeds, "prompt_embeds_mask": mask.long()}
+
+
+def embeds_inputs(conditioning: Conditioning, negative: Conditioning, guidance_scale: float) -> dict[str, Any]:
+    """Return ``Family.pipeline_inputs`` for pipelines that take conditioning by its own names and guide by it."""
+    guided = {f"negative_{name}": rows for name, rows in negative.items()} if guidance_scale > _GUIDED else {}
+    return {**conditioning, **guided, "guidance_scale": guidance_scale}
+
+
+def prefixed(state: Mapping[str, Tensor], spec: FamilySpec) -> dict[str, Tensor]:
+    """Rename ``denoiser.`` as ``load_lora_weights`` expects it; text encoders are called alike on both sides."""
+    exported = {}
+    for name, tensor in state.items():
+        part, _, rest = name.partition(".")
+        exported[f"{spec.denoiser if part == 'denoiser' else part}.{rest}"] = tensor.contiguous()
+    return exported
+
+
+def autoencoder(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """Read a base's autoencoder of whichever class, frozen and in evaluation mode."""
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    kind = AUTOENCODERS[config["_class_name"]]
+    vae = kind.from_pretrained(folder / "vae", torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    return vae.to(device).requires_grad_(False).eval()
+
+
+def unusable(folder: Path, message: str) -> InputError:
+    """Return the error for a folder that is no base of the family."""
+    return InputError.of(
+        [Problem(f"base {folder.name}", message, "choose a complete diffusers folder in safetensors", "bad_base")]
+    )
+
+
+def _text_encoder(kind: Any, path: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    with _without_progress_bar():
+        encoder: Any = kind.from_pretrained(path, dtype=dtype, use_safetensors=True, local_files_only=True)
+    return encoder.to(device).requires_grad_(False).eval()
+
+
+def _settings(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a pipeline's configuration says beside its parts."""
+    return {name: value for name, value in index.items() if name[0] != "_" and not isinstance(value, list | tuple)}
+
+
+def _present(components: Mapping[str, Any], name: str) -> list[Any]:
+    found = (components.get(key) for key in _numbered(name, 4))
+    return [component for component in found if component is not None]
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    """Return diffusers' names: text_encoder, text_encoder_2 ..."""
+    return [name if number == 1 else f"{name}_{number}" for number in range(1, count + 1)]
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar on the terminal for a second of loading."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,85 @@
+"""Stable Diffusion XL: two text encoders, and a UNet that hears of sizes and cuts.
+
+Training follows diffusers' train_dreambooth_lora_sdxl.py:
+https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/examples/dreambooth/train_dreambooth_lora_sdxl.py#L1657-L1860
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from studio.catalog import FamilySpec
+from studio.families.base import Conditioning, Parts
+from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, scaled_latents, text_pipeline
+
+
+class StableDiffusionXL:
+    """The verbs for the Stable Diffusion XL classes."""
+
+    def __init__(self, spec: FamilySpec) -> None:
+        self.spec = spec
+
+    def load(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> Parts:
+        """See ``Family.load``."""
+        return load_parts(
+            folder,
+            self.spec,
+            denoiser=UNet2DConditionModel,
+            text_encoders=[CLIPTextModel, CLIPTextModelWithProjection],
+            tokenizers=[CLIPTokenizer, CLIPTokenizer],
+            dtype=dtype,
+            device=device,
+        )
+
+    def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See ``Family.encode_images``; latents are ``(B, 4, H/8, W/8)``."""
+        return scaled_latents(parts, pixels, generator)
+
+    def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
+        """Return ``prompt_embeds`` ``(B, 77, 2048)`` and ``pooled_prompt_embeds`` ``(B, 1280)``.
+
+        The empty prompt becomes zeros where the base says so: that is what it was trained with.
+        """
+        pipeline = text_pipeline(StableDiffusionXLPipeline, parts, self.spec, add_watermarker=False)
+        embeds, _, pooled, _ = pipeline.encode_prompt(
+            list(prompts), device=parts.device, do_classifier_free_guidance=False
+        )
+        if pipeline.config.force_zeros_for_empty_prompt:
+            said = torch.tensor([bool(prompt) for prompt in prompts], device=embeds.device)
+            embeds, pooled = embeds * said[:, None, None], pooled * said[:, None]
+        return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+
+    def predict(self, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the UNet's output for ``noisy`` ``(B, 4, h, w)`` at ``timesteps`` ``(B,)``; same shape.
+
+        Source of the micro-conditioning: Podell et al. 2023, arXiv:2307.01952, sec. 2.2.
+        """
+        return parts.denoiser(
+            noisy.to(parts.dtype),
+            timesteps,
+            conditioning["prompt_embeds"].to(parts.dtype),
+            added_cond_kwargs={
+                "text_embeds": conditioning["pooled_prompt_embeds"].to(parts.dtype),
+                "time_ids": conditioning["framing"].to(parts.dtype),
+            },
+            return_dict=False,
+        )[0]
+
+    def pipeline(self, parts: Parts) -> DiffusionPipeline:
+        """See ``Family.pipeline``; without a watermark."""
+        return assemble(StableDiffusionXLPipeline, parts, self.spec, add_watermarker=False)
+
+    def pipeline_inputs(
+        self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
+    ) -> dict[str, Any]:
+        """See ``Family.pipeline_inputs``."""
+        return embeds_inputs(conditioning, negative, guidance_scale)
+
+    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See ``Family.export``."""
+        return prefixed(state, self.spec)
