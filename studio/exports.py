@@ -67,6 +67,12 @@ _ARCHITECTURES: dict[int, dict[str, tuple[str, str]]] = {
 }
 """Width of the text conditioning -> objective -> (ModelSpec's name, kohya's name)."""
 
+_PREDICTION_TYPES = {
+    "epsilon": {"modelspec.prediction_type": "epsilon"},
+    "v_prediction": {"modelspec.prediction_type": "v"},
+}
+"""Objective -> what ModelSpec says of it; it has no word for flow matching."""
+
 
 # ---------------------------------------------------------------------------------------------------------- the verb
 
@@ -455,7 +461,7 @@ def _metadata(source: _Source, *, lora: bool) -> dict[str, str]:
         "modelspec.trigger_phrase": subject,
         "modelspec.usage_hint": f"Write {subject} in the prompt.",
         "modelspec.resolution": f"{info.resolution_px}x{info.resolution_px}",
-        "modelspec.prediction_type": {"v_prediction": "v"}.get(_objective(source), _objective(source)),
+        **_PREDICTION_TYPES.get(_objective(source), {}),
         "modelspec.license": source.base.spec.licence,
     }
 
@@ -481,7 +487,8 @@ def _kohya_metadata(source: _Source, tensors: Mapping[str, Tensor]) -> dict[str,
 
 def _objective(source: _Source) -> str:
     path = source.base.folder / "scheduler" / "scheduler_config.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("prediction_type", "epsilon")
+    scheduler = json.loads(path.read_text(encoding="utf-8"))
+    return "flow" if "FlowMatch" in scheduler["_class_name"] else scheduler.get("prediction_type", "epsilon")
 
 
 def _architecture(source: _Source) -> tuple[str, str]:

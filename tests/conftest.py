@@ -22,9 +22,14 @@ _KEPT = {"STUDIO_REQUIRE_BROWSER", "STUDIO_SCREENSHOTS"}
 for _name in [name for name in os.environ if name.startswith("STUDIO_") and name not in _KEPT]:
     del os.environ[_name]
 
+import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
+
+# On a busy machine any example may take long once.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 TINY_BASES = Path(__file__).parent / "reference" / "tiny_bases.py"
 
