@@ -20,6 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 _NAME = "certified"
+_SHARE_OF_ROOM = 0.8  # the rest is for what drawing itself needs
 
 
 def main(request_file: Path) -> None:
@@ -48,7 +49,7 @@ def main(request_file: Path) -> None:
         pipeline.load_textual_inversion(
             request["embeds"], token=request["token"], use_safetensors=True, local_files_only=True
         )
-    pipeline.to(request["device"])
+    _place(pipeline, torch.device(request["device"]))
     pipeline.set_progress_bar_config(disable=True)
     for shot in request["shots"]:
         picture = pipeline(
@@ -81,6 +82,16 @@ def _opened(request: dict[str, Any], path: Path, dtype: torch.dtype) -> Any:
     if request["loader"] == "single_file":
         return pipeline_class.from_single_file(str(path), config=request["base"], **given)
     return pipeline_class.from_pretrained(folder, use_safetensors=True, **given)
+
+
+def _place(pipeline: Any, device: torch.device) -> None:
+    """Move the pipeline to the device; part by part, as each is needed, where a GPU has no room for all at once."""
+    if device.type == "cuda":
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        if sum(tensor.nbytes for tensor in _all_tensors(pipeline)) > _SHARE_OF_ROOM * free_bytes:
+            pipeline.enable_model_cpu_offload(device=device)
+            return
+    pipeline.to(device)
 
 
 def _guided(argument: str, scale: float) -> dict[str, Any]:

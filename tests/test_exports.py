@@ -285,6 +285,27 @@ def test_the_process_is_fresh_and_knows_nothing_of_the_studio(run_dir: Path, tmp
     assert "import studio" not in source and "from studio" not in source
 
 
+@pytest.mark.parametrize(("free_bytes", "expected"), [(1000, "cuda"), (400, "offload cuda")])
+def test_the_process_holds_only_a_part_on_a_gpu_that_has_no_room_for_all(
+    monkeypatch: pytest.MonkeyPatch, free_bytes: int, expected: str
+) -> None:
+    class Pipeline:
+        def __init__(self) -> None:
+            self.components = {"unet": torch.nn.Linear(10, 10, bias=False)}  # 400 bytes
+            self.placed = ""
+
+        def to(self, device: torch.device) -> None:
+            self.placed = device.type
+
+        def enable_model_cpu_offload(self, device: torch.device) -> None:
+            self.placed = f"offload {device.type}"
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, 2 * free_bytes))
+    pipeline = Pipeline()
+    reload._place(pipeline, torch.device("cuda"))
+    assert pipeline.placed == expected
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_the_process_runs_to_its_end_or_until_the_owner_stops(tmp_path: Path, stop: bool) -> None:
     program = f"import sys, time; sys.stderr.write('last words'); sys.stderr.flush(); time.sleep({60 if stop else 0})"
