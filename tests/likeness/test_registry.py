@@ -84,10 +84,19 @@ def test_auto_finds_no_engine_for_a_thing_offline(drawn_base: Path, drawings: li
     assert "dinov2" in choice.reason
 
 
-def test_auto_takes_face_for_real_photos_of_a_person(drawn_base: Path, photographs: list[Image.Image]) -> None:
+def test_auto_takes_face_for_real_photos_of_a_person(photographs: list[Image.Image]) -> None:
+    for base in ("sd15", None):
+        choice = choose_engine("auto", base=base, class_noun="woman", pictures=photographs)
+        assert choice.engine is not None
+        assert choice.engine.name == "face"
+
+
+def test_auto_measures_nothing_where_a_drawing_base_learns_a_photographed_face(
+    drawn_base: Path, photographs: list[Image.Image]
+) -> None:
     choice = choose_engine("auto", base=str(drawn_base), class_noun="woman", pictures=photographs)
-    assert choice.engine is not None
-    assert choice.engine.name == "face"
+    assert choice.engine is None
+    assert "drawings" in choice.reason
 
 
 def test_auto_takes_no_engine_for_a_person_whose_photos_show_no_face() -> None:
