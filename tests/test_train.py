@@ -140,7 +140,8 @@ def test_a_run_ends_with_a_certificate_or_fails(
         return 0, ""
 
     monkeypatch.setattr(certificate, "_run", read_back)
-    dataset, wanted = make_dataset(), config(certify=True, token_learning_rate=5e-3)
+    dataset = make_dataset()
+    wanted = config(certify=True, token_learning_rate=5e-3, token_vectors=2)
     train(wanted, dataset, tmp_path / "run")
     found = json.loads((tmp_path / "run" / "adapter" / "certificate.json").read_text())
     assert found["tensors_matched"] == found["tensors_in_file"] > 0 and found["missing"] == 0
