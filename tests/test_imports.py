@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from studio.adapters import WEIGHTS_NAME
+from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME
 from studio.config import TrainConfig
 from studio.errors import InputError
 from studio.families.base import Parts
@@ -168,3 +169,21 @@ def test_damaged_files_and_pickles_are_refused(
         assert "download it again" in refused(tiny_base, tmp_path / "x.safetensors")
     assert "is a pickle" in refused(tiny_base, tmp_path / "x.ckpt")
     assert "there is no file" in refused(tiny_base, tmp_path / "nothing.safetensors")
+
+
+def test_a_trained_token_goes_on_with_as_many_vectors_as_it_has(
+    tiny_base: Path, trained: tuple[Path, torch.Tensor], tmp_path: Path
+) -> None:
+    folder = copytree(trained[0].parent, tmp_path / "adapter")
+    save_file({"sks": torch.ones(2, 32)}, folder / EMBEDS_NAME)
+    settings = {"method": {**RANK_4, "start_from": str(folder)}, "class_noun": "woman"}
+    base = resolve_base(str(tiny_base))
+    with pytest.raises(InputError) as caught:
+        read_start(TrainConfig.parse(settings), base, SD.spec)
+    assert {problem.where for problem in caught.value.problems} == {"token_vectors", "token_learning_rate"}
+    wanted = TrainConfig.parse({**settings, "token_learning_rate": 1e-3, "token_vectors": 2})
+    found = read_start(wanted, base, SD.spec)
+    assert found is not None
+    parts = attached(tiny_base, wanted)
+    apply_start(found, SD, LORA, parts)
+    assert torch.equal(LORA.adapter_state(parts)["token_embedding.sks"], torch.ones(2, 32))
