@@ -769,8 +769,9 @@ def new_autoencoder(recipe: Recipe, patches: Patches) -> AutoencoderTiny:
 @torch.no_grad()
 def _write_encoder(vae: AutoencoderTiny, patches: Patches) -> None:
     """Write the linear code as AutoencoderTiny's convolutions: two of them gather patches, the last one codes them."""
-    first, *gathering, last = vae.encoder.layers
-    for layer in vae.encoder.layers:
+    layers: Any = vae.encoder.layers
+    first, *gathering, last = layers
+    for layer in layers:
         nn.init.zeros_(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
@@ -820,7 +821,8 @@ def autoencoder_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
     train, held = open_pictures(bench.work, "train"), open_pictures(bench.work, "held")
     torch.manual_seed(recipe.seed)
     sample = train.batch(np.arange(0, len(train), max(1, len(train) // 2000)), torch.device("cpu"))
-    vae = new_autoencoder(recipe, fit_patches(sample, recipe.latent_channels)).to(bench.device)
+    untrained: Any = new_autoencoder(recipe, fit_patches(sample, recipe.latent_channels))
+    vae = untrained.to(bench.device)
     assert isinstance(vae, AutoencoderTiny)
     vae.encoder.requires_grad_(False)
     if not (bench.work / "vae" / "config.json").exists():
