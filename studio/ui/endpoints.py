@@ -269,8 +269,10 @@ def add_endpoints(desk: Desk) -> None:
         """List the base models."""
         return desk.studio.bases()
 
-    finishing = (finish, remove_background, upscale, contact_sheet, chains)
-    for endpoint in (check_photos, train, plan, generate, export, job, jobs, cancel, presets, packs, bases, *finishing):
+    for endpoint in (
+        check_photos, train, plan, generate, export, finish, remove_background, upscale, contact_sheet,
+        job, jobs, cancel, presets, packs, chains, bases,
+    ):  # fmt: skip
         gr.api(_spoken(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
 
