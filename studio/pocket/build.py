@@ -344,22 +344,21 @@ class Muon(torch.optim.Optimizer):
                     p.add_(update.reshape(p.shape), alpha=scale)
 
 
-def optimizers_for(net: nn.Module, lr: float, *, muon: bool) -> list[torch.optim.Optimizer]:
+def optimizers_for(net: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Give matrices and kernels to Muon; embeddings, first and last layers, biases and norms to AdamW.
 
     Args:
         net: what is trained.
         lr: peak learning rate.
-        muon: whether Muon takes part; else all is AdamW's.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     embeddings = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding)}
     for p in net.parameters():
-        inner = muon and p.ndim >= 2 and p.shape[0] > 3 and p.shape[1] > 3
+        inner = p.ndim >= 2 and p.shape[0] > 3 and p.shape[1] > 3
         (matrices if inner and id(p) not in embeddings else others).append(p)
     adam = torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    return [Muon(matrices, lr=lr), adam] if muon else [adam]
+    return [Muon(matrices, lr=lr), adam]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -393,7 +392,6 @@ def fit(
     flat: float,
     warmup_steps: int = 100,
     ema_decay: float = 0.999,
-    muon: bool = True,
     observe: Callable[[int, nn.Module], dict[str, Any]] | None = None,
 ) -> nn.Module:
     """Train until the budget is used, from the newest checkpoint on.
@@ -409,7 +407,6 @@ def fit(
         flat: see :func:`learning_rate`.
         warmup_steps: see :func:`learning_rate`.
         ema_decay: of the weights' moving average; shorter at the start.
-        muon: see :func:`optimizers_for`.
         observe: called with the step and the averaged weights now and then; its numbers are logged.
 
     Returns:
@@ -418,7 +415,7 @@ def fit(
     folder, lines = bench.work / stage, bench.work / f"{stage}.jsonl"
     net.to(bench.device).train()
     ema = copy.deepcopy(net).eval().requires_grad_(False)
-    optimizers = optimizers_for(net, lr, muon=muon)
+    optimizers = optimizers_for(net, lr)
     step, elapsed_s = 0, 0.0
     state = newest_checkpoint(folder)
     if state is not None:
@@ -1475,7 +1472,7 @@ def report_stage(
 # Command line
 # --------------------------------------------------------------------------------------------------------------------
 
-DEFAULT_MINUTES = {"autoencoder": 25.0, "identity": 8.0, "denoiser": 65.0}
+DEFAULT_MINUTES = {"autoencoder": 8.0, "identity": 12.0, "denoiser": 85.0}
 
 
 def run_stage(
