@@ -14,6 +14,9 @@ Only the decoder of the autoencoder learns, so its stage may be extended at any 
 Each training stage stops after its ``--minutes`` (paused time does not count), writes a checkpoint every minute and
 goes on from the newest one, so a stage that was killed is resumed by the same command, and a finished one is extended
 by a larger ``--minutes``. Each logs JSON lines to ``DIR/<stage>.jsonl``.
+
+A work folder that is gone can be begun again from what was exported: ``--base studio/pocket/base`` puts the weights of
+a shipped model into an empty work folder, and the stages go on from there.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -55,6 +59,9 @@ from studio.pocket.tokenizer import train_tokenizer
 log = logging.getLogger(__name__)
 
 STAGES = ("render", "autoencoder", "identity", "denoiser", "export", "report")
+
+#: The stages that learn; each has a folder of checkpoints.
+TRAINED = ("autoencoder", "identity", "denoiser")
 
 #: Attribute -> the values it can take; the classifier has one head for each.
 HEADS: dict[str, tuple[str, ...]] = {
@@ -371,7 +378,7 @@ def learning_rate(progress: float, step: int, warmup_steps: int, flat: float) ->
 
     Args:
         progress: used share of the budget, >= 0.
-        step: finished steps.
+        step: finished steps of the optimizers.
         warmup_steps: length of the warm-up.
         flat: share of the budget at which the descent starts, in [0, 1).
     """
@@ -417,16 +424,21 @@ def fit(
     ema = copy.deepcopy(net).eval().requires_grad_(False)
     optimizers = optimizers_for(net, lr)
     step, elapsed_s = 0, 0.0
+    begun = 0  # the step at which the optimizers knew nothing
     state = newest_checkpoint(folder)
     if state is not None:
         net.load_state_dict(state["net"])
         ema.load_state_dict(state["ema"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
         step, elapsed_s = state["step"], state["elapsed_s"]
-        torch.set_rng_state(state["rng"])
-        if bench.device.type == "cuda" and state["rng_cuda"] is not None:
-            torch.cuda.set_rng_state(state["rng_cuda"])
+        if state["optimizers"] is None:  # adopted weights come without, and without a generator's state
+            begun = step
+        else:
+            begun = state["begun"]
+            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            torch.set_rng_state(state["rng"])
+            if bench.device.type == "cuda" and state["rng_cuda"] is not None:
+                torch.cuda.set_rng_state(state["rng_cuda"])
         append_line(lines, {"event": "resumed", "step": step, "elapsed_s": round(elapsed_s, 1)})
 
     def checkpoint() -> None:
@@ -434,6 +446,7 @@ def fit(
             folder,
             {
                 "step": step,
+                "begun": begun,
                 "elapsed_s": elapsed_s,
                 "net": net.state_dict(),
                 "ema": ema.state_dict(),
@@ -459,7 +472,7 @@ def fit(
     usual_s: float | None = None
     while budget.progress(step, elapsed_s) < 1 and step != budget.stop_after:
         started = time.monotonic()
-        factor = learning_rate(budget.progress(step, elapsed_s), step, warmup_steps, flat)
+        factor = learning_rate(budget.progress(step, elapsed_s), step - begun, warmup_steps, flat)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr * factor
@@ -821,9 +834,12 @@ def autoencoder_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
     untrained: Any = new_autoencoder(recipe, fit_patches(sample, recipe.latent_channels))
     vae = untrained.to(bench.device)
     assert isinstance(vae, AutoencoderTiny)
-    vae.encoder.requires_grad_(False)
-    if not (bench.work / "vae" / "config.json").exists():
+    if (bench.work / "vae" / "config.json").exists():
+        # The encoder that a denoiser knows stays, also when it was adopted and fitted to other pictures.
+        vae.encoder.load_state_dict(load_autoencoder(bench).encoder.state_dict())
+    else:
         vae.save_pretrained(bench.work / "vae")
+    vae.encoder.requires_grad_(False)
     cache_latents(recipe, bench, vae, train)
     latents = np.load(bench.work / "latents" / "train.npy", mmap_mode="r")
     scale = float(vae.config["scaling_factor"])
@@ -1339,6 +1355,53 @@ def denoiser_stage(recipe: Recipe, bench: Bench, budget: Budget) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------------
+# Going on from what was exported
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def adopt(recipe: Recipe, bench: Bench, base: Path) -> None:
+    """Fill an empty work folder with an exported model's weights, as checkpoints from which the stages go on.
+
+    The weights are the averaged ones in fp16, the optimizers begin anew. Steps and minutes come from the report.
+
+    Args:
+        recipe: must be the one that the model was trained with.
+        bench: its work folder must hold no checkpoint.
+        base: folder that :func:`export_stage` and :func:`report_stage` wrote.
+
+    Raises:
+        FileExistsError: the work folder holds checkpoints already.
+    """
+    taken = [stage for stage in TRAINED if newest_checkpoint(bench.work / stage) is not None]
+    if taken:
+        raise FileExistsError(f"{bench.work} holds checkpoints of {', '.join(taken)}; adopt into an empty folder")
+    report = read_json(base / "report.json")
+    for name, source in (("tokenizer", "tokenizer"), ("vae", "vae")):
+        shutil.copytree(base / source, bench.work / name, dirs_exist_ok=True)
+    for name in ("identity", "attributes"):
+        shutil.copytree(base / name, bench.work / "nets" / name, dirs_exist_ok=True)
+    tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+    pipeline = StableDiffusionPipeline.from_pretrained(base)
+    unet, text_encoder = new_unet(recipe), new_text_encoder(recipe, len(tokenizer))
+    unet.load_state_dict(pipeline.unet.float().state_dict())
+    text_encoder.load_state_dict(pipeline.text_encoder.float().state_dict())
+    # The classifier's heads may have changed since: only what fits is taken over.
+    classifier = AttributeClassifier(HEADS, recipe.size_px)
+    fresh = classifier.state_dict()
+    shipped = load_classifier(base / "attributes").state_dict()
+    classifier.load_state_dict(fresh | {k: v for k, v in shipped.items() if k in fresh and v.shape == fresh[k].shape})
+    nets: dict[str, nn.Module] = {
+        "autoencoder": pipeline.vae.decoder.float(),
+        "identity": nn.ModuleDict({"encoder": load_encoder(base / "identity"), "classifier": classifier}),
+        "denoiser": nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}),
+    }
+    for stage, net in nets.items():
+        done = report["training"].get(stage, {"steps": 0, "minutes": 0.0})
+        state = {"step": done["steps"], "elapsed_s": 60 * done["minutes"], "optimizers": None}
+        save_checkpoint(bench.work / stage, state | {"net": net.state_dict(), "ema": net.state_dict()})
+
+
+# --------------------------------------------------------------------------------------------------------------------
 # 5. export
 # --------------------------------------------------------------------------------------------------------------------
 
@@ -1444,7 +1507,6 @@ def report_stage(
     seconds = time.monotonic() - started
     sheet_path.parent.mkdir(parents=True, exist_ok=True)
     sheet(pictures[:48], 8).save(sheet_path)
-    state = newest_checkpoint(bench.work / "denoiser") or {}
     result = {
         "size_px": recipe.size_px,
         "pictures_trained_on": recipe.pictures,
@@ -1459,7 +1521,11 @@ def report_stage(
         "threads": torch.get_num_threads(),
         "classifier_accuracy_on_drawn_pictures": accuracies(classifier, held, bench),
         "likeness": encoder.calibration,
-        "denoiser": {"steps": state.get("step"), "minutes": round(state.get("elapsed_s", 0.0) / 60, 1)},
+        "training": {
+            stage: {"steps": state["step"], "minutes": round(state["elapsed_s"] / 60, 1)}
+            for stage in TRAINED
+            if (state := newest_checkpoint(bench.work / stage)) is not None
+        },
         "bytes": sum(p.stat().st_size for p in out.rglob("*") if p.is_file()),
         "prompts": prompts[:48],
     }
@@ -1512,6 +1578,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints and logs")
     parser.add_argument("--out", type=Path, default=Path("studio/pocket/base"), help="folder of the exported model")
+    parser.add_argument(
+        "--base", type=Path, help="exported model to go on from, into a work folder without checkpoints"
+    )
     parser.add_argument("--sheet", type=Path, default=Path("docs/pocket_sheet.png"), help="sheet of samples to write")
     parser.add_argument("--minutes", type=float, help=f"training time of a stage; default {DEFAULT_MINUTES}")
     parser.add_argument("--size-px", type=int, default=Recipe.size_px)
@@ -1529,6 +1598,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     recipe = replace(Recipe(), size_px=given.size_px, pictures=given.pictures, held_out=given.held_out)
     bench = Bench(given.work, pick_device(given.device), given.precision)
+    if given.base is not None:
+        adopt(recipe, bench, given.base)
     for stage in STAGES if given.stage == "all" else (given.stage,):
         log.info("%s starts", stage)
         minutes = given.minutes if given.minutes is not None else DEFAULT_MINUTES.get(stage, 10.0)

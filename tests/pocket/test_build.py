@@ -159,6 +159,31 @@ def test_extended_autoencoder_changes_the_decoder_and_leaves_the_latents_alone(
     assert (tmp_path / "latents" / "train.npy").stat().st_mtime_ns == stamp
 
 
+def test_adopted_weights_are_the_exported_ones_and_train_on(bench: build.Bench, tmp_path: Path) -> None:
+    build.export_stage(TINY, bench, tmp_path / "base")
+    build.report_stage(TINY, bench, tmp_path / "base", tmp_path / "sheet.png", generated=1, steps=1, guidances=(2.0,))
+    again = build.Bench(tmp_path / "again", torch.device("cpu"), "fp32")
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "data").symlink_to(bench.work / "data")
+    build.adopt(TINY, again, tmp_path / "base")
+    for stage in build.TRAINED:
+        old, new = (build.newest_checkpoint(b.work / stage) for b in (bench, again))
+        assert old is not None and new is not None and new["step"] == old["step"] == 3
+        for name, value in old["ema"].items():
+            assert torch.equal(new["ema"][name], value.half().float()), f"{stage}: {name}"
+    budget = build.Budget(steps=5, log_every=1, observe_s=float("inf"), stop_after=4)
+    build.autoencoder_stage(TINY, again, budget)
+    build.identity_stage(TINY, again, budget)
+    build.denoiser_stage(TINY, again, budget)
+    for stage in build.TRAINED:
+        state = build.newest_checkpoint(again.work / stage)
+        assert state is not None and state["step"] == 4 and state["begun"] == 3
+    encoder = build.load_autoencoder(bench).encoder.half().float().state_dict()
+    assert all(torch.equal(v, encoder[k]) for k, v in build.load_autoencoder(again).encoder.state_dict().items())
+    with pytest.raises(FileExistsError, match="empty folder"):
+        build.adopt(TINY, again, tmp_path / "base")
+
+
 def test_middle_of_a_picture_counts_more_than_its_corners() -> None:
     weights = build.middle_weights(16)
     assert weights.mean().item() == pytest.approx(1)
