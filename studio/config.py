@@ -6,7 +6,7 @@ validation or, from text, with ``studio.presets.override``.
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -64,6 +64,7 @@ def _fields_below(model: type[BaseModel], location: tuple[Any, ...]) -> list[str
             continue  # the place in a sequence; the kind of its item comes next
         field = getattr(current, "model_fields", {}).get(part)
         current = getattr(field, "annotation", None) if field else STEPS.get(str(part))
+        current = next((kind for kind in get_args(current) if hasattr(kind, "model_fields")), current)
     return sorted(getattr(current, "model_fields", {}))
 
 
@@ -71,7 +72,10 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
     """Translate pydantic's findings into problems that name the setting and the cure."""
     found = []
     for item in error.errors(include_url=False):
-        location = tuple(part for part in item["loc"])
+        if item["loc"][-1:] == ("int",) and isinstance(item.get("input"), dict):
+            continue  # a mapping was meant as the other kind of value, which tells its own problems
+        # Pydantic names the tried kinds of a union in between; nobody wrote these.
+        location = tuple(p for p in item["loc"] if p != "int" and not str(p).startswith("function-"))
         where = ".".join(str(part) for part in location) or "settings"
         message = str(item["msg"])
         if item["type"] == "extra_forbidden":
