@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from studio.cli import app
-from typer.testing import CliRunner
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "dreambooth"
 
