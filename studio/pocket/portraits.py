@@ -1261,12 +1261,12 @@ class _Portrait:
         inner = []
         for s in (-1, 1):
             x, squeeze = self.around(s * max(0.33, self.who.eye_spacing), 1.1)
-            half = 0.29 * squeeze
+            half = 0.31 * squeeze
             inner.append(x - s * half)
-            region, cover = f.ellipse(x, 0.01, half, 0.25)
+            region, cover = f.ellipse(x, 0.01, half, 0.27)
             if lens is None:
-                _, hole = f.ellipse(x, 0.01, half - 0.065, 0.185, region=region)
-                self.paint((region, hole), (0.85, 0.93, 1.0), 0.22)
+                _, hole = f.ellipse(x, 0.01, half - 0.10, 0.16, region=region)
+                self.paint((region, hole), (0.85, 0.93, 1.0), 0.4)
                 self.paint((region, cover * (1 - hole)), rim)
             else:
                 shade = np.clip(0.55 - f.v[region] * 1.6, 0, 1) * 0.18
@@ -1348,23 +1348,23 @@ class _Portrait:
         for s in (-1, 1):
             x = s * (self.rx + 0.06) - 0.08 * self.scene.yaw
             y = 0.12 + self.who.ear_size
-            region, cover = f.ellipse(x, y + 0.22, 0.19, 0.22)
-            _, hole = f.ellipse(x, y + 0.22, 0.095, 0.125, region=region)
+            region, cover = f.ellipse(x, y + 0.26, 0.24, 0.28)
+            _, hole = f.ellipse(x, y + 0.27, 0.10, 0.13, region=region)
             self.paint((region, cover * (1 - hole)), (1.0, 0.80, 0.10))
             self.paint(f.ellipse(x, y, 0.06, 0.06), (1.0, 0.93, 0.55))
 
     def draw_flower(self) -> None:
         f, s = self.head, self.who.part_side
         colour: Rgb = (0.98, 0.42, 0.72)
-        x, y = s * self.rx * 0.78, -0.62
-        self.paint(f.ellipse(x + s * 0.28, y + 0.22, 0.2, 0.1, s * 0.6), (0.15, 0.55, 0.2))
+        x, y = s * self.rx * 0.75, -0.66
+        self.paint(f.ellipse(x + s * 0.38, y + 0.30, 0.26, 0.13, s * 0.6), (0.15, 0.55, 0.2))
         for i in range(5):
             angle = i * math.tau / 5 + 0.3
             self.paint(
-                f.ellipse(x + 0.2 * math.cos(angle), y + 0.2 * math.sin(angle), 0.17, 0.17),
+                f.ellipse(x + 0.27 * math.cos(angle), y + 0.27 * math.sin(angle), 0.23, 0.23),
                 _dimmed(colour, 1 - 0.05 * (i % 2)),
             )
-        self.paint(f.ellipse(x, y, 0.12, 0.12), (1.0, 0.82, 0.1))
+        self.paint(f.ellipse(x, y, 0.16, 0.16), (1.0, 0.82, 0.1))
 
     def draw_eye_patch(self) -> None:
         f, s = self.head, self.who.part_side
