@@ -1172,10 +1172,11 @@ def v_weights(signal: Tensor, gamma: float) -> Tensor:
 
 
 def middle_weights(side: int) -> Tensor:
-    """Return weights ``(side, side)`` with mean 1 that count the middle, where the face is, up to twice."""
+    """Return weights ``(side, side)`` with mean 1 that count the middle, where the face is, up to four times the rim."""
     place = torch.linspace(-1, 1, side)
     hill = torch.exp(-((place[None, :] / 0.45) ** 2) - ((place[:, None] + 0.1) / 0.5) ** 2)
-    return (1 + hill) / (1 + hill).mean()
+    weights = 1 + 3 * hill
+    return weights / weights.mean()
 
 
 def tokenise(tokenizer: CLIPTokenizer, prompts: Sequence[str]) -> Tensor:
