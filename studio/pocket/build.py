@@ -1172,7 +1172,7 @@ def v_weights(signal: Tensor, gamma: float) -> Tensor:
 
 
 def middle_weights(side: int) -> Tensor:
-    """Return weights ``(side, side)`` with mean 1 that count the middle, where the face is, up to four times the rim."""
+    """Return weights ``(side, side)`` with mean 1 that count the middle, where the face is, four times the rim."""
     place = torch.linspace(-1, 1, side)
     hill = torch.exp(-((place[None, :] / 0.45) ** 2) - ((place[:, None] + 0.1) / 0.5) ** 2)
     weights = 1 + 3 * hill
