@@ -1,6 +1,6 @@
-"""Which device computes, and in which precision. Used by the verbs that run a base: ``train`` and ``generate``."""
+"""Which device computes, how precisely, and what of a model lies there. Used by the verbs that run a base."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
@@ -8,6 +8,11 @@ import psutil
 import torch
 
 from studio.errors import InputError, Problem
+
+Placement = Literal["device", "model_offload", "group_offload"]
+"""All of a pipeline on the device; one part at a time, as it is needed; one layer at a time."""
+
+_SHARE_OF_ROOM = 0.8  # the rest is for what drawing itself needs
 
 
 def pick_device(name: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> torch.device:
@@ -55,6 +60,23 @@ def room_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return int(psutil.virtual_memory().total) if device.type == "cpu" else None
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return how much memory of a GPU is free; None where the device shares the machine's own."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
+def choose_placement(part_bytes: Mapping[str, int], free: int | None) -> Placement:
+    """Return the fastest way to run a pipeline that fits.
+
+    Args:
+        part_bytes: size of each part's weights, by name.
+        free: free memory of the device, bytes; None where parts cannot be moved out of the way.
+    """
+    if free is None or sum(part_bytes.values()) <= _SHARE_OF_ROOM * free:
+        return "device"
+    return "model_offload" if max(part_bytes.values()) <= _SHARE_OF_ROOM * free else "group_offload"
 
 
 def used_bytes(device: torch.device) -> int:

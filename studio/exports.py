@@ -121,9 +121,13 @@ def export(
     with cpu_threads(settings.threads):
         stage("loading", "Drawing with the trained pipeline.")
         shots = _trial_shots(source.info)
-        pipeline: Any = source.family.pipeline(source.family.load(source.base.folder, dtype=dtype, device=device))
-        without_adapter = _drawn(pipeline.to(device), shots)
-        infer.load_adapter(pipeline, source.weights_dir)
+        pipeline, placement = infer.open_pipeline(source.base)
+        without_adapter = _drawn(pipeline, shots)
+        if placement == "device":
+            infer.load_adapter(pipeline, source.weights_dir)
+        else:
+            del pipeline
+            pipeline, _ = infer.open_pipeline(source.base, source.weights_dir)
         wanted = _drawn(pipeline, shots)
         del pipeline
         if device.type == "cuda":

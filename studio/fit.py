@@ -83,7 +83,9 @@ class FitPlan:
             parts.append(f"{_size(self.peak_bytes)}{room} memory")
         if self.disk_bytes is not None:
             parts.append(f"{_size(self.disk_bytes)} on the disk")
-        text = f"{', '.join(parts)} ({about})."
+        text = f"{', '.join(parts)} ({about})." if len(parts) > 1 else f"{parts[0]}."
+        if self.seconds is None:
+            text += " The time is known after a first run here, or from `train --plan`."
         if self.fits is False:
             text += " That is more than there is: the run will take fewer photos at once and, at worst, smaller ones."
         if self.changes:

@@ -30,11 +30,12 @@ from studio import __version__
 from studio.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info
 from studio.catalog import FamilySpec
 from studio.config import GenerateConfig
-from studio.device import cpu_threads, pick_device, pick_dtype
+from studio.device import Placement, choose_placement, cpu_threads, free_bytes, pick_device, pick_dtype
 from studio.domain import Event, GenerateResult, Image, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraError, Problem, ResourceError
 from studio.families import registry
 from studio.families.base import Conditioning
+from studio.families.loading import part_bytes, place
 from studio.imaging.bucket import buckets
 from studio.imaging.png import parameters_text, read_png, write_png
 from studio.imaging.sheet import contact_sheet
@@ -43,7 +44,7 @@ from studio.likeness.registry import choose_engine
 from studio.methods import registry as methods
 from studio.presets import Shot, fill, load_pack, subject_kind
 from studio.settings import load_settings
-from studio.weights import resolve_base
+from studio.weights import Base, resolve_base
 
 REQUEST_NAME = "request.json"
 INDEX_NAME = "index.json"
@@ -116,9 +117,11 @@ def generate(
 
     if missing:
         on_event(Event("stage", {"name": "loading", "message": f"Loading {_public_name(info.base)}"}))
-        pipeline = load_pipeline(info.base, info.revision)
-        if sha256 is not None:
-            load_adapter(pipeline, weights_dir, scale=config.adapter_scale)
+        adapter = None if sha256 is None else weights_dir
+        pipeline, placement = open_pipeline(resolve_base(info.base, info.revision), adapter, scale=config.adapter_scale)
+        if placement != "device":
+            text = f"the GPU has no room for all of {_public_name(info.base)}: its parts take turns, which is slower"
+            on_event(Event("message", {"level": "info", "text": text}))
         on_event(Event("stage", {"name": "generating", "message": f"Making {len(missing)} pictures"}))
         sampler = type(pipeline.scheduler).__name__.removesuffix("Scheduler")
         progress = _Progress(len(plan), len(thumbnails), on_event)
@@ -197,18 +200,43 @@ def load_pipeline(base: str, revision: str | None = None) -> Any:
         InputError: its files are not those of a known family.
         MissingExtraError: the base is not on this machine and cannot be fetched.
     """
-    found = resolve_base(base, revision)
+    return open_pipeline(resolve_base(base, revision))[0]
+
+
+def open_pipeline(base: Base, adapter: Path | None = None, *, scale: float = 1.0) -> tuple[Any, Placement]:
+    """Load a base, with an adapter or without, and put it where it draws fastest: data decide, not the user.
+
+    Args:
+        base: where its files are.
+        adapter: a folder as for ``load_adapter``; None leaves the base as it is.
+        scale: strength of the adapter.
+
+    Returns:
+        The pipeline, and where its parts are. Only with "device" may an adapter be added later.
+
+    Raises:
+        InputError: the base's or the adapter's files cannot be used.
+    """
     device = pick_device(load_settings().device)
-    family = registry.family(found.family)
-    pipeline: Any = family.pipeline(family.load(found.folder, dtype=pick_dtype("auto", device), device=device))
-    return pipeline.to(device)
+    family = registry.family(base.family)
+    # On the CPU first, where there is room, so that the sizes are known before anything is moved.
+    parts = family.load(base.folder, dtype=pick_dtype("auto", device), device=torch.device("cpu"))
+    pipeline: Any = family.pipeline(parts)
+    placement = choose_placement(part_bytes(pipeline), free_bytes(device))
+    if placement == "device":
+        place(pipeline, device, placement)
+    if adapter is not None:
+        load_adapter(pipeline, adapter, scale=scale)  # faster on the device; elsewhere before parts begin to move
+    if placement != "device":
+        place(pipeline, device, placement)
+    return pipeline, placement
 
 
 def load_adapter(pipeline: Any, folder: Path, *, scale: float = 1.0) -> None:
     """Add an adapter of any method to a pipeline without one, fused.
 
     Args:
-        pipeline: as ``load_pipeline`` gives it; it is changed.
+        pipeline: all on one device; it is changed.
         folder: what ``train`` wrote: ``run/adapter`` or a checkpoint.
         scale: strength, > 0; 1 is as trained. The instance token's embedding has no strength.
 
@@ -287,7 +315,7 @@ def render_batches(
     for position, wish in enumerate(wishes):
         groups.setdefault((wish.size_hw, wish.num_inference_steps, wish.guidance_scale), []).append(position)
     for (size_hw, _, _), waiting in groups.items():
-        size = batch_size or _batch_size(pipeline.device, size_hw)
+        size = batch_size or _batch_size(pipeline._execution_device, size_hw)
         while waiting:
             batch, rest = waiting[:size], waiting[size:]
             try:

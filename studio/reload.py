@@ -85,13 +85,17 @@ def _opened(request: dict[str, Any], path: Path, dtype: torch.dtype) -> Any:
 
 
 def _place(pipeline: Any, device: torch.device) -> None:
-    """Move the pipeline to the device; part by part, as each is needed, where a GPU has no room for all at once."""
-    if device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-        if sum(tensor.nbytes for tensor in _all_tensors(pipeline)) > _SHARE_OF_ROOM * free_bytes:
-            pipeline.enable_model_cpu_offload(device=device)
-            return
-    pipeline.to(device)
+    """Move the pipeline to the device; part by part or layer by layer where a GPU has no room for more at once."""
+    sizes = [sum(tensor.nbytes for tensor in module.state_dict().values()) for module in _modules(pipeline)]
+    room = _SHARE_OF_ROOM * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else sum(sizes)
+    if sum(sizes) <= room:
+        pipeline.to(device)
+    elif max(sizes) <= room:
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_group_offload(
+            onload_device=device, offload_type="leaf_level", use_stream=True, low_cpu_mem_usage=True
+        )
 
 
 def _guided(argument: str, scale: float) -> dict[str, Any]:

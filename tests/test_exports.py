@@ -16,7 +16,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from studio import certificate, exports, reload
+from studio import certificate, exports, infer, reload
 from studio.adapters import WEIGHTS_NAME, AdapterInfo, read_info, write_info
 from studio.config import ExportConfig, TrainConfig
 from studio.domain import never_stop
@@ -115,6 +115,16 @@ def test_every_format_draws_what_the_trained_model_draws(run_dir: Path, tmp_path
     for path in out.rglob("*"):
         content = path.read_bytes() if path.is_file() and path.name != "request.json" else b""
         assert str(run_dir).encode() not in content and b"/bases" not in content and b"photo of" not in content, path
+
+
+def test_an_export_is_drawn_where_the_gpu_has_no_room_for_all(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path / "run", tiny_base, token=False)
+    monkeypatch.setattr(infer, "choose_placement", lambda *_: "group_offload")
+    result = export(config(), run, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert result.difference_max <= 1 and found["adapter_effect_mean"] > 0.2, "drawn with the adapter, and without"
 
 
 @pytest.mark.parametrize("trained", [{"name": "lokr"}, {"name": "full"}, {"name": "lora", "dora": True}])
@@ -285,20 +295,24 @@ def test_the_process_is_fresh_and_knows_nothing_of_the_studio(run_dir: Path, tmp
     assert "import studio" not in source and "from studio" not in source
 
 
-@pytest.mark.parametrize(("free_bytes", "expected"), [(1000, "cuda"), (400, "offload cuda")])
+@pytest.mark.parametrize(("free_bytes", "expected"), [(1100, "cuda"), (600, "parts on cuda"), (400, "layers on cuda")])
 def test_the_process_holds_only_a_part_on_a_gpu_that_has_no_room_for_all(
     monkeypatch: pytest.MonkeyPatch, free_bytes: int, expected: str
 ) -> None:
     class Pipeline:
         def __init__(self) -> None:
-            self.components = {"unet": torch.nn.Linear(10, 10, bias=False)}  # 400 bytes
+            # 400 bytes each
+            self.components = {name: torch.nn.Linear(10, 10, bias=False) for name in ("unet", "vae")}
             self.placed = ""
 
         def to(self, device: torch.device) -> None:
             self.placed = device.type
 
         def enable_model_cpu_offload(self, device: torch.device) -> None:
-            self.placed = f"offload {device.type}"
+            self.placed = f"parts on {device.type}"
+
+        def enable_group_offload(self, onload_device: torch.device, **_: Any) -> None:
+            self.placed = f"layers on {onload_device.type}"
 
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, 2 * free_bytes))
     pipeline = Pipeline()

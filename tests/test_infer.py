@@ -328,7 +328,7 @@ def test_finished_folder_answers_without_loading_a_model(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = infer.generate(config(), run_dir, tmp_path / "out")
-    monkeypatch.setattr(infer, "load_pipeline", lambda *_: pytest.fail("loaded the base"))
+    monkeypatch.setattr(infer, "open_pipeline", lambda *_, **__: pytest.fail("loaded the base"))
     assert infer.generate(config(), run_dir, tmp_path / "out") == first
 
 
@@ -352,7 +352,7 @@ def test_folder_without_any_picture_may_be_used_for_other_settings(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(JobCancelled):
-        patch.setattr(infer, "load_pipeline", lambda *_: (_ for _ in ()).throw(JobCancelled("stopped")))
+        patch.setattr(infer, "open_pipeline", lambda *_, **__: (_ for _ in ()).throw(JobCancelled("stopped")))
         infer.generate(config(), run_dir, tmp_path / "out")
     assert len(infer.generate(config(seed=1), run_dir, tmp_path / "out").images) == 4
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from studio.catalog import FamilySpec
+from studio.device import Placement
 from studio.diffusion.objectives import Schedule
 from studio.errors import InputError, Problem
 from studio.families.base import Conditioning, Parts
@@ -95,7 +96,7 @@ def parts_of(pipeline: Any, spec: FamilySpec) -> Parts:
         tokenizers=_present(components, "tokenizer"),
         scheduler=pipeline.scheduler,
         schedule=Schedule.from_scheduler(pipeline.scheduler),
-        device=pipeline.device,
+        device=pipeline._execution_device,  # pipeline.device is the CPU while parts wait there for their turn
         dtype=components[spec.denoiser].dtype,
         folder=Path(pipeline.config.get("_name_or_path") or "."),
         settings=_settings(pipeline.config),
@@ -136,6 +137,29 @@ def _build(pipeline_class: Any, parts: Parts, modules: Mapping[str, Any]) -> Any
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def part_bytes(pipeline: Any) -> dict[str, int]:
+    """Return the size of each part's weights, by name."""
+    return {
+        name: sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
+        for name, part in pipeline.components.items()
+        if isinstance(part, nn.Module)
+    }
+
+
+def place(pipeline: Any, device: torch.device, placement: Placement) -> None:
+    """Put a pipeline where it will draw. Its weights must not change afterwards, unless all of it is on the device."""
+    if placement == "device":
+        pipeline.to(device)
+    elif placement == "model_offload":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        # Streams copy the next layer while this one computes; pinning all weights at once could take all memory.
+        streams = device.type == "cuda"
+        pipeline.enable_group_offload(
+            onload_device=device, offload_type="leaf_level", use_stream=streams, low_cpu_mem_usage=streams
+        )
 
 
 def scaled_latents(parts: Parts, pixels: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 from studio.catalog import BaseSpec
 from studio.domain import JobView
 from studio.errors import StudioError
+from studio.fit import FitPlan
 from studio.presets import Chain, Pack, TrainPreset
 from studio.ui.actions import is_open
 from studio.ui.story import Story
@@ -208,6 +209,13 @@ def base_hint(spec: BaseSpec) -> str:
 def preset_hint(preset: TrainPreset | None) -> str:
     """Return what a preset is for."""
     return _page(escape(preset.description) if preset else "There is no preset for this base yet.", "ls-hint")
+
+
+def plan(found: FitPlan) -> str:
+    """Return what a run will take, before it starts; framed where it does not fit."""
+    if found.fits is False:
+        return notice("This run needs more memory than there is", [found.words()], tone="fair")
+    return _page(escape(f"Plan: {found.words()}"), "ls-hint")
 
 
 def curves(story: Story, result: Mapping[str, Any] | None) -> str:

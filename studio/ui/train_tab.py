@@ -111,6 +111,7 @@ def train_tab(room: Room) -> TrainTab:
             preset_hint = gr.HTML(parts.preset_hint(presets.get(first_preset or "")))
             with widgets.folded("Advanced"):
                 form = _advanced(starting_values(first_preset))
+            plan = gr.HTML(elem_id="ls-train-plan")
             train = gr.Button("Train", variant="primary")
             earlier = gr.Dropdown([], label="Earlier runs", interactive=True, visible=False)
         with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
@@ -150,11 +151,20 @@ def train_tab(room: Room) -> TrainTab:
     said = kindly(notice, widgets.labels(_FIELDS))
     outputs = [job_id, timer, notice, status, curves, samples, cancel, again, forward, earlier]
 
-    @said
-    def on_train(given: dict[Any, Any]) -> Updates:
+    def asked(given: dict[Any, Any]) -> dict[str, Any]:
         settings = {path: given[component] for path, component in form.items()}
         changes = widgets.collect(_FIELDS, settings, starting_values(given[preset]))
-        return show(desk.submit_train(given[dataset], base=given[base], preset=given[preset] or "", changes=changes))
+        return {"base": given[base], "preset": given[preset] or "", "changes": changes}
+
+    @said
+    def on_train(given: dict[Any, Any]) -> Updates:
+        return show(desk.submit_train(given[dataset], **asked(given)))
+
+    def on_plan(given: dict[Any, Any]) -> Updates:
+        try:
+            return {plan: parts.plan(desk.plan_train(given[dataset], **asked(given)))}
+        except StudioError:  # a half-filled form has no plan; the button says what is wrong with it
+            return {plan: ""}
 
     @said
     def on_poll(current: str) -> Updates:
@@ -184,9 +194,13 @@ def train_tab(room: Room) -> TrainTab:
         } | on_preset(chosen)
 
     shaped = [preset_hint, *form.values()]
-    base.input(on_base, base, [base_hint, preset, *shaped], **QUIET)
-    preset.input(on_preset, preset, shaped, **QUIET)
-    started = train.click(on_train, {dataset, base, preset, *form.values()}, outputs, **QUIET)
+    filled_in = {dataset, base, preset, *form.values()}
+    # After the form has taken the new preset's values: a plan of half the old ones would be wrong.
+    base.input(on_base, base, [base_hint, preset, *shaped], **QUIET).then(on_plan, filled_in, plan, **QUIET)
+    preset.input(on_preset, preset, shaped, **QUIET).then(on_plan, filled_in, plan, **QUIET)
+    touched: list[Any] = [dataset.change, *(component.input for component in form.values())]
+    gr.on(touched, on_plan, filled_in, plan, trigger_mode="always_last", **QUIET)
+    started = train.click(on_train, filled_in, outputs, **QUIET)
     started.then(None, js=in_view("ls-train-status"), api_visibility="private")
     timer.tick(on_poll, job_id, outputs, **POLLING)
     cancel.click(on_cancel, job_id, outputs, **QUIET)

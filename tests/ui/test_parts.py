@@ -6,6 +6,7 @@ import pytest
 
 from studio.domain import JobView
 from studio.errors import InputError, NotFoundError, Problem
+from studio.fit import FitPlan
 from studio.ui import parts
 from studio.ui.story import Story
 
@@ -139,3 +140,9 @@ def test_pictures_are_ordered_by_rank_once_ranked_and_by_likeness_before() -> No
 @pytest.mark.parametrize(("seconds", "words"), [(3, "5 s"), (42, "40 s"), (125, "2 min"), (7300, "2.0 h")])
 def test_durations_are_rough(seconds: float, words: str) -> None:
     assert parts.duration(seconds) == words
+
+
+def test_a_plan_that_does_not_fit_is_framed_and_one_that_does_is_a_hint() -> None:
+    plan = FitPlan(100, 5, 60.0, 6 * 2**30, 8 * 2**30, None, True, "a GPU")
+    assert "ls-hint" in parts.plan(plan) and "Plan: 100 steps, about 60 s, 6.0 GB of 8.0 GB memory" in parts.plan(plan)
+    assert "ls-notice" in parts.plan(replace(plan, room_bytes=4 * 2**30))

@@ -1,0 +1,63 @@
+"""Where a pipeline's parts lie changes no picture; on the CPU the offloading hooks run as they do on a GPU."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from studio import infer
+from studio.config import TrainConfig
+from studio.families import loading
+from studio.families.registry import family, opened
+from studio.methods.registry import method
+from studio.weights import resolve_base
+
+Bases = Callable[[str], Path]
+
+
+def write_adapter(name: str, base: Path, folder: Path) -> Path:
+    """Write a LoRA whose numbers were all moved, as training would."""
+    speaks, learns = family(name), method("lora")
+    parts = speaks.load(base, dtype=torch.float32, device=torch.device("cpu"))
+    learns.attach(parts, speaks.spec, TrainConfig.parse({"method": {"rank": 4}}))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in learns.trainable(parts).values():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    folder.mkdir()
+    learns.write(parts, speaks, folder)
+    return folder
+
+
+def draw(pipeline: Any) -> np.ndarray:
+    settings: dict[str, Any] = {"size_hw": (64, 64), "num_inference_steps": 2, "guidance_scale": 3.0}
+    made = infer.render_prompts(pipeline, ["photo of a woman", "a dog"], [1, 2], batch_size=1, **settings)
+    return np.stack([np.asarray(picture, dtype=int) for picture in made])
+
+
+@pytest.mark.parametrize("name", ["sd", "flux", "qwen_image"])
+def test_parts_that_take_turns_draw_the_same_picture(
+    name: str, tiny_bases: Bases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = resolve_base(str(tiny_bases(name)))
+    adapter = write_adapter(name, base.folder, tmp_path / "adapter")
+    pipeline, placement = infer.open_pipeline(base, adapter)
+    assert placement == "device"
+    wanted = draw(pipeline)
+    assert abs(wanted - draw(infer.open_pipeline(base)[0])).max() > 3, "the adapter shows"
+    sizes = loading.part_bytes(pipeline)
+    assert sizes["vae"] == sum(tensor.nbytes for tensor in pipeline.vae.state_dict().values())
+
+    largest = max(sizes.values())
+    for free, placement in ((round(largest / 0.79), "model_offload"), (largest, "group_offload")):
+        monkeypatch.setattr(infer, "free_bytes", lambda _, free=free: free)
+        offloaded, found = infer.open_pipeline(base, adapter)
+        assert found == placement
+        hook = "_hf_hook" if placement == "model_offload" else "_diffusers_hook"
+        hooked = {part for part in sizes for layer in offloaded.components[part].modules() if hasattr(layer, hook)}
+        assert hooked == set(sizes)
+        assert opened(offloaded)[1].device.type == "cpu"
+        assert abs(draw(offloaded) - wanted).max() <= 1
