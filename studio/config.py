@@ -6,7 +6,7 @@ validation or, from text, with ``studio.presets.override``.
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -61,7 +61,8 @@ def _fields_below(model: type[BaseModel], location: tuple[Any, ...]) -> list[str
     current: Any = model
     for part in location:
         if isinstance(part, int):
-            continue  # the place in a sequence; the kind of its item comes next
+            current = next(iter(get_args(current)), current)  # an item; where kinds differ, its kind comes next
+            continue
         field = getattr(current, "model_fields", {}).get(part)
         current = getattr(field, "annotation", None) if field else STEPS.get(str(part))
     return sorted(getattr(current, "model_fields", {}))
@@ -70,8 +71,13 @@ def _fields_below(model: type[BaseModel], location: tuple[Any, ...]) -> list[str
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     """Translate pydantic's findings into problems that name the setting and the cure."""
     found = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
         location = tuple(part for part in item["loc"])
+        # Where items are wrong, pydantic also misses them.
+        below = [other for other in items if other["loc"][: len(location)] == location and other["loc"] != location]
+        if item["type"] == "too_short" and below:
+            continue
         where = ".".join(str(part) for part in location) or "settings"
         message = str(item["msg"])
         if item["type"] == "extra_forbidden":

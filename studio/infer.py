@@ -16,7 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import ceil, sqrt
+from math import ceil, log, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,21 @@ from safetensors import SafetensorError
 
 from studio import __version__
 from studio.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info
-from studio.catalog import FamilySpec
+from studio.catalog import BASES, FamilySpec
 from studio.config import GenerateConfig
 from studio.device import cpu_threads, pick_device, pick_dtype
 from studio.domain import Event, GenerateResult, Image, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraError, Problem, ResourceError
 from studio.families import registry
 from studio.families.base import Conditioning
-from studio.imaging.bucket import buckets
+from studio.imaging.bucket import aspect, buckets
 from studio.imaging.png import parameters_text, read_png, write_png
 from studio.imaging.sheet import contact_sheet
 from studio.likeness.base import LikenessEngine, likeness
 from studio.likeness.registry import choose_engine
 from studio.methods import registry as methods
-from studio.presets import Shot, fill, load_pack, subject_kind
+from studio.packs import Pack, Shot, guidance_of, require_kind, takes
+from studio.presets import load_pack
 from studio.settings import load_settings
 from studio.weights import resolve_base
 
@@ -84,7 +85,8 @@ def generate(
 
     Raises:
         NotFoundError: the run is not finished; no such checkpoint, pack or base.
-        InputError: the adapter is damaged or of another family; the run holds no reference for the likeness engine.
+        InputError: the adapter is damaged or of another family; the run holds no reference for the likeness engine; the
+            pack is for other kinds of subject.
         ConflictError: ``out_dir`` holds other things.
         ResourceError: one picture alone does not fit into the device's memory.
         JobCancelled: ``should_stop`` answered True; finished pictures stay.
@@ -400,25 +402,26 @@ def _plan(
     config: GenerateConfig, info: AdapterInfo, spec: FamilySpec, sha256: str | None
 ) -> tuple[list[_Item], list[str]]:
     """Return every picture to make, in order, and what the user should know beforehand."""
-    shots, remarks = _shots(config, info)
+    pack, remarks = _pack(config, info)
     if config.negative_prompt and not spec.negative_prompt:
         remarks.append("this base knows no negative prompt; it is left out")
     steps = config.num_inference_steps or info.num_inference_steps
-    guidance = info.guidance_scale if config.guidance_scale is None else config.guidance_scale
     items: list[_Item] = []
-    folders = _folder_names([shot.name for shot in shots])
-    for shot, folder in zip(shots, folders, strict=True):
-        prompt = fill(shot.prompt, instance_token=info.instance_token, class_noun=info.class_noun)
-        negative = ", ".join(text for text in (shot.negative_prompt, config.negative_prompt) if text)
-        size_hw = _size_hw(config, shot.aspect, info.resolution_px, spec.bucket_multiple_px)
-        for number in range(config.count):
+    folders = _folder_names([shot.name for shot in pack.shots])
+    for shot, folder in zip(pack.shots, folders, strict=True):
+        words = {"instance_token": info.instance_token, "class_noun": info.class_noun}
+        found = takes(pack, shot, **words, seed=config.seed, count=config.count)
+        size_hw = _size_hw(config, _drawable(shot.aspect, info.base), info.resolution_px, spec.bucket_multiple_px)
+        own_guidance = guidance_of(shot, info.guidance_scale)
+        for number, take in enumerate(found):
+            negative = ", ".join(text for text in (take.negative_prompt, config.negative_prompt) if text)
             wish = Wish(
-                prompt=prompt,
+                prompt=take.prompt,
                 negative_prompt=negative if spec.negative_prompt else "",
                 seed=(config.seed + len(items)) % 2**32,
                 size_hw=size_hw,
                 num_inference_steps=steps,
-                guidance_scale=guidance,
+                guidance_scale=own_guidance if config.guidance_scale is None else config.guidance_scale,
             )
             record = {
                 **asdict(wish),
@@ -433,7 +436,8 @@ def _plan(
     return items, remarks
 
 
-def _shots(config: GenerateConfig, info: AdapterInfo) -> tuple[list[Shot], list[str]]:
+def _pack(config: GenerateConfig, info: AdapterInfo) -> tuple[Pack, list[str]]:
+    """Return the pack, or one made of the free prompts, and what the user should know of it."""
     remarks: list[str] = []
     if config.pack is None:
         for prompt in config.prompts:
@@ -443,21 +447,19 @@ def _shots(config: GenerateConfig, info: AdapterInfo) -> tuple[list[Shot], list[
                     "its pictures need not show the subject"
                 )
         # model_construct: a Shot must name {subject}, a free prompt need not.
-        shots = [
-            Shot.model_construct(name=f"prompt_{number}", prompt=prompt, negative_prompt="", aspect="1:1")
+        shots = tuple(
+            Shot.model_construct(name=f"prompt_{number}", prompt=prompt)
             for number, prompt in enumerate(config.prompts, start=1)
-        ]
-        return shots, remarks
+        )
+        return Pack.model_construct(name="prompts", title="Prompts", description="", shots=shots), remarks
     pack = load_pack(config.pack, load_settings().presets_dir)
     if pack.bases and info.base not in pack.bases:
         remarks.append(
             f"the pack {pack.name} is written for {' and '.join(pack.bases)}; "
             f"{_public_name(info.base)} may not know its words"
         )
-    kind = subject_kind(info.class_noun)
-    if kind not in pack.subjects:
-        remarks.append(f"the pack {pack.name} is written for {' and '.join(pack.subjects)}, not for {kind}")
-    return list(pack.shots), remarks
+    require_kind(pack, info.class_noun)
+    return pack, remarks
 
 
 def _names_token(prompt: str, token: str) -> bool:
@@ -466,9 +468,18 @@ def _names_token(prompt: str, token: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(token)}(?!\w)", prompt, re.IGNORECASE) is not None
 
 
-def _size_hw(config: GenerateConfig, aspect: str, resolution_px: int, multiple_px: int) -> tuple[int, int]:
-    """Return the size that the config asks for; a side that it leaves open follows the shot's aspect."""
-    height, width = buckets(resolution_px, multiple_px)[aspect]
+def _drawable(wanted: str, base: str) -> str:
+    """Return the shape that the base draws and that is nearest to the wanted one."""
+    row = BASES.get(base)
+    shapes = row.aspects if row else ()
+    if not shapes or wanted in shapes:
+        return wanted
+    return min(shapes, key=lambda shape: abs(log(aspect(shape)) - log(aspect(wanted))))
+
+
+def _size_hw(config: GenerateConfig, shape: str, resolution_px: int, multiple_px: int) -> tuple[int, int]:
+    """Return the size that the config asks for; a side that it leaves open follows the shot's shape."""
+    height, width = buckets(resolution_px, multiple_px)[shape]
     asked_height, asked_width = config.height_px, config.width_px
     if asked_height is None and asked_width is None:
         return height, width

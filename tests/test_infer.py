@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from studio import infer
 from studio.adapters import AdapterInfo, write_info
+from studio.catalog import FAMILIES
 from studio.config import GenerateConfig
 from studio.domain import Event, GenerateResult
 from studio.errors import (
@@ -430,13 +431,39 @@ def test_prompt_without_the_subject_is_run_with_a_kind_word(run_dir: Path, tmp_p
     assert "a {red} house" in told[0] and "asksu" in told[1]
 
 
-def test_a_pack_for_other_subjects_runs_with_a_kind_word(run_dir: Path, tmp_path: Path) -> None:
+def test_a_pack_for_other_subjects_is_refused_kindly(run_dir: Path, tmp_path: Path) -> None:
     change_info(run_dir, class_noun="teapot")
-    events: list[Event] = []
-    wanted = GenerateConfig(pack="pets", num_inference_steps=1)
-    infer.generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
-    told = [event.data["text"] for event in events if event.kind == "message"]
-    assert told == ["the pack pets is written for animal, not for thing"]
+    with pytest.raises(InputError, match="pets is written for animals, and a teapot is a thing; choose a pack for"):
+        infer.generate(GenerateConfig(pack="pets"), run_dir, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_that_draws_squares_only_gets_squares() -> None:
+    assert infer._drawable("16:9", "pocket") == "1:1"
+    assert infer._drawable("16:9", "sd15") == infer._drawable("16:9", "/a/folder") == "16:9"
+
+
+@pytest.mark.parametrize(("family", "negative"), [("sd", "person, blurry, a hat"), ("flux", "")])
+def test_negative_prompts_go_to_families_that_have_them_only(family: str, negative: str, run_dir: Path) -> None:
+    change_info(run_dir, class_noun="dog")
+    wanted = GenerateConfig(pack="pets", negative_prompt="a hat")
+    plan, remarks = infer._plan(wanted, infer.read_info(run_dir / "adapter"), FAMILIES[family], None)
+    found = plan[0].wish.negative_prompt
+    assert found.startswith("person, blurry") == found.endswith("a hat") == bool(negative)
+    assert remarks == ([] if negative else ["this base knows no negative prompt; it is left out"])
+
+
+def test_a_shot_says_how_closely_it_is_followed_in_the_bases_own_scale(run_dir: Path) -> None:
+    info, spec = infer.read_info(run_dir / "adapter"), FAMILIES["sd"]
+
+    def guidances(own: float, **changes: Any) -> set[float]:
+        base = dataclasses.replace(info, guidance_scale=own)
+        wanted = GenerateConfig(pack="studio_headshot", **changes)
+        return {item.wish.guidance_scale for item in infer._plan(wanted, base, spec, None)[0]}
+
+    assert guidances(4.0) == {4.0, 4.6}
+    assert guidances(1.0) == {1.0}  # drawn without guidance: stays so
+    assert guidances(4.0, guidance_scale=6.0) == {6.0}  # the user's word counts
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from studio.settings import PROJECT_ROOT
 
 PACKAGE = PROJECT_ROOT / "studio"
 
-GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "fit", "__init__"}
+GROUND = {"errors", "domain", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "__init__"}
 MATHS = {
     "diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "weight_files", "networks", "device",
 }  # fmt: skip
@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalog": {"errors"},
     "config": {"errors"},
     "settings": {"errors", "config"},
-    "presets": {"errors", "domain", "config", "settings"},
+    "packs": {"errors", "domain", "config"},
+    "presets": {"errors", "domain", "config", "settings", "packs"},
     "adapters": {"errors"},
     "fit": {"catalog", "config"},
     # maths on tensors and pixels; bases by name
