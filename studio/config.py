@@ -367,6 +367,8 @@ class GenerateConfig(StrictModel):
     """What the pictures must not show."""
     count: int = Field(default=1, ge=1, le=256)
     """Pictures per shot or prompt."""
+    keep: int | None = Field(default=None, ge=1, le=256)
+    """Keep only so many of each, the most alike, and near-duplicates last; None keeps all."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the first picture; the others count on from it."""
     num_inference_steps: int | None = Field(default=None, ge=1, le=200)
@@ -378,13 +380,23 @@ class GenerateConfig(StrictModel):
     height_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
     """Height; None takes the shot's aspect at the base's resolution."""
     batch_size: int | None = Field(default=None, ge=1, le=64)
-    """Pictures per forward pass; None lets the device decide."""
+    """Pictures per forward pass; None lets the device decide. Another number may round the last bits otherwise."""
     adapter_scale: float = Field(default=1.0, ge=0.0, le=2.0)
     """Strength of the adapter; 0 is the untrained base."""
     checkpoint: int | None = Field(default=None, ge=1)
     """Step of the checkpoint to use; None takes the best."""
     likeness: LikenessName = "auto"
     """Engine that ranks the pictures."""
+    use_cache: bool = True
+    """Take a picture that was made before with the same settings from the result cache; it is the same to the bit."""
+
+    @field_validator("keep")
+    @classmethod
+    def _among_those_made(cls, keep: int | None, others: ValidationInfo) -> int | None:
+        count = others.data.get("count")
+        if keep is not None and count is not None and keep > count:
+            raise ValueError(f"cannot be more than count ({count}), the pictures that are made of each")
+        return keep
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

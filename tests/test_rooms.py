@@ -65,7 +65,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate", "imports", "certificate"},
     "plan": GROUND | MATHS | ENGINES | TRAINING | {"train"},
     "imports": GROUND | MATHS | ENGINES,
-    "infer": GROUND | MATHS | ENGINES,
+    "selection": {"imaging"},
+    "picture_cache": {"errors", "settings"},
+    "infer": GROUND | MATHS | ENGINES | {"selection", "picture_cache"},
     "postprocess": GROUND | MATHS | ENGINES,
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
@@ -107,6 +109,7 @@ FOREIGN: dict[str, set[str]] = {
     "onnxruntime": {"matting"},
     "spandrel": {"networks"},
     "pymatting": {"imaging"},
+    "redis": {"picture_cache"},
     "pickle": set(),
 }
 """Foreign package -> rooms that may import it."""
