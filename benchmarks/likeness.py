@@ -38,6 +38,7 @@ from studio.imaging.sheet import contact_sheet
 from studio.infer import generate, load_pipeline, render_prompts
 from studio.likeness.base import Embeddings, LikenessEngine, likeness
 from studio.likeness.registry import get_engine
+from studio.packs import subject_phrase
 from studio.photos import check, load_dataset
 from studio.pocket.identity import AttributeClassifier, load_classifier
 from studio.pocket.portraits import (
@@ -49,7 +50,7 @@ from studio.pocket.portraits import (
     sample_identity,
     sample_scene,
 )
-from studio.presets import dump, load_preset, override, parse_assignments, subject_phrase
+from studio.presets import dump, load_preset, override, parse_assignments
 from studio.settings import load_settings
 from studio.train import train
 from studio.weights import Base, resolve_base

@@ -159,6 +159,8 @@ class BaseSpec:
     """Engine for its pictures: pocket, or auto (face for people, subject for the rest)."""
     default_preset: str
     description: str
+    aspects: tuple[str, ...] = ()
+    """The shapes that it can draw, width to height; empty means any."""
 
 
 BASES: dict[str, BaseSpec] = {
@@ -178,6 +180,7 @@ BASES: dict[str, BaseSpec] = {
             likeness="pocket",
             default_preset="pocket_lora_cpu",
             description="Embedded cartoon-portrait model, 64 px: try the whole studio on any laptop.",
+            aspects=("1:1",),
         ),
         BaseSpec(
             name="sd15",

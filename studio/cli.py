@@ -303,6 +303,15 @@ def _show_pictures(result: GenerateResult, out: Path) -> Callable[[Console], Non
         for image in sorted(result.images, key=lambda image: image.rank):
             table.add_row(str(image.rank), _score(image.likeness), Text(image.file), Text(image.prompt))
         console.print(table)
+        if result.left_out:
+            twins = sum(image.duplicate_of is not None for image in result.left_out)
+            console.print(
+                f"Kept {len(result.images)} of {len(result.images) + len(result.left_out)} pictures: mean likeness "
+                f"{_score(result.likeness_mean)} instead of {_score(result.likeness_mean_made)}; "
+                f"{twins} of the others nearly repeat a better one; all of them are in {out / 'left_out'}"
+            )
+        if result.from_cache:
+            console.print(f"{result.from_cache} pictures were made before and came from the result cache")
         console.print(f"{len(result.images)} pictures in {out}; contact sheet: {out / result.contact_sheet}")
 
     return show
@@ -454,7 +463,9 @@ def generate(
     pack: Annotated[str | None, typer.Option(help=_says(GenerateConfig, "pack"))] = None,
     prompt: Annotated[list[str] | None, typer.Option(help=_says(GenerateConfig, "prompts") + " Repeatable.")] = None,
     count: Annotated[int | None, typer.Option(help=_says(GenerateConfig, "count"))] = None,
+    keep: Annotated[int | None, typer.Option(help=_says(GenerateConfig, "keep"))] = None,
     seed: Seed = None,
+    cache: Annotated[bool | None, typer.Option(help=_says(GenerateConfig, "use_cache"))] = None,
     settings: SetAny = None,
     as_json: Json = False,
 ) -> None:
@@ -462,7 +473,8 @@ def generate(
     config = GenerateConfig.parse(
         {
             **parse_assignments(settings or ()),
-            **_given(pack=pack, prompts=tuple(prompt) if prompt else None, count=count, seed=seed),
+            **_given(pack=pack, prompts=tuple(prompt) if prompt else None, count=count, keep=keep, seed=seed),
+            **_given(use_cache=cache),
         }
     )
     source = _folder(run_dir, "a run")

@@ -61,7 +61,8 @@ def _fields_below(model: type[BaseModel], location: tuple[Any, ...]) -> list[str
     current: Any = model
     for part in location:
         if isinstance(part, int):
-            continue  # the place in a sequence; the kind of its item comes next
+            current = next(iter(get_args(current)), current)  # an item; where kinds differ, its kind comes next
+            continue
         field = getattr(current, "model_fields", {}).get(part)
         current = getattr(field, "annotation", None) if field else STEPS.get(str(part))
         current = next((kind for kind in get_args(current) if hasattr(kind, "model_fields")), current)
@@ -71,11 +72,16 @@ def _fields_below(model: type[BaseModel], location: tuple[Any, ...]) -> list[str
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     """Translate pydantic's findings into problems that name the setting and the cure."""
     found = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
         if item["loc"][-1:] == ("int",) and isinstance(item.get("input"), dict):
             continue  # a mapping was meant as the other kind of value, which tells its own problems
         # Pydantic names the tried kinds of a union in between; nobody wrote these.
         location = tuple(p for p in item["loc"] if p != "int" and not str(p).startswith("function-"))
+        # Where items are wrong, pydantic also misses them.
+        below = [other for other in items if other["loc"][: len(location)] == location and other["loc"] != location]
+        if item["type"] == "too_short" and below:
+            continue
         where = ".".join(str(part) for part in location) or "settings"
         message = str(item["msg"])
         if item["type"] == "extra_forbidden":
@@ -365,6 +371,8 @@ class GenerateConfig(StrictModel):
     """What the pictures must not show."""
     count: int = Field(default=1, ge=1, le=256)
     """Pictures per shot or prompt."""
+    keep: int | None = Field(default=None, ge=1, le=256)
+    """Keep only so many of each, the most alike, and near-duplicates last; None keeps all."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the first picture; the others count on from it."""
     num_inference_steps: int | None = Field(default=None, ge=1, le=200)
@@ -376,13 +384,23 @@ class GenerateConfig(StrictModel):
     height_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
     """Height; None takes the shot's aspect at the base's resolution."""
     batch_size: int | None = Field(default=None, ge=1, le=64)
-    """Pictures per forward pass; None lets the device decide."""
+    """Pictures per forward pass; None lets the device decide. Another number may round the last bits otherwise."""
     adapter_scale: float = Field(default=1.0, ge=0.0, le=2.0)
     """Strength of the adapter; 0 is the untrained base."""
     checkpoint: int | None = Field(default=None, ge=1)
     """Step of the checkpoint to use; None takes the best."""
     likeness: LikenessName = "auto"
     """Engine that ranks the pictures."""
+    use_cache: bool = True
+    """Take a picture that was made before with the same settings from the result cache; it is the same to the bit."""
+
+    @field_validator("keep")
+    @classmethod
+    def _among_those_made(cls, keep: int | None, others: ValidationInfo) -> int | None:
+        count = others.data.get("count")
+        if keep is not None and count is not None and keep > count:
+            raise ValueError(f"cannot be more than count ({count}), the pictures that are made of each")
+        return keep
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -153,7 +153,9 @@ class Image:
     seed: int
     likeness: float | None
     rank: int
-    """1 = the most alike; 0 while not yet ranked."""
+    """1 = the most alike; 0 while not yet ranked, and of pictures that were left out."""
+    duplicate_of: str | None = None
+    """The better picture that this one nearly repeats; looked for only where pictures are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,14 @@ class GenerateResult:
     seconds: float
     likeness_mean: float | None
     likeness_engine: str | None
+    left_out: tuple[Image, ...] = ()
+    """Pictures that were made and not kept, best first."""
+    likeness_mean_made: float | None = None
+    """Mean of all that were made, also those left out."""
+    sheets: tuple[str, ...] = ()
+    """A contact sheet per shot with several pictures, relative to the output folder."""
+    from_cache: int = 0
+    """Pictures that the result cache held."""
 
 
 @dataclass(frozen=True, slots=True)

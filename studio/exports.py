@@ -41,7 +41,7 @@ from studio.formats import (
     unet_to_original,
     vae_to_original,
 )
-from studio.presets import fill
+from studio.packs import fill
 from studio.settings import load_settings
 from studio.tensorfile import Header, read_header, write_safetensors
 from studio.weights import Base, resolve_base

@@ -5,8 +5,9 @@ writing each picture as soon as it is there -> rank -> contact sheet, zip, index
 or from a notebook. ``load_pipeline``, ``load_adapter`` and ``render_prompts`` are the lower calls for pictures without
 a run folder: the untrained base, class pictures, benchmarks.
 
-Every picture has its own seed and its own generator on the CPU, and prompts are encoded one by one, so that a picture
-does not depend on its neighbours in the batch (beyond the last bits of floating point).
+Every picture has its own seed and its own generator on the CPU, prompts are encoded one by one, and ``generate`` gives
+every forward pass the same number of rows: a picture depends neither on its neighbours nor on how many there are. Only
+another number of rows (``batch_size``) or of threads may round the last bits otherwise.
 """
 
 import json
@@ -15,11 +16,13 @@ import re
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import ceil, sqrt
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from math import ceil, log, sqrt
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,7 +31,7 @@ from safetensors import SafetensorError
 
 from studio import __version__
 from studio.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info
-from studio.catalog import FamilySpec
+from studio.catalog import BASES, FamilySpec
 from studio.config import GenerateConfig
 from studio.device import Placement, choose_placement, cpu_threads, free_bytes, pick_device, pick_dtype
 from studio.domain import Event, GenerateResult, Image, OnEvent, ShouldStop, ignore_event, never_stop
@@ -36,13 +39,17 @@ from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraE
 from studio.families import registry
 from studio.families.base import Conditioning
 from studio.families.loading import part_bytes, place
-from studio.imaging.bucket import buckets
+from studio.imaging.bucket import aspect, buckets
 from studio.imaging.png import parameters_text, read_png, write_png
+from studio.imaging.quality import Fingerprint
 from studio.imaging.sheet import contact_sheet
 from studio.likeness.base import LikenessEngine, likeness
 from studio.likeness.registry import choose_engine
 from studio.methods import registry as methods
-from studio.presets import Shot, fill, load_pack, subject_kind
+from studio.packs import Pack, Shot, guidance_of, require_kind, takes
+from studio.picture_cache import PictureCache, folder_digest, key_of, open_cache, packed, unpacked
+from studio.presets import load_pack
+from studio.selection import choose, prints_of
 from studio.settings import load_settings
 from studio.weights import Base, resolve_base
 
@@ -51,6 +58,7 @@ INDEX_NAME = "index.json"
 SHEET_NAME = "contact_sheet.png"
 ARCHIVE_NAME = "pictures.zip"
 DONE_NAME = "DONE"
+LEFT_OUT_NAME = "left_out"
 
 _SHEET_PICTURES = 96
 _SHEET_CELL_PX = 200
@@ -70,8 +78,10 @@ def generate(
 ) -> GenerateResult:
     """Make the pictures of a pack or of free prompts with a trained adapter.
 
-    Writes ``<shot>/NNN.png``, ``contact_sheet.png``, ``pictures.zip``, ``index.json`` and, last, ``DONE``. Called again
-    with the same config on the same folder, it keeps the pictures that are there and makes the missing ones.
+    Writes ``<subject>_<shot>/NNN.png``, a ``contact_sheet.png`` beside them where there are several, one for all,
+    ``pictures.zip``, ``index.json`` and, last, ``DONE``. With ``keep``, what is not kept goes to ``left_out/``. Called
+    again with the same config on the same folder, it keeps the pictures that are there and makes the missing ones.
+    Pictures of the result cache are not made again.
 
     Args:
         config: what to make.
@@ -81,11 +91,13 @@ def generate(
         should_stop: asked at each denoising step.
 
     Returns:
-        All pictures, best first (in the order of shots and seeds where likeness could not be measured).
+        All pictures that are kept, best first (in the order of shots and seeds where likeness could not be measured).
 
     Raises:
         NotFoundError: the run is not finished; no such checkpoint, pack or base.
-        InputError: the adapter is damaged or of another family; the run holds no reference for the likeness engine.
+        InputError: the adapter is damaged or of another family; the run holds no reference for the likeness engine; the
+            pack is for other kinds of subject.
+        MissingExtraError: the base or the result cache's client is not on this machine.
         ConflictError: ``out_dir`` holds other things.
         ResourceError: one picture alone does not fit into the device's memory.
         JobCancelled: ``should_stop`` answered True; finished pictures stay.
@@ -104,68 +116,158 @@ def generate(
     for remark in remarks:
         on_event(Event("message", {"level": "warning", "text": remark}))
     ruler = _ruler(config, info, on_event)
-    thumbnails: dict[int, PILImage.Image] = {}
-    scores: dict[int, float | None] = {}
+    made = _Made(config.keep is not None)
 
     for index, item in enumerate(plan):
         if (picture := _kept(out_dir, item)) is not None:
-            thumbnails[index], scores[index] = _thumbnail(picture), ruler.score([picture])[0]
-    if thumbnails:
-        text = f"{len(thumbnails)} of {len(plan)} pictures were already there"
+            made.add(index, picture, ruler.score([picture])[0])
+    if made.scores:
+        text = f"{len(made.scores)} of {len(plan)} pictures were already there"
         on_event(Event("message", {"level": "info", "text": text}))
-    missing = [index for index in range(len(plan)) if index not in thumbnails]
+    missing = [index for index in range(len(plan)) if index not in made.scores]
+    from_cache = 0
 
-    if missing:
-        on_event(Event("stage", {"name": "loading", "message": f"Loading {_public_name(info.base)}"}))
-        adapter = None if sha256 is None else weights_dir
-        pipeline, placement = open_pipeline(resolve_base(info.base, info.revision), adapter, scale=config.adapter_scale)
-        if placement != "device":
-            text = f"the GPU has no room for all of {_public_name(info.base)}: its parts take turns, which is slower"
+    with _opened_shelf(config, info, sha256, bool(missing), on_event) as shelf:
+        for index in missing:
+            if should_stop():
+                raise JobCancelled("Stopped; finished pictures are kept.")
+            if (found := shelf.get(plan[index])) is not None:
+                picture, sampler = found
+                made.add(index, picture, ruler.score([picture])[0])
+                _write_picture(out_dir, plan[index], picture, sampler, made.scores[index], on_event)
+                from_cache += 1
+        if from_cache:
+            text = f"{from_cache} of {len(plan)} pictures were made before and come from the cache"
             on_event(Event("message", {"level": "info", "text": text}))
-        on_event(Event("stage", {"name": "generating", "message": f"Making {len(missing)} pictures"}))
-        sampler = type(pipeline.scheduler).__name__.removesuffix("Scheduler")
-        progress = _Progress(len(plan), len(thumbnails), on_event)
-        progress.tell()
-        wishes = [plan[index].wish for index in missing]
-        with cpu_threads(load_settings().threads):
-            for batch in render_batches(
-                pipeline,
-                wishes,
-                batch_size=config.batch_size,
-                should_stop=should_stop,
-                on_step=progress.tell_each_second,
-            ):
-                measured = ruler.score([picture for _, picture in batch])
-                for (position, picture), score in zip(batch, measured, strict=True):
-                    index, item = missing[position], plan[missing[position]]
-                    (out_dir / item.file).parent.mkdir(exist_ok=True)
-                    write_png(out_dir / item.file, picture, parameters=item.parameters(sampler), record=item.record)
-                    thumbnails[index], scores[index] = _thumbnail(picture), score
-                    on_event(Event("image", asdict(item.image(score, rank=0))))
-                progress.add(len(batch))
-        del pipeline
+        missing = [index for index in missing if index not in made.scores]
+        if missing:
+            _make(config, info, weights_dir, plan, missing, out_dir, ruler, made, shelf, on_event, should_stop)
 
     on_event(Event("stage", {"name": "ranking", "message": "Ranking and packing the pictures"}))
-    order = sorted(range(len(plan)), key=lambda index: (-(scores[index] or 0.0), index))
-    found = [score for score in scores.values() if score is not None]
-    result = GenerateResult(
-        images=tuple(
-            plan[index].image(scores[index], rank=0 if scores[index] is None else place)
-            for place, index in enumerate(order, start=1)
-        ),
-        contact_sheet=SHEET_NAME,
-        archive=ARCHIVE_NAME,
-        seconds=round(time.monotonic() - started_s, 3),
-        likeness_mean=round(sum(found) / len(found), 4) if found else None,
-        likeness_engine=ruler.name,
+    result = replace(
+        _ranked(config, plan, made, ruler), seconds=round(time.monotonic() - started_s, 3), from_cache=from_cache
     )
-    _write_sheet(
-        out_dir, [thumbnails[index] for index in order], result, f"{info.subject} · {config.pack or 'prompts'}"
-    )
+    _sort_out(out_dir, result)
+    result = _write_sheets(out_dir, plan, made, result, info.subject, config.pack or "prompts")
     _write_archive(out_dir, result, info.subject)
     _write_text(out_dir / INDEX_NAME, json.dumps(asdict(result), indent=1) + "\n")
     _write_text(out_dir / DONE_NAME, "")
     return result
+
+
+class _Made:
+    """What is there of the plan, by index."""
+
+    def __init__(self, with_prints: bool) -> None:
+        self.thumbnails: dict[int, PILImage.Image] = {}
+        self.scores: dict[int, float | None] = {}
+        self.prints: dict[int, Fingerprint] = {}
+        self._with_prints = with_prints
+
+    def add(self, index: int, picture: PILImage.Image, score: float | None) -> None:
+        self.thumbnails[index], self.scores[index] = _thumbnail(picture), score
+        if self._with_prints:
+            (self.prints[index],) = prints_of([picture])
+
+
+def _make(
+    config: GenerateConfig,
+    info: AdapterInfo,
+    weights_dir: Path,
+    plan: Sequence["_Item"],
+    missing: Sequence[int],
+    out_dir: Path,
+    ruler: "_Ruler",
+    made: _Made,
+    shelf: "_Shelf",
+    on_event: OnEvent,
+    should_stop: ShouldStop,
+) -> None:
+    """Render what is missing, writing each picture as soon as it is there."""
+    on_event(Event("stage", {"name": "loading", "message": f"Loading {_public_name(info.base)}"}))
+    adapter = weights_dir if config.adapter_scale > 0 else None
+    pipeline, placement = open_pipeline(resolve_base(info.base, info.revision), adapter, scale=config.adapter_scale)
+    if placement != "device":
+        text = f"the GPU has no room for all of {_public_name(info.base)}: its parts take turns, which is slower"
+        on_event(Event("message", {"level": "info", "text": text}))
+    on_event(Event("stage", {"name": "generating", "message": f"Making {len(missing)} pictures"}))
+    sampler = type(pipeline.scheduler).__name__.removesuffix("Scheduler")
+    progress = _Progress(len(plan), len(made.scores), on_event)
+    progress.tell()
+    wishes = [plan[index].wish for index in missing]
+    with cpu_threads(load_settings().threads):
+        for batch in render_batches(
+            pipeline,
+            wishes,
+            batch_size=config.batch_size,
+            steady=True,
+            should_stop=should_stop,
+            on_step=progress.tell_each_second,
+        ):
+            scores = ruler.score([picture for _, picture in batch.pictures])
+            for (position, picture), score in zip(batch.pictures, scores, strict=True):
+                index = missing[position]
+                made.add(index, picture, score)
+                _write_picture(out_dir, plan[index], picture, sampler, score, on_event)
+                shelf.put(plan[index], batch.rows, picture, sampler)
+            progress.add(len(batch.pictures))
+
+
+def _write_picture(
+    out_dir: Path, item: "_Item", picture: PILImage.Image, sampler: str, score: float | None, on_event: OnEvent
+) -> None:
+    (out_dir / item.file).parent.mkdir(exist_ok=True)
+    write_png(out_dir / item.file, picture, parameters=item.parameters(sampler), record=item.record)
+    on_event(Event("image", asdict(item.image(score, rank=0))))
+
+
+def _ranked(config: GenerateConfig, plan: Sequence["_Item"], made: _Made, ruler: "_Ruler") -> GenerateResult:
+    """Choose what is kept of each shot, and rank it."""
+    kept, duplicate_of = set(range(len(plan))), dict[int, int]()
+    if config.keep is not None:
+        kept = set()
+        by_shot: dict[str, list[int]] = {}
+        for index, item in enumerate(plan):
+            by_shot.setdefault(item.shot, []).append(index)
+        for places in by_shot.values():
+            scores, prints = [made.scores[i] for i in places], [made.prints[i] for i in places]
+            chosen = choose(scores, prints, config.keep)
+            kept |= {places[i] for i in chosen.kept}
+            duplicate_of |= {places[i]: places[other] for i, other in chosen.duplicate_of.items()}
+    order = sorted(range(len(plan)), key=lambda index: (-(made.scores[index] or 0.0), index))
+
+    def place(index: int) -> str:
+        return plan[index].file if index in kept else f"{LEFT_OUT_NAME}/{plan[index].file}"
+
+    def images(indices: Sequence[int]) -> tuple[Image, ...]:
+        found = []
+        for number, index in enumerate(indices, start=1):
+            ranked = index in kept and made.scores[index] is not None
+            twin = duplicate_of.get(index)
+            found.append(
+                replace(
+                    plan[index].image(made.scores[index], rank=number if ranked else 0),
+                    file=place(index),
+                    duplicate_of=None if twin is None else place(twin),
+                )
+            )
+        return tuple(found)
+
+    return GenerateResult(
+        images=images([index for index in order if index in kept]),
+        contact_sheet=SHEET_NAME,
+        archive=ARCHIVE_NAME,
+        seconds=0.0,
+        likeness_mean=_mean([made.scores[index] for index in kept]),
+        likeness_engine=ruler.name,
+        left_out=images([index for index in order if index not in kept]),
+        likeness_mean_made=_mean(list(made.scores.values())),
+    )
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    found = [score for score in scores if score is not None]
+    return round(sum(found) / len(found), 4) if found else None
 
 
 # ------------------------------------------------------------------------------- lower calls: pipeline and pictures
@@ -289,8 +391,18 @@ def render_prompts(
     ]
     made: dict[int, PILImage.Image] = {}
     for batch in render_batches(pipeline, wishes, batch_size=batch_size, should_stop=should_stop):
-        made.update(batch)
+        made.update(batch.pictures)
     return [made[position] for position in range(len(wishes))]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one forward pass gave."""
+
+    rows: int
+    """Pictures that were computed side by side; those beyond ``pictures`` only fill up."""
+    pictures: tuple[tuple[int, PILImage.Image], ...]
+    """Position among the wishes, and the RGB picture."""
 
 
 def render_batches(
@@ -298,13 +410,23 @@ def render_batches(
     wishes: Sequence[Wish],
     *,
     batch_size: int | None = None,
+    steady: bool = False,
     should_stop: ShouldStop = never_stop,
     on_step: Callable[[], None] = lambda: None,
-) -> Iterator[list[tuple[int, PILImage.Image]]]:
+) -> Iterator[Batch]:
     """Make pictures batch by batch; a batch may hold different prompts and seeds, never different sizes.
 
+    Args:
+        pipeline: with or without an adapter.
+        wishes: what to make.
+        batch_size: pictures per forward pass; None lets the device decide.
+        steady: fill the last batch of each shape up, so that all have the same number of rows: a matrix product over
+            other rows may round otherwise, and so a picture would depend on how many there are.
+        should_stop: asked at each denoising step.
+        on_step: called at each denoising step.
+
     Yields:
-        (position in ``wishes``, RGB picture) of each batch, as soon as it is done.
+        Each batch, as soon as it is done.
 
     Raises:
         JobCancelled: ``should_stop`` answered True.
@@ -318,19 +440,22 @@ def render_batches(
         size = batch_size or _batch_size(pipeline._execution_device, size_hw)
         while waiting:
             batch, rest = waiting[:size], waiting[size:]
+            row_wishes = [wishes[position] for position in batch]
+            if steady:
+                row_wishes += row_wishes[-1:] * (size - len(batch))
             try:
-                pictures = _render(pipeline, [wishes[position] for position in batch], inputs, should_stop, on_step)
+                pictures = _render(pipeline, row_wishes, inputs, should_stop, on_step)
             except torch.OutOfMemoryError:
-                if len(batch) == 1:
+                if len(row_wishes) == 1:
                     height, width = size_hw
                     raise ResourceError(
                         f"one picture of {width} x {height} px does not fit into the device's memory; "
                         "make smaller pictures or set STUDIO_DEVICE=cpu."
                     ) from None
-                size = ceil(len(batch) / 2)
+                size = ceil(len(row_wishes) / 2)
                 torch.cuda.empty_cache()
                 continue
-            yield list(zip(batch, pictures, strict=True))
+            yield Batch(len(row_wishes), tuple(zip(batch, pictures, strict=False)))
             waiting = rest
 
 
@@ -385,8 +510,8 @@ def _prompt_inputs(pipeline: Any) -> Callable[[Sequence[Wish]], dict[str, Any]]:
 
 
 def _batch_size(device: torch.device, size_hw: tuple[int, int]) -> int:
-    # On a GPU four pictures of 512 px, on a CPU the same pixels as sixteen of 64 px: larger batches gain nothing there.
-    pixels = 16 * 64**2 if device.type == "cpu" else 4 * 512**2
+    # On a GPU four pictures of 512 px, on a CPU eight of 64 px: larger batches gain little there.
+    pixels = 8 * 64**2 if device.type == "cpu" else 4 * 512**2
     return max(1, min(16, pixels // (size_hw[0] * size_hw[1])))
 
 
@@ -428,25 +553,26 @@ def _plan(
     config: GenerateConfig, info: AdapterInfo, spec: FamilySpec, sha256: str | None
 ) -> tuple[list[_Item], list[str]]:
     """Return every picture to make, in order, and what the user should know beforehand."""
-    shots, remarks = _shots(config, info)
+    pack, remarks = _pack(config, info)
     if config.negative_prompt and not spec.negative_prompt:
         remarks.append("this base knows no negative prompt; it is left out")
     steps = config.num_inference_steps or info.num_inference_steps
-    guidance = info.guidance_scale if config.guidance_scale is None else config.guidance_scale
     items: list[_Item] = []
-    folders = _folder_names([shot.name for shot in shots])
-    for shot, folder in zip(shots, folders, strict=True):
-        prompt = fill(shot.prompt, instance_token=info.instance_token, class_noun=info.class_noun)
-        negative = ", ".join(text for text in (shot.negative_prompt, config.negative_prompt) if text)
-        size_hw = _size_hw(config, shot.aspect, info.resolution_px, spec.bucket_multiple_px)
-        for number in range(config.count):
+    folders = _folder_names([f"{info.subject}_{shot.name}" for shot in pack.shots])
+    for shot, folder in zip(pack.shots, folders, strict=True):
+        words = {"instance_token": info.instance_token, "class_noun": info.class_noun}
+        found = takes(pack, shot, **words, seed=config.seed, count=config.count)
+        size_hw = _size_hw(config, _drawable(shot.aspect, info.base), info.resolution_px, spec.bucket_multiple_px)
+        own_guidance = guidance_of(shot, info.guidance_scale)
+        for number, take in enumerate(found):
+            negative = ", ".join(text for text in (take.negative_prompt, config.negative_prompt) if text)
             wish = Wish(
-                prompt=prompt,
+                prompt=take.prompt,
                 negative_prompt=negative if spec.negative_prompt else "",
                 seed=(config.seed + len(items)) % 2**32,
                 size_hw=size_hw,
                 num_inference_steps=steps,
-                guidance_scale=guidance,
+                guidance_scale=own_guidance if config.guidance_scale is None else config.guidance_scale,
             )
             record = {
                 **asdict(wish),
@@ -461,7 +587,8 @@ def _plan(
     return items, remarks
 
 
-def _shots(config: GenerateConfig, info: AdapterInfo) -> tuple[list[Shot], list[str]]:
+def _pack(config: GenerateConfig, info: AdapterInfo) -> tuple[Pack, list[str]]:
+    """Return the pack, or one made of the free prompts, and what the user should know of it."""
     remarks: list[str] = []
     if config.pack is None:
         for prompt in config.prompts:
@@ -471,21 +598,19 @@ def _shots(config: GenerateConfig, info: AdapterInfo) -> tuple[list[Shot], list[
                     "its pictures need not show the subject"
                 )
         # model_construct: a Shot must name {subject}, a free prompt need not.
-        shots = [
-            Shot.model_construct(name=f"prompt_{number}", prompt=prompt, negative_prompt="", aspect="1:1")
+        shots = tuple(
+            Shot.model_construct(name=f"prompt_{number}", prompt=prompt)
             for number, prompt in enumerate(config.prompts, start=1)
-        ]
-        return shots, remarks
+        )
+        return Pack.model_construct(name="prompts", title="Prompts", description="", shots=shots), remarks
     pack = load_pack(config.pack, load_settings().presets_dir)
     if pack.bases and info.base not in pack.bases:
         remarks.append(
             f"the pack {pack.name} is written for {' and '.join(pack.bases)}; "
             f"{_public_name(info.base)} may not know its words"
         )
-    kind = subject_kind(info.class_noun)
-    if kind not in pack.subjects:
-        remarks.append(f"the pack {pack.name} is written for {' and '.join(pack.subjects)}, not for {kind}")
-    return list(pack.shots), remarks
+    require_kind(pack, info.class_noun)
+    return pack, remarks
 
 
 def _names_token(prompt: str, token: str) -> bool:
@@ -494,9 +619,18 @@ def _names_token(prompt: str, token: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(token)}(?!\w)", prompt, re.IGNORECASE) is not None
 
 
-def _size_hw(config: GenerateConfig, aspect: str, resolution_px: int, multiple_px: int) -> tuple[int, int]:
-    """Return the size that the config asks for; a side that it leaves open follows the shot's aspect."""
-    height, width = buckets(resolution_px, multiple_px)[aspect]
+def _drawable(wanted: str, base: str) -> str:
+    """Return the shape that the base draws and that is nearest to the wanted one."""
+    row = BASES.get(base)
+    shapes = row.aspects if row else ()
+    if not shapes or wanted in shapes:
+        return wanted
+    return min(shapes, key=lambda shape: abs(log(aspect(shape)) - log(aspect(wanted))))
+
+
+def _size_hw(config: GenerateConfig, shape: str, resolution_px: int, multiple_px: int) -> tuple[int, int]:
+    """Return the size that the config asks for; a side that it leaves open follows the shot's shape."""
+    height, width = buckets(resolution_px, multiple_px)[shape]
     asked_height, asked_width = config.height_px, config.width_px
     if asked_height is None and asked_width is None:
         return height, width
@@ -542,8 +676,8 @@ def _open_folder(out_dir: Path, config: GenerateConfig, info: AdapterInfo, sha25
     """Claim the folder for this request; return the result if it is already finished."""
     request = {
         "verb": "generate",
-        # The batch size changes no picture, so another one may go on.
-        "config": config.model_dump(mode="json", exclude={"batch_size"}),
+        # These change no picture beyond its last bits, so that others may go on.
+        "config": config.model_dump(mode="json", exclude={"batch_size", "use_cache"}),
         "base": info.base,
         "revision": info.revision,
         "adapter_sha256": sha256,
@@ -562,12 +696,28 @@ def _open_folder(out_dir: Path, config: GenerateConfig, info: AdapterInfo, sha25
     if data is None or not all((out_dir / row["file"]).is_file() for row in data["images"]):
         (out_dir / DONE_NAME).unlink()
         return None
-    return GenerateResult(**{**data, "images": tuple(Image(**row) for row in data["images"])})
+    lists = {name: tuple(Image(**row) for row in data[name]) for name in ("images", "left_out")}
+    return GenerateResult(**{**data, **lists, "sheets": tuple(data["sheets"])})
 
 
 def _kept(out_dir: Path, item: _Item) -> PILImage.Image | None:
-    found = read_png(out_dir / item.file)
-    return found[0] if found is not None and found[1] == item.record else None
+    """Return a picture of the plan that is there already; one that was left out comes back for the new choice."""
+    for path in (out_dir / item.file, out_dir / LEFT_OUT_NAME / item.file):
+        found = read_png(path)
+        if found is not None and found[1] == item.record:
+            if path != out_dir / item.file:
+                (out_dir / item.file).parent.mkdir(exist_ok=True)
+                os.replace(path, out_dir / item.file)
+            return found[0]
+    return None
+
+
+def _sort_out(out_dir: Path, result: GenerateResult) -> None:
+    """Move the pictures that are not kept."""
+    for image in result.left_out:
+        place = out_dir / image.file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(out_dir / image.file.removeprefix(f"{LEFT_OUT_NAME}/"), place)
 
 
 def _read_json(path: Path) -> Any:
@@ -581,6 +731,76 @@ def _write_text(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+# -------------------------------------------------------------------------------------------------- the result cache
+
+
+class _Shelf:
+    """The result cache as one run sees it; where it cannot be reached, the run goes on without."""
+
+    def __init__(self, cache: PictureCache | None, facts: Mapping[str, Any], rows: int | None, on_event: OnEvent):
+        self._cache, self._facts, self._rows, self._on_event = cache, facts, rows, on_event
+
+    def get(self, item: _Item) -> tuple[PILImage.Image, str] | None:
+        """Return the picture and the name of its sampler."""
+        if self._cache is None:
+            return None
+        rows = self._rows or _batch_size(torch.device(self._facts["device"]), item.wish.size_hw)
+        try:
+            value = self._cache.get(self._key(item, rows))
+        except OSError as error:
+            self._give_up(error)
+            return None
+        found = unpacked(value, item.wish.size_hw) if value is not None else None
+        return (found[0], str(found[1].get("sampler"))) if found is not None else None
+
+    def put(self, item: _Item, rows: int, picture: PILImage.Image, sampler: str) -> None:
+        if self._cache is None:
+            return
+        try:
+            self._cache.put(self._key(item, rows), packed(picture, {"sampler": sampler}))
+        except OSError as error:
+            self._give_up(error)
+
+    def _key(self, item: _Item, rows: int) -> str:
+        return key_of({**self._facts, **asdict(item.wish), "rows": rows})
+
+    def _give_up(self, error: OSError) -> None:
+        text = f"the result cache cannot be used ({type(error).__name__}: {error}), so all pictures are made"
+        self._on_event(Event("message", {"level": "warning", "text": text}))
+        self._cache = None
+
+
+@contextmanager
+def _opened_shelf(
+    config: GenerateConfig, info: AdapterInfo, sha256: str | None, needed: bool, on_event: OnEvent
+) -> Iterator[_Shelf]:
+    settings = load_settings()
+    cache = open_cache(settings) if config.use_cache and needed else None
+    facts: dict[str, Any] = {}
+    if cache is not None:
+        device = pick_device(settings.device)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        facts = {
+            "version": 1,
+            "base": info.base if info.revision else folder_digest(resolve_base(info.base).folder),
+            "revision": info.revision,
+            "adapter_sha256": sha256,
+            "adapter_scale": config.adapter_scale if sha256 else 0.0,
+            # What computes decides the last bits.
+            "device": device.type,
+            "device_name": name,
+            "dtype": str(pick_dtype("auto", device)),
+            "threads": settings.threads or torch.get_num_threads(),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+        }
+    try:
+        yield _Shelf(cache, facts, config.batch_size, on_event)
+    finally:
+        if cache is not None:
+            cache.close()
 
 
 # ----------------------------------------------------------------------------------------------- likeness and events
@@ -669,46 +889,65 @@ def _thumbnail(picture: PILImage.Image) -> PILImage.Image:
     return copy
 
 
-def _write_sheet(out_dir: Path, pictures: Sequence[PILImage.Image], result: GenerateResult, title: str) -> None:
-    shown = list(zip(pictures, result.images, strict=True))[:_SHEET_PICTURES]
+def _write_sheets(
+    out_dir: Path, plan: Sequence[_Item], made: _Made, result: GenerateResult, subject: str, title: str
+) -> GenerateResult:
+    """Write one sheet for all that is kept and one for each shot with several pictures; return the result with them."""
+    index_of = {item.file: index for index, item in enumerate(plan)}
+    by_shot: dict[str, list[Image]] = {}
+    for image in result.images:
+        by_shot.setdefault(image.shot, []).append(image)
+    _write_sheet(out_dir / SHEET_NAME, result.images, index_of, made, f"{subject} · {title}", result.likeness_mean)
+    sheets = []
+    for shot, images in by_shot.items():
+        if len(images) > 1 and len(by_shot) > 1:
+            sheets.append(str(Path(images[0].file).parent / SHEET_NAME))
+            heading = f"{subject} · {shot.replace('_', ' ')}"
+            mean = _mean([made.scores[index_of[image.file]] for image in images])
+            _write_sheet(out_dir / sheets[-1], images, index_of, made, heading, mean)
+    return replace(result, sheets=tuple(sorted(sheets)))
+
+
+def _write_sheet(
+    path: Path, images: Sequence[Image], index_of: Mapping[str, int], made: _Made, title: str, mean: float | None
+) -> None:
+    shown = images[:_SHEET_PICTURES]
     captions = []
-    for _, image in shown:
+    for image in shown:
         facts = [f"seed {image.seed}"]
         if image.likeness is not None:
             facts.insert(0, f"likeness {image.likeness:.2f}")
         captions.append((image.shot.replace("_", " "), " · ".join(facts)))
-    total = len(result.images)
+    total = len(images)
     parts = [f"{total} pictures" if len(shown) == total else f"the first {len(shown)} of {total} pictures"]
-    if result.likeness_mean is not None:
-        parts += ["most alike first", f"mean likeness {result.likeness_mean:.2f}"]
+    if mean is not None:
+        parts += ["most alike first", f"mean likeness {mean:.2f}"]
     sheet = contact_sheet(
-        [picture for picture, _ in shown],
+        [made.thumbnails[index_of[image.file]] for image in shown],
         captions,
         columns=max(3, min(8, ceil(sqrt(len(shown) * 1.4)))),
         cell_px=_SHEET_CELL_PX,
         title=title,
         subtitle=" · ".join(parts),
     )
-    part = out_dir / f".{SHEET_NAME}.part"
+    part = path.with_name(f".{path.name}.part")
     sheet.save(part, format="PNG")
-    os.replace(part, out_dir / SHEET_NAME)
+    os.replace(part, path)
 
 
 def _write_archive(out_dir: Path, result: GenerateResult, subject: str) -> None:
     """Write all pictures and an index; the same pictures give the same bytes."""
-    prefix = _slug(subject)
-    rows = [{**asdict(image), "file": f"{prefix}_{image.file}"} for image in result.images]
     index = {
         "subject": subject,
         "likeness_engine": result.likeness_engine,
         "likeness_mean": result.likeness_mean,
-        "images": rows,
+        "images": [asdict(image) for image in result.images],
     }
     part = out_dir / f".{ARCHIVE_NAME}.part"
     # Stored: PNGs do not shrink. One date for all: no clock in the bytes.
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for image in sorted(result.images, key=lambda image: image.file):
-            archive.writestr(_zip_entry(f"{prefix}_{image.file}"), (out_dir / image.file).read_bytes())
+            archive.writestr(_zip_entry(image.file), (out_dir / image.file).read_bytes())
         archive.writestr(_zip_entry(INDEX_NAME), json.dumps(index, indent=1) + "\n")
     os.replace(part, out_dir / ARCHIVE_NAME)
 

@@ -1,8 +1,8 @@
 """Presets and packs: find, load, override, dump.
 
 A training preset is ``presets/train/<name>.yaml``: a header (title, description, base, hardware) and a
-``config`` that TrainConfig validates. A pack is ``presets/packs/<name>.yaml``, a chain of finish steps
-``presets/finish/<name>.yaml``. Ground level: pydantic, PyYAML.
+``config`` that TrainConfig validates. A pack is ``presets/packs/<name>.yaml`` (its format is in ``studio.packs``), a
+chain of finish steps ``presets/finish/<name>.yaml``. Ground level: pydantic, PyYAML.
 """
 
 import re
@@ -15,8 +15,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from studio.config import FinishConfig, FinishStep, StrictModel, Text, TrainConfig, Word, check_steps
-from studio.domain import PERSON_NOUNS
 from studio.errors import InputError, NotFoundError, Problem
+from studio.packs import Pack
 from studio.settings import PROJECT_ROOT
 
 PRESETS_DIR = PROJECT_ROOT / "presets"
@@ -42,58 +42,6 @@ class TrainPreset(StrictModel):
     def _same_base(self) -> "TrainPreset":
         if self.config.base != self.base:
             raise ValueError(f"config.base is {self.config.base!r} but base is {self.base!r}; make them equal")
-        return self
-
-
-class Shot(StrictModel):
-    """One prompt template of a pack."""
-
-    name: Word
-    """Short name, used for files."""
-    prompt: Text = Field(min_length=1, max_length=1000)
-    """Template with {subject} (instance token and class noun) or {class_noun}."""
-    negative_prompt: Text = ""
-    """What the picture must not show."""
-    aspect: Literal["1:1", "3:4", "4:3", "2:3", "3:2", "9:16", "16:9"] = "1:1"
-    """Width to height."""
-
-    @model_validator(mode="after")
-    def _known_placeholders(self) -> "Shot":
-        try:
-            text = self.prompt.format(subject="S", class_noun="C", instance_token="T")
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError(f"placeholder {error} is unknown; use {{subject}} or {{class_noun}}") from None
-        if "{subject}" not in self.prompt and "{instance_token}" not in self.prompt:
-            raise ValueError(f"the prompt {text!r} does not name {{subject}}; add it")
-        return self
-
-
-class Pack(StrictModel):
-    """One file of presets/packs."""
-
-    version: Literal[1] = 1
-    """Version of the format."""
-    name: Word
-    """The file's name without its ending."""
-    title: Text
-    """What the user sees."""
-    description: Text
-    """One sentence about the pack."""
-    licence: Text = "apache-2.0"
-    """Licence of the pack's texts."""
-    bases: tuple[Text, ...] = ()
-    """Bases that it is written for; empty = any."""
-    subjects: tuple[Literal["person", "animal", "thing"], ...] = ("person",)
-    """Kinds of subject that it is written for."""
-    shots: tuple[Shot, ...] = Field(min_length=1, max_length=64)
-    """The shots, in order."""
-
-    @model_validator(mode="after")
-    def _unique_names(self) -> "Pack":
-        names = [shot.name for shot in self.shots]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"shot names must differ; these do not: {', '.join(twice)}")
         return self
 
 
@@ -262,32 +210,3 @@ def train_config(preset: str, *, presets_dir: Path = PRESETS_DIR, **changes: Any
 def dump(config: StrictModel) -> str:
     """Return ``config`` as YAML that ``yaml.safe_load`` and ``parse`` read back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def subject_phrase(instance_token: str, class_noun: str) -> str:
-    """Return the words that stand for {subject} in prompts."""
-    return f"{instance_token} {class_noun}"
-
-
-def fill(template: str, *, instance_token: str, class_noun: str) -> str:
-    """Fill a shot's or caption's placeholders.
-
-    Only the known placeholders are replaced, so that braces in free prompts stay as they are.
-    """
-    subject = subject_phrase(instance_token, class_noun)
-    for name, value in (("subject", subject), ("class_noun", class_noun), ("instance_token", instance_token)):
-        template = template.replace("{" + name + "}", value)
-    return template
-
-
-def subject_kind(class_noun: str) -> Literal["person", "animal", "thing"]:
-    """Return the kind of subject that a class noun names."""
-    noun = class_noun.lower().split()[-1]
-    if noun in PERSON_NOUNS:
-        return "person"
-    return "animal" if noun in _ANIMALS else "thing"
-
-
-_ANIMALS = frozenset(
-    ("dog", "cat", "puppy", "kitten", "horse", "pony", "bird", "parrot", "rabbit", "hamster", "pig", "cow", "sheep")
-)

@@ -4,11 +4,12 @@ The only reader of the environment. Ground level: no torch, no gradio.
 """
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from studio.config import problems_of
@@ -45,6 +46,10 @@ class Settings(BaseSettings):
     """Folder for downloaded and converted bases; None means the folder bases in home."""
     bases_max_bytes: int = Field(default=200 * 10**9, ge=10**6)
     """Most that all of those may take together, bytes; the least recently used goes first."""
+    results_cache: str = Field(default="disk", repr=False)  # may hold a password
+    """Keeps pictures to serve the same request again: disk, off, redis://HOST or redis+cluster://HOST (rediss: TLS)."""
+    results_max_bytes: int = Field(default=2 * 10**9, ge=10**5)
+    """Most that these pictures may take on the disk, bytes; the least recently used goes first."""
     civitai_key: SecretStr | None = None
     """Your key for Civitai, for models that are given to people with a key only."""
     civitai_url: str = "https://civitai.com"
@@ -55,6 +60,18 @@ class Settings(BaseSettings):
     """Host names, separated by commas, under which a proxy serves this app; * allows any."""
     frame_ancestors: str = "'self' https://huggingface.co https://*.hf.space"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
+
+    @field_validator("results_cache")
+    @classmethod
+    def _known_cache(cls, value: str) -> str:
+        if not _CACHES.match(value):
+            raise ValueError(
+                "must be disk, off, or an address that begins with redis://, rediss:// or redis+cluster://"
+            )
+        return value
+
+
+_CACHES = re.compile(r"^(disk|off|rediss?(\+cluster)?://.+)$")
 
 
 def load_settings() -> Settings:

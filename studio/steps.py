@@ -26,7 +26,7 @@ from studio.diffusion.timesteps import TIMESTEP_SAMPLERS, noise, spread
 from studio.errors import ResourceError, TrainingError
 from studio.families.base import Conditioning, Family, Parts
 from studio.methods.base import Method
-from studio.presets import fill, subject_phrase
+from studio.packs import fill, subject_phrase
 from studio.weights import Base
 
 SCENES = (

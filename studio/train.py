@@ -56,7 +56,8 @@ from studio.imports import Start, apply_start, read_start
 from studio.listener import Listener
 from studio.methods import registry as methods
 from studio.methods.groups import TOKEN_PART
-from studio.presets import dump, fill
+from studio.packs import fill
+from studio.presets import dump
 from studio.settings import load_settings
 from studio.steps import (
     Model,

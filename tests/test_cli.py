@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,9 @@ class FakeStudio:
 
     def _generate(self, config: GenerateConfig, source: Path, out: Path) -> GenerateResult:
         image = Image("beach/000.png", "beach", "a sks woman [at the beach]", "", 1, 0.81, 1)
-        return GenerateResult((image,), "contact_sheet.png", "pictures.zip", 1.0, 0.81, "pocket")
+        left_out = (replace(image, file="left_out/beach/001.png", rank=0, duplicate_of=image.file),)
+        made = GenerateResult((image,), "contact_sheet.png", "pictures.zip", 1.0, 0.81, "pocket")
+        return made if config.keep is None else replace(made, left_out=left_out, likeness_mean_made=0.6, from_cache=2)
 
     def _export(self, config: ExportConfig, source: Path, out: Path) -> ExportResult:
         files = ("certificate.json", "Ada.safetensors")
@@ -271,6 +273,19 @@ def test_pictures_come_from_prompts_in_order_or_from_a_pack(
     assert "a sks woman [at the beach]" in capsys.readouterr().out
     assert cli.run(["generate", str(tmp_path), "--out", str(tmp_path / "out"), "--pack", "pocket_scenes", *more]) == 2
     assert len(studio.calls) == 1
+
+
+def test_keeping_the_best_tells_what_it_was_worth(
+    studio: FakeStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--pack", "pets", "--count", "2", "--keep", "1", "--no-cache"]
+    assert cli.run(["generate", str(tmp_path), "--out", str(tmp_path / "out"), *more]) == 0
+    assert studio.calls[0][1] == GenerateConfig(pack="pets", count=2, keep=1, use_cache=False)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Kept 1 of 2 pictures: mean likeness 0.81 instead of 0.60; 1 of the others nearly repeat" in shown
+    assert "2 pictures were made before" in shown
+    assert cli.run(["generate", str(tmp_path), "--out", str(tmp_path / "out"), "--pack", "pets", "--keep", "3"]) == 2
+    assert "cannot be more than count (1)" in capsys.readouterr().err
 
 
 def test_finishing_changes_the_chains_steps_and_names_what_failed(

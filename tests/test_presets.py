@@ -13,12 +13,10 @@ from studio.errors import InputError, NotFoundError
 from studio.presets import (
     PRESETS_DIR,
     dump,
-    fill,
     list_presets,
     load_preset,
     override,
     parse_assignments,
-    subject_kind,
     train_config,
 )
 
@@ -118,12 +116,3 @@ def test_a_dumped_config_is_read_back_as_it_was() -> None:
     config = train_config("sd15_lora_12gb", class_noun="dog", seed=None)
     assert config.class_noun == "dog"
     assert TrainConfig.parse(yaml.safe_load(dump(config))) == config
-
-
-def test_only_known_placeholders_are_filled() -> None:
-    assert fill("{subject} in {place}", instance_token="sks", class_noun="dog") == "sks dog in {place}"
-
-
-@pytest.mark.parametrize(("noun", "kind"), [("young woman", "person"), ("Dog", "animal"), ("teapot", "thing")])
-def test_a_class_noun_names_a_kind_of_subject(noun: str, kind: str) -> None:
-    assert subject_kind(noun) == kind

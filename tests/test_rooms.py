@@ -11,7 +11,7 @@ from studio.settings import PROJECT_ROOT
 
 PACKAGE = PROJECT_ROOT / "studio"
 
-GROUND = {"errors", "domain", "catalog", "config", "settings", "presets", "adapters", "fit", "__init__"}
+GROUND = {"errors", "domain", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "__init__"}
 MATHS = {
     "diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "weight_files", "networks", "device",
 }  # fmt: skip
@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalog": {"errors"},
     "config": {"errors"},
     "settings": {"errors", "config"},
-    "presets": {"errors", "domain", "config", "settings"},
+    "packs": {"errors", "domain", "config"},
+    "presets": {"errors", "domain", "config", "settings", "packs"},
     "adapters": {"errors"},
     "fit": {"catalog", "config"},
     # maths on tensors and pixels; bases by name
@@ -64,7 +65,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate", "imports", "certificate"},
     "plan": GROUND | MATHS | ENGINES | TRAINING | {"train"},
     "imports": GROUND | MATHS | ENGINES,
-    "infer": GROUND | MATHS | ENGINES,
+    "selection": {"imaging"},
+    "picture_cache": {"errors", "settings"},
+    "infer": GROUND | MATHS | ENGINES | {"selection", "picture_cache"},
     "postprocess": GROUND | MATHS | ENGINES,
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
@@ -106,6 +109,7 @@ FOREIGN: dict[str, set[str]] = {
     "onnxruntime": {"matting"},
     "spandrel": {"networks"},
     "pymatting": {"imaging"},
+    "redis": {"picture_cache"},
     "pickle": set(),
 }
 """Foreign package -> rooms that may import it."""

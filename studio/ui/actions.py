@@ -12,9 +12,9 @@ from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfi
 from studio.domain import TERMINAL_STATES, JobKind, JobView
 from studio.errors import InputError, NotFoundError, Problem
 from studio.fit import FitPlan
+from studio.packs import Pack, require_kind, subject_kind
 from studio.presets import (
     Chain,
-    Pack,
     TrainPreset,
     finish_config,
     list_chains,
@@ -24,7 +24,6 @@ from studio.presets import (
     load_pack,
     load_preset,
     override,
-    subject_kind,
 )
 from studio.settings import Settings
 
@@ -128,7 +127,10 @@ class Desk:
             raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
         config = GenerateConfig.parse(form)
         if config.pack is not None:
-            load_pack(config.pack, self.settings.presets_dir)
+            noun = self.adapter_facts(run.id).get("class_noun")
+            pack = load_pack(config.pack, self.settings.presets_dir)
+            if noun:
+                require_kind(pack, noun)
         return self.studio.submit_generate(config, run.id, owner=self.owner, key=key)
 
     def submit_export(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
@@ -188,10 +190,11 @@ class Desk:
         return [row for row in list_presets(self.settings.presets_dir) if base is None or row.base == base]
 
     def packs(self, *, base: str | None = None, class_noun: str | None = None) -> list[Pack]:
-        """Return the packs, those that fit the base and the class noun if they are named."""
+        """Return the packs, those that fit the base and the class noun if they are named; those made for it first."""
         found = list_packs(self.settings.presets_dir)
         if base is not None:
             found = [pack for pack in found if not pack.bases or base in pack.bases]
+            found.sort(key=lambda pack: not pack.bases)
         if class_noun is not None:
             found = [pack for pack in found if subject_kind(class_noun) in pack.subjects]
         return found

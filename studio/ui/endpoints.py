@@ -96,6 +96,7 @@ def add_endpoints(desk: Desk) -> None:
         pack: str = "",
         prompts: list[str] | None = None,
         count: int = 1,
+        keep: int = 0,
         seed: int = 0,
         settings: dict | None = None,
         key: str | None = None,
@@ -107,6 +108,7 @@ def add_endpoints(desk: Desk) -> None:
             pack: name of a pack; give either a pack or prompts.
             prompts: prompts in which {subject} stands for the subject.
             count: pictures per shot or prompt.
+            keep: keep only so many of each, the most alike; 0 keeps all.
             seed: seed of the first picture.
             settings: more settings by name, for example {"guidance_scale": 5, "adapter_scale": 0.8}.
             key: the same key with the same request is the same job.
@@ -115,6 +117,7 @@ def add_endpoints(desk: Desk) -> None:
             The job; ask /job until its state is completed.
         """
         form = {**(settings or {}), "count": count, "seed": seed, "prompts": prompts or []}
+        form |= {"keep": keep} if keep else {}
         return asdict(desk.submit_generate(train_job, {**form, "pack": pack or None}, key=key))
 
     def export(train_job: str, format: str = "diffusers", settings: dict | None = None, key: str | None = None) -> dict:
@@ -330,4 +333,5 @@ def _result_files(job: JobView) -> list[str]:
     if job.kind == "finish":
         packed = [name for name in (result["archive"], result["contact_sheet"]) if name]
         return [*packed, *(picture["file"] for picture in result["pictures"])]
-    return [result["archive"], result["contact_sheet"], *(image["file"] for image in result["images"])]
+    sheets = (result["contact_sheet"], *result.get("sheets", ()))
+    return [result["archive"], *sheets, *(image["file"] for image in result["images"])]

@@ -9,7 +9,7 @@ import gradio as gr
 from studio.config import GenerateConfig
 from studio.domain import JobView
 from studio.errors import StudioError
-from studio.presets import Pack
+from studio.packs import Pack
 from studio.ui import files, parts, widgets
 from studio.ui.actions import Desk, is_open, label
 from studio.ui.room import POLL_S, POLLING, QUIET, Room, Updates, in_view, kindly

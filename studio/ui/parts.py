@@ -12,7 +12,8 @@ from studio.catalog import BaseSpec
 from studio.domain import JobView
 from studio.errors import StudioError
 from studio.fit import FitPlan
-from studio.presets import Chain, Pack, TrainPreset
+from studio.packs import Pack
+from studio.presets import Chain, TrainPreset
 from studio.ui.actions import is_open
 from studio.ui.story import Story
 

@@ -34,8 +34,9 @@ from studio.domain import (
 )
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.fit import Measured, plan_of
+from studio.packs import fill
 from studio.pocket import portraits
-from studio.presets import fill, load_pack
+from studio.presets import load_pack
 from studio.samples import SAMPLE_CLASS_NOUN
 
 _NUMBERS = itertools.count(1)
