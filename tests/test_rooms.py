@@ -70,6 +70,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reload": set(),
     "certificate": {"errors", "domain", "checkpoints", "tensorfile"},
     "exports": GROUND | MATHS | ENGINES | {"infer", "certificate", "checkpoints"},
+    "hub": {"errors", "domain", "settings"},
+    "card": {"__init__", "errors", "catalog", "adapters", "presets"},
+    "publish": GROUND | MATHS | {"exports", "certificate", "checkpoints", "hub", "card"},
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
     "service": GROUND | {"jobs"},
@@ -84,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Top-level name below studio -> top-level names that it may import; its own room is always allowed."""
 
-LIGHT = GROUND | {"jobs", "service", "samples", "ui", "server", "cli", "__main__"}
+LIGHT = GROUND | {"jobs", "service", "samples", "ui", "server", "cli", "__main__", "hub", "card"}
 """Never import torch, not even inside a function."""
 
 FOREIGN: dict[str, set[str]] = {
