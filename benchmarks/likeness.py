@@ -208,7 +208,7 @@ def row_of(bench: Bench, number: int, before: Sequence[Image.Image]) -> dict[str
         return row
     identity = sample_identity(FIRST_SEED + number, noun_of(number))
     config = bench.config.model_copy(
-        update={"subject": f"Id{number:02d}", "class_noun": identity.class_noun, "seed": number}
+        update={"subject": subject_of(number), "class_noun": identity.class_noun, "seed": number}
     )
     draw_photos(folder / "photos", identity)
     timer = Timer()
@@ -409,7 +409,8 @@ def sheet_of(
             pictures.append(untrained[row["class_noun"]][index])
             captions.append(("before", f"mean {row['likeness_before']:.2f}"))
         for index in shown:
-            pictures.append(opened(folder / "pictures" / f"prompt_{index // PICTURES_PER_PROMPT + 1}" / "001.png"))
+            shot = f"{subject_of(number)}_prompt_{index // PICTURES_PER_PROMPT + 1}"
+            pictures.append(opened(folder / "pictures" / shot / "001.png"))
             asked = ASKED[index // PICTURES_PER_PROMPT]
             words = f"{asked['background']}, {asked['accessory']}, {asked['clothing_colour']}"
             captions.append((words, f"mean {row['likeness_after']:.2f}, bleed {row['bleed']:.2f}"))
@@ -450,6 +451,10 @@ def mean(values: Any) -> float:
 def opened(path: Path) -> Image.Image:
     with Image.open(path) as picture:
         return picture.convert("RGB")
+
+
+def subject_of(number: int) -> str:
+    return f"Id{number:02d}"
 
 
 def folder_of(bench: Bench, number: int) -> Path:

@@ -37,6 +37,8 @@ class FamilySpec:
     """How many of the text encoders, from the first, can learn (``method.text_encoder``)."""
     learns_token: bool = False
     """True where the instance token can have an embedding of its own (``token_learning_rate``)."""
+    hub_tag: str = "stable-diffusion"
+    """The Hub's tag for models of this kind; diffusers' own trainers write it, and it with ``-diffusers``."""
 
 
 _SD_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -74,6 +76,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=_CLIP_ATTENTION,
         negative_prompt=True,
         learning_text_encoders=2,
+        hub_tag="stable-diffusion-xl",
     ),
     # Transformers have no convolutions that learn: "attention+conv" adds their feed-forward layers. The targets of
     # "attention" are those of the official examples, except that FLUX.1's example trains "attention+conv".
@@ -87,6 +90,7 @@ FAMILIES: dict[str, FamilySpec] = {
         denoiser="transformer",
         timestep_density="logit_normal",
         learning_text_encoders=2,
+        hub_tag="sd3.5",
     ),
     "flux": FamilySpec(
         name="flux",
@@ -97,6 +101,7 @@ FAMILIES: dict[str, FamilySpec] = {
         negative_prompt=False,
         denoiser="transformer",
         learning_text_encoders=1,
+        hub_tag="flux",
     ),
     "flux2": FamilySpec(
         name="flux2",
@@ -109,6 +114,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=(),
         negative_prompt=True,
         denoiser="transformer",
+        hub_tag="flux2-klein",
     ),
     "zimage": FamilySpec(
         name="zimage",
@@ -121,6 +127,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=(),
         negative_prompt=True,
         denoiser="transformer",
+        hub_tag="z-image",
     ),
     "qwen_image": FamilySpec(
         name="qwen_image",
@@ -134,8 +141,70 @@ FAMILIES: dict[str, FamilySpec] = {
         negative_prompt=True,
         guidance="true_cfg_scale",
         denoiser="transformer",
+        hub_tag="qwen-image",
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LicenceSpec:
+    """What a base's licence says to somebody who passes on what was made of it."""
+
+    title: str
+    link: str
+    """Where its text is; empty where that is not known."""
+    on_hub: str
+    """The Hub's id for it; ``other`` where the Hub knows it by name and link only."""
+    commercial: bool = True
+    derivatives: bool = True
+    """False where nothing that was made of the base may be passed on."""
+    notice: str = ""
+    """A sentence that it wants beside every copy."""
+
+
+# The notices and limits are those of the texts behind the links.
+LICENCES: dict[str, LicenceSpec] = {
+    "apache-2.0": LicenceSpec("Apache License 2.0", "https://www.apache.org/licenses/LICENSE-2.0", "apache-2.0"),
+    "creativeml-openrail-m": LicenceSpec(
+        "CreativeML OpenRAIL-M",
+        "https://huggingface.co/spaces/CompVis/stable-diffusion-license",
+        "creativeml-openrail-m",
+        notice="The use restrictions in its Attachment A go with every copy.",
+    ),
+    "openrail++": LicenceSpec(
+        "CreativeML Open RAIL++-M",
+        "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
+        "openrail++",
+        notice="The use restrictions in its Attachment A go with every copy.",
+    ),
+    "stabilityai-ai-community": LicenceSpec(
+        "Stability AI Community License",
+        "https://huggingface.co/stabilityai/stable-diffusion-3.5-large/blob/main/LICENSE.md",
+        "other",
+        notice=(
+            "Powered by Stability AI. This Stability AI Model is licensed under the Stability AI Community License, "
+            "Copyright © Stability AI Ltd. All Rights Reserved."
+        ),
+    ),
+    "flux-1-dev-non-commercial-license": LicenceSpec(
+        "FLUX.1 [dev] Non-Commercial License",
+        "https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
+        "other",
+        commercial=False,
+        notice=(
+            "The FLUX.1 [dev] Model is licensed by Black Forest Labs Inc. under the FLUX.1 [dev] Non-Commercial "
+            "License. Copyright Black Forest Labs Inc."
+        ),
+    ),
+}
+"""Licences of the catalog's bases by their id."""
+
+
+def licence_spec(licence: str) -> LicenceSpec:
+    """Return what is known of a licence; of one outside the table, what its id says (``nc``, ``nd``)."""
+    words = licence.split("-")
+    unknown = LicenceSpec(licence, "", licence, commercial="nc" not in words, derivatives="nd" not in words)
+    return LICENCES.get(licence, unknown)
 
 
 @dataclass(frozen=True, slots=True)

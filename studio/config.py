@@ -113,6 +113,22 @@ def _cure(item: Any) -> str:
     )
 
 
+_REPO = re.compile(r"[A-Za-z0-9]([\w.-]{0,94}\w)?/[A-Za-z0-9_]([\w.-]{0,94}\w)?", re.ASCII)
+
+
+def hub_id(text: str) -> str:
+    """Return a repository's name as it is; raises ValueError where the Hub would refuse it.
+
+    Source: the Hub's rules, as in huggingface_hub.utils.validate_repo_id; more than that, the owner is asked for.
+    """
+    if not _REPO.fullmatch(text) or "--" in text or ".." in text or text.endswith(".git"):
+        raise ValueError(
+            "is no name of a repository on the Hub; write owner/name with letters, digits, '-', '_' and '.', "
+            "each at most 96 characters"
+        )
+    return text
+
+
 class CheckConfig(StrictModel):
     """Settings of the photo check."""
 
@@ -363,6 +379,8 @@ def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
 class GenerateConfig(StrictModel):
     """Settings of a generation run."""
 
+    adapter: Text | None = Field(default=None, max_length=300)
+    """A published adapter, as owner/name or owner/name@revision of the Hub, in the place of a run."""
     pack: Word | None = None
     """Name of a prompt pack; give either a pack or prompts."""
     prompts: tuple[Annotated[Text, Field(min_length=1, max_length=1000)], ...] = ()
@@ -401,6 +419,16 @@ class GenerateConfig(StrictModel):
         if keep is not None and count is not None and keep > count:
             raise ValueError(f"cannot be more than count ({count}), the pictures that are made of each")
         return keep
+
+    @field_validator("adapter")
+    @classmethod
+    def _on_the_hub(cls, adapter: str | None) -> str | None:
+        if adapter is not None:
+            repo, at, revision = adapter.partition("@")
+            hub_id(repo)
+            if at and not re.fullmatch(r"[\w][\w./-]{0,99}", revision, re.ASCII):
+                raise ValueError("names no revision after the @; give a commit, a branch or a tag")
+        return adapter
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -610,11 +638,56 @@ class FinishConfig(StrictModel):
         return self
 
 
+class PublishConfig(StrictModel):
+    """Settings of publishing on the Hugging Face Hub."""
+
+    repo: Text = Field(max_length=200)
+    """Repository on the Hub, as owner/name."""
+    public: bool = False
+    """Let everybody see it; otherwise only you and those you allow."""
+    update: bool = False
+    """Write into a repository that exists; otherwise a taken name is refused."""
+    dry_run: bool = False
+    """Only assemble what would be published; nothing is sent and no token is needed."""
+    form: Literal["adapter", "merged", "single_file"] = "adapter"
+    """adapter: the LoRA for diffusers and, where it exists, kohya's layout; merged or single_file: a whole model."""
+    checkpoint: int | None = Field(default=None, ge=1)
+    """Step of the checkpoint to publish; None takes the best."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the files; auto keeps an adapter as it was trained and halves a whole model."""
+    title: Text | None = Field(default=None, min_length=1, max_length=100)
+    """Title of the model card; None takes the subject's name."""
+    about: Text = Field(default="", max_length=2000)
+    """A few sentences of yours for the model card."""
+    pictures: Text | None = Field(default=None, min_length=1, max_length=1000)
+    """Folder of generated or finished pictures for the gallery; None takes the samples of the checkpoint."""
+    choose: tuple[Annotated[Text, Field(min_length=1, max_length=300)], ...] = Field(default=(), max_length=50)
+    """Pictures of that folder, by their names in it; none takes the best ones."""
+    gallery: int = Field(default=12, ge=0, le=50)
+    """Most pictures in the gallery."""
+    licence: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]{0,60}$")] | None = None
+    """Licence of a base outside the catalog, as the Hub calls it; others come from the catalog."""
+
+    @field_validator("repo")
+    @classmethod
+    def _a_name_on_the_hub(cls, repo: str) -> str:
+        return hub_id(repo)
+
+    @field_validator("choose")
+    @classmethod
+    def _below_the_folder(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        outside = [name for name in names if name.startswith(("/", "~")) or ".." in re.split(r"[/\\]", name)]
+        if outside:
+            raise ValueError(f"these do not lie in the folder: {', '.join(outside)}")
+        return names
+
+
 CONFIGS: dict[str, type[StrictModel]] = {
     "check": CheckConfig,
     "train": TrainConfig,
     "generate": GenerateConfig,
     "export": ExportConfig,
     "finish": FinishConfig,
+    "publish": PublishConfig,
 }
 """Config class by verb name."""

@@ -251,7 +251,29 @@ class FinishResult:
     chain: str | None
 
 
-JobKind = Literal["check", "train", "generate", "export", "finish"]
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """What ``publish`` returns and writes as publish.json."""
+
+    repo: str
+    """``owner/name``."""
+    url: str
+    commit: str | None
+    """Id of the commit on the Hub; None where nothing was sent."""
+    public: bool
+    form: str
+    licence: str
+    files: tuple[str, ...]
+    """Relative to the folder ``repo`` in the output folder, which holds exactly what was pushed."""
+    pictures: int
+    bytes: int
+    """Of all files together."""
+    warnings: tuple[str, ...]
+    """What the publisher should know, as full sentences."""
+    seconds: float
+
+
+JobKind = Literal["check", "train", "generate", "export", "finish", "publish"]
 JobState = Literal[
     "pending",
     "pendingGpu",
@@ -261,6 +283,7 @@ JobState = Literal[
     "generating",
     "exporting",
     "finishing",
+    "publishing",
     "checking",
     "completed",
     "stalled",

@@ -182,6 +182,14 @@ def export(
     return result
 
 
+def problems(config: ExportConfig, run_dir: Path) -> list[Problem]:
+    """Return why this run cannot be exported like that; empty if it can.
+
+    Raises: as ``export`` of a run that is not there, or whose base is not.
+    """
+    return _FORMATS[config.format].problems(_described(config, run_dir))
+
+
 # ------------------------------------------------------------------------------------------------- reading the input
 
 
@@ -215,11 +223,19 @@ class _Source:
 
 
 def _read_source(config: ExportConfig, run_dir: Path) -> _Source:
+    source = _described(config, run_dir)
+    found = _FORMATS[config.format].problems(source)
+    if found:
+        raise InputError.of(found)
+    return source
+
+
+def _described(config: ExportConfig, run_dir: Path) -> _Source:
     weights_dir = adapter_folder(run_dir, config.checkpoint)
     info = read_info(run_dir / "adapter")
     weights = weights_dir / WEIGHTS_NAME
     header = read_header(weights, "run") if weights.is_file() else Header({}, {})  # a full fine-tuning has none
-    source = _Source(
+    return _Source(
         config=config,
         info=info,
         base=resolve_base(info.base, info.revision),
@@ -228,10 +244,6 @@ def _read_source(config: ExportConfig, run_dir: Path) -> _Source:
         settings=json.loads(header.metadata.get("lora_adapter_metadata") or "{}"),
         tensor_names=tuple(header.shapes),
     )
-    problems = _FORMATS[config.format].problems(source)
-    if problems:
-        raise InputError.of(problems)
-    return source
 
 
 def _open_folder(out_dir: Path, source: _Source) -> ExportResult | None:
@@ -461,7 +473,7 @@ def _metadata(source: _Source, *, lora: bool) -> dict[str, str]:
         "modelspec.architecture": f"{architecture}/lora" if lora else architecture,
         "modelspec.implementation": "diffusers",
         "modelspec.title": info.subject,
-        "modelspec.description": f"Trained by Likeness Studio {__version__} on {_public_name(info.base)}.",
+        "modelspec.description": f"Trained by Likeness Studio {__version__} on {public_name(info.base)}.",
         "modelspec.trigger_phrase": subject,
         "modelspec.usage_hint": f"Write {subject} in the prompt.",
         "modelspec.resolution": f"{info.resolution_px}x{info.resolution_px}",
@@ -484,7 +496,7 @@ def _kohya_metadata(source: _Source, tensors: Mapping[str, Tensor]) -> dict[str,
         "ss_network_alpha": f"{alpha:g}",
         "ss_network_args": json.dumps({"conv_dim": str(rank), "conv_alpha": f"{alpha:g}"} if has_conv else {}),
         "ss_output_name": source.title,
-        "ss_sd_model_name": _public_name(source.info.base),
+        "ss_sd_model_name": public_name(source.info.base),
         "ss_steps": str(source.info.step),
     }
 
@@ -517,7 +529,7 @@ def _result_files(out_dir: Path) -> list[Path]:
     return [path for path in out_dir.rglob("*") if path.is_file() and path.relative_to(out_dir).as_posix() not in own]
 
 
-def _public_name(base: str) -> str:
+def public_name(base: str) -> str:
     """Return the base's name without folders of this machine: exports travel."""
     return Path(base).name if Path(base).exists() else base
 

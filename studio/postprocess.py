@@ -35,6 +35,7 @@ from studio.imaging import compose, matte
 from studio.imaging.decode import MAX_BYTES, decode, decode_bytes, display_name, list_photos
 from studio.imaging.faces import find_faces
 from studio.imaging.fit import ENDINGS, aspect_wh, encode, fit
+from studio.imaging.png import made_record
 from studio.imaging.sheet import contact_sheet
 from studio.matting.registry import open_matter
 from studio.settings import load_settings
@@ -232,11 +233,13 @@ def _finished(
         flat.paste(picture, mask=picture.getchannel("A"))
         picture = flat
     work.tick("writing the file")
-    record = {
+    record: dict[str, Any] = {
         "chain": config.chain,
         "steps": [step.model_dump(mode="json", exclude_none=True) for step in config.steps],
         "version": __version__,
     }
+    if generated := made_record(data):
+        record["made"] = generated
     encoded = encode(
         picture,
         file_format=last.format,

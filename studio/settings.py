@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Your key for Civitai, for models that are given to people with a key only."""
     civitai_url: str = "https://civitai.com"
     """Address of Civitai."""
+    hub_token: SecretStr | None = None
+    """Your token for the Hugging Face Hub, for publishing; None takes that of `hf auth login` or HF_TOKEN."""
     owner: str = "local"
     """Name of the one local owner."""
     trusted_hosts: str = ""

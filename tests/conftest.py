@@ -12,7 +12,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 # Read by huggingface_hub and torch when they are imported, so it must come before anything else.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -32,6 +33,7 @@ hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
 
 TINY_BASES = Path(__file__).parent / "reference" / "tiny_bases.py"
+HUB_STAND_IN = Path(__file__).parent / "reference" / "hub_stand_in.py"
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +74,30 @@ def write_tiny_base(
     pipeline = load_file_module(TINY_BASES).stable_diffusion(vae, prediction_type, words=words, hidden_act=hidden_act)
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A stand-in of the Hub that the studio's own calls go to; see ``reference/hub_stand_in.py``."""
+    from huggingface_hub import constants
+
+    import studio.hub
+    import studio.sources
+
+    module = load_file_module(HUB_STAND_IN)
+    with module.serve() as server:
+        shared = str(tmp_path / "hub-cache")
+        # The client's own ENDPOINT stays: it builds its addresses from it and puts ours in its place.
+        ours = SimpleNamespace(ENDPOINT=server.address, HF_HUB_CACHE=shared)
+        monkeypatch.setattr(studio.hub, "constants", ours)
+        monkeypatch.setattr(studio.sources, "constants", ours)
+        monkeypatch.setattr("huggingface_hub.repocard.constants", ours)
+        monkeypatch.setattr(studio.hub, "_WAITS_S", (0.0,) * 5)
+        monkeypatch.setattr(studio.hub, "get_token", lambda: None)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", shared)
+        yield server
 
 
 @pytest.fixture(scope="session")

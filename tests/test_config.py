@@ -34,7 +34,8 @@ def test_every_field_has_a_sentence_that_is_its_help(model: type[StrictModel], n
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_defaults_survive_the_way_through_json(kind: str) -> None:
-    config = CONFIGS[kind].parse({"prompts": ["a {subject}"]} if kind == "generate" else {})
+    needed = {"generate": {"prompts": ["a {subject}"]}, "publish": {"repo": "ada/portrait"}}
+    config = CONFIGS[kind].parse(needed.get(kind, {}))
     assert CONFIGS[kind].parse(json.loads(config.model_dump_json())) == config
 
 

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pocket": GROUND,
     "tensorfile": {"errors"},
     "cache": {"errors"},
-    "sources": {"errors", "catalog", "settings", "tensorfile", "cache"},
+    "sources": {"errors", "adapters", "catalog", "settings", "tensorfile", "cache"},
     "weights": GROUND | {"tensorfile", "sources"},
     "formats": {"errors"},
     "weight_files": GROUND,
@@ -73,6 +73,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reload": set(),
     "certificate": {"errors", "domain", "checkpoints", "tensorfile"},
     "exports": GROUND | MATHS | ENGINES | {"infer", "certificate", "checkpoints"},
+    "hub": {"errors", "domain", "settings"},
+    "card": {"__init__", "errors", "catalog", "adapters", "packs"},
+    "publish": GROUND | MATHS | {"exports", "certificate", "checkpoints", "hub", "card"},
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
     "service": GROUND | {"jobs"},
@@ -87,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Top-level name below studio -> top-level names that it may import; its own room is always allowed."""
 
-LIGHT = GROUND | {"jobs", "service", "samples", "ui", "server", "cli", "__main__"}
+LIGHT = GROUND | {"jobs", "service", "samples", "ui", "server", "cli", "__main__", "hub", "card"}
 """Never import torch, not even inside a function."""
 
 FOREIGN: dict[str, set[str]] = {

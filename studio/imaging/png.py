@@ -4,13 +4,15 @@ Two chunks: ``parameters``, the lines that the common viewers of generated pictu
 the same and more as JSON for programs. Called by ``studio.infer``.
 """
 
+import io
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 JSON_KEY = "likeness_studio"
@@ -87,3 +89,22 @@ def read_png(path: Path) -> tuple[Image.Image, dict[str, Any]] | None:
     except (OSError, UnidentifiedImageError, KeyError, ValueError, SyntaxError):
         return None
     return (picture, record) if isinstance(record, dict) else None
+
+
+def made_record(data: bytes) -> dict[str, Any] | None:
+    """Return what a file says of how ``generate`` made its picture; None of any other picture.
+
+    Args:
+        data: a PNG that ``generate`` wrote, or a PNG, JPEG or WebP that ``finish`` made of one.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only the header is read
+            file = Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])
+        with file:
+            text = file.info.get(JSON_KEY) or file.getexif().get(ExifTags.Base.ImageDescription)
+            record = json.loads(text) if isinstance(text, str) else None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    record = record.get("made", record) if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and isinstance(record.get("prompt"), str) else None

@@ -7,7 +7,15 @@ is not in the table cannot happen. Called by ``store``, ``worker`` and ``studio.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.config import (
+    CheckConfig,
+    ExportConfig,
+    FinishConfig,
+    GenerateConfig,
+    PublishConfig,
+    StrictModel,
+    TrainConfig,
+)
 from studio.domain import JobKind, JobState
 
 
@@ -30,15 +38,24 @@ VERBS: dict[JobKind, VerbSpec] = {
     "generate": VerbSpec("studio.infer:generate", GenerateConfig, "generating", needs_device=True),
     "export": VerbSpec("studio.exports:export", ExportConfig, "exporting", needs_device=True),
     "finish": VerbSpec("studio.postprocess:finish", FinishConfig, "finishing", needs_device=True),
+    "publish": VerbSpec("studio.publish:publish", PublishConfig, "publishing", needs_device=True),
 }
 """The one table of verbs: kind of job -> how it is run."""
 
-SOURCE_KIND: dict[JobKind, JobKind] = {"train": "check", "generate": "train", "export": "train", "finish": "generate"}
+SOURCE_KIND: dict[JobKind, JobKind] = {
+    "train": "check",
+    "generate": "train",
+    "export": "train",
+    "finish": "generate",
+    "publish": "train",
+}
 """Kind of the job whose output a kind of job reads; check reads the uploads, and so does finish without a source."""
 
 WAITING: frozenset[str] = frozenset({"pending", "pendingGpu", "pendingImages"})
 """No attempt is running."""
-RUNNING: frozenset[str] = frozenset({"pendingModel", "checking", "training", "generating", "exporting", "finishing"})
+RUNNING: frozenset[str] = frozenset(
+    {"pendingModel", "checking", "training", "generating", "exporting", "finishing", "publishing"}
+)
 """A worker has claimed the job and its child may be alive."""
 
 _WORKING = RUNNING - {"pendingModel"}
@@ -55,6 +72,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "generating": _ENDS | {"completed", "pending"},
     "exporting": _ENDS | {"completed", "pending"},
     "finishing": _ENDS | {"completed", "pending"},
+    "publishing": _ENDS | {"completed", "pending"},
     "completed": frozenset(),
     "stalled": frozenset({"pending"}),
     "cancelled": frozenset({"pending"}),

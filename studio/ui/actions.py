@@ -211,6 +211,7 @@ _NOTHING_CHOSEN = {
     "generate": "No pictures are chosen.",
     "export": "No export is chosen.",
     "finish": "No finished pictures are chosen.",
+    "publish": "Nothing that was published is chosen.",
 }
 
 
@@ -220,6 +221,7 @@ _TITLES = {
     "generate": "Pictures: ",
     "export": "Export: ",
     "finish": "Finishing: ",
+    "publish": "Publishing: ",
 }
 """How the service begins its titles; a list of one kind need not say it in each row."""
 

@@ -29,6 +29,7 @@ _STATES = {
     "generating": "Making pictures",
     "exporting": "Exporting",
     "finishing": "Finishing pictures",
+    "publishing": "Publishing",
     "completed": "Finished",
     "stalled": "Stopped early",
     "cancelled": "Cancelled",
@@ -112,7 +113,7 @@ def progress(job: JobView, story: Story) -> str:
     detail, share = "", None
     if total:
         share = min(1.0, (step or 0) / total)
-        what = {"check": "photo", "train": "step", "export": "file"}.get(job.kind, "picture")
+        what = {"check": "photo", "train": "step", "export": "file", "publish": "file"}.get(job.kind, "picture")
         detail = f"{what.capitalize()} {step or 0:,} of {total:,}"
         if eta_s is not None:
             detail += f" · about {duration(eta_s)} left"
