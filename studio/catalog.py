@@ -35,6 +35,10 @@ class FamilySpec:
     """How often each timestep is trained: a row of ``studio.diffusion.timesteps.TIMESTEP_SAMPLERS``."""
     learning_text_encoders: int = 0
     """How many of the text encoders, from the first, can learn (``method.text_encoder``)."""
+    quantizes: bool = False
+    """True where nearly all weights are linear layers, which can be held in 8 or 4 bits; convolutions cannot."""
+    compiles: bool = True
+    """True where diffusers' class says which of its blocks repeat (``compile_repeated_blocks``)."""
     learns_token: bool = False
     """True where the instance token can have an embedding of its own (``token_learning_rate``)."""
 
@@ -85,7 +89,9 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=_CLIP_ATTENTION,
         negative_prompt=True,
         denoiser="transformer",
+        quantizes=True,
         timestep_density="logit_normal",
+        compiles=False,
         learning_text_encoders=2,
     ),
     "flux": FamilySpec(
@@ -96,6 +102,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=_CLIP_ATTENTION,
         negative_prompt=False,
         denoiser="transformer",
+        quantizes=True,
         learning_text_encoders=1,
     ),
     "flux2": FamilySpec(
@@ -109,6 +116,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=(),
         negative_prompt=True,
         denoiser="transformer",
+        quantizes=True,
     ),
     "zimage": FamilySpec(
         name="zimage",
@@ -121,6 +129,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=(),
         negative_prompt=True,
         denoiser="transformer",
+        quantizes=True,
     ),
     "qwen_image": FamilySpec(
         name="qwen_image",
@@ -134,6 +143,7 @@ FAMILIES: dict[str, FamilySpec] = {
         negative_prompt=True,
         guidance="true_cfg_scale",
         denoiser="transformer",
+        quantizes=True,
     ),
 }
 
@@ -153,6 +163,8 @@ class BaseSpec:
     gated: bool
     vram_gb: float
     """Least GPU memory for LoRA training at resolution_px; 0 = runs well on a CPU."""
+    vram_quantization: str
+    """``TrainConfig.quantization`` that vram_gb counts on."""
     guidance_scale: float
     num_inference_steps: int
     likeness: str
@@ -173,6 +185,7 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=0,
+            vram_quantization="none",
             guidance_scale=5.0,
             num_inference_steps=20,
             likeness="pocket",
@@ -188,6 +201,7 @@ BASES: dict[str, BaseSpec] = {
             licence="creativeml-openrail-m",
             gated=False,
             vram_gb=6,
+            vram_quantization="none",
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
@@ -203,6 +217,7 @@ BASES: dict[str, BaseSpec] = {
             licence="openrail++",
             gated=False,
             vram_gb=8,
+            vram_quantization="none",
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
@@ -218,6 +233,7 @@ BASES: dict[str, BaseSpec] = {
             licence="openrail++",
             gated=False,
             vram_gb=12,
+            vram_quantization="none",
             guidance_scale=5.0,
             num_inference_steps=30,
             likeness="auto",
@@ -233,6 +249,7 @@ BASES: dict[str, BaseSpec] = {
             licence="stabilityai-ai-community",
             gated=True,
             vram_gb=24,
+            vram_quantization="none",
             guidance_scale=3.5,
             num_inference_steps=28,
             likeness="auto",
@@ -248,6 +265,7 @@ BASES: dict[str, BaseSpec] = {
             licence="flux-1-dev-non-commercial-license",
             gated=True,
             vram_gb=12,
+            vram_quantization="4bit",
             guidance_scale=3.5,
             num_inference_steps=28,
             likeness="auto",
@@ -263,6 +281,7 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=16,
+            vram_quantization="none",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
@@ -278,6 +297,7 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=16,
+            vram_quantization="none",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
@@ -293,6 +313,7 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=24,
+            vram_quantization="4bit",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
