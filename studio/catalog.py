@@ -35,6 +35,10 @@ class FamilySpec:
     """How often each timestep is trained: a row of ``studio.diffusion.timesteps.TIMESTEP_SAMPLERS``."""
     learning_text_encoders: int = 0
     """How many of the text encoders, from the first, can learn (``method.text_encoder``)."""
+    quantizes: bool = False
+    """True where nearly all weights are linear layers, which can be held in 8 or 4 bits; convolutions cannot."""
+    compiles: bool = True
+    """True where diffusers' class says which of its blocks repeat (``compile_repeated_blocks``)."""
     learns_token: bool = False
     """True where the instance token can have an embedding of its own (``token_learning_rate``)."""
     hub_tag: str = "stable-diffusion"
@@ -88,7 +92,9 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=_CLIP_ATTENTION,
         negative_prompt=True,
         denoiser="transformer",
+        quantizes=True,
         timestep_density="logit_normal",
+        compiles=False,
         learning_text_encoders=2,
         hub_tag="sd3.5",
     ),
@@ -100,6 +106,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=_CLIP_ATTENTION,
         negative_prompt=False,
         denoiser="transformer",
+        quantizes=True,
         learning_text_encoders=1,
         hub_tag="flux",
     ),
@@ -115,6 +122,7 @@ FAMILIES: dict[str, FamilySpec] = {
         negative_prompt=True,
         denoiser="transformer",
         hub_tag="flux2-klein",
+        quantizes=True,
     ),
     "zimage": FamilySpec(
         name="zimage",
@@ -128,6 +136,7 @@ FAMILIES: dict[str, FamilySpec] = {
         negative_prompt=True,
         denoiser="transformer",
         hub_tag="z-image",
+        quantizes=True,
     ),
     "qwen_image": FamilySpec(
         name="qwen_image",
@@ -142,6 +151,7 @@ FAMILIES: dict[str, FamilySpec] = {
         guidance="true_cfg_scale",
         denoiser="transformer",
         hub_tag="qwen-image",
+        quantizes=True,
     ),
 }
 
@@ -222,6 +232,8 @@ class BaseSpec:
     gated: bool
     vram_gb: float
     """Least GPU memory for LoRA training at resolution_px; 0 = runs well on a CPU."""
+    vram_quantization: str
+    """``TrainConfig.quantization`` that vram_gb counts on."""
     guidance_scale: float
     num_inference_steps: int
     likeness: str
@@ -244,6 +256,7 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=0,
+            vram_quantization="none",
             guidance_scale=5.0,
             num_inference_steps=20,
             likeness="pocket",
@@ -260,6 +273,7 @@ BASES: dict[str, BaseSpec] = {
             licence="creativeml-openrail-m",
             gated=False,
             vram_gb=6,
+            vram_quantization="none",
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
@@ -275,6 +289,7 @@ BASES: dict[str, BaseSpec] = {
             licence="openrail++",
             gated=False,
             vram_gb=8,
+            vram_quantization="none",
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
@@ -290,6 +305,7 @@ BASES: dict[str, BaseSpec] = {
             licence="openrail++",
             gated=False,
             vram_gb=12,
+            vram_quantization="none",
             guidance_scale=5.0,
             num_inference_steps=30,
             likeness="auto",
@@ -305,6 +321,7 @@ BASES: dict[str, BaseSpec] = {
             licence="stabilityai-ai-community",
             gated=True,
             vram_gb=24,
+            vram_quantization="none",
             guidance_scale=3.5,
             num_inference_steps=28,
             likeness="auto",
@@ -320,6 +337,7 @@ BASES: dict[str, BaseSpec] = {
             licence="flux-1-dev-non-commercial-license",
             gated=True,
             vram_gb=12,
+            vram_quantization="4bit",
             guidance_scale=3.5,
             num_inference_steps=28,
             likeness="auto",
@@ -335,6 +353,7 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=16,
+            vram_quantization="none",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
@@ -350,6 +369,7 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=16,
+            vram_quantization="none",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
@@ -365,6 +385,7 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=24,
+            vram_quantization="4bit",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +63,10 @@ class Export:
     embeds: Path | None = None
     """File of the instance token's embedding, where the token was trained."""
     token: str | None = None
+    denoiser: str = ""
+    """Its name in the pipeline, where it is quantised."""
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    """diffusers' ``BitsAndBytesConfig`` of the denoiser that the adapter was trained on; empty: it was whole."""
 
 
 def certify(
@@ -135,6 +139,8 @@ def _reloaded(
         "device": str(export.device),
         "embeds": str(export.embeds.absolute()) if export.embeds else None,
         "token": export.token,
+        "denoiser": export.denoiser,
+        "quantization": dict(export.quantization),
         "threads": threads,
         "shots": [{**asdict(shot), "file": str(file)} for shot, file in zip(shots, files, strict=True)],
         "result": str(scratch / "result.json"),

@@ -40,6 +40,8 @@ Word = Annotated[str, BeforeValidator(_clean_text), Field(min_length=1, max_leng
 
 LikenessName = Literal["auto", "pocket", "face", "subject", "none"]
 
+Quantization = Literal["none", "8bit", "4bit"]
+
 
 class StrictModel(BaseModel):
     """Frozen, no unknown keys, attribute docstrings as descriptions."""
@@ -294,6 +296,12 @@ class TrainConfig(StrictModel):
     """Prior preservation."""
     gradient_checkpointing: bool = False
     """Recompute activations: less memory, slower."""
+    quantization: Quantization = "none"
+    """Hold the frozen base in fewer bits (lora, transformers): 8bit in half the memory, 4bit in less than a third."""
+    block_offload: bool = False
+    """Keep the denoiser in main memory and bring one block at a time to the GPU: least memory, slow."""
+    compile_blocks: bool = False
+    """Compile the denoiser's blocks: faster steps after some minutes of compiling."""
     certify: bool = True
     """Read the finished adapter back in a fresh process and compare its pictures; if they differ the run fails."""
     checkpoint_every_steps: int | None = Field(default=None, ge=1, le=100_000)
@@ -356,6 +364,26 @@ def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
         (
             token is not None and config.method.name == "full" and config.method.text_encoder,
             "a text encoder that is trained in full learns the token by itself: leave token_learning_rate out",
+        ),
+        (
+            config.quantization != "none" and config.method.name != "lora",
+            "only lora trains on a quantised base: set method.name=lora or quantization=none",
+        ),
+        (
+            config.block_offload and not config.gradient_checkpointing,
+            "block_offload needs recomputed activations: set gradient_checkpointing=true",
+        ),
+        (
+            config.block_offload and config.method.name == "full",
+            "weights that learn stay on the GPU: set method.name=lora or block_offload=false",
+        ),
+        (
+            config.block_offload and config.quantization != "none",
+            "a quantised base is not moved block by block: set block_offload=false or quantization=none",
+        ),
+        (
+            config.block_offload and config.compile_blocks,
+            "compiled blocks are not moved: set block_offload=false or compile_blocks=false",
         ),
         (
             name == "prodigy" and config.learning_rate < 0.1,

@@ -7,7 +7,7 @@ from typing import Literal
 import psutil
 import torch
 
-from studio.errors import InputError, Problem
+from studio.errors import InputError, MissingExtraError, Problem
 
 Placement = Literal["device", "model_offload", "group_offload"]
 """All of a pipeline on the device; one part at a time, as it is needed; one layer at a time."""
@@ -77,6 +77,24 @@ def choose_placement(part_bytes: Mapping[str, int], free: int | None) -> Placeme
     if free is None or sum(part_bytes.values()) <= _SHARE_OF_ROOM * free:
         return "device"
     return "model_offload" if max(part_bytes.values()) <= _SHARE_OF_ROOM * free else "group_offload"
+
+
+def require_compiler(wanted: bool, device: torch.device) -> None:
+    """Compile one small function and call it, where compiling is wanted, before anything large is loaded.
+
+    Raises:
+        MissingExtraError: it cannot be compiled on this machine.
+    """
+    if not wanted:
+        return
+    try:
+        torch.compile(lambda values: values * 2 + 1)(torch.ones(8, device=device))
+    except Exception as error:  # torch has dozens of classes for this, and compilers say what they like
+        reason = " ".join(str(error).split())[:200]
+        raise MissingExtraError(
+            f"compile_blocks does not run here ({reason}); install a C++ compiler (and triton on a GPU), or set "
+            "compile_blocks=false."
+        ) from error
 
 
 def used_bytes(device: torch.device) -> int:

@@ -2,8 +2,8 @@
 
 A straight road: refuse what cannot be -> draw with the trained pipeline -> write -> read back in a fresh process and
 compare (``studio.certificate``) -> move into place, DONE. The formats: ``diffusers`` and ``kohya`` (ComfyUI, A1111)
-for the adapter alone, ``merged`` (a diffusers folder) and ``single_file`` (an original Stable Diffusion checkpoint) for
-base and adapter in one. No file names a photo, a caption or a path of this machine.
+for the adapter alone, ``merged`` (a diffusers folder) and ``single_file`` (an original checkpoint of Stable Diffusion
+or XL) for base and adapter in one. No file names a photo, a caption or a path of this machine.
 """
 
 import errno
@@ -383,19 +383,10 @@ def _write_merged(source: _Source, folder: Path) -> _Written:
 def _write_single_file(source: _Source, folder: Path) -> _Written:
     dtype = _merged_dtype(source)
     pipeline = _merged(source)
-    text_encoder = dict(pipeline.text_encoder.state_dict())
-    table = next(name for name in text_encoder if name.endswith("token_embedding.weight"))
-    # The layout has no room for a new word; it lies beside, as an embedding.
-    text_encoder[table] = text_encoder[table][:_CLIP_VOCABULARY]
-    is_open_clip = source.configuration("text_encoder").get("hidden_act") == _OPEN_CLIP_ACTIVATION
     tensors = {
         **unet_to_original(pipeline.unet.state_dict(), pipeline.unet.config.layers_per_block),
         **vae_to_original(pipeline.vae.state_dict()),
-        **(
-            open_clip_to_original(text_encoder, "cond_stage_model.model.")
-            if is_open_clip
-            else clip_to_original(text_encoder, "cond_stage_model.transformer.")
-        ),
+        **_TEXT_LAYOUTS[source.info.family](source, pipeline),
     }
     path = folder / f"{source.title}.safetensors"
     halved = {name: tensor.detach().to(dtype).contiguous() for name, tensor in tensors.items()}
@@ -403,6 +394,27 @@ def _write_single_file(source: _Source, folder: Path) -> _Written:
     name = f"{_slug(source.info.instance_token)}.safetensors"
     embeds = _write_embeds(source, folder / "embeddings" / name, torch.float32)
     return _Written("single_file", path, dtype, embeds)
+
+
+def _text_of_sd(source: _Source, pipeline: Any) -> dict[str, Tensor]:
+    text_encoder = dict(pipeline.text_encoder.state_dict())
+    table = next(name for name in text_encoder if name.endswith("token_embedding.weight"))
+    # The layout has no room for a new word; it lies beside, as an embedding.
+    text_encoder[table] = text_encoder[table][:_CLIP_VOCABULARY]
+    if source.configuration("text_encoder").get("hidden_act") == _OPEN_CLIP_ACTIVATION:
+        return open_clip_to_original(text_encoder, "cond_stage_model.model.")
+    return clip_to_original(text_encoder, "cond_stage_model.transformer.")
+
+
+def _text_of_sdxl(source: _Source, pipeline: Any) -> dict[str, Tensor]:
+    return {
+        **clip_to_original(pipeline.text_encoder.state_dict(), "conditioner.embedders.0.transformer."),
+        **open_clip_to_original(pipeline.text_encoder_2.state_dict(), "conditioner.embedders.1.model."),
+    }
+
+
+_TEXT_LAYOUTS: dict[str, Callable[[_Source, Any], dict[str, Tensor]]] = {"sd": _text_of_sd, "sdxl": _text_of_sdxl}
+"""Family -> its text encoders in the original layout; other families have no such layout here."""
 
 
 def _no_problems(source: _Source) -> list[Problem]:
@@ -428,17 +440,20 @@ def _kohya_problems(source: _Source) -> list[Problem]:
 
 def _single_file_problems(source: _Source) -> list[Problem]:
     cure = "use format merged, a folder that diffusers opens"
-    if source.info.family != "sd":
-        message = f"a single file is written for the family sd, not for {source.info.family}"
+    if source.info.family not in _TEXT_LAYOUTS:
+        known = " and ".join(_TEXT_LAYOUTS)
+        message = f"a single file is written for the families {known}, not for {source.info.family}"
         return [Problem("format", message, cure, "no_format")]
     problems = []
     autoencoder = source.configuration("vae").get("_class_name")
     if autoencoder != "AutoencoderKL":
         problems.append(Problem("format", f"a single file has no place for an {autoencoder}", cure, "no_format"))
-    words = source.configuration("text_encoder").get("vocab_size")
-    if words != _CLIP_VOCABULARY:
-        message = f"a single file holds no tokenizer, and this base has one of its own ({words} words, not CLIP's)"
-        problems.append(Problem("format", message, cure, "no_format"))
+    for encoder in sorted(path.name for path in source.base.folder.glob("text_encoder*")):
+        words = source.configuration(encoder).get("vocab_size")
+        if words != _CLIP_VOCABULARY:
+            message = f"a single file holds no tokenizer, and this base has one of its own ({words} words, not CLIP's)"
+            problems.append(Problem("format", message, cure, "no_format"))
+            break
     return problems
 
 

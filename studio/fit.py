@@ -22,7 +22,9 @@ _RECORDS = 200
 _GB = 2**30
 # Shares of the catalog's vram_gb, which is for LoRA, one picture at a time and recomputed activations.
 _WEIGHTS, _ACTIVATIONS = 0.6, 0.4
+_BITS = {"none": 16.0, "8bit": 8.0, "4bit": 4.5}  # 4 bits and, for each 64 weights, a scale of 32
 _FULL = 4.0  # weights, gradients and two moments in float32 instead of weights in half precision
+_ONE_BLOCK = 0.1  # of the weights: the block on the device, and what is no block
 _KEPT_ACTIVATIONS = (
     3.0  # published for SD 1.5: 6 GB with recomputing, 10 to 12 GB without (diffusers' DreamBooth README)
 )
@@ -174,7 +176,8 @@ def _records(home: Path) -> dict[str, Any]:
 
 _MATTERS = {
     "base", "revision", "method", "resolution_px", "batch_size", "micro_batch_size", "optimizer",
-    "gradient_checkpointing", "dtype", "sample_steps", "ema_decay",
+    "gradient_checkpointing", "quantization", "block_offload",
+    "compile_blocks", "dtype", "sample_steps", "ema_decay",
 }  # fmt: skip
 
 
@@ -192,7 +195,9 @@ def _rough_bytes(config: TrainConfig) -> int | None:
     at_once = config.micro_batch_size or config.batch_size * (1 if config.prior.mode == "none" else 2)
     area = ((config.resolution_px or base.resolution_px) / base.resolution_px) ** 2
     kept = 1.0 if config.gradient_checkpointing else _KEPT_ACTIVATIONS
-    weights = _WEIGHTS * (_FULL if config.method.name == "full" else 1.0)
+    bits = _BITS[config.quantization] / _BITS[base.vram_quantization]
+    weights = _WEIGHTS * (_FULL if config.method.name == "full" else bits)
+    weights *= _ONE_BLOCK if config.block_offload else 1.0
     return round(base.vram_gb * _GB * (weights + _ACTIVATIONS * area * kept * at_once))
 
 

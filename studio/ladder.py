@@ -1,7 +1,8 @@
 """What to give up, in order, when the device's memory gives out: a rung is changed settings and a word about them.
 
 First fewer photos at once (the same result, a little slower), then recomputed activations (the same result, slower),
-then smaller pictures (another result, and the user is told). The rungs of a run are kept in ``ladder.json``, so that it
+then blocks that wait in main memory (the same result, much slower; on a GPU), then smaller pictures (another result,
+and the user is told). The rungs of a run are kept in ``ladder.json``, so that it
 stays where it stood after a kill. Called by ``studio.train`` and ``studio.plan``.
 """
 
@@ -30,13 +31,14 @@ class Rung:
     """What that means."""
 
 
-def next_rung(config: TrainConfig, resolution_px: int, multiple_px: int) -> Rung | None:
+def next_rung(config: TrainConfig, resolution_px: int, multiple_px: int, *, on_gpu: bool) -> Rung | None:
     """Return what to try next; None at the foot of the ladder.
 
     Args:
         config: the settings that did not fit.
         resolution_px: side of a square of the training pictures' area.
         multiple_px: what sides of pictures are multiples of.
+        on_gpu: True where main memory is another one than the device's.
     """
     prior = 0 if config.prior.mode == "none" else config.prior.batch_size or config.batch_size
     at_once = config.micro_batch_size or config.batch_size + prior
@@ -46,6 +48,10 @@ def next_rung(config: TrainConfig, resolution_px: int, multiple_px: int) -> Rung
         return Rung({"micro_batch_size": size}, f"{size} instead of {at_once} at a time, added up: the same result")
     if not config.gradient_checkpointing:
         return Rung({"gradient_checkpointing": True}, "recomputed activations: the same result, slower")
+    movable = config.method.name != "full" and config.quantization == "none" and not config.compile_blocks
+    if on_gpu and movable and not config.block_offload:
+        words = "the base in main memory, one block at a time on the GPU: the same result, much slower"
+        return Rung({"block_offload": True}, words)
     lower_px = resolution_px * 3 // 4 // multiple_px * multiple_px
     if lower_px >= _SMALLEST_PX:
         words = f"pictures of {lower_px} px instead of {resolution_px} px: less detail"

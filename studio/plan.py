@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from diffusers.training_utils import free_memory
 
-from studio import fit, ladder, optimizers
+from studio import fit, ladder, optimizers, quantization
 from studio.config import TrainConfig
-from studio.device import device_name, pick_device, room_bytes, used_bytes
+from studio.device import device_name, pick_device, require_compiler, room_bytes, used_bytes
 from studio.domain import OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import JobCancelled
 from studio.evaluate import sample
@@ -25,7 +25,7 @@ from studio.listener import Listener
 from studio.methods import registry as methods
 from studio.settings import load_settings
 from studio.steps import Model, Run, cache, exact_arithmetic, train_step
-from studio.train import Learner, prepare, read_dataset, rung_after
+from studio.train import Learner, prepare, read_dataset, rung_after, settle
 from studio.weights import resolve_base
 
 _STEPS = 3
@@ -57,6 +57,8 @@ def plan(
     device = pick_device(settings.device)
     dataset = read_dataset(dataset_dir)
     optimizers.require(config.optimizer, device)
+    quantization.require(config.quantization, device)
+    require_compiler(config.compile_blocks, device)
     base = resolve_base(config.base, config.revision)
     changes: dict[str, Any] = {}
     while True:
@@ -80,14 +82,14 @@ def _measure(run: Run, listener: Listener) -> Measured:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(run.device)
     family, method = families.family(run.base.family), methods.method(run.config.method.name)
-    parts = family.load(run.base.folder, dtype=run.dtype, device=run.device)
+    parts = family.load(run.base.folder, dtype=run.dtype, device=run.device, quantization=run.config.quantization)
     groups: list[Any] = method.attach(parts, family.spec, run.config)
     if run.config.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' ModelMixin
     model = Model(run, family, method, parts)
     if not model.prompts.learns:
         parts.text_encoders = []
-    parts.denoiser.to(run.device)
+    settle(run, parts)
     # A photo stands for the class pictures: drawing them would take minutes, and only their size counts.
     square = [run.photos[0].picture.resize((run.resolution_px, run.resolution_px))]
     data = cache(run, model, square if run.config.prior.mode == "images" else [])

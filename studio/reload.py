@@ -49,7 +49,7 @@ def main(request_file: Path) -> None:
         pipeline.load_textual_inversion(
             request["embeds"], token=request["token"], use_safetensors=True, local_files_only=True
         )
-    _place(pipeline, torch.device(request["device"]))
+    _place(pipeline, torch.device(request["device"]), whole=not request["quantization"])
     pipeline.set_progress_bar_config(disable=True)
     for shot in request["shots"]:
         picture = pipeline(
@@ -79,18 +79,32 @@ def _opened(request: dict[str, Any], path: Path, dtype: torch.dtype) -> Any:
     given |= {
         name: None for name, kind in index.items() if isinstance(kind, list) and not (Path(folder) / name).is_dir()
     }
+    if request["quantization"]:
+        # As in training: an adapter is certified on the base that it was made for.
+        denoiser = request["denoiser"]
+        given[denoiser] = getattr(diffusers, index[denoiser][1]).from_pretrained(
+            Path(folder) / denoiser,
+            quantization_config=diffusers.BitsAndBytesConfig(**request["quantization"]),
+            device_map=torch.device("cpu"),
+            torch_dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+        )
     if request["loader"] == "single_file":
         return pipeline_class.from_single_file(str(path), config=request["base"], **given)
     return pipeline_class.from_pretrained(folder, use_safetensors=True, **given)
 
 
-def _place(pipeline: Any, device: torch.device) -> None:
-    """Move the pipeline to the device; part by part or layer by layer where a GPU has no room for more at once."""
+def _place(pipeline: Any, device: torch.device, *, whole: bool = True) -> None:
+    """Move the pipeline to the device; part by part or layer by layer where a GPU has no room for more at once.
+
+    A quantised part (not ``whole``) is small and cannot be moved by layers.
+    """
     sizes = [sum(tensor.nbytes for tensor in module.state_dict().values()) for module in _modules(pipeline)]
     room = _SHARE_OF_ROOM * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else sum(sizes)
     if sum(sizes) <= room:
         pipeline.to(device)
-    elif max(sizes) <= room:
+    elif max(sizes) <= room or not whole:
         pipeline.enable_model_cpu_offload(device=device)
     else:
         pipeline.enable_group_offload(

@@ -28,13 +28,13 @@ from diffusers.training_utils import free_memory
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from studio import __version__, checkpoints, fit, ladder, optimizers
+from studio import __version__, checkpoints, fit, ladder, optimizers, quantization
 from studio.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME, AdapterInfo, write_info
 from studio.catalog import FamilySpec
 from studio.certificate import Export, TrialShot, certify, is_lora, write_certificate
 from studio.config import TrainConfig
 from studio.curve import draw_curve
-from studio.device import device_name, pick_device, pick_dtype, room_bytes, used_bytes
+from studio.device import device_name, pick_device, pick_dtype, require_compiler, room_bytes, used_bytes
 from studio.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, Problem, ResourceError
 from studio.evaluate import (
@@ -50,12 +50,14 @@ from studio.evaluate import (
     require_sane_validation,
 )
 from studio.families import registry as families
+from studio.families.base import Parts
 from studio.fit import Measured, checkpoint_steps
 from studio.imaging.bucket import buckets
 from studio.imports import Start, apply_start, read_start
 from studio.listener import Listener
 from studio.methods import registry as methods
 from studio.methods.groups import TOKEN_PART
+from studio.offload import keep_blocks_away
 from studio.packs import fill
 from studio.presets import dump
 from studio.settings import load_settings
@@ -123,6 +125,8 @@ def train(
     settings = load_settings()
     device = pick_device(settings.device)
     optimizers.require(config.optimizer, device)
+    quantization.require(config.quantization, device)
+    require_compiler(config.compile_blocks, device)
     # The revision of the run's first start is kept, whatever the Hub has got since.
     base = resolve_base(config.base, before.get("revision") or config.revision)
     # A checkpoint holds what the run started from; its file may be gone by then.
@@ -173,7 +177,8 @@ def rung_after(error: Exception, run: Run) -> ladder.Rung:
     """
     if not ladder.is_out_of_memory(error):
         raise error
-    rung = ladder.next_rung(run.config, run.resolution_px, families.family(run.base.family).spec.bucket_multiple_px)
+    multiple_px = families.family(run.base.family).spec.bucket_multiple_px
+    rung = ladder.next_rung(run.config, run.resolution_px, multiple_px, on_gpu=run.device.type == "cuda")
     if rung is None:
         raise ResourceError(
             "The device's memory gave out with one photo at a time and recomputed activations; take a smaller "
@@ -221,13 +226,23 @@ def prepare(
     )
 
 
+def settle(run: Run, parts: Parts) -> None:
+    """Put the denoiser where it will train, now that large text encoders have gone."""
+    if run.config.block_offload:
+        keep_blocks_away(parts.denoiser, run.device)
+    else:
+        parts.denoiser.to(run.device)
+    if run.config.compile_blocks:
+        parts.denoiser.compile_repeated_blocks()  # type: ignore[operator]  # diffusers' ModelMixin
+
+
 def _train(run: Run, start: Start | None, listener: Listener, started_s: float) -> TrainResult:
     config = run.config
     listener.stage("loading", f"Loading the base {config.base}.")
     begun_loading_s = time.monotonic()
     family = families.family(run.base.family)
     method = methods.method(config.method.name)
-    parts = family.load(run.base.folder, dtype=run.dtype, device=run.device)
+    parts = family.load(run.base.folder, dtype=run.dtype, device=run.device, quantization=run.config.quantization)
     groups: list[Any] = method.attach(parts, family.spec, config)
     if start is not None:
         apply_start(start, family, method, parts)
@@ -238,7 +253,7 @@ def _train(run: Run, start: Start | None, listener: Listener, started_s: float) 
     model = Model(run, family, method, parts)
     if not model.prompts.learns:
         parts.text_encoders = []
-    parts.denoiser.to(run.device)  # now that large text encoders have gone
+    settle(run, parts)
     reference, engine_reason = find_reference(run, listener)
     data = cache(run, model, class_pictures(run, model, listener))
     parts.vae = None
@@ -348,6 +363,12 @@ def _require_fit(config: TrainConfig, spec: FamilySpec) -> None:
                 "token",
             )
         )
+    if config.compile_blocks and not spec.compiles:
+        message = f"the blocks of {config.base} cannot be compiled one by one"
+        problems.append(Problem("compile_blocks", message, "set compile_blocks=false", "compile"))
+    if config.quantization != "none" and not spec.quantizes:
+        message = f"{config.base} is made of convolutions too, which stay whole: there is little to win"
+        problems.append(Problem("quantization", message, "set quantization=none", "quantization"))
     if problems:
         raise InputError.of(problems)
 
@@ -608,6 +629,7 @@ def _export(
         "base": config.base,
         "revision": run.base.revision,
         "method": config.method.name,
+        "quantization": config.quantization,
         "read_with": READ_WITH[config.method.name],
         "photos": len(run.photos),
         "device": str(run.device),
@@ -659,9 +681,11 @@ def _publish(run: Run, result: TrainResult, threads: int | None, listener: Liste
             guidance=spec.guidance,
             dtype=run.dtype,
             device=run.device,
-            exact=run.dtype == torch.float32,
+            exact=run.dtype == torch.float32 and run.config.quantization == "none",
             embeds=part / EMBEDS_NAME if token else None,
             token=token,
+            denoiser=spec.denoiser,
+            quantization=quantization.arguments(run.config.quantization, run.dtype),
         )
         write_certificate(part, certify(export, shots, wanted, threads=threads, should_stop=listener.should_stop))
     os.rename(part, run.out_dir / "adapter")

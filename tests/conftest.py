@@ -126,6 +126,13 @@ def tiny_base_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_base(folder, vae="AutoencoderKL", prediction_type="epsilon", words=49408)
 
 
+@pytest.fixture(scope="session")
+def tiny_base_xl_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for Stable Diffusion XL."""
+    folder = tmp_path_factory.mktemp("bases") / "tiny_xl_clip"
+    return load_file_module(TINY_BASES).write("sdxl", folder, words=49408, second_width=32)
+
+
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a dataset folder as ``check`` does: ``make_dataset(photos=4)``."""

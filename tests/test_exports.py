@@ -28,12 +28,12 @@ from studio.methods.registry import method
 FORMATS = ("diffusers", "kohya", "merged", "single_file")
 
 
-def write_run(folder: Path, base: Path, *, token: bool = True, **lora: Any) -> Path:
+def write_run(folder: Path, base: Path, *, speaks: str = "sd", token: bool = True, **lora: Any) -> Path:
     """Write the adapter folder of a run whose trainable numbers were all moved, as training would."""
     given = {"rank": 4, "alpha": 8, "text_encoder": True, **lora} if "name" not in lora else lora
     settings: dict[str, Any] = {"method": given, "class_noun": "woman"}
     config = TrainConfig.parse({**settings, "token_learning_rate": 1e-3 if token else None})
-    sd, trained = family("sd"), method(config.method.name)
+    sd, trained = family(speaks), method(config.method.name)
     parts = sd.load(base, dtype=torch.float32, device=torch.device("cpu"))
     trained.attach(parts, sd.spec, config)
     generator = torch.Generator().manual_seed(0)
@@ -46,7 +46,7 @@ def write_run(folder: Path, base: Path, *, token: bool = True, **lora: Any) -> P
     info = AdapterInfo(
         base=str(base),
         revision=None,
-        family="sd",
+        family=speaks,
         subject="Ada L",
         class_noun="woman",
         instance_token="sks",
@@ -125,6 +125,25 @@ def test_an_export_is_drawn_where_the_gpu_has_no_room_for_all(
     result = export(config(), run, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "certificate.json").read_text())
     assert result.difference_max <= 1 and found["adapter_effect_mean"] > 0.2, "drawn with the adapter, and without"
+
+
+def test_the_process_reads_sdxl_back_from_one_checkpoint_of_the_original_layout(
+    tiny_base_xl_clip: Path, tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", tiny_base_xl_clip, speaks="sdxl", token=False)
+    result = export(config(format="single_file"), run, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert (found["loader"], found["pipeline"]) == ("single_file", "StableDiffusionXLPipeline")
+    assert found["tensors_matched"] == found["tensors_in_file"] > 0 == found["missing"]
+    assert found["adapter_effect_mean"] > 10 * max(0.1, result.difference_mean or 0), "the adapter shows"
+    tensors = load_file(tmp_path / "out" / "Ada_L.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    for name in (
+        "diffusion_model.label_emb.0.0.weight",
+        "conditioner.embedders.0.transformer",
+        "embedders.1.model.ln_",
+    ):
+        assert any(name in key for key in tensors), name
 
 
 @pytest.mark.parametrize("trained", [{"name": "lokr"}, {"name": "full"}, {"name": "lora", "dora": True}])

@@ -53,6 +53,20 @@ def test_without_a_measurement_the_catalog_is_asked_and_called_rough() -> None:
     assert plan_of(config(base="pocket"), 8, None).words().startswith("100 steps. The time"), "no figures, no source"
 
 
+def test_fewer_bits_of_the_base_need_less_memory_and_the_presets_fit_their_gpus() -> None:
+    sizes = {
+        bits: plan_of(config(base="flux", gradient_checkpointing=True, quantization=bits), 8, None).peak_bytes or 0
+        for bits in ("4bit", "8bit", "none")
+    }
+    assert sizes["4bit"] == 12 * GB, "what the catalog counts on"
+    assert 15 * GB < sizes["8bit"] < 24 * GB < sizes["none"] < 36 * GB
+    assert plan_of(config(gradient_checkpointing=True), 8, None).peak_bytes == 6 * GB
+    for preset in list_presets():
+        if preset.config.quantization != "none":
+            room = int(preset.hardware.removesuffix("gb")) * GB
+            assert plan_of(preset.config, 10, None, room_bytes=room).fits, preset.name
+
+
 def test_what_was_measured_is_remembered_for_runs_like_it(tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert fit.recall(home, config()) is None
@@ -60,6 +74,7 @@ def test_what_was_measured_is_remembered_for_runs_like_it(tmp_path: Path) -> Non
     assert fit.recall(home, config(seed=7, steps=900, subject="Ada")) == MEASURED
     assert fit.recall(home, config(resolution_px=256)) is None
     assert fit.recall(home, config(method={"rank": 64})) is None
+    assert fit.recall(home, config(quantization="8bit")) is None
     (home / fit.MEASURED_NAME).write_text("half a file")
     assert fit.recall(home, config()) is None
     fit.remember(home, config(), MEASURED)

@@ -10,7 +10,7 @@ from studio.config import TrainConfig
 def test_the_ladder_gives_up_speed_first_and_detail_last() -> None:
     config = TrainConfig.parse({"batch_size": 4, "prior": {"mode": "prediction", "batch_size": 2}})
     taken, resolution_px = [], 512
-    while (rung := ladder.next_rung(config, resolution_px, 64)) is not None:
+    while (rung := ladder.next_rung(config, resolution_px, 64, on_gpu=True)) is not None:
         taken.append(dict(rung.changes))
         config = ladder.climbed(config, rung.changes)
         resolution_px = config.resolution_px or resolution_px
@@ -19,6 +19,7 @@ def test_the_ladder_gives_up_speed_first_and_detail_last() -> None:
         {"micro_batch_size": 2},
         {"micro_batch_size": 1},
         {"gradient_checkpointing": True},
+        {"block_offload": True},
         {"resolution_px": 384},
         {"resolution_px": 256},
     ]
@@ -26,8 +27,16 @@ def test_the_ladder_gives_up_speed_first_and_detail_last() -> None:
 
 def test_rungs_that_are_taken_are_not_offered_again() -> None:
     config = TrainConfig.parse({"batch_size": 1, "gradient_checkpointing": True})
-    assert ladder.next_rung(config, 256, 8) is None
-    assert ladder.next_rung(config, 64, 8) is None
+    assert ladder.next_rung(config, 256, 8, on_gpu=False) is None
+    assert ladder.next_rung(config, 64, 8, on_gpu=False) is None
+
+
+def test_blocks_wait_in_main_memory_only_where_there_is_another_and_they_can_move() -> None:
+    still = {"batch_size": 1, "gradient_checkpointing": True}
+    rung = ladder.next_rung(TrainConfig.parse(still), 64, 8, on_gpu=True)
+    assert rung is not None and rung.changes == {"block_offload": True}
+    for fixed in ({"method": {"name": "full"}}, {"quantization": "4bit"}, {"compile_blocks": True}):
+        assert ladder.next_rung(TrainConfig.parse(still | fixed), 64, 8, on_gpu=True) is None
 
 
 def test_a_run_that_never_ran_short_has_an_empty_ladder(tmp_path: Path) -> None:

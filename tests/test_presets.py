@@ -70,6 +70,7 @@ def test_a_shipped_preset_trains(
     base = alike.get(preset.base) or tiny_bases(BASES[preset.base].family)
     changes = {"base": str(base), "steps": 2, "resolution_px": 64, "sample_steps": 2, "class_noun": "woman"}
     changes |= {"prior.class_images": 2, "samples_per_checkpoint": 1, "checkpoint_every_steps": 2, "certify": False}
+    changes |= {"quantization": "none"}  # which needs a GPU; tests/test_quantization.py trains with it
     config = override(preset.config, changes)
     assert train(config, make_dataset(photos=2), tmp_path / "run").best_step == 2
 

@@ -14,11 +14,12 @@ PACKAGE = PROJECT_ROOT / "studio"
 GROUND = {"errors", "domain", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "__init__"}
 MATHS = {
     "diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "weight_files", "networks", "device",
+    "quantization",
 }  # fmt: skip
 ENGINES = {"families", "methods", "likeness", "matting", "upscaling"}
 VERBS = {"photos", "train", "infer", "postprocess"}
 
-TRAINING = {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate"}
+TRAINING = {"offload", "listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     # ground: each one only those that stand before it
@@ -44,6 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "weight_files": GROUND,
     "networks": GROUND,
     "device": GROUND,
+    "quantization": GROUND,
+    "offload": set(),
     # one foreign model per file
     "families": GROUND | MATHS,
     "methods": GROUND | MATHS | {"families"},
@@ -62,7 +65,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": GROUND
     | MATHS
     | ENGINES
-    | {"listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate", "imports", "certificate"},
+    | {
+        "offload",
+        "listener",
+        "curve",
+        "checkpoints",
+        "ladder",
+        "optimizers",
+        "steps",
+        "evaluate",
+        "imports",
+        "certificate",
+    },
     "plan": GROUND | MATHS | ENGINES | TRAINING | {"train"},
     "imports": GROUND | MATHS | ENGINES,
     "selection": {"imaging"},
@@ -98,7 +112,7 @@ FOREIGN: dict[str, set[str]] = {
     "diffusers": set(MAY_IMPORT) - LIGHT,
     "transformers": set(MAY_IMPORT) - LIGHT,
     "peft": {"methods"},
-    "bitsandbytes": {"optimizers"},
+    "bitsandbytes": {"optimizers", "quantization"},
     "prodigyopt": {"optimizers"},
     "schedulefree": {"optimizers"},
     "gradio": {"ui", "server"},

@@ -10,6 +10,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from studio.catalog import FamilySpec
+from studio.config import Quantization
 from studio.diffusion.objectives import Schedule
 
 Conditioning = Mapping[str, Tensor]
@@ -48,8 +49,13 @@ class Family(Protocol):
 
     spec: FamilySpec
 
-    def load(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> Parts:
-        """Read a local diffusers folder; never downloads, never reads pickle. Raises InputError on another family."""
+    def load(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
+    ) -> Parts:
+        """Read a local diffusers folder; never downloads, never reads pickle. Raises InputError on another family.
+
+        ``quantization`` holds the denoiser's linear layers in fewer bits; see ``studio.quantization.require``.
+        """
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Turn pixels ``(B, 3, H, W)`` in [-1, 1] into scaled latents ``(B, C, h, w)``, float32."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from studio.catalog import FamilySpec
+from studio.config import Quantization
 from studio.diffusion.packing import grid, patchify, positions, tokens, unpatchify
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, load_parts, prefixed, scaled_latents, text_pipeline
@@ -31,7 +32,9 @@ class Flux:
     def __init__(self, spec: FamilySpec) -> None:
         self.spec = spec
 
-    def load(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> Parts:
+    def load(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
+    ) -> Parts:
         """See ``Family.load``."""
         return load_parts(
             folder,
@@ -41,6 +44,7 @@ class Flux:
             tokenizers=[CLIPTokenizer, T5Tokenizer],
             dtype=dtype,
             device=device,
+            quantization=quantization,
         )
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

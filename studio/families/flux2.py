@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
 from studio.catalog import FamilySpec
+from studio.config import Quantization
 from studio.diffusion.packing import grid, patchify, positions, tokens
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, raw_latents, text_pipeline, vae_of
@@ -25,7 +26,9 @@ class Flux2Klein:
     def __init__(self, spec: FamilySpec) -> None:
         self.spec = spec
 
-    def load(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> Parts:
+    def load(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
+    ) -> Parts:
         """See ``Family.load``."""
         return load_parts(
             folder,
@@ -35,6 +38,7 @@ class Flux2Klein:
             tokenizers=[Qwen2Tokenizer],
             dtype=dtype,
             device=device,
+            quantization=quantization,
         )
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

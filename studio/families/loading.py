@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from studio.catalog import FamilySpec
+from studio.config import Quantization
 from studio.device import Placement
 from studio.diffusion.objectives import Schedule
 from studio.errors import InputError, Problem
 from studio.families.base import Conditioning, Parts
+from studio.quantization import quantized
 
 AUTOENCODERS: dict[str, Any] = {
     "AutoencoderKL": AutoencoderKL,
@@ -37,6 +39,7 @@ def load_parts(
     tokenizers: Sequence[Any],
     dtype: torch.dtype,
     device: torch.device,
+    quantization: Quantization = "none",
 ) -> Parts:
     """Read a local diffusers folder in safetensors, frozen and in evaluation mode.
 
@@ -48,6 +51,7 @@ def load_parts(
         tokenizers: likewise, as many.
         dtype: of denoiser and text encoders; the autoencoder is read in float32, which it needs to encode.
         device: of text encoders and autoencoder. The denoiser stays on the CPU.
+        quantization: of the denoiser's linear layers.
 
     Raises:
         InputError: another family's folder, or files are missing or damaged.
@@ -59,7 +63,11 @@ def load_parts(
         scheduler_class = getattr(diffusers.schedulers, index["scheduler"][1])
         scheduler = scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True)
         module = denoiser.from_pretrained(
-            folder / spec.denoiser, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+            folder / spec.denoiser,
+            torch_dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            **quantized(quantization, dtype),
         )
         encoder_folders = [folder / name for name in _numbered("text_encoder", len(text_encoders))]
         tokenizer_folders = [folder / name for name in _numbered("tokenizer", len(tokenizers))]

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from studio.catalog import FamilySpec
+from studio.config import Quantization
 from studio.diffusion.packing import grid, patchify, tokens, unpatchify
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import (
@@ -37,7 +38,9 @@ class QwenImage:
     def __init__(self, spec: FamilySpec) -> None:
         self.spec = spec
 
-    def load(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> Parts:
+    def load(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
+    ) -> Parts:
         """See ``Family.load``."""
         return load_parts(
             folder,
@@ -47,6 +50,7 @@ class QwenImage:
             tokenizers=[Qwen2Tokenizer],
             dtype=dtype,
             device=device,
+            quantization=quantization,
         )
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from studio.catalog import FamilySpec
+from studio.config import Quantization
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, scaled_latents, text_pipeline
 
@@ -24,7 +25,9 @@ class StableDiffusionXL:
     def __init__(self, spec: FamilySpec) -> None:
         self.spec = spec
 
-    def load(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> Parts:
+    def load(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
+    ) -> Parts:
         """See ``Family.load``."""
         return load_parts(
             folder,
@@ -34,6 +37,7 @@ class StableDiffusionXL:
             tokenizers=[CLIPTokenizer, CLIPTokenizer],
             dtype=dtype,
             device=device,
+            quantization=quantization,
         )
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3Model
 
 from studio.catalog import FamilySpec
+from studio.config import Quantization
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, load_parts, padded, prefixed, scaled_latents, text_pipeline
 
@@ -27,7 +28,9 @@ class ZImage:
     def __init__(self, spec: FamilySpec) -> None:
         self.spec = spec
 
-    def load(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> Parts:
+    def load(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
+    ) -> Parts:
         """See ``Family.load``."""
         return load_parts(
             folder,
@@ -37,6 +40,7 @@ class ZImage:
             tokenizers=[Qwen2Tokenizer],
             dtype=dtype,
             device=device,
+            quantization=quantization,
         )
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -60,9 +60,9 @@ _CHAT = (
 )
 
 
-def write(name: str, folder: Path) -> Path:
-    """Write the tiny base of a family into ``folder``; returns the folder."""
-    pipeline = _PIPELINES[name]()
+def write(name: str, folder: Path, **changes: Any) -> Path:
+    """Write the tiny base of a family into ``folder``; returns the folder. ``changes`` are its function's arguments."""
+    pipeline = _PIPELINES[name](**changes)
     for part, module in sorted(pipeline.components.items()):
         if isinstance(module, torch.nn.Module):
             fill(module, part)
@@ -136,15 +136,19 @@ def stable_diffusion(
     )
 
 
-def _stable_diffusion_xl() -> Any:
-    tokenizer = _clip_tokenizer(77)
+def _stable_diffusion_xl(*, words: int = 0, second_width: int = 16) -> Any:
+    """Return a pipeline like Stable Diffusion XL; ``words`` as in ``stable_diffusion``.
+
+    Readers of single files tell the two text encoders by their widths, which in XL differ.
+    """
+    tokenizer = _clip_tokenizer(77, words)
     config = _clip_config(len(tokenizer), 16, 77)
     return StableDiffusionXLPipeline(
         vae=_autoencoder(),
         text_encoder=CLIPTextModel(config),
-        text_encoder_2=CLIPTextModelWithProjection(config),
+        text_encoder_2=CLIPTextModelWithProjection(_clip_config(len(tokenizer), second_width, 77)),
         tokenizer=tokenizer,
-        tokenizer_2=_clip_tokenizer(77),
+        tokenizer_2=_clip_tokenizer(77, words),
         unet=UNet2DConditionModel(
             sample_size=8,
             in_channels=4,
@@ -153,7 +157,7 @@ def _stable_diffusion_xl() -> Any:
             block_out_channels=(32, 64),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=32,
+            cross_attention_dim=16 + second_width,
             attention_head_dim=(2, 4),
             norm_num_groups=8,
             use_linear_projection=True,
@@ -302,7 +306,7 @@ def _qwen_image() -> Any:
     )
 
 
-_PIPELINES: dict[str, Callable[[], Any]] = {
+_PIPELINES: dict[str, Callable[..., Any]] = {
     "sd": stable_diffusion,
     "sdxl": _stable_diffusion_xl,
     "sd3": _stable_diffusion_3,

@@ -30,7 +30,7 @@ def check_id(address: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def ask(address: str, check_id: str) -> Ask:
     """Return a call that fires the event of the plan with the page's own values, changed by label."""
-    page = httpx.get(f"{address}/config").json()
+    page = httpx.get(f"{address}/config", timeout=60).json()
     by_id = {row["id"]: row for row in page["components"]}
     (plan,) = [row["id"] for row in page["components"] if row["props"].get("elem_id") == "ls-train-plan"]
     events = [row for row in page["dependencies"] if row["outputs"] == [plan]]
@@ -43,7 +43,7 @@ def ask(address: str, check_id: str) -> Ask:
         data = [changes.pop(props["label"], props.get("value")) for props in rows]
         assert not changes, changes
         request = {"data": data, "fn_index": event["id"], "session_hash": "test"}
-        answer = httpx.post(f"{address}/gradio_api/run/predict", json=request)
+        answer = httpx.post(f"{address}/gradio_api/run/predict", json=request, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()["data"]
 

@@ -1,0 +1,138 @@
+"""Which method keeps a person best, at what price? LoRA, DoRA, LoKr, pivotal and full, with and without a prior.
+
+Each cell is the likeness benchmark (same held-out identities, photos, prompts and seeds) with another method::
+
+    python -m benchmarks.methods --identities 3
+    python -m benchmarks.methods --identities 1 --methods lora full --steps 40     # does it work?
+
+It goes on where it was stopped. Results: ``benchmarks/results/methods.json`` and, on standard output, one table of
+likeness, bleed, following, training seconds and megabytes.
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import likeness as bench_of
+from studio import __version__
+from studio.device import cpu_threads
+from studio.likeness.registry import get_engine
+from studio.pocket.identity import load_classifier
+from studio.presets import load_preset, override, parse_assignments
+from studio.settings import load_settings
+from studio.weights import resolve_base
+
+_PLAIN: dict[str, Any] = {"token_learning_rate": None, "token_vectors": 1, "token_share": 1.0}
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {**_PLAIN, "method.name": "lora"},
+    "dora": {**_PLAIN, "method.name": "lora", "method.dora": True},
+    # SimpleTuner trains LoKr with ten times LoRA's rate.
+    "lokr": {**_PLAIN, "method.name": "lokr", "learning_rate_times": 10.0},
+    "pivotal": {"method.name": "lora", "token_learning_rate": 5e-3},
+    # The DreamBooth presets take a twentieth to a hundredth of LoRA's rate; the small base bears the larger share.
+    "full": {**_PLAIN, "method.name": "full", "learning_rate_times": 0.05},
+}
+"""Name -> changes to the preset; ``learning_rate_times`` multiplies the preset's rate."""
+
+PRIORS: dict[str, dict[str, Any]] = {
+    "none": {"prior.mode": "none"},
+    "images": {"prior.mode": "images"},
+    "prediction": {"prior.mode": "prediction"},
+}
+COLUMNS = ("method", "prior", "likeness", "bleed", "following", "train_s", "megabytes")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parsed(arguments)
+    rows: list[dict[str, Any]] = []
+    with cpu_threads(load_settings().threads):
+        for method in options.methods:
+            for prior in options.priors:
+                rows.append(cell(options, method, prior))
+                bench_of.write(options.out, json.dumps(report(options, rows), indent=1) + "\n")
+                bench_of.say(table(rows[-1:]))
+    print(table(rows))
+    return 0
+
+
+def cell(options: argparse.Namespace, method: str, prior: str) -> dict[str, Any]:
+    """Return the means over the identities of one method with one prior."""
+    preset = load_preset(options.preset).config
+    changes = {"likeness": "pocket", "certify": False, **METHODS[method], **PRIORS[prior]}
+    changes["learning_rate"] = preset.learning_rate * changes.pop("learning_rate_times", 1.0)
+    if options.steps:
+        changes |= {"steps": options.steps, "checkpoint_every_steps": options.steps}
+    config = override(preset, {**changes, **parse_assignments(options.set)})
+    base = resolve_base(config.base, config.revision)
+    bench = bench_of.Bench(
+        config=config,
+        base=base,
+        work=options.work / bench_of.settings_digest(config, base)[:12],
+        engine=get_engine("pocket", base.folder),
+        classifier=load_classifier(base.folder / "attributes"),
+        guidance_scale=base.spec.guidance_scale if config.guidance_scale is None else config.guidance_scale,
+        num_inference_steps=base.spec.num_inference_steps,
+    )
+    found, sizes = [], []
+    for number in range(options.identities):
+        bench_of.say(f"{method}, prior {prior}, identity {number + 1} of {options.identities}")
+        noun = bench_of.noun_of(number)
+        found.append(bench_of.row_of(bench, number, bench_of.untrained_pictures(bench, noun)))
+        adapter = bench_of.folder_of(bench, number) / "run" / "adapter"
+        sizes.append(sum(path.stat().st_size for path in adapter.glob("*.safetensors")))
+    return {
+        "method": method,
+        "prior": prior,
+        "likeness": bench_of.mean([row["likeness_after"] for row in found]),
+        "bleed": bench_of.mean([row["bleed"] for row in found]),
+        "following": bench_of.mean([bench_of.mean(list(row["following_after"].values())) for row in found]),
+        "train_s": round(bench_of.mean([row["train_s"] for row in found]), 1),
+        "megabytes": round(bench_of.mean(sizes) / 1e6, 2),
+        "learning_rate": config.learning_rate,
+        "steps": found[0]["steps"],
+        "identities": [row["identity_seed"] for row in found],
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a Markdown table, the best likeness first."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for row in sorted(rows, key=lambda row: -row["likeness"]):
+        lines.append("| " + " | ".join(str(row[name]) for name in COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+def report(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "preset": options.preset,
+        "identities": options.identities,
+        "changed": {"steps": options.steps, "set": options.set},
+        "machine": bench_of.machine(),
+        "versions": {"likeness-studio": __version__, "python": platform.python_version(), "torch": torch.__version__},
+        "rows": list(rows),
+    }
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--identities", type=int, default=3, help="number of held-out people")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--priors", nargs="+", choices=PRIORS, default=["none", "images"])
+    parser.add_argument("--preset", default="pocket_lora_cpu", help="training preset that the methods change")
+    parser.add_argument("--steps", type=int, default=None, help="train shorter than the preset, to try it")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a training setting")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "methods.json")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "methods-benchmark")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
