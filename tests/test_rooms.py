@@ -83,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "picture_cache": {"errors", "settings"},
     "infer": GROUND | MATHS | ENGINES | {"selection", "picture_cache"},
     "postprocess": GROUND | MATHS | ENGINES,
+    "resident": {"adapters", "infer", "methods"},
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
     "certificate": {"errors", "domain", "checkpoints", "tensorfile"},

@@ -45,5 +45,14 @@ class Method(Protocol):
             OSError, ValueError, KeyError, RuntimeError, SafetensorError: the files are damaged or of another family.
         """
 
+    def touched(self, pipeline: Any, folder: Path) -> list[nn.Parameter]:
+        """Return the base's parameters that ``read`` of this folder changes, the token's embedding aside.
+
+        Raises: as ``read``.
+        """
+
+    def remove(self, pipeline: Any) -> None:
+        """Take out what ``read`` added beside the base's parameters; these themselves stay changed."""
+
     def without(self, parts: Parts) -> AbstractContextManager[None]:
         """Return a context manager inside which the base predicts as if nothing was attached."""

@@ -23,7 +23,7 @@ from studio.catalog import FamilySpec
 from studio.config import TrainConfig
 from studio.families.base import Family, Parts
 from studio.methods import tokens
-from studio.methods.groups import encoder_names, optimizer_groups
+from studio.methods.groups import encoder_names, optimizer_groups, parameters_of
 from studio.tensorfile import write_safetensors
 
 _BASE = "full.base"
@@ -86,7 +86,7 @@ class Full:
         """See ``Method.read``."""
         with safe_open(folder / FULL_NAME, "pt") as file:
             names = list(file.keys())
-            weights = {name: _weight(pipeline, name) for name in names}
+            weights = dict(zip(names, parameters_of(pipeline, names), strict=True))
             for name in names:
                 if list(weights[name].shape) != file.get_slice(name).get_shape():
                     raise ValueError(f"its {name} has another shape than this base's: it is of another base")
@@ -96,6 +96,14 @@ class Full:
                     # Once rounded, not twice: the sum is made in float32.
                     added = file.get_tensor(name).to(weight.device).float()
                     weight.copy_((weight.float() + scale * added).to(weight.dtype))
+
+    def touched(self, pipeline: Any, folder: Path) -> list[nn.Parameter]:
+        """See ``Method.touched``."""
+        with safe_open(folder / FULL_NAME, "pt") as file:
+            return parameters_of(pipeline, file.keys())
+
+    def remove(self, pipeline: Any) -> None:
+        """See ``Method.remove``: nothing is beside the parameters."""
 
     @contextmanager
     def without(self, parts: Parts) -> Iterator[None]:
@@ -120,12 +128,3 @@ class Full:
             for name, parameter in module.named_parameters()
             if parameter.requires_grad and id(parameter) not in token_vectors
         }
-
-
-def _weight(pipeline: Any, name: str) -> nn.Parameter:
-    part, _, rest = name.partition(".")
-    try:
-        parameter: nn.Parameter = getattr(pipeline, part).get_parameter(rest)
-    except AttributeError:
-        raise ValueError(f"it changes {name}, which this base does not have: it is of another family") from None
-    return parameter

@@ -1,6 +1,6 @@
 """What every method says of its parameters in the same way: the names of parts, and the optimizer's groups."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -21,6 +21,22 @@ def encoder_names(parts: Parts) -> dict[str, Any]:
         "text_encoder" + (f"_{number}" if number > 1 else ""): encoder
         for number, encoder in enumerate(parts.text_encoders, start=1)
     }
+
+
+def parameters_of(pipeline: Any, names: Iterable[str]) -> list[nn.Parameter]:
+    """Return parameters of a pipeline by part and name, such as ``unet.conv_in.weight``.
+
+    Raises:
+        ValueError: the base has no such parameter.
+    """
+    found = []
+    for name in names:
+        part, _, rest = name.partition(".")
+        try:
+            found.append(getattr(pipeline, part).get_parameter(rest))
+        except AttributeError:
+            raise ValueError(f"it changes {name}, which this base does not have: it is of another family") from None
+    return found
 
 
 def optimizer_groups(trainable: Mapping[str, nn.Parameter], config: TrainConfig) -> list[dict[str, object]]:

@@ -29,7 +29,7 @@ from studio.errors import InputError, Problem
 from studio.families.base import Family, Parts
 from studio.formats import portable_name
 from studio.methods import tokens
-from studio.methods.groups import TOKEN_PART, encoder_names, optimizer_groups
+from studio.methods.groups import TOKEN_PART, encoder_names, optimizer_groups, parameters_of
 from studio.tensorfile import write_safetensors
 
 _ADAPTER = "default"
@@ -178,6 +178,19 @@ class Lora:
         # Layers beside the base's would cost time at each denoising step.
         pipeline.fuse_lora(components=list(pipeline.get_list_adapters()), adapter_names=[_ADAPTER])
 
+    def touched(self, pipeline: Any, folder: Path) -> list[nn.Parameter]:
+        """See ``Method.touched``: the weights of the layers that have an update."""
+        with safe_open(folder / WEIGHTS_NAME, "pt") as file:
+            layers = {_layer(key) for key in file.keys()}  # noqa: SIM118  not a dict
+        return parameters_of(pipeline, (f"{layer}.weight" for layer in sorted(layers)))
+
+    def remove(self, pipeline: Any) -> None:
+        """See ``Method.remove``."""
+        with _quiet_diffusers():
+            if fused := list(pipeline.get_list_adapters()):
+                pipeline.unfuse_lora(components=fused)
+            pipeline.unload_lora_weights()
+
     @contextmanager
     def without(self, parts: Parts) -> Iterator[None]:
         """See ``Method.without``. The trained token is a new word, so other prompts never see it."""
@@ -211,6 +224,11 @@ def _exported(family: Family, part: str) -> str:
     return prefix
 
 
+def _layer(key: str) -> str:
+    """Return the name of the layer that a tensor of an adapter belongs to."""
+    return re.split(r"\.(?:lora|lokr)_", key)[0]
+
+
 def _require_fit(pipeline: Any, keys: list[str]) -> None:
     """Refuse an adapter of another family: diffusers would load what it knows and stay silent about the rest.
 
@@ -225,7 +243,7 @@ def _require_fit(pipeline: Any, keys: list[str]) -> None:
             names = (name for name, _ in module.named_modules()) if module is not None else ()
             # A published adapter has the names that every release of diffusers reads.
             modules[part] = {portable_name(f"{part}.{name}") for name in names}
-        layer = re.split(r"\.(?:lora|lokr)_", rest)[0]
+        layer = _layer(rest)
         if portable_name(f"{part}.{layer}") not in modules[part]:
             raise ValueError(f"it changes {part}.{layer}, which this base does not have: it is of another family")
 

@@ -199,6 +199,18 @@ class Desk:
             found = [pack for pack in found if subject_kind(class_noun) in pack.subjects]
         return found
 
+    def pack_pictures(self, pack: str, train_job: str) -> dict[str, tuple[str, str]]:
+        """Return shot -> (job, file) of the most alike picture that was made of it with this run and pack before."""
+        found: dict[str, tuple[float, str, str]] = {}
+        for job in self.jobs("generate"):
+            if job.source != train_job or job.title != f"{_TITLES['generate']}{pack}" or not job.result:
+                continue
+            for image in job.result["images"]:
+                likeness = image.get("likeness") or 0.0
+                if image["shot"] not in found or likeness > found[image["shot"]][0]:
+                    found[image["shot"]] = (likeness, job.id, image["file"])
+        return {shot: (job_id, file) for shot, (_, job_id, file) in found.items()}
+
     def adapter_facts(self, train_job: str) -> dict[str, Any]:
         """Return what a run's adapter.json says of base and class noun; empty if the run has none yet."""
         path = self.out_file(train_job, "adapter/adapter.json")

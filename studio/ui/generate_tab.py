@@ -17,7 +17,7 @@ from studio.ui.train_tab import subject_of
 
 PACK, PROMPTS = "A prompt pack", "My own prompts"
 
-_ASKED = {"pack", "prompts", "count", "seed", "adapter_scale"}
+_ASKED = {"pack", "prompts", "count", "keep", "seed", "adapter_scale"}
 _FIELDS = widgets.describe(GenerateConfig, without=_ASKED)
 _DEFAULTS = widgets.values_of(GenerateConfig(pack="any"), _FIELDS)
 _WELCOME = parts.empty(
@@ -66,6 +66,9 @@ def generate_tab(room: Room) -> GenerateTab:
                 visible=False,
             )
             count = gr.Slider(1, 16, value=2, step=1, label="Pictures of each")
+            keep = gr.Slider(
+                0, 16, value=0, step=1, label="Keep the best", info="Of each, by likeness, no two alike; 0 keeps all."
+            )
             strength = gr.Slider(0, 2, value=1, step=0.05, label="Strength", info="Less is freer, more is more alike.")
             seed = gr.Number(value=0, precision=0, label="Seed", info="The same seed gives the same pictures.")
             with widgets.folded("Advanced"):
@@ -113,21 +116,24 @@ def generate_tab(room: Room) -> GenerateTab:
             updates |= {shown: now, gallery: gr.Gallery(value=pictures, visible=bool(pictures))}
         return updates
 
-    def packs_for(run_id: str | None) -> tuple[list[Pack], str]:
+    def packs_for(run_id: str | None) -> tuple[list[Pack], str, str]:
         if not run_id:
-            return desk.packs(), "the subject"
+            return desk.packs(), "the subject", "person"
         facts = desk.adapter_facts(run_id)
         about = subject_of(desk, desk.job(run_id, "train"))
         noun = facts.get("class_noun") or about.get("class_noun")
-        return desk.packs(base=facts.get("base"), class_noun=noun), about.get("subject", "the subject")
+        found = desk.packs(base=facts.get("base"), class_noun=noun)
+        return found, about.get("subject", "the subject"), noun or "person"
 
     def pack_updates(run_id: str | None, chosen: str | None) -> Updates:
-        packs, subject = packs_for(run_id)
+        packs, subject, noun = packs_for(run_id)
         by_name = {row.name: row for row in packs}
         value = chosen if chosen in by_name else next(iter(by_name), None)
+        seen = desk.pack_pictures(value, run_id) if value and run_id else {}
+        links = {shot: link for shot, (job, file) in seen.items() if (link := files.linker(desk, job)(file))}
         return {
             pack: gr.Dropdown(choices=[(row.title, row.name) for row in packs], value=value),
-            preview: parts.pack_preview(by_name.get(value or ""), subject),
+            preview: parts.pack_preview(by_name.get(value or ""), subject, noun, links),
         }
 
     def refresh(chosen: str | None) -> Updates:
@@ -144,6 +150,8 @@ def generate_tab(room: Room) -> GenerateTab:
         settings = {path: given[component] for path, component in form.items()}
         asked: dict[str, Any] = widgets.collect(_FIELDS, settings, _DEFAULTS)
         asked |= {"count": given[count], "seed": given[seed], "adapter_scale": given[strength]}
+        if given[keep]:
+            asked["keep"] = given[keep]
         if given[mode] == PACK:
             asked["pack"] = given[pack]
         else:
@@ -185,7 +193,7 @@ def generate_tab(room: Room) -> GenerateTab:
     run.input(on_run, [run, pack], [notice, pack, preview], **QUIET)
     pack.input(on_pack, [run, pack], preview, **QUIET)
     started = generate.click(
-        on_generate, {run, mode, pack, prompts, count, strength, seed, *form.values()}, outputs, **QUIET
+        on_generate, {run, mode, pack, prompts, count, keep, strength, seed, *form.values()}, outputs, **QUIET
     )
     started.then(None, js=in_view("ls-generate-status"), api_visibility="private")
     timer.tick(on_poll, [job_id, shown], outputs, **POLLING)

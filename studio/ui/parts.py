@@ -12,7 +12,7 @@ from studio.catalog import BaseSpec
 from studio.domain import JobView
 from studio.errors import StudioError
 from studio.fit import FitPlan
-from studio.packs import Pack
+from studio.packs import Pack, Shot, subject_kind
 from studio.presets import Chain, TrainPreset
 from studio.ui.actions import is_open
 from studio.ui.story import Story
@@ -358,20 +358,45 @@ def _judgement(likeness: float) -> str:
 # Generating
 
 
-def pack_preview(pack: Pack | None, subject: str) -> str:
-    """Return a pack's description and its shots in plain words."""
+def pack_preview(
+    pack: Pack | None, subject: str, class_noun: str = "person", pictures: Mapping[str, str] | None = None
+) -> str:
+    """Return a pack's card: what it is about, the shots that show it best, and all of them in plain words.
+
+    Args:
+        pack: the pack; None where none fits.
+        subject: name of the subject.
+        class_noun: what the subject is; chooses the prompts.
+        pictures: name of a shot -> link of a picture that was made of it before.
+    """
     if pack is None:
         return _page("No pack fits this run; write prompts of your own.", "ls-hint")
-    shots = "".join(
-        f"<li>{escape(shot.prompt.replace('{subject}', subject).replace('{class_noun}', subject))}</li>"
-        for shot in pack.shots
-    )
-    count = len(pack.shots)
+    colours = pack.preview.colours or ("#d6d1ca",)
+    bands = ", ".join(f"{colour} {i * 100 // len(colours)}% {(i + 1) * 100 // len(colours)}%"
+                      for i, colour in enumerate(colours))  # fmt: skip
+    said = {shot.name: escape(_said(pack, shot, subject, class_noun)) for shot in pack.shots}
+    shown = "".join(_shot_tile(shot, said[shot.name], (pictures or {}).get(shot.name)) for shot in pack.previewed())
+    shots = "".join(f"<li><b>{escape(shot.title)}</b> {said[shot.name]}</li>" for shot in pack.shots)
+    by = " · ".join(escape(part) for part in (f"{len(pack.shots)} shots", pack.licence, pack.author) if part)
     return _page(
-        f'<span class="ls-hint">{escape(pack.description)}</span>'
-        f'<details style="margin-top:6px"><summary class="ls-hint">{count} shots</summary>'
-        f'<ul class="ls-shots">{shots}</ul></details>'
+        f'<div class="ls-pack"><i style="background:linear-gradient(90deg, {bands})"></i>'
+        f'<p class="ls-hint">{escape(pack.description)}</p><div class="ls-tiles">{shown}</div>'
+        f'<details><summary class="ls-hint">{by}</summary><ul class="ls-shots">{shots}</ul></details></div>'
     )
+
+
+def _shot_tile(shot: Shot, said: str, link: str | None) -> str:
+    title = escape(shot.title)
+    picture = f'<img src="{escape(link)}" alt="{title}">' if link else ""
+    return f'<span title="{said}">{picture}<em>{title}</em></span>'
+
+
+def _said(pack: Pack, shot: Shot, subject: str, class_noun: str) -> str:
+    """Return a shot's prompt for a reader: the subject by name, and of each wildcard the first word."""
+    text = shot.prompt_for(subject_kind(class_noun))
+    for name, words in pack.wildcards.items():
+        text = text.replace("{" + name + "}", f"{words[0]} …")
+    return text.replace("{subject}", subject).replace("{instance_token}", subject).replace("{class_noun}", class_noun)
 
 
 def picture_order(story: Story, result: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
@@ -383,7 +408,7 @@ def picture_order(story: Story, result: Mapping[str, Any] | None) -> list[Mappin
 
 
 def picture_caption(image: Mapping[str, Any]) -> str:
-    """Return the words under one picture."""
+    """Return the words under one picture: its likeness, its shot."""
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
     likeness = image.get("likeness")
     return " · ".join(part for part in (f"{likeness:.2f}" if likeness is not None else "", shot) if part)
@@ -395,6 +420,13 @@ def generate_result(job: JobView, url: Url) -> str:
     count, mean = len(result.get("images", ())), result.get("likeness_mean")
     title = f"{count} picture{'s' if count != 1 else ''}"
     text = f"Average likeness {mean:.2f}; the most alike come first." if mean is not None else "Ready to download."
+    if left_out := result.get("left_out"):
+        text += f" {len(left_out)} others were left out"
+        if mean is not None and (before := result.get("likeness_mean_made")) is not None:
+            text += f"; the average of all was {before:.2f}"
+        text += "."
+    if served := result.get("from_cache"):
+        text += f" {served} had been made before."
     links = ""
     for name, words, extra in (
         (result.get("archive"), "Download all (zip)", "ls-first"),

@@ -166,6 +166,13 @@ CSS = """
 .ls-shots { margin: 8px 0 0; padding: 0; list-style: none; columns: 2; column-gap: 22px; font-size: 13.5px; }
 .gradio-container .ls .ls-shots { padding-left: 0; list-style: none; }
 .ls-shots li { break-inside: avoid; color: var(--ls-soft); }
+.ls-pack > i { display: block; height: 6px; border-radius: 3px; margin-bottom: 8px; }
+.ls-tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 6px; margin: 0 0 8px; }
+.ls-tiles span { display: block; border: 1px solid var(--ls-line); border-radius: 8px; overflow: hidden;
+  background: var(--background-fill-secondary); font-size: 12px; line-height: 1.3; text-align: center; }
+.gradio-container .ls-tiles img { width: 100%; aspect-ratio: 1; object-fit: cover; display: block; margin: 0; }
+.ls-tiles em { display: block; font-style: normal; padding: 6px 4px; color: var(--ls-soft);
+  overflow-wrap: anywhere; }
 .ls-hint { font-size: 13.5px; color: var(--ls-soft); padding: 0 2px; }
 .ls-foot { color: var(--ls-soft); font-size: 13px; padding: 28px 2px 0; border-top: 1px solid var(--ls-line);
   margin-top: 28px; padding-top: 14px; }

@@ -303,13 +303,18 @@ class ScriptedStudio:
             self._tell(job, "image", **asdict(images[-1]))
             self._tell(job, "progress", step=index + 1, total=len(todo), eta_s=len(todo) - index, message="")
         ranked = sorted(images, key=lambda image: -image.likeness)
-        images = [replace(image, rank=rank) for rank, image in enumerate(ranked, 1)]
+        kept = ranked
+        if config.keep is not None:
+            kept = [image for name, _ in shots for image in [i for i in ranked if i.shot == name][: config.keep]]
+        left_out = tuple(image for image in ranked if image not in kept)
+        images = [replace(image, rank=rank) for rank, image in enumerate((i for i in ranked if i in kept), 1)]
         Pillow.open(out / images[0].file).save(out / "contact_sheet.png")
         with zipfile.ZipFile(out / "pictures.zip", "w") as archive:
             for image in images:
                 archive.write(out / image.file, image.file)
-        mean = sum(image.likeness for image in images) / len(images)
-        return GenerateResult(tuple(images), "contact_sheet.png", "pictures.zip", 12.0, mean, "pocket")
+        mean, made = (sum(image.likeness for image in rows) / len(rows) for rows in (images, ranked))
+        packed = ("contact_sheet.png", "pictures.zip", 12.0, mean, "pocket")
+        return GenerateResult(tuple(images), *packed, left_out=left_out, likeness_mean_made=made)
 
     def _export(self, job, out):
         self._set(job, state="exporting")

@@ -100,6 +100,32 @@ def test_packs_fit_base_and_subject(desk: Desk) -> None:
     assert desk.packs(base="sd15") == [] and desk.packs(base="pocket", class_noun="dog") == []
 
 
+def test_a_packs_best_pictures_of_this_run_are_its_preview(desk: Desk, check_id: str) -> None:
+    run, other = desk.submit_train(check_id), desk.submit_train(check_id)
+    assert desk.pack_pictures("places", run.id) == {}
+    made = desk.submit_generate(run.id, {"pack": "places", "count": 3})
+    desk.submit_generate(run.id, {"prompts": ["{subject}"]})
+    desk.studio.wait(made.id, owner=desk.owner)
+    found = desk.pack_pictures("places", run.id)
+    best = {row["shot"]: row["file"] for row in reversed(desk.job(made.id, "generate").result["images"])}  # type: ignore[index]
+    assert found == {shot: (made.id, best[shot]) for shot in ("beach", "library")}
+    assert desk.pack_pictures("places", other.id) == {}
+
+
+def test_a_pack_for_other_subjects_is_refused_before_a_job_is_made(desk: Desk, check_id: str) -> None:
+    run = desk.submit_train(check_id)
+    places = desk.settings.presets_dir / "packs" / "places.yaml"
+    path = places.with_name("animals.yaml")
+    path.write_text(places.read_text().replace("bases: [pocket]", "subjects: [animal]"), encoding="utf-8")
+    try:
+        before = len(desk.jobs("generate"))
+        with pytest.raises(InputError, match="animals is written for animals, and a woman is a person"):
+            desk.submit_generate(run.id, {"pack": "animals"})
+        assert len(desk.jobs("generate")) == before
+    finally:
+        path.unlink()
+
+
 def test_labels_tell_jobs_apart(desk: Desk, check_id: str) -> None:
     job = desk.job(check_id, "check")
     assert label(job).startswith("Ada · 6 photos · ")

@@ -82,6 +82,12 @@ def test_the_whole_way_from_photos_to_a_zip_that_opens(client: Client, check_id:
     with zipfile.ZipFile(answer["files"]["pictures.zip"]) as archive:
         assert archive.testzip() is None and len(archive.namelist()) == 4
     assert sorted(image["seed"] for image in answer["result"]["images"]) == [5, 6, 7, 8]
+    best = client.predict(run["id"], pack="places", count=3, keep=1, api_name="/generate")
+    result = client.predict(best["id"], files=False, api_name="/job")["result"]
+    assert (len(result["images"]), len(result["left_out"])) == (2, 4)
+    assert result["likeness_mean"] > result["likeness_mean_made"]
+    with pytest.raises(AppError, match=r"cannot be more than count \(1\)"):
+        client.predict(run["id"], pack="places", keep=2, api_name="/generate")
     prompted = client.predict(run["id"], prompts=["{subject} in space"], api_name="/generate")
     answer = client.predict(prompted["id"], files=False, api_name="/job")
     assert answer["files"] == {} and answer["result"]["images"][0]["prompt"] == "sks woman in space"

@@ -7,6 +7,7 @@ import pytest
 from studio.domain import JobView
 from studio.errors import InputError, NotFoundError, Problem
 from studio.fit import FitPlan
+from studio.packs import Pack
 from studio.ui import parts
 from studio.ui.story import Story
 
@@ -140,6 +141,46 @@ def test_pictures_are_ordered_by_rank_once_ranked_and_by_likeness_before() -> No
 @pytest.mark.parametrize(("seconds", "words"), [(3, "5 s"), (42, "40 s"), (125, "2 min"), (7300, "2.0 h")])
 def test_durations_are_rough(seconds: float, words: str) -> None:
     assert parts.duration(seconds) == words
+
+
+PACK = Pack.parse(
+    {
+        "name": "small",
+        "title": "Small",
+        "description": f"About {EVIL}",
+        "author": EVIL,
+        "subjects": ["person", "animal"],
+        "wildcards": {"place": ["at sea", "in town"]},
+        "preview": {"shots": ["far_away"], "colours": ["#112233", "#445566"]},
+        "shots": [
+            {"name": "near", "prompt": "a {class_noun}: {subject}"},
+            {"name": "far_away", "prompt": "{subject} {place}", "variants": {"animal": "{subject} runs"}},
+        ],
+    }
+)
+
+
+def test_a_packs_card_shows_its_colours_its_best_shots_and_all_in_words() -> None:
+    html = parts.pack_preview(PACK, "Ada", "woman", {"far_away": "files/1/a.png", "near": "files/1/b.png"})
+    assert "#112233 0% 50%, #445566 50% 100%" in html
+    assert 'src="files/1/a.png"' in html and "b.png" not in html  # near is not among the previewed
+    assert "a woman: Ada" in html and "Ada at sea …" in html and "far away" in html
+    assert "Ada runs" in parts.pack_preview(PACK, "Rex", "dog").replace("Rex", "Ada")
+    assert "<img" not in parts.pack_preview(PACK, "Ada")
+    assert "write prompts of your own" in parts.pack_preview(None, "Ada")
+
+
+def test_a_foreign_packs_words_are_escaped() -> None:
+    html = parts.pack_preview(PACK, EVIL, EVIL, {"far_away": EVIL})
+    assert "<img src=x" not in html and "&lt;img src=x" in html
+
+
+def test_what_keeping_the_best_was_worth_is_said() -> None:
+    image = {"file": "a.png", "shot": "far_away", "likeness": 0.8, "rank": 1}
+    result = {"images": [image], "left_out": [image] * 3, "likeness_mean": 0.8, "likeness_mean_made": 0.613}
+    said = _tags(parts.generate_result(replace(JOB, result={**result, "from_cache": 2}), no_file))
+    assert "3 others were left out; the average of all was 0.61. 2 had been made before." in said
+    assert parts.picture_caption(image) == "0.80 · far away"
 
 
 def test_a_plan_that_does_not_fit_is_framed_and_one_that_does_is_a_hint() -> None:
