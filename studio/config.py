@@ -103,6 +103,22 @@ def _cure(item: Any) -> str:
     )
 
 
+_REPO = re.compile(r"[A-Za-z0-9]([\w.-]{0,94}\w)?/[A-Za-z0-9_]([\w.-]{0,94}\w)?", re.ASCII)
+
+
+def hub_id(text: str) -> str:
+    """Return a repository's name as it is; raises ValueError where the Hub would refuse it.
+
+    Source: the Hub's rules, as in huggingface_hub.utils.validate_repo_id; more than that, the owner is asked for.
+    """
+    if not _REPO.fullmatch(text) or "--" in text or ".." in text or text.endswith(".git"):
+        raise ValueError(
+            "is no name of a repository on the Hub; write owner/name with letters, digits, '-', '_' and '.', "
+            "each at most 96 characters"
+        )
+    return text
+
+
 class CheckConfig(StrictModel):
     """Settings of the photo check."""
 
@@ -353,6 +369,8 @@ def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
 class GenerateConfig(StrictModel):
     """Settings of a generation run."""
 
+    adapter: Text | None = Field(default=None, max_length=300)
+    """A published adapter, as owner/name or owner/name@revision of the Hub, in the place of a run."""
     pack: Word | None = None
     """Name of a prompt pack; give either a pack or prompts."""
     prompts: tuple[Annotated[Text, Field(min_length=1, max_length=1000)], ...] = ()
@@ -379,6 +397,16 @@ class GenerateConfig(StrictModel):
     """Step of the checkpoint to use; None takes the best."""
     likeness: LikenessName = "auto"
     """Engine that ranks the pictures."""
+
+    @field_validator("adapter")
+    @classmethod
+    def _on_the_hub(cls, adapter: str | None) -> str | None:
+        if adapter is not None:
+            repo, at, revision = adapter.partition("@")
+            hub_id(repo)
+            if at and not re.fullmatch(r"[\w][\w./-]{0,99}", revision, re.ASCII):
+                raise ValueError("names no revision after the @; give a commit, a branch or a tag")
+        return adapter
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -586,22 +614,6 @@ class FinishConfig(StrictModel):
     def _sound_chain(self) -> Self:
         check_steps(self.steps)
         return self
-
-
-_REPO = re.compile(r"[A-Za-z0-9]([\w.-]{0,94}\w)?/[A-Za-z0-9_]([\w.-]{0,94}\w)?", re.ASCII)
-
-
-def hub_id(text: str) -> str:
-    """Return a repository's name as it is; raises ValueError where the Hub would refuse it.
-
-    Source: the Hub's rules, as in huggingface_hub.utils.validate_repo_id; more than that, the owner is asked for.
-    """
-    if not _REPO.fullmatch(text) or "--" in text or ".." in text or text.endswith(".git"):
-        raise ValueError(
-            "is no name of a repository on the Hub; write owner/name with letters, digits, '-', '_' and '.', "
-            "each at most 96 characters"
-        )
-    return text
 
 
 class PublishConfig(StrictModel):

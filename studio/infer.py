@@ -43,7 +43,7 @@ from studio.likeness.registry import choose_engine
 from studio.methods import registry as methods
 from studio.presets import Shot, fill, load_pack, subject_kind
 from studio.settings import load_settings
-from studio.weights import resolve_base
+from studio.weights import resolve_adapter, resolve_base
 
 REQUEST_NAME = "request.json"
 INDEX_NAME = "index.json"
@@ -74,7 +74,7 @@ def generate(
 
     Args:
         config: what to make.
-        run_dir: a folder that ``train`` wrote.
+        run_dir: a folder that ``train`` wrote; not looked at where the config names a published adapter.
         out_dir: created if missing; empty, or left by a cancelled call with the same config.
         on_event: told of stages, progress and each picture.
         should_stop: asked at each denoising step.
@@ -83,13 +83,15 @@ def generate(
         All pictures, best first (in the order of shots and seeds where likeness could not be measured).
 
     Raises:
-        NotFoundError: the run is not finished; no such checkpoint, pack or base.
+        NotFoundError: the run is not finished; no such checkpoint, pack, base or published adapter.
         InputError: the adapter is damaged or of another family; the run holds no reference for the likeness engine.
         ConflictError: ``out_dir`` holds other things.
         ResourceError: one picture alone does not fit into the device's memory.
         JobCancelled: ``should_stop`` answered True; finished pictures stay.
     """
     started_s = time.monotonic()
+    pulled = resolve_adapter(config.adapter) if config.adapter else None  # lives, and keeps the files, to the end
+    run_dir = pulled.folder if pulled else run_dir
     weights_dir = adapter_folder(run_dir, config.checkpoint)
     info = read_info(run_dir / "adapter")
     _require_reference(config, info)

@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import filter_repo_objects
 
+from studio.adapters import EMBEDS_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.cache import Cache, disk_full
 from studio.catalog import BASES
 from studio.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
@@ -88,9 +89,7 @@ def from_hub(hub_id: str, revision: str | None, settings: Settings) -> Found:
         return found
     try:
         with _hub_errors(hub_id, revision):
-            info = HfApi(endpoint=constants.ENDPOINT).model_info(
-                hub_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
-            )
+            info = _api(settings).model_info(hub_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
     except MissingExtraError:
         commit = commit or _last_commit(hub_id, revision, settings)
         found = _at_hand(hub_id, commit, cache) if commit else None
@@ -114,11 +113,79 @@ def from_hub(hub_id: str, revision: str | None, settings: Settings) -> Found:
                 ignore_patterns=UNWANTED,
                 endpoint=constants.ENDPOINT,
                 etag_timeout=_TIMEOUT_S,
+                token=_token(settings),
             )
         shutil.rmtree(folder / ".cache", ignore_errors=True)  # what a broken download goes on from
 
     entry = cache.put(_hub_key(hub_id, commit), sum(sizes[name] for name in wanted), fill)
     return Found(entry.folder, commit, entry.pin)
+
+
+def adapter_from_hub(hub_id: str, revision: str | None, settings: Settings) -> Found:
+    """Find a published adapter on the Hub or in the cache, laid out like a run: its files are in ``adapter/``.
+
+    Args:
+        hub_id: owner/name.
+        revision: a commit, branch or tag; None takes the newest. A commit that is here needs no network.
+        settings: where the cache is, and a token for private ones.
+
+    Raises:
+        NotFoundError: no such repository or revision. InputError: it holds no adapter of the studio's.
+        MissingExtraError: it is not here and the Hub cannot be reached. ResourceError: no room, or it broke off.
+    """
+    cache = open_cache(settings)
+
+    def at_hand(commit: str | None) -> Found | None:
+        entry = cache.get(f"adapter--{hub_id.replace('/', '--')}--{commit}") if commit else None
+        return Found(entry.folder, commit, entry.pin) if entry else None
+
+    if revision and _SHA.fullmatch(revision) and (found := at_hand(revision)):
+        return found
+    try:
+        with _hub_errors(hub_id, revision):
+            info = _api(settings).model_info(hub_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+    except MissingExtraError:
+        found = at_hand(_last_commit(hub_id, revision, settings))
+        if found is None:
+            raise
+        return found
+    commit = str(info.sha)
+    sizes = {row.rfilename: row.size or 0 for row in info.siblings or []}
+    missing = [name for name in (INFO_NAME, WEIGHTS_NAME) if name not in sizes]
+    if missing:
+        message = f"{hub_id} holds no {' and no '.join(missing)}"
+        cure = "give a repository that `publish` made; a whole model is a base, for training"
+        raise InputError.of([Problem("adapter", message, cure, "no_adapter")])
+    _note_commit(hub_id, revision, commit, settings)
+    wanted = [name for name in (INFO_NAME, WEIGHTS_NAME, EMBEDS_NAME) if name in sizes]
+
+    def fill(folder: Path) -> None:
+        with _hub_errors(hub_id, commit):
+            snapshot_download(
+                hub_id,
+                revision=commit,
+                local_dir=folder / "adapter",
+                allow_patterns=wanted,
+                endpoint=constants.ENDPOINT,
+                etag_timeout=_TIMEOUT_S,
+                token=_token(settings),
+            )
+        shutil.rmtree(folder / "adapter" / ".cache", ignore_errors=True)
+
+    key = f"adapter--{hub_id.replace('/', '--')}--{commit}"
+    entry = cache.put(key, sum(sizes[name] for name in wanted), fill)
+    return Found(entry.folder, commit, entry.pin)
+
+
+def _token(settings: Settings) -> str | bool | None:
+    """Return the token for the Hub: None lets the client take the machine's own, False sends none."""
+    if settings.hub_token is None:
+        return None
+    return settings.hub_token.get_secret_value() or False
+
+
+def _api(settings: Settings) -> HfApi:
+    return HfApi(endpoint=constants.ENDPOINT, token=_token(settings))
 
 
 def _hub_key(hub_id: str, commit: str) -> str:

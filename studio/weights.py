@@ -10,12 +10,16 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from studio.adapters import WEIGHTS_NAME, AdapterInfo, read_info
 from studio.catalog import BASES, FAMILIES, BaseSpec
 from studio.errors import InputError, MissingExtraError, NotFoundError, Problem
 from studio.settings import load_settings
-from studio.sources import Found, from_civitai, from_file, from_hub
+from studio.sources import CIVITAI_ID, Found, adapter_from_hub, from_civitai, from_file, from_hub
+from studio.tensorfile import read_header
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_WORD = re.compile(r"\w[\w \-]{0,39}")
+_REVISION = re.compile(r"[\w][\w./-]{0,99}", re.ASCII)
 _FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _OPTIONAL_PARTS = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 _WITHOUT_WEIGHTS = re.compile(r".*(Tokenizer|TokenizerFast|Scheduler|Processor|FeatureExtractor)$")
@@ -79,6 +83,55 @@ def resolve_base(base: str, revision: str | None = None) -> Base:
     family = _checked_family(found.folder, base)
     spec = row or _described(name, found.folder, family)
     return Base(spec, found.folder, found.revision, found.pin)
+
+
+def resolve_adapter(name: str) -> Found:
+    """Find a published adapter, downloading it if need be; what strangers wrote into it is looked over.
+
+    Args:
+        name: owner/name or owner/name@revision of the Hub.
+
+    Returns:
+        A folder laid out like a run; kept in the cache for as long as the object lives.
+
+    Raises:
+        NotFoundError: no such repository or revision. InputError: it holds no adapter, or a damaged one.
+        MissingExtraError: it is not here and the Hub cannot be reached. ResourceError: no room, or it broke off.
+    """
+    hub_id, _, revision = name.partition("@")
+    found = adapter_from_hub(hub_id, revision or None, load_settings())
+    info = read_info(found.folder / "adapter")
+    wrong = _strange(info)
+    if wrong:
+        cure = "use another one, or ask its owner to publish it again"
+        raise InputError.of([Problem("adapter", f"{hub_id} {words}", cure, "bad_adapter") for words in wrong])
+    read_header(found.folder / "adapter" / WEIGHTS_NAME, "adapter")
+    return found
+
+
+def _strange(info: AdapterInfo) -> list[str]:
+    """Return what no run of the studio writes; the files come from anywhere."""
+    wrong = []
+    # Never a path: it would be one of this machine.
+    known = info.base in BASES or _HUB_ID.fullmatch(str(info.base)) or CIVITAI_ID.fullmatch(str(info.base))
+    if not known or Path(str(info.base)).suffix.lower() in _FILE_SUFFIXES:
+        wrong.append(f"was trained on {str(info.base)[:80]!r}, which only its maker has")
+    if info.family not in FAMILIES:
+        wrong.append("is of a family that is not known here")
+    words = (info.class_noun, info.instance_token, info.subject)
+    if not all(isinstance(word, str) and _WORD.fullmatch(word) for word in words):
+        wrong.append("names its subject with what is no word")
+    numbers = (
+        (info.resolution_px, int, 32, 4096),
+        (info.num_inference_steps, int, 1, 200),
+        (info.guidance_scale, int | float, 0, 30),
+        (info.step, int, 0, 10**7),
+    )
+    if not all(isinstance(value, kind) and low <= value <= high for value, kind, low, high in numbers):
+        wrong.append("holds numbers that no run has")
+    if not (info.revision is None or (isinstance(info.revision, str) and _REVISION.fullmatch(info.revision))):
+        wrong.append("names no revision of its base")
+    return wrong
 
 
 def _checked_family(folder: Path, base: str) -> str:

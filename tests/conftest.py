@@ -82,6 +82,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from huggingface_hub import constants
 
     import studio.hub
+    import studio.sources
 
     module = load_file_module(HUB_STAND_IN)
     with module.serve() as server:
@@ -89,6 +90,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         # The client's own ENDPOINT stays: it builds its addresses from it and puts ours in its place.
         ours = SimpleNamespace(ENDPOINT=server.address, HF_HUB_CACHE=shared)
         monkeypatch.setattr(studio.hub, "constants", ours)
+        monkeypatch.setattr(studio.sources, "constants", ours)
         monkeypatch.setattr("huggingface_hub.repocard.constants", ours)
         monkeypatch.setattr(studio.hub, "_WAITS_S", (0.0,) * 5)
         monkeypatch.setattr(studio.hub, "get_token", lambda: None)

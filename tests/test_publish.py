@@ -5,9 +5,13 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +22,13 @@ from PIL import Image
 
 from studio import certificate, publish, reload
 from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, read_info
-from studio.config import PublishConfig
+from studio.catalog import POCKET_FOLDER
+from studio.config import GenerateConfig, PublishConfig
 from studio.domain import PublishResult
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
 from studio.imaging.fit import encode
 from studio.imaging.png import made_record, write_png
+from studio.infer import generate
 
 WRITE, READ = "hf_write0123456789", "hf_read0123456789"
 REPO = "ada/portrait"
@@ -76,15 +82,14 @@ def run_dir(tiny_base_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(autouse=True)
-def same_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def same_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read back in this process: starting another costs more than all else in these tests."""
 
     def run(command: Sequence[str], *_: Any) -> tuple[int, str]:
         reload.main(Path(command[-1]))
         return 0, ""
 
-    if "process" not in request.node.name:
-        monkeypatch.setattr(certificate, "_run", run)
+    monkeypatch.setattr(certificate, "_run", run)
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +114,11 @@ def assembled(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         name = WEIGHTS_NAME if wanted.format == "diffusers" else "Ada_L.safetensors"
         shutil.copyfile(run / "adapter" / WEIGHTS_NAME, folder / name)
         (folder / "certificate.json").write_text("{}")
-        return type("Result", (), {"files": (name, "certificate.json")})
+        files = [name, "certificate.json"]
+        if wanted.format == "diffusers":
+            shutil.copyfile(run / "adapter" / EMBEDS_NAME, folder / EMBEDS_NAME)
+            files.append(EMBEDS_NAME)
+        return SimpleNamespace(files=files)
 
     monkeypatch.setattr(publish, "export", export)
 
@@ -431,3 +440,138 @@ def test_what_says_too_much_is_caught_before_it_is_sent(
     with pytest.raises(StudioError, match=r"config\.yaml holds a path of this machine"):
         published(run_dir, tmp_path / "two")
     assert hub.asked("POST", "/") == []
+
+
+# -------------------------------------------------------------------------------------------------- the way back
+
+
+def fresh(hub: Any, home: Path) -> dict[str, str]:
+    """Return the environment of a process that knows the stand-in and nothing else."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "STUDIO_"))}
+    ours = {
+        "HF_ENDPOINT": hub.address,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    return {**kept, **ours, "HF_TOKEN": WRITE, "PYTHONPATH": str(POCKET_FOLDER.parents[2]), "OMP_NUM_THREADS": "1"}
+
+
+FRESH = """
+import json, sys
+import torch
+wishes = json.loads(sys.argv[1])
+exec(compile(wishes["code"], "card", "exec"))
+
+def draw(name):
+    picture = pipeline(
+        wishes["prompt"], num_inference_steps=wishes["steps"], guidance_scale=wishes["guidance"], height=64, width=64,
+        generator=torch.Generator().manual_seed(wishes["seed"]),
+    ).images[0]
+    picture.save(f"{wishes['out']}/{name}.png")
+
+draw("as_the_card_says")
+pipeline.unload_lora_weights()
+draw("without")
+pipeline.load_lora_weights(wishes["repo"])
+draw("plain")
+"""
+
+
+def levels(path: Path) -> Any:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=int)
+
+
+WISHES = {"prompts": ("photo of sks woman",), "seed": 7, "num_inference_steps": 2, "likeness": "none"}
+
+
+def pocket_run(folder: Path) -> Path:
+    run = write_run(folder, POCKET_FOLDER)
+    data = json.loads((run / "adapter" / "adapter.json").read_text())
+    (run / "adapter" / "adapter.json").write_text(json.dumps({**data, "base": "pocket"}))
+    return run
+
+
+def drawn(run: Path, out: Path, **changes: Any) -> Any:
+    made = generate(GenerateConfig.parse({**WISHES, **changes}), run, out)
+    return levels(out / made.images[0].file)
+
+
+def test_what_was_published_is_pulled_and_draws_the_same_picture(
+    hub: Any, tmp_path: Path, assembled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pocket_run(tmp_path / "run")
+    published(run, tmp_path / "out", licence=None)
+    trained = drawn(run, tmp_path / "ours")
+    assert np.abs(drawn(tmp_path / "nothing", tmp_path / "pulled", adapter=REPO) - trained).max() == 0
+    hub.log.clear()
+    pinned = f"{REPO}@{hub.repos[REPO].head.oid}"
+    assert np.abs(drawn(tmp_path / "nothing", tmp_path / "again", adapter=pinned) - trained).max() == 0
+    assert hub.log == [], "a commit that is here needs no network"
+    monkeypatch.setenv("STUDIO_HUB_TOKEN", "")
+    with pytest.raises(NotFoundError, match="or it is private"):
+        drawn(tmp_path / "nothing", tmp_path / "strangers", adapter=REPO)
+
+
+@pytest.mark.slow
+def test_plain_diffusers_in_a_fresh_process_draws_the_same_picture(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pocket_run(tmp_path / "run")
+    published(run, tmp_path / "out", licence=None)
+    trained = drawn(tmp_path / "nothing", tmp_path / "pulled", adapter=REPO)
+    assert np.abs(drawn(run, tmp_path / "ours") - trained).max() == 0
+
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "repo" / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "theirs").mkdir()
+    order = {"code": code, "prompt": "photo of sks woman", "steps": 2, "guidance": 3.0, "seed": 7, "repo": REPO,
+             "out": str(tmp_path / "theirs")}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, json.dumps(order)], env=fresh(hub, tmp_path / "clean"), capture_output=True,
+        text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("as_the_card_says", "plain"):
+        assert np.abs(levels(tmp_path / "theirs" / f"{name}.png") - trained).max() <= 1, name
+    assert np.abs(levels(tmp_path / "theirs" / "without.png") - trained).mean() > 5, "the adapter shows"
+    assert f"/{REPO}/resolve/main/{WEIGHTS_NAME}" in {path for _, path, _ in hub.log}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"base": "/etc"}, "which only its maker has"),
+        ({"base": "~/model.safetensors"}, "which only its maker has"),
+        ({"base": "eve/x.safetensors"}, "which only its maker has"),
+        ({"resolution_px": 10**6}, "numbers that no run has"),
+        ({"instance_token": "{subject}\n"}, "no word"),
+        ({"family": "unknown"}, "a family that is not known"),
+        ({"revision": "../.."}, "names no revision"),
+    ],
+)
+def test_a_strangers_adapter_is_looked_over(
+    hub: Any, run_dir: Path, tmp_path: Path, assembled: None, changes: dict[str, Any], words: str
+) -> None:
+    published(run_dir, tmp_path / "out")
+    files = hub.repos[REPO].head.files
+    data = {**json.loads(files["adapter.json"].data), "base": "pocket", **changes}
+    files["adapter.json"] = type(files["adapter.json"]).of(json.dumps(data).encode())
+    wanted = GenerateConfig.parse({"prompts": ("sks woman",), "adapter": REPO})
+    with pytest.raises(InputError, match=words):
+        generate(wanted, tmp_path / "nothing", tmp_path / "pictures")
+
+
+def test_what_is_no_adapter_or_not_there_is_told(hub: Any, run_dir: Path, tmp_path: Path) -> None:
+    def pull(name: str) -> Any:
+        wanted = GenerateConfig.parse({"prompts": ("sks woman",), "adapter": name})
+        return generate(wanted, tmp_path / "nothing", tmp_path / "pictures")
+
+    with pytest.raises(NotFoundError, match="ada/nothing"):
+        pull("ada/nothing")
+    published(run_dir, tmp_path / "merged", form="merged", repo="ada/merged")
+    with pytest.raises(InputError, match=r"holds no adapter\.json and no pytorch_lora_weights"):
+        pull("ada/merged")
+    for name in ("nothing", "ada/x@", "ada/x@a b", "../x/y"):
+        with pytest.raises(InputError):
+            GenerateConfig.parse({"prompts": ("sks woman",), "adapter": name})

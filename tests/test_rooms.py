@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pocket": GROUND,
     "tensorfile": {"errors"},
     "cache": {"errors"},
-    "sources": {"errors", "catalog", "settings", "tensorfile", "cache"},
+    "sources": {"errors", "adapters", "catalog", "settings", "tensorfile", "cache"},
     "weights": GROUND | {"tensorfile", "sources"},
     "formats": {"errors"},
     "weight_files": GROUND,

@@ -27,6 +27,7 @@ from studio.catalog import FamilySpec
 from studio.config import MethodConfig, TrainConfig
 from studio.errors import InputError, Problem
 from studio.families.base import Family, Parts
+from studio.formats import portable_name
 from studio.methods import tokens
 from studio.methods.groups import TOKEN_PART, encoder_names, optimizer_groups
 from studio.tensorfile import write_safetensors
@@ -221,9 +222,11 @@ def _require_fit(pipeline: Any, keys: list[str]) -> None:
         part, _, rest = key.partition(".")
         if part not in modules:
             module = getattr(pipeline, part, None)
-            modules[part] = {name for name, _ in module.named_modules()} if module is not None else set()
+            names = (name for name, _ in module.named_modules()) if module is not None else ()
+            # A published adapter has the names that every release of diffusers reads.
+            modules[part] = {portable_name(f"{part}.{name}") for name in names}
         layer = re.split(r"\.(?:lora|lokr)_", rest)[0]
-        if layer not in modules[part]:
+        if portable_name(f"{part}.{layer}") not in modules[part]:
             raise ValueError(f"it changes {part}.{layer}, which this base does not have: it is of another family")
 
 
