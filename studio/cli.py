@@ -353,6 +353,10 @@ def _show_finished(result: FinishResult, out: Path) -> Callable[[Console], None]
     return show
 
 
+def _published_folder(run_dir: Path, config: PublishConfig) -> Path:
+    return Path(f"{run_dir.resolve()}-{config.repo.replace('/', '--')}")
+
+
 def _show_published(result: PublishResult, out: Path) -> Callable[[Console], None]:
     def show(console: Console) -> None:
         for file in result.files:
@@ -428,13 +432,20 @@ def train(
     preset: Annotated[str | None, typer.Option(help="Training preset; default: the base's own.")] = None,
     settings: SetAny = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only tell what it will take, from a few real steps.")] = False,
+    publish_to: Annotated[
+        str | None, typer.Option("--publish", metavar="OWNER/NAME", help="Publish it then; the token is asked first.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help=_says(PublishConfig, "public"))] = False,
     as_json: Json = False,
 ) -> None:
     """Train an adapter on a subject and choose its best checkpoint by likeness."""
     here = load_settings()
+    after = PublishConfig.parse({"repo": publish_to, "public": public}) if publish_to else None
     config = _train_config(here, base, preset, settings or (), subject=subject, class_noun=class_noun)
     _folder(source, "photos")
     talker = _talker(as_json)
+    if after is not None and not plan:  # not after an hour of training
+        Studio(here).check_access(after, owner=here.owner)
     with _runner(talker, here) as run:
         dataset_dir = source
         if not (source / "dataset.json").is_file():
@@ -445,8 +456,15 @@ def train(
                 talker.result(dataset, _show_dataset(dataset, dataset_dir))
         if not plan:
             result: TrainResult = run("train", config, dataset_dir, out)
+            if after is not None:
+                if not as_json:
+                    talker.result(result, _show_run(result, out))
+                target = _published_folder(out, after)
+                published: PublishResult = run("publish", after, out, target)
     if plan:
         _tell_plan(here, talker, config, dataset_dir)
+    elif after is not None:
+        talker.result(published, _show_published(published, target))
     else:
         talker.result(result, _show_run(result, out))
 
@@ -541,7 +559,7 @@ def publish(
     given = {"repo": repo, "public": public, "update": update, "dry_run": dry_run, **_given(pictures=pictures)}
     config = PublishConfig.parse({**parse_assignments(settings or ()), **given})
     source = _folder(run_dir, "a run")
-    target = out or Path(f"{source.resolve()}-{config.repo.replace('/', '--')}")
+    target = out or _published_folder(source, config)
     talker = _talker(as_json)
     with _runner(talker, load_settings()) as run:
         result: PublishResult = run("publish", config, source, target)

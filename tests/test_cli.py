@@ -130,6 +130,11 @@ class FakeStudio:
             config.repo, url, commit, config.public, config.form, "apache-2.0", files, 1, 3_200_000, (), 1.0
         )
 
+    def check_access(self, config: PublishConfig, *, owner: str) -> None:
+        self.calls.append(("access", config, Path(), Path()))
+        if config.repo.startswith("read/"):
+            raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
+
     def unpublish(self, repo: str) -> None:
         self.calls.append(("unpublish", PublishConfig(repo=repo), Path(), Path()))
 
@@ -490,3 +495,18 @@ def test_generate_takes_a_run_or_a_published_adapter(
     assert isinstance(config, GenerateConfig) and config.adapter == "ada/portrait@main"
     assert cli.run(command) == 2 and "give RUN or --adapter" in capsys.readouterr().err
     assert cli.run([*command, str(tmp_path), "--adapter", "ada/portrait"]) == 2
+
+
+def test_a_run_is_published_after_training_with_the_token_asked_before_it(
+    studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(photos), "--subject", "Ada", "--class-noun", "woman", "--out", str(tmp_path / "run")]
+    assert cli.run([*command, "--publish", "read/portrait"]) == 2
+    assert [call[0] for call in studio.calls] == ["access"] and "may only read" in capsys.readouterr().err
+    studio.calls.clear()
+    assert cli.run([*command, "--publish", "ada/portrait", "--json"]) == 0
+    assert [call[0] for call in studio.calls] == ["access", "check", "train", "publish"]
+    _, config, source, out = studio.calls[-1]
+    assert (config, source) == (PublishConfig(repo="ada/portrait"), tmp_path / "run")
+    assert out == tmp_path / "run-ada--portrait"
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["commit"] == "c" * 40

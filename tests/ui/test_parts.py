@@ -139,3 +139,22 @@ def test_pictures_are_ordered_by_rank_once_ranked_and_by_likeness_before() -> No
 @pytest.mark.parametrize(("seconds", "words"), [(3, "5 s"), (42, "40 s"), (125, "2 min"), (7300, "2.0 h")])
 def test_durations_are_rough(seconds: float, words: str) -> None:
     assert parts.duration(seconds) == words
+
+
+def test_what_was_published_is_told_with_a_safe_link() -> None:
+    result = {"repo": "ada/<b>", "url": "https://hub/ada/x", "commit": "c" * 40, "public": False, "licence": "mit",
+              "files": ["README.md"], "bytes": 4000, "warnings": ["Mind <it>."]}  # fmt: skip
+    done = replace(JOB, kind="publish", state="completed", result=result)
+    html = parts.publish_result(done)
+    assert (
+        'href="https://hub/ada/x"' in html and "ada/&lt;b&gt;" in html and "only you" in html and "&lt;it&gt;" in html
+    )
+    dry = replace(done, result={**result, "commit": None})
+    assert "Nothing was sent" in parts.publish_result(dry) and "href" not in parts.publish_result(dry)
+    odd = replace(done, result={**result, "url": "javascript:alert(1)"})
+    assert "javascript" not in parts.publish_result(odd)
+
+
+def test_a_card_is_previewed_without_its_front_matter() -> None:
+    assert parts.card_text("---\nlicense: mit\n---\n\n# Ada\n\n<Gallery />\n\n---\nend\n") == "# Ada\n\n\n\n---\nend"
+    assert parts.card_text("# Ada") == "# Ada"
