@@ -25,8 +25,25 @@ from rich.table import Table
 from rich.text import Text
 
 from studio.catalog import BASES
-from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, StrictModel, TrainConfig
-from studio.domain import Dataset, Event, ExportResult, FinishResult, GenerateResult, TrainResult, plain
+from studio.config import (
+    CheckConfig,
+    ExportConfig,
+    FinishConfig,
+    GenerateConfig,
+    PublishConfig,
+    StrictModel,
+    TrainConfig,
+)
+from studio.domain import (
+    Dataset,
+    Event,
+    ExportResult,
+    FinishResult,
+    GenerateResult,
+    PublishResult,
+    TrainResult,
+    plain,
+)
 from studio.errors import InputError, JobCancelled, NotFoundError, Problem, StudioError
 from studio.presets import finish_config, load_chain, load_preset, override, parse_assignments
 from studio.samples import SAMPLE_CLASS_NOUN
@@ -345,6 +362,24 @@ def _show_finished(result: FinishResult, out: Path) -> Callable[[Console], None]
     return show
 
 
+def _published_folder(run_dir: Path, config: PublishConfig) -> Path:
+    return Path(f"{run_dir.resolve()}-{config.repo.replace('/', '--')}")
+
+
+def _show_published(result: PublishResult, out: Path) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        for file in result.files:
+            console.print(file)
+        size = f"{len(result.files)} files, {result.bytes / 1e6:.1f} MB, licence {result.licence}"
+        if result.commit is None:
+            console.print(f"{size}: what would be published is in {out / 'repo'}; run it without --dry-run to do it")
+        else:
+            seen = "everybody" if result.public else "you and those you allow"
+            console.print(f"{size}: published at {result.url} for {seen}, commit {result.commit}")
+
+    return show
+
+
 # The commands
 
 
@@ -406,13 +441,20 @@ def train(
     preset: Annotated[str | None, typer.Option(help="Training preset; default: the base's own.")] = None,
     settings: SetAny = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only tell what it will take, from a few real steps.")] = False,
+    publish_to: Annotated[
+        str | None, typer.Option("--publish", metavar="OWNER/NAME", help="Publish it then; the token is asked first.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help=_says(PublishConfig, "public"))] = False,
     as_json: Json = False,
 ) -> None:
     """Train an adapter on a subject and choose its best checkpoint by likeness."""
     here = load_settings()
+    after = PublishConfig.parse({"repo": publish_to, "public": public}) if publish_to else None
     config = _train_config(here, base, preset, settings or (), subject=subject, class_noun=class_noun)
     _folder(source, "photos")
     talker = _talker(as_json)
+    if after is not None and not plan:  # not after an hour of training
+        Studio(here).check_access(after, owner=here.owner)
     with _runner(talker, here) as run:
         dataset_dir = source
         if not (source / "dataset.json").is_file():
@@ -423,8 +465,15 @@ def train(
                 talker.result(dataset, _show_dataset(dataset, dataset_dir))
         if not plan:
             result: TrainResult = run("train", config, dataset_dir, out)
+            if after is not None:
+                if not as_json:
+                    talker.result(result, _show_run(result, out))
+                target = _published_folder(out, after)
+                published: PublishResult = run("publish", after, out, target)
     if plan:
         _tell_plan(here, talker, config, dataset_dir)
+    elif after is not None:
+        talker.result(published, _show_published(published, target))
     else:
         talker.result(result, _show_run(result, out))
 
@@ -458,8 +507,11 @@ def _train_config(
 
 @app.command()
 def generate(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    run_dir: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Folder of a finished run; or give --adapter.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help=_says(GenerateConfig, "adapter"))] = None,
     pack: Annotated[str | None, typer.Option(help=_says(GenerateConfig, "pack"))] = None,
     prompt: Annotated[list[str] | None, typer.Option(help=_says(GenerateConfig, "prompts") + " Repeatable.")] = None,
     count: Annotated[int | None, typer.Option(help=_says(GenerateConfig, "count"))] = None,
@@ -473,11 +525,13 @@ def generate(
     config = GenerateConfig.parse(
         {
             **parse_assignments(settings or ()),
-            **_given(pack=pack, prompts=tuple(prompt) if prompt else None, count=count, keep=keep, seed=seed),
-            **_given(use_cache=cache),
+            **_given(adapter=adapter, pack=pack, prompts=tuple(prompt) if prompt else None),
+            **_given(count=count, keep=keep, seed=seed, use_cache=cache),
         }
     )
-    source = _folder(run_dir, "a run")
+    if (run_dir is None) == (config.adapter is None):
+        raise InputError.of([Problem("RUN", "comes from two places or from none", "give RUN or --adapter", "no_run")])
+    source = out if run_dir is None else _folder(run_dir, "a run")  # the verb does not look at it beside an adapter
     talker = _talker(as_json)
     with _runner(talker, load_settings()) as run:
         result: GenerateResult = run("generate", config, source, out)
@@ -499,6 +553,43 @@ def export(
     with _runner(talker, load_settings()) as run:
         result: ExportResult = run("export", config, source, out)
     talker.result(result, _show_export(result, out))
+
+
+@app.command()
+def publish(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    repo: Annotated[str, typer.Option(help=_says(PublishConfig, "repo"))],
+    out: Annotated[Path | None, typer.Option(help="Folder for what is pushed; default: RUN-OWNER--NAME.")] = None,
+    public: Annotated[bool, typer.Option("--public", help=_says(PublishConfig, "public"))] = False,
+    pictures: Annotated[str | None, typer.Option(metavar="DIR", help=_says(PublishConfig, "pictures"))] = None,
+    update: Annotated[bool, typer.Option("--update", help=_says(PublishConfig, "update"))] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_says(PublishConfig, "dry_run"))] = False,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a run on the Hugging Face Hub: one commit, private unless asked; STUDIO_HUB_TOKEN or `hf auth login`."""
+    given = {"repo": repo, "public": public, "update": update, "dry_run": dry_run, **_given(pictures=pictures)}
+    config = PublishConfig.parse({**parse_assignments(settings or ()), **given})
+    source = _folder(run_dir, "a run")
+    target = out or _published_folder(source, config)
+    talker = _talker(as_json)
+    with _runner(talker, load_settings()) as run:
+        result: PublishResult = run("publish", config, source, target)
+    talker.result(result, _show_published(result, target))
+
+
+@app.command()
+def unpublish(
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it, with all its history; this cannot be undone.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete a repository from the Hub, with all its history."""
+    if not yes:
+        raise InputError.of([Problem("--yes", f"{repo} would be gone for good", "add --yes to delete it", "not_sure")])
+    talker = _talker(as_json)
+    Studio(load_settings()).unpublish(PublishConfig.parse({"repo": repo}).repo)
+    talker.result({"deleted": repo}, lambda console: console.print(f"{repo} is deleted from the Hub"))
 
 
 @app.command()

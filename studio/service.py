@@ -31,6 +31,7 @@ from studio.config import (
     FaceStep,
     FinishConfig,
     GenerateConfig,
+    PublishConfig,
     StrictModel,
     TrainConfig,
     UpscaleStep,
@@ -39,7 +40,7 @@ from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, Sho
 from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.fit import FitPlan
 from studio.jobs import intake
-from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, resolve
+from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
@@ -97,6 +98,8 @@ class Studio:
         self._home = settings.home.expanduser().absolute()
         self._jobs_dir = self._home / "jobs"
         self._store = Store(self._home / "jobs.sqlite3", verbs=verbs)
+        self._tokens: dict[str, str] = {}
+        """Tokens of jobs that have not ended, by job id: in memory, and nowhere else."""
         self._worker = Worker(
             self._store,
             self._home,
@@ -106,6 +109,7 @@ class Studio:
             grace_s=grace_s,
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
+            secrets=self._secrets_of,
         )
         self._ready = False
 
@@ -158,14 +162,35 @@ class Studio:
         title = f"Training of {config.subject} on {config.base}"
         return self._submit("train", config, title, owner=owner, key=key, source=source)
 
-    def submit_generate(self, config: GenerateConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
-        """Queue pictures with the adapter of the train job ``source``; it waits until that is completed.
+    def submit_generate(
+        self,
+        config: GenerateConfig,
+        source: str | None = None,
+        *,
+        owner: str,
+        key: str | None = None,
+        token: str | None = None,
+    ) -> JobView:
+        """Queue pictures with the adapter of the train job ``source``, or with the published one that ``config`` names.
 
-        Raises: as ``submit_train``.
+        Args:
+            config: what to make.
+            source: a train job; the pictures wait until it is completed.
+            owner: whose job it is.
+            key: idempotency key.
+            token: of the Hub, for a private adapter; None takes this machine's for the owner of the machine.
+
+        Raises: as ``submit_train``, and InputError: both or neither of the two are given.
         """
+        if (source is None) == (config.adapter is None):
+            cure = "give either a train job or an adapter"
+            raise InputError.of([Problem("run", "comes from two places or from none", cure, "no_run")])
         what = config.pack or config.prompts[0]
         title = f"Pictures: {what if len(what) <= 60 else what[:59] + '…'}"
-        return self._submit("generate", config, title, owner=owner, key=key, source=source)
+        from_hub = config.adapter is not None
+        return self._submit(
+            "generate", config, title, owner=owner, key=key, source=source, token=token, may_use_token=from_hub
+        )
 
     def submit_export(self, config: ExportConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
         """Queue an export of the train job ``source``; it waits until that is completed.
@@ -173,6 +198,69 @@ class Studio:
         Raises: as ``submit_train``.
         """
         return self._submit("export", config, f"Export: {config.format}", owner=owner, key=key, source=source)
+
+    def submit_publish(
+        self,
+        config: PublishConfig,
+        source: str,
+        *,
+        owner: str,
+        pictures: str | None = None,
+        token: str | None = None,
+        key: str | None = None,
+    ) -> JobView:
+        """Queue the publishing of the train job ``source`` on the Hub; it waits until that is completed.
+
+        The token is asked first whether it may write; so a run can be trained and published in one go, and nobody
+        learns after an hour of training that the token was wrong.
+
+        Args:
+            config: what is published, and where; it takes no paths of this machine.
+            source: a train job.
+            owner: whose job it is.
+            pictures: a completed generate job, or a finish job of one, whose pictures go into the gallery.
+            token: of the Hub, kept in memory until the job has ended; None takes this machine's for the owner of the
+                machine.
+            key: idempotency key.
+
+        Raises:
+            NotFoundError: the owner has no such job. ConflictError: as ``submit_train``, or the name is taken.
+            InputError: the token cannot write, a path in the settings, or other kinds of jobs.
+            ResourceError: the Hub cannot be reached.
+        """
+        if config.pictures is not None:
+            cure = "give a generate or finish job"
+            raise InputError.of([Problem("pictures", "is a path of this machine", cure, "path")])
+        self._check_source("publish", source, owner)
+        if pictures is not None:
+            config = config.model_copy(update={"pictures": str(self._pictures_of(pictures, owner))})
+        if not config.dry_run and not (key is not None and self._knows_key(owner, key)):
+            self.check_access(config, owner=owner, token=token)
+        title = f"Publishing: {config.repo}"
+        to_hub = not config.dry_run
+        return self._submit(
+            "publish", config, title, owner=owner, key=key, source=source, token=token, may_use_token=to_hub
+        )
+
+    def check_access(self, config: PublishConfig, *, owner: str, token: str | None = None) -> None:
+        """Ask the Hub whether the repository can be written to as ``config`` says; changes nothing.
+
+        Raises: what ``studio.hub:check_access`` raises.
+        """
+        check = resolve("studio.hub:check_access")
+        check(config.repo, self._token(owner, token), public=config.public, update=config.update)
+
+    def unpublish(self, repo: str, *, owner: str | None = None, token: str | None = None) -> None:
+        """Delete a repository from the Hub, with all its history.
+
+        Args:
+            repo: ``owner/name``.
+            owner: who asks; None is the owner of this machine.
+            token: of the Hub; None takes this machine's for the owner of the machine.
+
+        Raises: what ``studio.hub:delete`` raises.
+        """
+        resolve("studio.hub:delete")(repo, self._token(owner or self._settings.owner, token))
 
     def submit_finish(
         self,
@@ -228,16 +316,25 @@ class Studio:
         """
         self._make_home()
         view = self._store.cancel(job_id, owner)
+        if view.state in TERMINAL_STATES:
+            self._tokens.pop(job_id, None)
         self._worker.wake()
         return view
 
-    def retry(self, job_id: str, *, owner: str) -> JobView:
+    def retry(self, job_id: str, *, owner: str, token: str | None = None) -> JobView:
         """Put a stalled or cancelled job back into the queue.
+
+        Args:
+            job_id: the job.
+            owner: whose it is.
+            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended.
 
         Raises:
             NotFoundError: the owner has no such job. ConflictError: it is neither stalled nor cancelled.
         """
         self._make_home()
+        if token and self._store.get(job_id, owner).state in ("stalled", "cancelled"):
+            self._tokens[job_id] = token
         view = self._store.retry(job_id, owner)
         self._worker.wake()
         return view
@@ -347,6 +444,8 @@ class Studio:
         key: str | None,
         source: str | None = None,
         uploads: Sequence[intake.Upload] = (),
+        token: str | None = None,
+        may_use_token: bool = False,
     ) -> JobView:
         _check_words(owner=owner, key=key)
         self._make_home()
@@ -367,7 +466,11 @@ class Studio:
             if uploads:
                 max_bytes = self._settings.max_upload_bytes
                 photos = intake.copy(uploads, job_dir / PHOTOS_FOLDER, max_bytes=max_bytes)
-            request = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
+            request: dict[str, Any] = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
+            # A job of somebody else must never take the machine's token, not even when its own is lost.
+            if may_use_token and (token is not None or owner != self._settings.owner):
+                request["own_token"] = True
+                self._tokens[job_id] = token or ""
             intake.write_synced(job_dir / REQUEST_FILE, json.dumps(request, indent=1))
             with intake.disk_errors():
                 intake.sync_folder(job_dir)
@@ -376,9 +479,36 @@ class Studio:
             view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, fingerprint, source, key))
         finally:
             if not accepted:  # an error, or another thread was faster with the same key
+                self._tokens.pop(job_id, None)
                 shutil.rmtree(job_dir, ignore_errors=True)
         self._worker.wake()
         return view
+
+    def _knows_key(self, owner: str, key: str) -> bool:
+        self._make_home()
+        return self._store.knows_key(owner, key)
+
+    def _token(self, owner: str, token: str | None) -> str | None:
+        """Return the token of a request; that of this machine only for the owner of the machine."""
+        if token is not None or owner != self._settings.owner:
+            return token
+        found: str | None = resolve("studio.hub:token_of")(self._settings)
+        return found
+
+    def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str]:
+        """Return what one job's process must know; forget it when the job has ended."""
+        token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
+        return {} if token is None else {TOKEN_VARIABLE: token}
+
+    def _pictures_of(self, job_id: str, owner: str) -> Path:
+        """Return the folder of a job's generated pictures."""
+        view = self.get(job_id, owner=owner)
+        if view.kind not in ("generate", "finish"):
+            problem = Problem("pictures", f"job {job_id} is a {view.kind} job", "give a generate job", "wrong_kind")
+            raise InputError.of([problem])
+        if view.state != "completed":
+            raise ConflictError(f"job {job_id} is {view.state}; its pictures are not ready.")
+        return self.out_dir(job_id, owner=owner)
 
     def _check_source(self, kind: JobKind, source: str, owner: str) -> None:
         wanted = SOURCE_KIND[kind]
@@ -414,7 +544,8 @@ def _paths_in(config: FinishConfig) -> list[Problem]:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
-    values = settings.model_dump(mode="json", exclude_none=True)
+    # Not the token for the Hub: the process of a job that may use this machine's inherits the machine's variables.
+    values = settings.model_dump(mode="json", exclude_none=True, exclude={"hub_token"})
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}

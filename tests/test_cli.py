@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from studio import cli
-from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.config import (
+    CheckConfig,
+    ExportConfig,
+    FinishConfig,
+    GenerateConfig,
+    PublishConfig,
+    StrictModel,
+    TrainConfig,
+)
 from studio.domain import (
     Dataset,
     Event,
@@ -24,6 +32,7 @@ from studio.domain import (
     Image,
     OnEvent,
     Photo,
+    PublishResult,
     ShouldStop,
     TrainResult,
     Verdict,
@@ -33,7 +42,8 @@ from studio.fit import FitPlan, Measured, plan_of
 from studio.settings import Settings
 
 COMMANDS = (
-    "demo", "check", "train", "generate", "export", "finish", "chains", "presets", "packs", "bases", "doctor", "serve",
+    "demo", "check", "train", "generate", "export", "publish", "unpublish", "finish", "chains", "presets", "packs",
+    "bases", "doctor", "serve",
 )  # fmt: skip
 
 TRAINED = TrainResult(
@@ -113,6 +123,22 @@ class FakeStudio:
     def _export(self, config: ExportConfig, source: Path, out: Path) -> ExportResult:
         files = ("certificate.json", "Ada.safetensors")
         return ExportResult(config.format, files, "certificate.json", 3_200_000, 1, 0.02, 4.0)
+
+    def _publish(self, config: PublishConfig, source: Path, out: Path) -> PublishResult:
+        commit = None if config.dry_run else "c" * 40
+        url = f"https://hub/{config.repo}"
+        files = ("README.md", "gallery/[1].png")
+        return PublishResult(
+            config.repo, url, commit, config.public, config.form, "apache-2.0", files, 1, 3_200_000, (), 1.0
+        )
+
+    def check_access(self, config: PublishConfig, *, owner: str) -> None:
+        self.calls.append(("access", config, Path(), Path()))
+        if config.repo.startswith("read/"):
+            raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
+
+    def unpublish(self, repo: str) -> None:
+        self.calls.append(("unpublish", PublishConfig(repo=repo), Path(), Path()))
 
     def _finish(self, config: FinishConfig, source: Path, out: Path) -> FinishResult:
         picture = FinishedPicture(
@@ -446,3 +472,56 @@ def test_export_says_where_the_files_are_and_that_they_were_read_back(
     assert cli.run([*command, "--json"]) == 0
     assert _lines(capsys)[-1]["difference_max"] == 1
     assert cli.run(["export", str(run), "--format", "pickle", "--out", str(tmp_path / "out")]) == 2
+
+
+def test_publish_names_its_folder_after_run_and_repository_and_says_where_it_is(
+    studio: FakeStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    command = ["publish", str(run), "--repo", "ada/portrait"]
+    given = ["--public", "--update", "--pictures", "best", "--set", "gallery=3", "--set", "choose=[a.png, b.png]"]
+    assert cli.run([*command, *given]) == 0
+    assert "https://hub/ada/portrait for everybody, commit ccc" in capsys.readouterr().out
+    verb, config, source, out = studio.calls[-1]
+    assert (verb, source, out) == ("publish", run, tmp_path / "run-ada--portrait")
+    assert config == PublishConfig(
+        repo="ada/portrait", public=True, update=True, pictures="best", gallery=3, choose=("a.png", "b.png")
+    )
+    assert cli.run([*command, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["commit"] is None
+    assert cli.run(["publish", str(run), "--repo", "portrait"]) == 2
+    assert "write owner/name" in capsys.readouterr().err
+
+
+def test_unpublish_wants_to_be_told_twice(studio: FakeStudio, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["unpublish", "ada/portrait"]) == 2 and "--yes" in capsys.readouterr().err
+    assert studio.calls == []
+    assert cli.run(["unpublish", "ada/portrait", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"deleted": "ada/portrait"} and len(studio.calls) == 1
+
+
+def test_generate_takes_a_run_or_a_published_adapter(
+    studio: FakeStudio, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["generate", "--prompt", "{subject}", "--out", str(tmp_path / "out")]
+    assert cli.run([*command, "--adapter", "ada/portrait@main"]) == 0
+    config = studio.calls[-1][1]
+    assert isinstance(config, GenerateConfig) and config.adapter == "ada/portrait@main"
+    assert cli.run(command) == 2 and "give RUN or --adapter" in capsys.readouterr().err
+    assert cli.run([*command, str(tmp_path), "--adapter", "ada/portrait"]) == 2
+
+
+def test_a_run_is_published_after_training_with_the_token_asked_before_it(
+    studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(photos), "--subject", "Ada", "--class-noun", "woman", "--out", str(tmp_path / "run")]
+    assert cli.run([*command, "--publish", "read/portrait"]) == 2
+    assert [call[0] for call in studio.calls] == ["access"] and "may only read" in capsys.readouterr().err
+    studio.calls.clear()
+    assert cli.run([*command, "--publish", "ada/portrait", "--json"]) == 0
+    assert [call[0] for call in studio.calls] == ["access", "check", "train", "publish"]
+    _, config, source, out = studio.calls[-1]
+    assert (config, source) == (PublishConfig(repo="ada/portrait"), tmp_path / "run")
+    assert out == tmp_path / "run-ada--portrait"
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["commit"] == "c" * 40

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,11 @@ def assembled(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         name = WEIGHTS_NAME if wanted.format == "diffusers" else "Ada_L.safetensors"
         shutil.copyfile(run / "adapter" / WEIGHTS_NAME, folder / name)
         (folder / "certificate.json").write_text("{}")
-        return type("Result", (), {"files": (name, "certificate.json")})
+        files = [name, "certificate.json"]
+        if wanted.format == "diffusers":
+            shutil.copyfile(run / "adapter" / EMBEDS_NAME, folder / EMBEDS_NAME)
+            files.append(EMBEDS_NAME)
+        return SimpleNamespace(files=files)
 
     monkeypatch.setattr(publish, "export", export)
 
@@ -570,3 +575,13 @@ def test_what_is_no_adapter_or_not_there_is_told(hub: Any, run_dir: Path, tmp_pa
     for name in ("nothing", "ada/x@", "ada/x@a b", "../x/y"):
         with pytest.raises(InputError):
             GenerateConfig.parse({"prompts": ("sks woman",), "adapter": name})
+
+
+def test_finishing_hands_on_how_a_picture_was_generated(tmp_path: Path, pictures: Path) -> None:
+    from studio.config import FinishConfig
+    from studio.postprocess import finish
+
+    wanted = FinishConfig.parse({"steps": [{"do": "fit", "width_px": 32, "height_px": 32, "format": "jpeg"}]})
+    done = finish(wanted, pictures / "beach" / "001.png", tmp_path / "finished")
+    made = made_record((tmp_path / "finished" / done.pictures[0].file).read_bytes())
+    assert made == {"prompt": "sks woman, 1"}

@@ -1,3 +1,4 @@
+import hashlib
 import importlib.util
 import json
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from studio import service
-from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, TrainConfig
+from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
 from studio.fit import Measured, remember
 from studio.service import Studio, default_base
@@ -67,7 +68,7 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
     ended = studio.wait(generate.id, owner=OWNER, timeout_s=60)
 
     assert ended.state == "completed"
-    assert ended.result == {"steps": 1, "source_files": ["steps.txt"], "likeness": None}
+    assert ended.result == {"steps": 1, "source_files": ["steps.txt"], "hub_token": None, "likeness": None}
     assert studio.get(check.id, owner=OWNER).result["source_files"] == ["one.jpg", "two 🙂.jpg"]
     assert studio.get(train.id, owner=OWNER).result["steps"] == 3
     assert [job.id for job in studio.list(owner=OWNER)] == [export.id, generate.id, train.id, check.id]
@@ -85,6 +86,79 @@ def test_a_key_for_civitai_reaches_the_child_as_it_is():
     key = "sesame-0123456789"
     assert service._environment(Settings(civitai_key=key))["STUDIO_CIVITAI_KEY"] == key
     assert "STUDIO_CIVITAI_KEY" not in service._environment(Settings())
+
+
+def test_a_run_is_published_with_a_token_that_is_in_memory_only(studio, photos, hub, tmp_path):
+    token, repo = "hf_write0123456789", "ada/portrait"
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    train = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=OWNER)
+    made = studio.submit_generate(GenerateConfig(prompts=("quick",)), train.id, owner=OWNER)
+    config = PublishConfig(repo=repo, title="quick")
+    with pytest.raises(ConflictError, match="its pictures are not ready"):
+        studio.submit_publish(config, train.id, pictures=made.id, token=token, owner=OWNER)
+    job = studio.submit_publish(config, train.id, token=token, owner=OWNER, key="once")
+    asked = len(hub.log)
+    again = studio.submit_publish(config, train.id, token="hf_other0123456789", owner=OWNER, key="once")
+    assert again.id == job.id and len(hub.log) == asked, "the token is no part of the request"
+    assert (job.kind, job.title) == ("publish", "Publishing: ada/portrait") and hub.asked("POST", "/") == []
+    studio.start()
+    ended = studio.wait(job.id, owner=OWNER, timeout_s=60)
+    assert ended.state == "completed", ended.cause
+    # Of the token's hash, so that the token itself is not even in what the fake verb tells.
+    assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
+    assert studio.get(check.id, owner=OWNER).result["hub_token"] is None, "no other job's process knows it"
+    for path in (tmp_path / "home").rglob("*"):
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path
+    assert studio._tokens == {}
+
+
+def test_a_token_that_cannot_write_is_refused_at_submit_and_nothing_is_queued(studio, photos, hub):
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    train = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=OWNER)
+    before = studio.list(owner=OWNER)
+    for token in ("hf_read0123456789", "hf_wrong", None):
+        with pytest.raises(InputError, match="token"):
+            studio.submit_publish(PublishConfig(repo="ada/portrait"), train.id, token=token, owner=OWNER)
+    with pytest.raises(InputError, match="is a path of this machine"):
+        studio.submit_publish(PublishConfig(repo="ada/portrait", pictures="/etc"), train.id, owner=OWNER)
+    with pytest.raises(InputError, match="give a train job"):
+        studio.submit_publish(PublishConfig(repo="ada/portrait"), check.id, owner=OWNER)
+    with pytest.raises(InputError, match="give a generate job"):
+        studio.submit_publish(PublishConfig(repo="ada/portrait"), train.id, pictures=check.id, owner=OWNER)
+    with pytest.raises(InputError, match="either a train job or an adapter"):
+        studio.submit_generate(GenerateConfig(prompts=("quick",)), owner=OWNER)
+    assert studio.list(owner=OWNER) == before
+
+
+def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos, hub, monkeypatch):
+    monkeypatch.setattr("studio.hub.get_token", lambda: "hf_write0123456789")
+    monkeypatch.setenv("STUDIO_HUB_TOKEN", "hf_write0123456789")
+    wanted = PublishConfig(repo="ada/portrait", title="quick")
+    jobs = {}
+    for owner in (OWNER, studio._settings.owner):
+        check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=owner)
+        jobs[owner] = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=owner)
+    with pytest.raises(InputError, match="token"):
+        studio.submit_publish(wanted, jobs[OWNER].id, owner=OWNER)
+    mine = studio.submit_publish(wanted, jobs[studio._settings.owner].id, owner=studio._settings.owner)
+    theirs = studio.submit_generate(GenerateConfig(prompts=("quick",), adapter="ada/portrait"), owner=OWNER)
+    lost = studio.submit_publish(wanted, jobs[OWNER].id, token="hf_write0123456789", owner=OWNER)
+    studio._tokens.pop(lost.id)  # as after a restart of the server
+    studio.start()
+    ended = studio.wait(mine.id, owner=studio._settings.owner, timeout_s=60)
+    assert ended.result["hub_token"] == hashlib.sha256(b"hf_write0123456789").hexdigest()
+    for job in (theirs, lost):
+        assert studio.wait(job.id, owner=OWNER, timeout_s=60).result["hub_token"] == ""
+
+
+def test_what_was_published_is_deleted_again(studio, hub):
+    from studio.hub import _api
+
+    _api("hf_write0123456789").create_repo("ada/portrait", private=True)
+    with pytest.raises(InputError, match="token"):
+        studio.unpublish("ada/portrait", owner=OWNER)
+    studio.unpublish("ada/portrait", owner=OWNER, token="hf_write0123456789")
+    assert hub.repos == {}
 
 
 def test_uploads_are_finished_by_a_job_of_their_own(studio, photos):

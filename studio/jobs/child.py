@@ -35,6 +35,8 @@ REQUEST_FILE = "request.json"
 LOCK_FILE = "child.lock"
 PHOTOS_FOLDER = "photos"
 OUT_FOLDER = "out"
+TOKEN_VARIABLE = "STUDIO_JOB_HUB_TOKEN"
+"""The token for the Hub that came with this job; the worker sets it in the job's own process only."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -84,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _attempt(job_dir: Path, verb_path: str, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
     try:
-        kind, config_data, source = _read_request(job_dir)
+        kind, config_data, source, own_token = _read_request(job_dir)
+        if own_token:  # never the machine's: an empty one is none
+            os.environ["STUDIO_HUB_TOKEN"] = os.environ.pop(TOKEN_VARIABLE, "")
         config = CONFIGS[kind].parse(config_data)
         source_dir = job_dir / PHOTOS_FOLDER if source is None else job_dir.parent / source / OUT_FOLDER
         logger.info("starting %s", verb_path)
@@ -100,10 +104,10 @@ def _attempt(job_dir: Path, verb_path: str, on_event: OnEvent, should_stop: Shou
         return explain(error)
 
 
-def _read_request(job_dir: Path) -> tuple[str, Any, str | None]:
+def _read_request(job_dir: Path) -> tuple[str, Any, str | None, bool]:
     try:
         request = json.loads((job_dir / REQUEST_FILE).read_text(encoding="utf-8"))
-        return request["kind"], request["config"], request["source"]
+        return request["kind"], request["config"], request["source"], bool(request.get("own_token"))
     except (OSError, ValueError, KeyError, TypeError):
         raise ResourceError(
             f"The job's folder is damaged ({REQUEST_FILE} cannot be read); submit the job again."

@@ -51,6 +51,7 @@ class Worker:
         grace_s: how long a child may take to stop by itself.
         max_losses: so many attempts lost in a row (killed, crashed, server gone) stall a job.
         silence_s: a child that tells no event for so long hangs: it is killed and its job stalls.
+        secrets: (job id, has it ended) -> variables for that job's child alone; they are written nowhere.
         tick_s: how often the worker looks up from the child's lines.
     """
 
@@ -65,6 +66,7 @@ class Worker:
         grace_s: float,
         max_losses: int,
         silence_s: float,
+        secrets: Callable[[str, bool], Mapping[str, str]] = lambda job_id, ended: {},
         tick_s: float = 0.2,
     ) -> None:
         self._store = store
@@ -75,6 +77,7 @@ class Worker:
         self._grace_s = grace_s
         self._max_losses = max_losses
         self._silence_s = silence_s
+        self._secrets = secrets
         self._tick_s = tick_s
         self._lock: BinaryIO | None = None
         self._thread: threading.Thread | None = None
@@ -155,6 +158,7 @@ class Worker:
             outcome, reason = None, "The studio's worker failed; details are in the server's log."
         if outcome is not None and outcome.state != "cancelled":
             self._persist(lambda: self._store.finish(claim, outcome))
+            self._secrets(claim.id, True)
         elif self._closing.is_set():
             self._persist(lambda: self._store.release(claim))
         else:  # "lost" is what the store calls it unless the owner has asked for it
@@ -177,6 +181,7 @@ class Worker:
     def _spawn(self, claim: Claim, job_dir: Path) -> "subprocess.Popen[bytes]":
         search_path = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(search_path)}
+        environment |= self._secrets(claim.id, False)
         # -P: the working folder, which is the server's, must not be searched for modules.
         command = [sys.executable, "-P", "-m", "studio.jobs.child", str(job_dir)]
         command += ["--verb", self._verbs[claim.kind].path, "--parent", str(os.getpid())]

@@ -181,8 +181,15 @@ class Lora:
     def touched(self, pipeline: Any, folder: Path) -> list[nn.Parameter]:
         """See ``Method.touched``: the weights of the layers that have an update."""
         with safe_open(folder / WEIGHTS_NAME, "pt") as file:
-            layers = {_layer(key) for key in file.keys()}  # noqa: SIM118  not a dict
-        return parameters_of(pipeline, (f"{layer}.weight" for layer in sorted(layers)))
+            layers = sorted({_layer(key) for key in file.keys()})  # noqa: SIM118  not a dict
+        parts = dict.fromkeys(layer.partition(".")[0] for layer in layers)
+        modules = {part: module for part in parts if (module := getattr(pipeline, part, None)) is not None}
+        # A published adapter has the names that every release of diffusers reads.
+        own = {
+            portable_name(f"{p}.{name}"): f"{p}.{name}" for p, m in modules.items() for name, _ in m.named_parameters()
+        }
+        wanted = (f"{layer}.weight" for layer in layers)
+        return parameters_of(pipeline, (own.get(portable_name(name), name) for name in wanted))
 
     def remove(self, pipeline: Any) -> None:
         """See ``Method.remove``."""

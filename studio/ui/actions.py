@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.catalog import base_spec
-from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, TrainConfig
+from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
 from studio.errors import InputError, NotFoundError, Problem
 from studio.fit import FitPlan
@@ -116,12 +116,21 @@ class Desk:
         subject = {"subject": check.result["subject"], "class_noun": check.result["class_noun"]}
         return check, override(chosen.config, {**subject, "base": base or chosen.base, **changes})
 
-    def submit_generate(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
+    def submit_generate(
+        self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None, token: str | None = None
+    ) -> JobView:
         """Start making pictures with a finished run; ``form`` holds settings of GenerateConfig.
+
+        With an ``adapter`` among them no run is wanted, and ``token`` is for a private one.
 
         Raises:
             NotFoundError: no such run or pack. InputError: wrong settings, or the run is not finished.
         """
+        if form.get("adapter") and not train_job:
+            config = GenerateConfig.parse(form)
+            if config.pack is not None:
+                load_pack(config.pack, self.settings.presets_dir)
+            return self.studio.submit_generate(config, owner=self.owner, key=key, token=token)
         run = self.job(train_job, "train")
         if run.state != "completed":
             raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
@@ -143,6 +152,31 @@ class Desk:
         if run.state != "completed":
             raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
         return self.studio.submit_export(ExportConfig.parse(form), run.id, owner=self.owner, key=key)
+
+    def submit_publish(
+        self,
+        train_job: str | None,
+        form: Mapping[str, Any],
+        *,
+        pictures_job: str | None = None,
+        token: str | None = None,
+        key: str | None = None,
+    ) -> JobView:
+        """Start publishing a run, finished or not; ``form`` holds settings of PublishConfig.
+
+        Raises:
+            NotFoundError: no such run. InputError: wrong settings, or a token that cannot write. ConflictError: the
+                name is taken. ResourceError: the Hub cannot be reached.
+        """
+        run = self.job(train_job, "train")
+        return self.studio.submit_publish(
+            PublishConfig.parse(form),
+            run.id,
+            owner=self.owner,
+            pictures=pictures_job or None,
+            token=token or None,
+            key=key,
+        )
 
     def submit_finish(
         self,

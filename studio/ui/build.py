@@ -1,4 +1,4 @@
-"""The page: four tabs, what joins them, and what happens when it is opened."""
+"""The page: five tabs, what joins them, and what happens when it is opened."""
 
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from studio.ui.endpoints import add_endpoints
 from studio.ui.finish_tab import FinishTab, finish_tab
 from studio.ui.generate_tab import GenerateTab, generate_tab
 from studio.ui.photos_tab import PhotosTab, photos_tab
+from studio.ui.publish_tab import PublishTab, publish_tab
 from studio.ui.room import QUIET, Room, Updates
 from studio.ui.story import Stories
 from studio.ui.train_tab import TrainTab, train_tab
@@ -20,7 +21,7 @@ from studio.ui.train_tab import TrainTab, train_tab
 if TYPE_CHECKING:
     from studio.service import Studio
 
-_TAB_OF = {"check": "photos", "train": "train", "generate": "generate", "finish": "finish"}
+_TAB_OF = {"check": "photos", "train": "train", "generate": "generate", "finish": "finish", "publish": "publish"}
 _CACHE_SWEEP_S = (3600, 24 * 3600)
 
 
@@ -39,6 +40,8 @@ def build(studio: "Studio", settings: Settings) -> gr.Blocks:
                 pictures = generate_tab(room)
             with gr.Tab("Finish", id="finish") as finish_door:
                 finished = finish_tab(room)
+            with gr.Tab("Publish", id="publish") as publish_door:
+                published = publish_tab(room)
         gr.HTML(parts.footer())
 
         def to_training(check: str) -> Updates:
@@ -50,8 +53,10 @@ def build(studio: "Studio", settings: Settings) -> gr.Blocks:
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(desk, request.query_params.get("job"))
             updates: Updates = {}
-            tabs_of: dict[JobKind, PhotosTab | TrainTab | GenerateTab | FinishTab]
-            tabs_of = {"check": photos, "train": train, "generate": pictures, "finish": finished}
+            tabs_of: dict[JobKind, PhotosTab | TrainTab | GenerateTab | FinishTab | PublishTab]
+            tabs_of = {
+                "check": photos, "train": train, "generate": pictures, "finish": finished, "publish": published
+            }  # fmt: skip
             for kind, tab in tabs_of.items():
                 job = wanted if wanted and wanted.kind == kind else desk.current(kind)
                 updates |= tab.show(job)
@@ -59,15 +64,17 @@ def build(studio: "Studio", settings: Settings) -> gr.Blocks:
                     updates[tabs] = gr.Tabs(selected=_TAB_OF[kind])
             if wanted is not None:
                 updates[tabs] = gr.Tabs(selected=_TAB_OF[wanted.kind])
-            return updates | train.refresh(None) | pictures.refresh(None) | finished.refresh(None)
+            updates |= train.refresh(None) | pictures.refresh(None) | finished.refresh(None)
+            return updates | published.refresh(None)
 
         photos.forward.click(to_training, photos.job, [tabs, train.dataset], **QUIET)
         train.forward.click(to_pictures, train.job, [tabs, *pictures.refreshed], **QUIET)
         train_door.select(train.refresh, train.dataset, [train.dataset], **QUIET)
         generate_door.select(pictures.refresh, pictures.run, pictures.refreshed, **QUIET)
         finish_door.select(finished.refresh, finished.made, [finished.made], **QUIET)
+        publish_door.select(published.refresh, published.run, published.refreshed, **QUIET)
         everything = [tabs, *photos.outputs, *train.outputs, train.dataset, *pictures.outputs, *pictures.refreshed]
-        everything += [*finished.outputs, finished.made]
+        everything += [*finished.outputs, finished.made, *published.outputs, *published.refreshed]
         page.load(on_open, None, everything, **QUIET)
         add_endpoints(desk)
     page.queue(max_size=256, default_concurrency_limit=4)

@@ -100,11 +100,13 @@ def add_endpoints(desk: Desk) -> None:
         seed: int = 0,
         settings: dict | None = None,
         key: str | None = None,
+        adapter: str = "",
+        token: str = "",
     ) -> dict:
-        """Make pictures with a finished run, from a pack or from prompts.
+        """Make pictures with a finished run, or with a published adapter, from a pack or from prompts.
 
         Args:
-            train_job: id of the run.
+            train_job: id of the run; empty with adapter.
             pack: name of a pack; give either a pack or prompts.
             prompts: prompts in which {subject} stands for the subject.
             count: pictures per shot or prompt.
@@ -112,13 +114,16 @@ def add_endpoints(desk: Desk) -> None:
             seed: seed of the first picture.
             settings: more settings by name, for example {"guidance_scale": 5, "adapter_scale": 0.8}.
             key: the same key with the same request is the same job.
+            adapter: a published adapter instead of a run, as owner/name or owner/name@revision.
+            token: of the Hub, for a private adapter; used for this job only.
 
         Returns:
             The job; ask /job until its state is completed.
         """
         form = {**(settings or {}), "count": count, "seed": seed, "prompts": prompts or []}
+        form |= {"pack": pack or None, "adapter": adapter or None}
         form |= {"keep": keep} if keep else {}
-        return asdict(desk.submit_generate(train_job, {**form, "pack": pack or None}, key=key))
+        return asdict(desk.submit_generate(train_job, form, key=key, token=token or None))
 
     def export(train_job: str, format: str = "diffusers", settings: dict | None = None, key: str | None = None) -> dict:
         """Write a finished run's adapter in another program's format, and prove that it works there.
@@ -133,6 +138,53 @@ def add_endpoints(desk: Desk) -> None:
             The job; ask /job until its state is completed. Its files hold certificate.json.
         """
         return asdict(desk.submit_export(train_job, {**(settings or {}), "format": format}, key=key))
+
+    def publish(
+        train_job: str,
+        repo: str,
+        token: str = "",
+        public: bool = False,
+        pictures_job: str = "",
+        choose: list[str] | None = None,
+        update: bool = False,
+        dry_run: bool = False,
+        settings: dict | None = None,
+        key: str | None = None,
+    ) -> dict:
+        """Publish a run on the Hugging Face Hub, in one commit, private unless asked.
+
+        Args:
+            train_job: id of the run; one that still trains is published when it is done.
+            repo: repository, as owner/name.
+            token: with write access, asked first whether it may, used for this job only, stored nowhere; empty takes
+                the machine's for its owner.
+            public: let everybody see it.
+            pictures_job: id of a generate job, or a finish job of one, for the gallery; empty takes the run's samples.
+            choose: pictures of that job by their files; empty takes the best ones.
+            update: write into a repository that exists.
+            dry_run: only assemble what would be published; no token is needed.
+            settings: more settings by name, for example {"form": "merged", "title": "Ada", "gallery": 6}.
+            key: the same key with the same request is the same job.
+
+        Returns:
+            The job; ask /job until its state is completed. Its result holds the commit.
+        """
+        form = {**(settings or {}), "repo": repo, "public": public, "update": update, "dry_run": dry_run}
+        form["choose"] = choose or ()
+        return asdict(desk.submit_publish(train_job, form, pictures_job=pictures_job, token=token, key=key))
+
+    def unpublish(repo: str, token: str) -> dict:
+        """Delete a repository from the Hub, with all its history; this cannot be undone.
+
+        Args:
+            repo: repository, as owner/name.
+            token: with write access, used once; empty takes the machine's for its owner.
+
+        Returns:
+            {"deleted": repo}
+        """
+        desk.studio.unpublish(repo, owner=desk.owner, token=token or None)
+        return {"deleted": repo}
 
     def finish(
         pictures: list[gr.FileData],
@@ -273,8 +325,8 @@ def add_endpoints(desk: Desk) -> None:
         return desk.studio.bases()
 
     for endpoint in (
-        check_photos, train, plan, generate, export, finish, remove_background, upscale, contact_sheet,
-        job, jobs, cancel, presets, packs, chains, bases,
+        check_photos, train, plan, generate, export, publish, unpublish, finish, remove_background, upscale,
+        contact_sheet, job, jobs, cancel, presets, packs, chains, bases,
     ):  # fmt: skip
         gr.api(_spoken(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 
@@ -330,6 +382,8 @@ def _result_files(job: JobView) -> list[str]:
         return [*(f"{folder}/{name}" for name in names), "report.json", "curve.png"]
     if job.kind == "export":
         return list(result["files"])
+    if job.kind == "publish":
+        return [f"repo/{name}" for name in result["files"]]
     if job.kind == "finish":
         packed = [name for name in (result["archive"], result["contact_sheet"]) if name]
         return [*packed, *(picture["file"] for picture in result["pictures"])]

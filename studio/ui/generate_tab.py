@@ -17,7 +17,7 @@ from studio.ui.train_tab import subject_of
 
 PACK, PROMPTS = "A prompt pack", "My own prompts"
 
-_ASKED = {"pack", "prompts", "count", "keep", "seed", "adapter_scale"}
+_ASKED = {"pack", "prompts", "count", "keep", "seed", "adapter_scale", "adapter"}
 _FIELDS = widgets.describe(GenerateConfig, without=_ASKED)
 _DEFAULTS = widgets.values_of(GenerateConfig(pack="any"), _FIELDS)
 _WELCOME = parts.empty(

@@ -474,6 +474,31 @@ def _bytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
 
 
+def publish_result(job: JobView) -> str:
+    """Return where something was published, or that this is only what would be."""
+    result = job.result or {}
+    count = len(result.get("files", ()))
+    facts = f"{count} files, {_bytes(result.get('bytes', 0))}, licence {result.get('licence')}."
+    commit, url = result.get("commit"), str(result.get("url", ""))
+    if commit is None:
+        head, text = "What would be published", f"{facts} Nothing was sent."
+    else:
+        seen = "everybody may see it" if result.get("public") else "only you and those you allow may see it"
+        head, text = f"Published: {result.get('repo')}", f"{facts} Commit {commit}; {seen}."
+    link = ""
+    if commit is not None and url.startswith(("https://", "http://")):
+        link = f'<a class="ls-button ls-first" href="{escape(url)}" target="_blank" rel="noopener">Open on the Hub</a>'
+    words = f'<h2>{escape(head)}</h2><p class="ls-soft">{escape(text)}</p><p class="ls-links">{link}</p>'
+    warned = list(result.get("warnings", ()))
+    return _page(f'<div class="ls-card">{words}</div>') + (notice("Worth knowing", warned) if warned else "")
+
+
+def card_text(readme: str) -> str:
+    """Return the text of a model card without its front matter and the Hub's own tags, for a preview."""
+    body = readme.split("\n---\n", 1)[-1] if readme.startswith("---\n") else readme
+    return body.replace("<Gallery />", "").strip()
+
+
 def finish_result(job: JobView, url: Url) -> str:
     """Return the downloads of finished pictures, what is to be known about them, and those that failed."""
     result = job.result or {}

@@ -4,6 +4,7 @@ Found by children through PYTHONPATH; ``VERBS`` puts them in the place of the re
 """
 
 import dataclasses
+import hashlib
 import os
 import signal
 import subprocess
@@ -23,16 +24,21 @@ VERBS = {kind: dataclasses.replace(spec, path="fake_verbs:run") for kind, spec i
 class FakeResult:
     steps: int
     source_files: tuple[str, ...]
+    hub_token: str | None
+    """SHA-256 of the token that its process knows; empty for an empty one, None for none."""
     likeness: float = float("nan")
 
 
 def run(config, source, out, *, on_event, should_stop):
     out.mkdir(parents=True, exist_ok=True)
     words = getattr(config, "subject", None) or (getattr(config, "prompts", None) or ("quick",))[0]
+    token = os.environ.get("STUDIO_HUB_TOKEN")
+    token = hashlib.sha256(token.encode()).hexdigest() if token else token
     behaviour, *numbers = words.split()
     on_event(Event("stage", {"name": "loading", "message": behaviour}))
     done = BEHAVIOURS[behaviour](out, *map(int, numbers), on_event=on_event, should_stop=should_stop)
-    return FakeResult(done or 0, tuple(sorted(path.name for path in source.iterdir())))
+    files = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
+    return FakeResult(done or 0, tuple(files), token)
 
 
 def _progress(on_event, step, total):

@@ -29,6 +29,7 @@ from studio.domain import (
     Image,
     JobView,
     Photo,
+    PublishResult,
     TrainResult,
     Verdict,
 )
@@ -40,6 +41,17 @@ from studio.presets import load_pack
 from studio.samples import SAMPLE_CLASS_NOUN
 
 _NUMBERS = itertools.count(1)
+TOKEN = "hf_write0123456789"
+CARD = """---
+license: apache-2.0
+widget:
+- text: photo of sks woman
+  output:
+    url: gallery/01.png
+---
+
+# Ada <script>alert(1)</script>
+"""
 SUBJECT = portraits.sample_identity(portraits.HELD_OUT_SEED + 14, SAMPLE_CLASS_NOUN)
 
 
@@ -93,7 +105,18 @@ class ScriptedStudio:
         measured = Measured("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
         return plan_of(config, photos, measured, room_bytes=2**31)
 
-    def submit_generate(self, config, source, *, owner, key=None):
+    def submit_publish(self, config, source, *, owner, pictures=None, token=None, key=None):
+        if not config.dry_run and token != TOKEN:
+            raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
+        if pictures is not None:
+            self.get(pictures, owner=owner)
+        return self._submit("publish", config, f"Publishing: {config.repo}", owner, key, source)
+
+    def unpublish(self, repo, *, owner=None, token=None):
+        if token != TOKEN:
+            raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
+
+    def submit_generate(self, config, source=None, *, owner, key=None, token=None):
         return self._submit("generate", config, f"Pictures: {config.pack or config.prompts[0]}", owner, key, source)
 
     def submit_export(self, config, source, *, owner, key=None):
@@ -322,6 +345,20 @@ class ScriptedStudio:
             (out / name).write_text("{}")
         files = ("Ada.safetensors", "certificate.json")
         return ExportResult(job.config.format, files, "certificate.json", 4, 1, 0.1, 4.0)
+
+    def _publish(self, job, out):
+        self._set(job, state="publishing")
+        config = job.config
+        self._tell(job, "stage", name="assembling", message="Writing the model card and its gallery.")
+        (out / "repo" / "gallery").mkdir(parents=True, exist_ok=True)
+        (out / "repo" / "README.md").write_text(CARD)
+        Pillow.new("RGB", (64, 64), "#886644").save(out / "repo" / "gallery" / "01.png")
+        self._half_way(job)
+        commit = None if config.dry_run else "c" * 40
+        url, files = f"https://huggingface.co/{config.repo}", ("README.md", "gallery/01.png")
+        return PublishResult(
+            config.repo, url, commit, config.public, config.form, "apache-2.0", files, 1, 4000, (), 1.0
+        )
 
     def _finish(self, job, out):
         self._set(job, state="finishing")

@@ -15,7 +15,7 @@ from studio.settings import Settings
 
 ENDPOINTS = {
     "check_photos", "train", "plan", "generate", "export", "job", "jobs", "cancel", "presets", "packs", "bases",
-    "finish", "remove_background", "upscale", "contact_sheet", "chains",
+    "publish", "unpublish", "finish", "remove_background", "upscale", "contact_sheet", "chains",
 }  # fmt: skip
 
 
@@ -108,6 +108,38 @@ def test_pictures_are_finished_by_chain_by_steps_and_from_a_generate_job(client:
     assert client.predict(files, "Ours", api_name="/contact_sheet")["title"] == "Ours"
     with pytest.raises(AppError, match="bria-rmbg"):
         client.predict(files, "bria-rmbg", api_name="/remove_background")
+
+
+def test_a_run_is_published_by_a_token_that_may_and_the_token_shows_nowhere(
+    client: Client, check_id: str, settings: Settings, log: Path
+) -> None:
+    token = "hf_write0123456789"
+    run = client.predict(check_id, settings={"steps": 60}, api_name="/train")["id"]
+    made = client.predict(run, pack="places", api_name="/generate")["id"]
+    shown = client.predict(run, "ada/portrait", dry_run=True, api_name="/publish")
+    assert client.predict(shown["id"], api_name="/job")["result"]["commit"] is None
+    done = client.predict(
+        run, "ada/portrait", token, False, made, ["beach/000.png"], settings={"title": "Ada"}, api_name="/publish"
+    )
+    answer = client.predict(done["id"], api_name="/job")
+    assert answer["kind"] == "publish" and answer["result"]["commit"] == "c" * 40
+    assert set(answer["files"]) == {"repo/README.md", "repo/gallery/01.png"}
+    for bad in ("", "hf_read0123456789"):
+        with pytest.raises(AppError, match="may only read") as caught:
+            client.predict(run, "ada/portrait", bad, api_name="/publish")
+        assert not bad or bad not in str(caught.value)
+    with pytest.raises(AppError, match="write owner/name"):
+        client.predict(run, "portrait", token, api_name="/publish")
+    with pytest.raises(AppError, match="is not there"):
+        client.predict(run, "ada/portrait", token, False, "check-foreign", api_name="/publish")
+    with pytest.raises(AppError, match="there is no such setting"):
+        client.predict(run, "ada/x", token, settings={"picture": "/etc"}, api_name="/publish")
+    assert client.predict("ada/portrait", token, api_name="/unpublish") == {"deleted": "ada/portrait"}
+    pulled = client.predict("", prompts=["{subject}"], adapter="ada/portrait", token=token, api_name="/generate")
+    assert pulled["kind"] == "generate" and pulled["source"] is None
+    assert token not in log.read_text() and token not in str(client.predict(api_name="/jobs"))
+    kept = [path for path in settings.home.rglob("*") if path.is_file()]
+    assert not any(token.encode() in path.read_bytes() for path in kept)
 
 
 def test_events_go_on_after_the_number_that_was_seen(client: Client, check_id: str) -> None:

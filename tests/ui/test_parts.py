@@ -187,3 +187,22 @@ def test_a_plan_that_does_not_fit_is_framed_and_one_that_does_is_a_hint() -> Non
     plan = FitPlan(100, 5, 60.0, 6 * 2**30, 8 * 2**30, None, True, "a GPU")
     assert "ls-hint" in parts.plan(plan) and "Plan: 100 steps, about 60 s, 6.0 GB of 8.0 GB memory" in parts.plan(plan)
     assert "ls-notice" in parts.plan(replace(plan, room_bytes=4 * 2**30))
+
+
+def test_what_was_published_is_told_with_a_safe_link() -> None:
+    result = {"repo": "ada/<b>", "url": "https://hub/ada/x", "commit": "c" * 40, "public": False, "licence": "mit",
+              "files": ["README.md"], "bytes": 4000, "warnings": ["Mind <it>."]}  # fmt: skip
+    done = replace(JOB, kind="publish", state="completed", result=result)
+    html = parts.publish_result(done)
+    assert (
+        'href="https://hub/ada/x"' in html and "ada/&lt;b&gt;" in html and "only you" in html and "&lt;it&gt;" in html
+    )
+    dry = replace(done, result={**result, "commit": None})
+    assert "Nothing was sent" in parts.publish_result(dry) and "href" not in parts.publish_result(dry)
+    odd = replace(done, result={**result, "url": "javascript:alert(1)"})
+    assert "javascript" not in parts.publish_result(odd)
+
+
+def test_a_card_is_previewed_without_its_front_matter() -> None:
+    assert parts.card_text("---\nlicense: mit\n---\n\n# Ada\n\n<Gallery />\n\n---\nend\n") == "# Ada\n\n\n\n---\nend"
+    assert parts.card_text("# Ada") == "# Ada"
