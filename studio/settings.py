@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     """Your key for Civitai, for models that are given to people with a key only."""
     civitai_url: str = "https://civitai.com"
     """Address of Civitai."""
+    remote_server: str = ""
+    """Address of a studio on another machine, for the command `remote`."""
+    remote_token: SecretStr | None = None
+    """Token for that studio where it is behind a login, such as a Hugging Face token for a private Space."""
     owner: str = "local"
     """Name of the one local owner."""
     trusted_hosts: str = ""
