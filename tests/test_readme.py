@@ -31,7 +31,7 @@ def _blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-INSTALL, TEST, COMMANDS, FAR = _blocks(README, "bash")
+INSTALL, TEST, COMMANDS, FAR, SPACE = _blocks(README, "bash")
 CLIENT, VERBS = _blocks(README, "python")
 
 

@@ -81,12 +81,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "routes": GROUND | {"service", "jobs", "ui"},
     "server": GROUND | {"service", "ui", "routes"},
     "remote": GROUND | {"imaging"},
-    "cli": GROUND | {"service", "samples", "demo", "doctor", "server", "remote"},
+    "spaces": GROUND,
+    "cli": GROUND | {"service", "samples", "demo", "doctor", "server", "remote", "spaces"},
     "__main__": {"cli"},
 }
 """Top-level name below studio -> top-level names that it may import; its own room is always allowed."""
 
-LIGHT = GROUND | {"jobs", "service", "samples", "ui", "routes", "server", "remote", "cli", "__main__"}
+LIGHT = GROUND | {"jobs", "service", "samples", "ui", "routes", "server", "remote", "spaces", "cli", "__main__"}
 """Never import torch, not even inside a function."""
 
 FOREIGN: dict[str, set[str]] = {
