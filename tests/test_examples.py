@@ -1,4 +1,4 @@
-"""Every file of examples/ is run, against the whole app with scripted jobs."""
+"""Every file of examples/ is run: the clients against the whole app with scripted jobs, the notebook in earnest."""
 
 import importlib.util
 import json
@@ -49,7 +49,7 @@ def run(tmp_path: Path, *command: str) -> str:
 
 def test_every_example_has_a_test() -> None:
     names = {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"}
-    assert names == {"python_client.py", "gradio_client_example.py", "curl.sh"}
+    assert names == {"python_client.py", "gradio_client_example.py", "curl.sh", "quickstart.ipynb"}
 
 
 def test_the_python_client_trains_elsewhere_and_brings_pictures_home(
@@ -70,3 +70,29 @@ def test_the_gradio_client_trains_and_gets_a_zip(address: str, photos: Path, tmp
 def test_curl_trains_and_gets_the_adapter(address: str, photos: Path, tmp_path: Path) -> None:
     out = run(tmp_path, "bash", str(EXAMPLES / "curl.sh"), address, str(photos), str(tmp_path / "curl"))
     assert json.loads((Path(out) / "adapter.json").read_text())["base"] == "pocket"
+
+
+def notebook_cells() -> list[str]:
+    notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    for cell in notebook["cells"]:
+        assert cell["cell_type"] in ("markdown", "code")
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None, "commit it without results"
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.timeout(900)
+def test_the_notebook_runs_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("OUT", str(tmp_path / "out")), ("STEPS", "2"), ("PHOTOS", str(tmp_path / "photos"))):
+        monkeypatch.setenv(f"QUICKSTART_{name}", value)
+    sample_photos(tmp_path / "photos", count=3)
+    names: dict[str, object] = {}
+    for number, cell in enumerate(notebook_cells()):
+        exec(compile(cell, f"quickstart.ipynb[{number}]", "exec"), names)
+    assert names["base"] == "pocket" and "likeness" in capsys.readouterr().out
+    for file in ("run/adapter/adapter.json", "pictures/contact_sheet.png", "finished/pictures.zip"):
+        assert (tmp_path / "out" / file).is_file(), file
+    assert list((tmp_path / "out" / "comfyui").glob("*.safetensors"))
