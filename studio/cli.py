@@ -14,9 +14,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -49,6 +50,9 @@ from studio.presets import finish_config, load_chain, load_preset, override, par
 from studio.samples import SAMPLE_CLASS_NOUN
 from studio.service import Studio, default_base
 from studio.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from studio.remote import Server
 
 app = typer.Typer(
     name="studio",
@@ -110,13 +114,17 @@ class Screen:
         )
         self._task: Any = None
         self._stage = ""
+        self._entered = 0
 
     def __enter__(self) -> "Screen":
+        self._entered += 1
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._entered -= 1
+        if not self._entered:  # a verb that runs inside of a longer road must not end its bars
+            self._progress.stop()
 
     def event(self, event: Event) -> None:
         """Show one event."""
@@ -232,20 +240,24 @@ Runner = Callable[[str, StrictModel, Path, Path], Any]
 @contextlib.contextmanager
 def _runner(talker: Screen | Lines, settings: Settings) -> Iterator[Runner]:
     """Yield a function that runs one verb here and now and shows its events."""
-    studio = Studio(settings)
     with _stoppable(talker) as should_stop:
+        yield _here(talker, settings, should_stop)
 
-        def run(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
-            try:
-                # What a foreign library prints must not get between the lines of ours.
-                with talker, contextlib.redirect_stdout(sys.stderr):
-                    return studio.run(verb, config, source, out, on_event=talker.event, should_stop=should_stop)
-            except JobCancelled:
-                raise JobCancelled(
-                    f"Stopped. What was done so far is kept in {out}; run the same command again to go on."
-                ) from None
 
-        yield run
+def _here(talker: Screen | Lines, settings: Settings, should_stop: Callable[[], bool]) -> Runner:
+    studio = Studio(settings)
+
+    def run(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
+        try:
+            # What a foreign library prints must not get between the lines of ours.
+            with talker, contextlib.redirect_stdout(sys.stderr):
+                return studio.run(verb, config, source, out, on_event=talker.event, should_stop=should_stop)
+        except JobCancelled:
+            raise JobCancelled(
+                f"Stopped. What was done so far is kept in {out}; run the same command again to go on."
+            ) from None
+
+    return run
 
 
 def _folder(path: Path, what: str) -> Path:
@@ -712,6 +724,233 @@ def serve(as_json: Json = False) -> None:
 
     with contextlib.suppress(KeyboardInterrupt):
         server.serve(load_settings(), on_ready=ready)
+
+
+# A studio on another machine
+
+remote = typer.Typer(
+    help="Use a studio on another machine: photos are prepared here, trained there, and the run comes back.",
+    no_args_is_help=True,
+)
+app.add_typer(remote, name="remote")
+
+RemoteJob = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job; `remote list` names them.")]
+
+
+@dataclass(frozen=True)
+class _Far:
+    """What the options before the name of a remote command say."""
+
+    url: str
+    patience_s: float
+
+
+@remote.callback()
+def far(
+    context: typer.Context,
+    server: Annotated[
+        str, typer.Option(help="Address of the studio; default: STUDIO_REMOTE_SERVER.", show_default=False)
+    ] = "",
+    patience_s: Annotated[float, typer.Option(help="Try again for so long when nobody answers, seconds.", min=0)] = 120,
+) -> None:
+    """Keep where the other studio is."""
+    context.obj = _Far(server, patience_s)
+
+
+@contextlib.contextmanager
+def _server(context: typer.Context, talker: Screen | Lines) -> Iterator["Server"]:
+    """Yield the other studio; STUDIO_REMOTE_TOKEN is sent to it."""
+    from studio.remote import Server
+
+    here, said = load_settings(), context.obj
+    token = here.remote_token.get_secret_value() if here.remote_token else None
+    address = said.url or here.remote_server
+    with Server(address, token=token, patience_s=said.patience_s, on_event=talker.event) as server:
+        yield server
+
+
+@remote.command("train")
+def remote_train(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos, or a dataset.")],
+    subject: Annotated[str, typer.Option(help=_says(TrainConfig, "subject"))],
+    class_noun: Annotated[str, typer.Option(help=_says(TrainConfig, "class_noun"))],
+    out: Annotated[Path, typer.Option(help="Folder for the run; the same command goes on there.")],
+    base: Annotated[str | None, typer.Option(help=_says(TrainConfig, "base"))] = None,
+    preset: Annotated[str | None, typer.Option(help="Training preset of the server; default: the base's own.")] = None,
+    settings: SetAny = None,
+    local_fallback: Annotated[
+        bool, typer.Option("--local-fallback", help="Train here when the server or the network is gone.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check and shrink photos here, train on the server, bring the run home."""
+    from studio import remote as far_studio
+
+    here = load_settings()
+    changes = parse_assignments(settings or ())
+    request = far_studio.TrainRequest(subject, class_noun, base, preset, changes)
+    subject_words = {"subject": subject, "class_noun": class_noun}
+    fallback = None
+    if local_fallback:
+        own = _train_config(here, base, preset, settings or (), **subject_words)  # refused now, not when it is needed
+        fallback = lambda: own  # noqa: E731
+    _folder(source, "photos")
+    talker = _talker(as_json)
+    with _server(context, talker) as server, talker, _stoppable(talker) as should_stop:
+        verb = _here(talker, here, should_stop)
+        result = far_studio.train(
+            verb, server, request, source, out, fallback=fallback, on_event=talker.event, should_stop=should_stop
+        )
+
+    def show(console: Console) -> None:
+        trained = result.train
+        where = f"on {result.server}" if result.server else "here, because the server was gone"
+        console.print(f"Trained {where}; best: step {trained['best_step']} of {trained['steps']}")
+        likeness = f"{_score(trained['likeness_before'])} before, {_score(trained['likeness_after'])} after"
+        console.print(f"Likeness {likeness}; sent {result.sent_bytes:,} bytes of {result.original_bytes:,}")
+        console.print(f"The adapter is in {out / trained['adapter']}")
+
+    talker.result(result, show)
+
+
+@remote.command("generate")
+def remote_generate(
+    context: typer.Context,
+    run_or_job: Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run from there, or a train job's id.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; the same command goes on there.")],
+    pack: Annotated[str | None, typer.Option(help=_says(GenerateConfig, "pack"))] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help=_says(GenerateConfig, "prompts") + " Repeatable.")] = None,
+    count: Annotated[int, typer.Option(help=_says(GenerateConfig, "count"))] = 1,
+    seed: Annotated[int, typer.Option(help=_says(GenerateConfig, "seed"))] = 0,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Make pictures on the server and bring them home."""
+    from studio import remote as far_studio
+
+    changes = parse_assignments(settings or ())
+    GenerateConfig.parse({**changes, **_given(pack=pack, prompts=prompt), "count": count, "seed": seed})
+    parameters = {
+        "pack": pack or "", "prompts": prompt or [], "count": count, "seed": seed, "settings": plain(changes)
+    }  # fmt: skip
+    talker = _talker(as_json)
+    with _server(context, talker) as server, talker, _stoppable(talker) as should_stop:
+        result = far_studio.generate(
+            server, run_or_job, parameters, out, on_event=talker.event, should_stop=should_stop
+        )
+    talker.result(result, lambda console: console.print(f"{len(result['images'])} pictures in {out}"))
+
+
+@remote.command("status")
+def remote_status(
+    context: typer.Context,
+    job: RemoteJob,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell how a job stands."""
+    from studio import remote as far_studio
+
+    talker = _talker(as_json)
+    with _server(context, talker) as server, talker, _stoppable(talker) as should_stop:
+        if watch:
+            view = far_studio.watch(server, job, on_event=talker.event, should_stop=should_stop)
+        else:
+            view = server.call("job", job_id=job, files=False)
+    talker.result(_without_events(view), lambda console: console.print(_job_words(view)))
+
+
+@remote.command("list")
+def remote_list(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(help="Most jobs to name.", min=1, max=1000)] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the jobs, newest first."""
+    talker = _talker(as_json)
+    with _server(context, talker) as server:
+        rows = server.call("jobs", limit=limit)
+
+    def show(console: Console) -> None:
+        table = _table("job", "state", "title", names=True)
+        for row in rows:
+            table.add_row(row["id"], row["state"], Text(row["title"]))
+        console.print(table)
+
+    talker.result({"jobs": rows}, show)
+
+
+@remote.command("download")
+def remote_download(
+    context: typer.Context,
+    job: RemoteJob,
+    out: Annotated[Path, typer.Option(help="Folder for the files; a download that was cut goes on.")],
+    as_json: Json = False,
+) -> None:
+    """Bring a completed job's files here, each verified by its digest."""
+    from studio import remote as far_studio
+
+    talker = _talker(as_json)
+    with _server(context, talker) as server, talker:
+        paths = far_studio.download(server, job, out, on_event=talker.event)
+    talker.result({"files": paths}, lambda console: console.print(f"{len(paths)} files in {out}"))
+
+
+@remote.command("cancel")
+def remote_cancel(context: typer.Context, job: RemoteJob, as_json: Json = False) -> None:
+    """Cancel a job; what it has done so far is kept there."""
+    talker = _talker(as_json)
+    with _server(context, talker) as server:
+        view = server.call("cancel", job_id=job)
+    talker.result(view, lambda console: console.print(_job_words(view)))
+
+
+def _without_events(view: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in view.items() if name not in ("events", "files")}
+
+
+def _job_words(view: Mapping[str, Any]) -> str:
+    progress = view["progress"]
+    done = f", {progress['step']} of {progress['total']}" if progress.get("total") else ""
+    cause = f": {view['cause']}" if view["cause"] else ""
+    return f"{view['id']} ({view['title']}) is {view['state']}{done}{cause}"
+
+
+# Spaces
+
+space = typer.Typer(help="Build the studio as a Space of the Hugging Face Hub, and push it.", no_args_is_help=True)
+app.add_typer(space, name="space")
+
+SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU) or gpu.")]
+
+
+@space.command("build")
+def space_build(
+    name: SpaceName,
+    out: Annotated[Path, typer.Option(help="Empty folder for exactly what would be pushed.")],
+    as_json: Json = False,
+) -> None:
+    """Write what a push would send, to look at or to start."""
+    from studio import spaces
+
+    files = spaces.build(name, out)
+    result = {"space": name, "files": files}
+    _talker(as_json).result(result, lambda console: console.print(f"{len(files)} files in {out}"))
+
+
+@space.command("push")
+def space_push(
+    name: SpaceName,
+    repo: Annotated[str, typer.Option(help="Id on the Hub, like ada/likeness-studio.")],
+    public: Annotated[bool, typer.Option("--public", help="Make it public: all visitors share one studio.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a Space and push it to the Hub, private unless asked; wants `hf auth login`."""
+    from studio import spaces
+
+    address = spaces.push(name, repo, private=not public)
+    _talker(as_json).result({"address": address}, lambda console: console.print(address))
 
 
 # The door

@@ -1,4 +1,4 @@
-"""The web server: guard, file route and Gradio in one ASGI app; ``serve`` runs it until it is stopped.
+"""The web server: guard, plain routes and Gradio in one ASGI app; ``serve`` runs it until it is stopped.
 
 Called by app.py. Gradio is mounted last; everything that comes in passes ``Guard`` first. torch is never imported
 here: the verbs run in the worker's child processes.
@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse
+from fastapi import FastAPI
 
-from studio.errors import ResourceError, StudioError
+from studio.errors import ResourceError
 from studio.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,20 +50,13 @@ _CLOSED = (
     "/monitoring",
 )
 
-# Kinds of file that jobs write for people; anything else in a job's folder is not served.
-_SERVED = {
-    ".png": ("image/png", "inline"),
-    ".webp": ("image/webp", "inline"),
-    ".zip": ("application/zip", "attachment"),
-    ".safetensors": ("application/octet-stream", "attachment"),
-    ".json": ("application/json", "attachment"),
-}
-
 
 def create_app(studio: "Studio", settings: Settings) -> FastAPI:
-    """Return the whole app: guard, ``/files``, page and endpoints. The studio is closed when the app shuts down."""
+    """Return the whole app: guard, plain routes, page and endpoints. The studio is closed when the app shuts down."""
     import gradio as gr
 
+    from studio.routes import add_routes
+    from studio.ui.actions import Desk
     from studio.ui.build import build
     from studio.ui.theme import CSS, WORDS, theme
 
@@ -76,10 +68,8 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     app = FastAPI(title="Likeness Studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(Guard, settings=settings)
 
-    @app.get("/files/{job_id}/{relative:path}")
-    def job_file(job_id: str, relative: str) -> FileResponse:
-        return _job_file(studio, settings.owner, job_id, relative)
-
+    desk = Desk(studio, settings)
+    add_routes(app, lambda _: desk, settings)
     page = build(studio, settings)
     # Only launch() sets this, and without it Gradio takes any file of this machine for an upload when it is named.
     page.has_launched = True
@@ -101,30 +91,6 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         theme=theme(),
         css=CSS,
         i18n=gr.I18n(en=WORDS),
-    )
-
-
-def _job_file(studio: "Studio", owner: str, job_id: str, relative: str) -> FileResponse:
-    """Return one file of one of the owner's jobs; every reason to refuse looks the same from outside."""
-    missing = HTTPException(404, "There is no such file.")
-    try:
-        folder = studio.out_dir(job_id, owner=owner).resolve()
-    except StudioError:
-        raise missing from None
-    try:
-        path = (folder / relative).resolve()
-        found = path.is_relative_to(folder) and path.is_file()
-    except (OSError, ValueError):
-        found = False
-    if not found or path.suffix not in _SERVED:
-        raise missing
-    media_type, disposition = _SERVED[path.suffix]
-    return FileResponse(
-        path,
-        media_type=media_type,
-        content_disposition_type=disposition,
-        filename=path.name,
-        headers={"Cache-Control": "private, max-age=60"},
     )
 
 

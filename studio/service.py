@@ -545,7 +545,8 @@ def _paths_in(config: FinishConfig) -> list[Problem]:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
     # Not the token for the Hub: the process of a job that may use this machine's inherits the machine's variables.
-    values = settings.model_dump(mode="json", exclude_none=True, exclude={"hub_token"})
+    private = {"hub_token", "remote_server", "remote_token"}
+    values = settings.model_dump(mode="json", exclude_none=True, exclude=private)
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}

@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     """Address of Civitai."""
     hub_token: SecretStr | None = None
     """Your token for the Hugging Face Hub, for publishing; None takes that of `hf auth login` or HF_TOKEN."""
+    remote_server: str = ""
+    """Address of a studio on another machine, for the command `remote`."""
+    remote_token: SecretStr | None = None
+    """Token for that studio where it is behind a login, such as a Hugging Face token for a private Space."""
     owner: str = "local"
     """Name of the one local owner."""
     trusted_hosts: str = ""
@@ -79,11 +83,16 @@ _CACHES = re.compile(r"^(disk|off|rediss?(\+cluster)?://.+)$")
 def load_settings() -> Settings:
     """Read the environment; where a host gives only ``PORT``, that is the port.
 
+    A Hugging Face Space gives its own names: it listens to its proxy on ``GRADIO_SERVER_PORT``.
+
     Raises:
         InputError: variables out of range, all at once, each by its full name.
     """
-    port = os.environ.get("PORT")
+    on_space = "SPACE_ID" in os.environ
+    port = os.environ.get("PORT") or (os.environ.get("GRADIO_SERVER_PORT") if on_space else None)
     given: dict[str, Any] = {"port": port} if port and "STUDIO_PORT" not in os.environ else {}
+    if on_space and "STUDIO_HOST" not in os.environ:
+        given["host"] = "0.0.0.0"
     try:
         return Settings(**given)
     except ValidationError as error:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from studio import cli
 from studio.presets import train_config
+from studio.routes import add_routes
 from studio.samples import sample_photos
+from studio.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +31,7 @@ def _blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-INSTALL, TEST, COMMANDS = _blocks(README, "bash")
+INSTALL, TEST, COMMANDS, FAR, SPACE = _blocks(README, "bash")
 CLIENT, VERBS = _blocks(README, "python")
 
 
@@ -139,6 +143,31 @@ def test_the_client_code_of_readme_and_api_runs_against_the_app(
     (example,) = _blocks(API, "python")
     exec(compile(example.replace(ADDRESS, server), "docs/API.md", "exec"), {})
     assert "sample-01.jpg" in capsys.readouterr().out
+
+
+def test_the_remote_commands_of_the_readme_run_against_the_app(
+    server: str, sandbox: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample_photos(Path("out/demo/photos"), count=3)
+    for line in FAR.strip().splitlines():
+        assert ADDRESS in line
+        _, _, _, *command = shlex.split(line.replace(ADDRESS, server))
+        assert cli.run(command) == 0, capsys.readouterr().err
+    assert (sandbox / "out" / "far" / "adapter" / "adapter.json").is_file()
+    assert (sandbox / "out" / "far-pictures" / "contact_sheet.png").is_file()
+
+
+def test_the_api_document_names_every_plain_route() -> None:
+    app = FastAPI()
+    add_routes(app, lambda request: None, Settings())  # type: ignore[arg-type, return-value]
+    made = {
+        (method, route.path)
+        for route in app.routes
+        if isinstance(route, APIRoute) and (method := next(iter(route.methods)))
+    }
+    assert made == set(
+        re.findall(r"^\| `(GET|PUT|POST) (/[^`]+)` \|", API.replace("{relative}", "{relative:path}"), re.MULTILINE)
+    )
 
 
 def test_the_api_document_names_every_endpoint_with_its_parameters() -> None:

@@ -69,8 +69,10 @@ def inspect(paths: Sequence[Path], *, max_photos: int, max_bytes: int) -> tuple[
     problems = []
     if not paths:
         problems.append(Problem("photos", "there are none", "add at least one photo", "no_photos"))
-    if len(paths) > max_photos:
-        text = f"{len(paths)} photos are more than the limit of {max_photos}"
+    captions = sum(path.suffix.lower() == ".txt" for path in paths)
+    count = max(len(paths) - captions, captions)  # captions are free, but no more of them than photos
+    if count > max_photos:
+        text = f"{count} photos are more than the limit of {max_photos}"
         problems.append(Problem("photos", text, f"keep the best {max_photos} or fewer", "too_many_photos"))
     uploads: list[Upload] = []
     taken: set[str] = set()

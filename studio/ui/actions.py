@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.catalog import base_spec
 from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
@@ -293,3 +294,23 @@ def label(job: JobView) -> str:
     else:
         detail = {"stalled": "stopped early", "cancelled": "cancelled"}.get(job.state, "at work")
     return " · ".join((job.title.removeprefix(_TITLES[job.kind]), detail, when))
+
+
+def result_files(job: JobView) -> list[str]:
+    """Return the paths of the files that a completed job offers; one that is not there was not made."""
+    result = job.result or {}
+    if job.kind == "check":
+        return ["dataset.json"]
+    if job.kind == "train":
+        folder = result.get("adapter", "adapter")
+        names = (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME, INFO_NAME, "certificate.json")
+        return [*(f"{folder}/{name}" for name in names), "report.json", "curve.png"]
+    if job.kind == "export":
+        return list(result["files"])
+    if job.kind == "publish":
+        return [f"repo/{name}" for name in result["files"]]
+    if job.kind == "finish":
+        packed = [name for name in (result["archive"], result["contact_sheet"]) if name]
+        return [*packed, *(picture["file"] for picture in result["pictures"])]
+    sheets = (result["contact_sheet"], *result.get("sheets", ()))
+    return [result["archive"], *sheets, *(image["file"] for image in result["images"])]

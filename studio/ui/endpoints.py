@@ -11,12 +11,11 @@ from typing import Any
 
 import gradio as gr
 
-from studio.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.config import FinishConfig
 from studio.domain import JobView
 from studio.errors import InputError, Problem, StudioError
 from studio.ui import files
-from studio.ui.actions import Desk, is_open
+from studio.ui.actions import Desk, is_open, result_files
 
 _EVENTS = 100
 """Most events in one answer."""
@@ -361,7 +360,7 @@ def _answer(desk: Desk, job: JobView, after: int, with_files: bool) -> dict[str,
     answer["events"] = [{"seq": seq, "kind": event.kind, "data": _named_as_file(event.data)} for seq, event in events]
     answer["files"] = {}
     if with_files and not is_open(job) and job.result:
-        for relative in _result_files(job):
+        for relative in result_files(job):
             if (path := desk.out_file(job.id, relative)) is not None:
                 answer["files"][relative] = _file(path, path.name)
     return answer
@@ -370,22 +369,3 @@ def _answer(desk: Desk, job: JobView, after: int, with_files: bool) -> dict[str,
 def _named_as_file(data: Mapping[str, Any]) -> dict[str, Any]:
     """Call a picture's path ``file``: gradio_client takes any dict with a ``path`` for a download."""
     return {"file" if name == "path" else name: value for name, value in data.items()}
-
-
-def _result_files(job: JobView) -> list[str]:
-    result = job.result or {}
-    if job.kind == "check":
-        return ["dataset.json"]
-    if job.kind == "train":
-        folder = result.get("adapter", "adapter")
-        names = (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME, INFO_NAME, "certificate.json")
-        return [*(f"{folder}/{name}" for name in names), "report.json", "curve.png"]
-    if job.kind == "export":
-        return list(result["files"])
-    if job.kind == "publish":
-        return [f"repo/{name}" for name in result["files"]]
-    if job.kind == "finish":
-        packed = [name for name in (result["archive"], result["contact_sheet"]) if name]
-        return [*packed, *(picture["file"] for picture in result["pictures"])]
-    sheets = (result["contact_sheet"], *result.get("sheets", ()))
-    return [result["archive"], *sheets, *(image["file"] for image in result["images"])]

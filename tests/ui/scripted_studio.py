@@ -184,7 +184,7 @@ class ScriptedStudio:
         return self.settings.home / "jobs" / self.get(job_id, owner=owner).id / "out"
 
     def bases(self):
-        return [{"name": "pocket", "title": "Pocket", "default": True}]
+        return [{"name": "pocket", "title": "Pocket", "default": True, "default_preset": "pocket_lora_cpu"}]
 
     # The scripts
 

@@ -1,0 +1,33 @@
+"""Train on a studio on another machine from Python: photos are made small here, the finished run comes home.
+
+    python examples/python_client.py http://127.0.0.1:7860 out/demo/photos out/far
+
+The same call goes on after anything that broke. STUDIO_REMOTE_TOKEN opens a server behind a login.
+"""
+
+import sys
+from pathlib import Path
+
+from studio.remote import Server, TrainRequest, generate, train
+from studio.service import Studio
+from studio.settings import load_settings
+
+
+def main(address: str, photos: Path, out: Path) -> None:
+    """Train on ``photos`` at ``address`` and bring the run and some pictures to ``out``."""
+    settings = load_settings()
+    token = settings.remote_token.get_secret_value() if settings.remote_token else None
+    request = TrainRequest(subject="Ada", class_noun="woman", changes={"seed": 1})
+    with Server(address, token=token) as server:
+        run = train(
+            Studio(settings).run, server, request, photos, out / "run", on_event=lambda event: print(event.kind)
+        )
+        print(f"sent {run.sent_bytes} of {run.original_bytes} bytes; likeness {run.train['likeness_after']}")
+        pictures = generate(
+            server, str(out / "run"), {"prompts": ["photo of {subject} at the beach"]}, out / "pictures"
+        )
+        print(out / "pictures" / pictures["images"][0]["file"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,31 @@
+"""The plain routes alone, before a studio that is not started: a server that may be killed and is back at once.
+
+Run as a script: ``python tests/remote_server.py HOME PORT``; it prints the address once it listens.
+"""
+
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from studio import server
+from studio.routes import add_routes
+from studio.service import Studio
+from studio.settings import Settings
+from studio.ui.actions import Desk
+
+
+def create_app(settings: Settings, studio: Studio) -> FastAPI:
+    """Return guard and routes, without Gradio."""
+    app = FastAPI()
+    app.add_middleware(server.Guard, settings=settings)
+    desk = Desk(studio, settings)
+    add_routes(app, lambda request: desk, settings)
+    return app
+
+
+if __name__ == "__main__":
+    settings = Settings(home=Path(sys.argv[1]), port=int(sys.argv[2]))
+    listener = server._listen(settings.host, settings.port)
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    server.run(create_app(settings, Studio(settings)), listener)
