@@ -458,16 +458,6 @@ class GenerateConfig(StrictModel):
                 raise ValueError("names no revision after the @; give a commit, a branch or a tag")
         return adapter
 
-    @field_validator("adapter")
-    @classmethod
-    def _on_the_hub(cls, adapter: str | None) -> str | None:
-        if adapter is not None:
-            repo, at, revision = adapter.partition("@")
-            hub_id(repo)
-            if at and not re.fullmatch(r"[\w][\w./-]{0,99}", revision, re.ASCII):
-                raise ValueError("names no revision after the @; give a commit, a branch or a tag")
-        return adapter
-
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.pack is None) == (not self.prompts):
