@@ -438,7 +438,7 @@ class GenerateConfig(StrictModel):
     likeness: LikenessName = "auto"
     """Engine that ranks the pictures."""
     use_cache: bool = True
-    """Take a picture that was made before with the same settings from the result cache; it is the same to the bit."""
+    """Take a picture that was made before with the same settings from the result cache."""
 
     @field_validator("keep")
     @classmethod

@@ -6,7 +6,7 @@ or from a notebook. ``load_pipeline``, ``load_adapter`` and ``render_prompts`` a
 a run folder: the untrained base, class pictures, benchmarks.
 
 Every picture has its own seed and its own generator on the CPU, prompts are encoded one by one, and ``generate`` gives
-every forward pass the same number of rows: a picture depends neither on its neighbours nor on how many there are. Only
+every forward pass of a request the same number of rows: the same request gives the same pictures, whatever was missing. Only
 another number of rows (``batch_size``) or of threads may round the last bits otherwise.
 """
 
@@ -15,6 +15,7 @@ import os
 import re
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -52,6 +53,9 @@ from studio.presets import load_pack
 from studio.selection import choose, prints_of
 from studio.settings import load_settings
 from studio.weights import Base, resolve_adapter, resolve_base
+
+Shape = tuple[tuple[int, int], int, float]
+"""Height and width in pixels, denoising steps, guidance scale."""
 
 REQUEST_NAME = "request.json"
 INDEX_NAME = "index.json"
@@ -129,6 +133,7 @@ def generate(
     missing = [index for index in range(len(plan)) if index not in made.scores]
     from_cache = 0
 
+    rows = _rows_of([item.wish for item in plan], config.batch_size)
     with _opened_shelf(config, info, sha256, bool(missing), on_event) as shelf:
         for index in missing:
             if should_stop():
@@ -143,7 +148,7 @@ def generate(
             on_event(Event("message", {"level": "info", "text": text}))
         missing = [index for index in missing if index not in made.scores]
         if missing:
-            _make(config, info, weights_dir, plan, missing, out_dir, ruler, made, shelf, on_event, should_stop)
+            _make(config, info, weights_dir, plan, missing, rows, out_dir, ruler, made, shelf, on_event, should_stop)
 
     on_event(Event("stage", {"name": "ranking", "message": "Ranking and packing the pictures"}))
     result = replace(
@@ -178,6 +183,7 @@ def _make(
     weights_dir: Path,
     plan: Sequence["_Item"],
     missing: Sequence[int],
+    rows: Mapping["Shape", int],
     out_dir: Path,
     ruler: "_Ruler",
     made: _Made,
@@ -201,8 +207,7 @@ def _make(
         for batch in render_batches(
             pipeline,
             wishes,
-            batch_size=config.batch_size,
-            steady=True,
+            rows=rows,
             should_stop=should_stop,
             on_step=progress.tell_each_second,
         ):
@@ -211,7 +216,7 @@ def _make(
                 index = missing[position]
                 made.add(index, picture, score)
                 _write_picture(out_dir, plan[index], picture, sampler, score, on_event)
-                shelf.put(plan[index], batch.rows, picture, sampler)
+                shelf.put(plan[index], picture, sampler)
             progress.add(len(batch.pictures))
 
 
@@ -287,6 +292,11 @@ class Wish:
     """Height and width, pixels."""
     num_inference_steps: int
     guidance_scale: float
+
+    @property
+    def shape(self) -> Shape:
+        """What the pictures of one forward pass have in common."""
+        return self.size_hw, self.num_inference_steps, self.guidance_scale
 
 
 def load_pipeline(base: str, revision: str | None = None) -> Any:
@@ -405,8 +415,6 @@ def render_prompts(
 class Batch:
     """What one forward pass gave."""
 
-    rows: int
-    """Pictures that were computed side by side; those beyond ``pictures`` only fill up."""
     pictures: tuple[tuple[int, PILImage.Image], ...]
     """Position among the wishes, and the RGB picture."""
 
@@ -416,7 +424,7 @@ def render_batches(
     wishes: Sequence[Wish],
     *,
     batch_size: int | None = None,
-    steady: bool = False,
+    rows: Mapping[Shape, int] | None = None,
     should_stop: ShouldStop = never_stop,
     on_step: Callable[[], None] = lambda: None,
 ) -> Iterator[Batch]:
@@ -426,8 +434,8 @@ def render_batches(
         pipeline: with or without an adapter.
         wishes: what to make.
         batch_size: pictures per forward pass; None lets the device decide.
-        steady: fill the last batch of each shape up, so that all have the same number of rows: a matrix product over
-            other rows may round otherwise, and so a picture would depend on how many there are.
+        rows: pictures in each forward pass of a shape, where the last is filled up to: a matrix product over another
+            number of rows may round otherwise, and so a picture would depend on how many were missing.
         should_stop: asked at each denoising step.
         on_step: called at each denoising step.
 
@@ -439,15 +447,16 @@ def render_batches(
         ResourceError: one picture alone does not fit into the device's memory.
     """
     inputs = _prompt_inputs(pipeline)
-    groups: dict[tuple[tuple[int, int], int, float], list[int]] = {}
+    groups: dict[Shape, list[int]] = {}
     for position, wish in enumerate(wishes):
-        groups.setdefault((wish.size_hw, wish.num_inference_steps, wish.guidance_scale), []).append(position)
-    for (size_hw, _, _), waiting in groups.items():
-        size = batch_size or _batch_size(pipeline._execution_device, size_hw)
+        groups.setdefault(wish.shape, []).append(position)
+    for shape, waiting in groups.items():
+        size_hw = shape[0]
+        size = rows[shape] if rows else batch_size or _batch_size(pipeline._execution_device, size_hw)
         while waiting:
             batch, rest = waiting[:size], waiting[size:]
             row_wishes = [wishes[position] for position in batch]
-            if steady:
+            if rows:
                 row_wishes += row_wishes[-1:] * (size - len(batch))
             try:
                 pictures = _render(pipeline, row_wishes, inputs, should_stop, on_step)
@@ -461,7 +470,7 @@ def render_batches(
                 size = ceil(len(row_wishes) / 2)
                 torch.cuda.empty_cache()
                 continue
-            yield Batch(len(row_wishes), tuple(zip(batch, pictures, strict=False)))
+            yield Batch(tuple(zip(batch, pictures, strict=False)))
             waiting = rest
 
 
@@ -513,6 +522,15 @@ def _prompt_inputs(pipeline: Any) -> Callable[[Sequence[Wish]], dict[str, Any]]:
         return family.pipeline_inputs(wanted, unwanted, wishes[0].guidance_scale)
 
     return inputs
+
+
+def _rows_of(wishes: Sequence[Wish], batch_size: int | None) -> dict[Shape, int]:
+    """Return for each shape of a request how many pictures a forward pass has, which no cancelled run changes."""
+    device = pick_device(load_settings().device)
+    counts = Counter(wish.shape for wish in wishes)
+    limits = {shape: batch_size or _batch_size(device, shape[0]) for shape in counts}
+    # Evenly: of ten pictures with room for eight, two passes of five leave no row unused.
+    return {shape: ceil(count / ceil(count / limits[shape])) for shape, count in counts.items()}
 
 
 def _batch_size(device: torch.device, size_hw: tuple[int, int]) -> int:
@@ -745,32 +763,33 @@ def _write_text(path: Path, text: str) -> None:
 class _Shelf:
     """The result cache as one run sees it; where it cannot be reached, the run goes on without."""
 
-    def __init__(self, cache: PictureCache | None, facts: Mapping[str, Any], rows: int | None, on_event: OnEvent):
-        self._cache, self._facts, self._rows, self._on_event = cache, facts, rows, on_event
+    def __init__(self, cache: PictureCache | None, facts: Mapping[str, Any], on_event: OnEvent):
+        self._cache, self._facts, self._on_event = cache, facts, on_event
 
     def get(self, item: _Item) -> tuple[PILImage.Image, str] | None:
         """Return the picture and the name of its sampler."""
         if self._cache is None:
             return None
-        rows = self._rows or _batch_size(torch.device(self._facts["device"]), item.wish.size_hw)
         try:
-            value = self._cache.get(self._key(item, rows))
+            value = self._cache.get(self._key(item))
         except OSError as error:
             self._give_up(error)
             return None
         found = unpacked(value, item.wish.size_hw) if value is not None else None
         return (found[0], str(found[1].get("sampler"))) if found is not None else None
 
-    def put(self, item: _Item, rows: int, picture: PILImage.Image, sampler: str) -> None:
+    def put(self, item: _Item, picture: PILImage.Image, sampler: str) -> None:
         if self._cache is None:
             return
         try:
-            self._cache.put(self._key(item, rows), packed(picture, {"sampler": sampler}))
+            self._cache.put(self._key(item), packed(picture, {"sampler": sampler}))
         except OSError as error:
             self._give_up(error)
 
-    def _key(self, item: _Item, rows: int) -> str:
-        return key_of({**self._facts, **asdict(item.wish), "rows": rows})
+    def _key(self, item: _Item) -> str:
+        # Not how many pictures shared the pass, although that moves last bits: a shot of a pack, asked for again by
+        # itself, is the picture that is there.
+        return key_of({**self._facts, **asdict(item.wish)})
 
     def _give_up(self, error: OSError) -> None:
         text = f"the result cache cannot be used ({type(error).__name__}: {error}), so all pictures are made"
@@ -780,7 +799,11 @@ class _Shelf:
 
 @contextmanager
 def _opened_shelf(
-    config: GenerateConfig, info: AdapterInfo, sha256: str | None, needed: bool, on_event: OnEvent
+    config: GenerateConfig,
+    info: AdapterInfo,
+    sha256: str | None,
+    needed: bool,
+    on_event: OnEvent,
 ) -> Iterator[_Shelf]:
     settings = load_settings()
     cache = open_cache(settings) if config.use_cache and needed else None
@@ -803,7 +826,7 @@ def _opened_shelf(
             "diffusers": diffusers.__version__,
         }
     try:
-        yield _Shelf(cache, facts, config.batch_size, on_event)
+        yield _Shelf(cache, facts, on_event)
     finally:
         if cache is not None:
             cache.close()
