@@ -6,8 +6,8 @@ or from a notebook. ``load_pipeline``, ``load_adapter`` and ``render_prompts`` a
 a run folder: the untrained base, class pictures, benchmarks.
 
 Every picture has its own seed and its own generator on the CPU, prompts are encoded one by one, and ``generate`` gives
-every forward pass of a request the same number of rows: the same request gives the same pictures, whatever was missing. Only
-another number of rows (``batch_size``) or of threads may round the last bits otherwise.
+every forward pass of a request the same number of rows: the same request gives the same pictures, whatever was missing.
+Only another number of rows (``batch_size``) or of threads may round the last bits otherwise.
 """
 
 import json

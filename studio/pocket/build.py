@@ -1539,7 +1539,7 @@ def report_stage(
 # Command line
 # --------------------------------------------------------------------------------------------------------------------
 
-DEFAULT_MINUTES = {"autoencoder": 8.0, "identity": 12.0, "denoiser": 85.0}
+DEFAULT_MINUTES = {"autoencoder": 11.0, "identity": 21.0, "denoiser": 134.0}
 
 
 def run_stage(
