@@ -1,6 +1,6 @@
 """What a training step costs above the bare loop: forward, backward and optimizer on the same tensors.
 
-    python benchmarks/train_overhead.py [--base pocket] [--steps 30] [--out benchmarks/results/train_overhead.json]
+    python -m benchmarks.train_overhead [--base pocket] [--steps 30] [--out benchmarks/results/train_overhead.json]
 
 Both sides take the same LoRA model, batch, prompts and optimizer. The bare loop has its noisy latents, timesteps,
 targets and prompt embeddings ready; ``train_step`` draws, mixes and looks them up, clips gradients, reports the loss.

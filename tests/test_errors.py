@@ -29,7 +29,8 @@ def test_every_error_has_a_status_that_http_knows_and_a_docstring(kind: type[Stu
 
 
 def test_only_machine_trouble_may_be_tried_again_as_it_is() -> None:
-    assert [kind for kind in _classes(StudioError) if kind.retry] == [ResourceError]
+    # Verbs may add kinds of their own below ResourceError.
+    assert all(issubclass(kind, ResourceError) == kind.retry for kind in _classes(StudioError))
 
 
 def test_what_the_user_can_mend_is_a_client_error() -> None:
