@@ -37,7 +37,7 @@ def test_real_photos_become_a_run_and_pictures(folder: str, tmp_path: Path) -> N
     short = ("steps=2", "samples_per_checkpoint=1", "sample_steps=2", "certify=false")
     settings = [part for assignment in short for part in ("--set", assignment)]
     run, pictures = tmp_path / "run", tmp_path / "pictures"
-    spoken("check", str(REAL / folder))
+    spoken("check", str(REAL / folder), "--class-noun", SUBJECTS[folder])
     spoken(
         "train", str(REAL / folder), "--subject", folder, "--class-noun", SUBJECTS[folder], *settings, "--out", str(run)
     )
