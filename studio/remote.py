@@ -9,7 +9,8 @@ SHA-256 and jobs by a key, so a broken connection or a killed server costs what 
     request = TrainRequest(subject="Ada", class_noun="woman")
     train(run_verb, server, request, Path("photos"), Path("run"))
 
-Own code instead of gradio_client for the calls: one that is under way when the server dies never returns there.
+Own code instead of gradio_client for the calls: it waits on one open stream, and here each call must be repeatable
+after the server died.
 """
 
 import hashlib
@@ -58,8 +59,8 @@ RECORD_NAME = "remote.json"
 """What a run folder remembers of its server, so that the same command goes on."""
 
 MEAN_LEVELS = 1.5
-"""At the training size, a sent photo may differ from the original's crop by so many of 255 levels on average: less than
-a camera's own noise, and above 40 dB."""
+"""At the training size, a sent photo may differ from the original's crop by so many of 255 levels on average. At 1.0
+noisy photos would have to travel without loss."""
 HEADROOM = 1.5
 """Sent photos are so much longer than the training size; resizing twice then costs nothing that can be measured."""
 LEAST_PX = 512
