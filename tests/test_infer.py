@@ -331,7 +331,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_in_other_batches(
     infer.generate(wanted, run_dir, tmp_path / "whole")
     out, events = tmp_path / "out", []
     with pytest.raises(JobCancelled):
-        infer.generate(wanted, run_dir, out, on_event=events.append, should_stop=stop_after(4, events))
+        infer.generate(wanted, run_dir, out, on_event=events.append, should_stop=stop_after(3, events))
     (out / "Ada_prompt_1/002.png").unlink()
     infer.generate(wanted, run_dir, out)
     assert set(rows) == {3}  # a tiny base rounds alike for any number of rows; a real one does not
@@ -339,19 +339,19 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes_in_other_batches(
         assert (out / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes(), path.name
 
 
-def test_a_picture_is_the_same_to_the_bit_whatever_is_made_with_it(run_dir: Path, tmp_path: Path) -> None:
+def test_a_picture_made_in_other_company_differs_by_rounding_at_most(run_dir: Path, tmp_path: Path) -> None:
     infer.generate(config(prompts=["photo of {subject}"], count=1, seed=3), run_dir, tmp_path / "alone")
     infer.generate(config(prompts=["photo of {subject}"] * 3, count=3, seed=1), run_dir, tmp_path / "many")
     alone = opened(tmp_path / "alone/Ada_prompt_1/001.png")
     among = opened(tmp_path / "many/Ada_prompt_1/003.png")
     assert json.loads(among.info["likeness_studio"])["seed"] == 3
-    assert (pixels([alone]) == pixels([among])).all()
+    assert abs(pixels([alone]) - pixels([among])).max() <= 1
 
 
 def test_damaged_or_foreign_picture_is_made_again(run_dir: Path, tmp_path: Path) -> None:
     out, events = tmp_path / "out", []
     with pytest.raises(JobCancelled):
-        infer.generate(config(batch_size=3), run_dir, out, on_event=events.append, should_stop=stop_after(3, events))
+        infer.generate(config(batch_size=1), run_dir, out, on_event=events.append, should_stop=stop_after(3, events))
     files = ["Ada_prompt_1/001.png", "Ada_prompt_1/002.png", "Ada_prompt_2/001.png"]
     whole = [(out / file).read_bytes() for file in files]
     (out / files[0]).write_bytes(whole[0][: len(whole[0]) // 2])
@@ -517,7 +517,7 @@ def test_the_same_request_is_served_from_the_cache_to_the_bit(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = infer.generate(config(use_cache=True), run_dir, tmp_path / "a")
-    monkeypatch.setattr(infer, "load_pipeline", lambda *_: pytest.fail("loaded the base"))
+    monkeypatch.setattr(infer, "open_pipeline", lambda *_, **__: pytest.fail("loaded the base"))
     events: list[Event] = []
     again = infer.generate(config(use_cache=True), run_dir, tmp_path / "b", on_event=events.append)
     assert (first.from_cache, again.from_cache) == (0, 4)
@@ -528,7 +528,7 @@ def test_the_same_request_is_served_from_the_cache_to_the_bit(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 9}, {"adapter_scale": 0.5}, {"negative_prompt": "a hat"}, {"guidance_scale": 2.0}, {"batch_size": 1},
+    [{"seed": 9}, {"adapter_scale": 0.5}, {"negative_prompt": "a hat"}, {"guidance_scale": 2.0},
      {"num_inference_steps": 1}, {"width_px": 96}, {"prompts": ["{subject}", "{subject} at sea"]}],
 )  # fmt: skip
 def test_another_request_is_not_served_from_the_cache(run_dir: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
