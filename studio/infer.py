@@ -211,13 +211,13 @@ def _make(
             should_stop=should_stop,
             on_step=progress.tell_each_second,
         ):
-            scores = ruler.score([picture for _, picture in batch.pictures])
-            for (position, picture), score in zip(batch.pictures, scores, strict=True):
+            scores = ruler.score([picture for _, picture in batch])
+            for (position, picture), score in zip(batch, scores, strict=True):
                 index = missing[position]
                 made.add(index, picture, score)
                 _write_picture(out_dir, plan[index], picture, sampler, score, on_event)
                 shelf.put(plan[index], picture, sampler)
-            progress.add(len(batch.pictures))
+            progress.add(len(batch))
 
 
 def _write_picture(
@@ -407,16 +407,8 @@ def render_prompts(
     ]
     made: dict[int, PILImage.Image] = {}
     for batch in render_batches(pipeline, wishes, batch_size=batch_size, should_stop=should_stop):
-        made.update(batch.pictures)
+        made.update(batch)
     return [made[position] for position in range(len(wishes))]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one forward pass gave."""
-
-    pictures: tuple[tuple[int, PILImage.Image], ...]
-    """Position among the wishes, and the RGB picture."""
 
 
 def render_batches(
@@ -427,7 +419,7 @@ def render_batches(
     rows: Mapping[Shape, int] | None = None,
     should_stop: ShouldStop = never_stop,
     on_step: Callable[[], None] = lambda: None,
-) -> Iterator[Batch]:
+) -> Iterator[list[tuple[int, PILImage.Image]]]:
     """Make pictures batch by batch; a batch may hold different prompts and seeds, never different sizes.
 
     Args:
@@ -440,7 +432,7 @@ def render_batches(
         on_step: called at each denoising step.
 
     Yields:
-        Each batch, as soon as it is done.
+        (position in ``wishes``, RGB picture) of each batch, as soon as it is done.
 
     Raises:
         JobCancelled: ``should_stop`` answered True.
@@ -470,7 +462,7 @@ def render_batches(
                 size = ceil(len(row_wishes) / 2)
                 torch.cuda.empty_cache()
                 continue
-            yield Batch(tuple(zip(batch, pictures, strict=False)))
+            yield list(zip(batch, pictures, strict=False))  # what only filled up is dropped
             waiting = rest
 
 
