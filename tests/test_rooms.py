@@ -94,13 +94,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
     "service": GROUND | {"jobs"},
+    # whose a request is
+    "asgi": set(),
+    "login": {"errors", "asgi", "hub"},
     # edges
     "samples": GROUND | {"pocket"},
     "demo": GROUND | {"samples", "imaging", "pocket"},
     "doctor": GROUND | {"likeness"},  # its probes run in child processes
-    "ui": GROUND | {"service", "samples"},
+    "ui": GROUND | {"service", "samples", "asgi", "login"},
     "routes": GROUND | {"service", "jobs", "ui"},
-    "server": GROUND | {"service", "ui", "routes"},
+    "server": GROUND | {"service", "ui", "routes", "asgi", "login"},
     "remote": GROUND | {"imaging"},
     "spaces": GROUND,
     "cli": GROUND | {"service", "samples", "demo", "doctor", "server", "remote", "spaces"},
@@ -108,7 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Top-level name below studio -> top-level names that it may import; its own room is always allowed."""
 
-LIGHT = GROUND | {"jobs", "service", "samples", "ui", "routes", "server", "remote", "spaces", "cli"}
+LIGHT = GROUND | {"jobs", "service", "asgi", "login", "samples", "ui", "routes", "server", "remote", "spaces", "cli"}
 LIGHT |= {"__main__", "hub", "card"}
 """Never import torch, not even inside a function."""
 

@@ -182,7 +182,7 @@ def add_endpoints(desk: Desk) -> None:
         Returns:
             {"deleted": repo}
         """
-        desk.studio.unpublish(repo, owner=desk.owner, token=token or None)
+        desk.studio.unpublish(repo, owner=desk.owner, token=token or desk.token)
         return {"deleted": repo}
 
     def finish(
