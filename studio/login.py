@@ -24,7 +24,8 @@ from studio.errors import InputError, LoginError, StudioError
 VISITOR = "studio.visitor"
 """Key of an ASGI scope: the ``Visitor``, or None for nobody. A scope without it did not pass the gate."""
 
-LOG_IN = "log in with Hugging Face first; programs send a personal token as 'Authorization: Bearer hf_...'."
+LOG_IN = "log in with Hugging Face first."
+FOR_PROGRAMS = "Programs send a personal token: 'Authorization: Bearer hf_...'."
 
 _BEARER = re.compile(r"bearer (hf_[A-Za-z0-9]{8,100})", re.IGNORECASE)
 _TOKEN_HEADERS = (b"authorization", b"x-hf-authorization")
@@ -204,7 +205,7 @@ class Gate:
         if allowed:
             await self._app(scope, receive, send)
         elif isinstance(found, LoginError):
-            await answer(send, found.status, str(found))
+            await answer(send, found.status, f"{found} {FOR_PROGRAMS}" if str(found) == LOG_IN else str(found))
         else:
             await answer(send, 404, "There is no such thing of yours here.")
 

@@ -22,7 +22,7 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.routing import Mount
 
 from studio.asgi import App, Message, Receive, Scope, Send, answer, lies_in, named_paths, read, replayed
-from studio.errors import ResourceError
+from studio.errors import InputError, Problem, ResourceError
 from studio.login import Doorman, Gate, folder_of, visitor_of
 from studio.settings import LOOPBACK, Settings
 
@@ -73,6 +73,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     page.has_launched = True
     doorman, public = Doorman(), set[Path]()
     if settings.login:
+        _require_account()
         app.add_middleware(Gate, doorman=doorman, folder=upload_folder(settings), public=public)
         app.post("/gradio_api/upload")(_upload_of_an_owner(page, settings))
         add_routes(app, lambda request: replace(desk, visitor=lambda: visitor_of(request.scope)), settings)
@@ -102,6 +103,16 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         doorman.session_secret = _session_secret(app)
         public.update(map(Path, named_paths(json.dumps(page.config, default=str).encode())))
     return app
+
+
+def _require_account() -> None:
+    """Say in words what Gradio needs to play a login outside of a Space; raises InputError."""
+    from gradio.utils import get_space
+    from huggingface_hub import get_token
+
+    if get_space() is None and get_token() is None:
+        cure = "log this machine in with `hf auth login`, or leave it out"
+        raise InputError.of([Problem("STUDIO_LOGIN", "has no account to play a login with", cure, "no_login")])
 
 
 def _session_secret(app: FastAPI) -> str:

@@ -21,18 +21,11 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from studio.errors import InputError, NotFoundError
+from studio.remote import Server
 from studio.settings import Settings
 
 TESTS = Path(__file__).parent
-SECRET = "a secret of the Space"
-SPACE = {
-    "SYSTEM": "spaces",
-    "SPACE_ID": "ada/studio",
-    "OAUTH_CLIENT_ID": "client",
-    "OAUTH_CLIENT_SECRET": SECRET,
-    "OAUTH_SCOPES": "openid profile",
-    "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
-}
 ADA, EVE, APP = "hf_write0123456789", "hf_other0123456789", "hf_oauth0123456789"
 
 
@@ -48,6 +41,15 @@ def load(name: str, path: Path) -> ModuleType:
 
 EDGE = load("edge_of_login", TESTS / "ui" / "conftest.py")
 HUB = load("hub_of_login", TESTS / "reference" / "hub_stand_in.py")
+LOGIN = load("login_stand_in", TESTS / "reference" / "login_stand_in.py")
+SECRET = LOGIN.CLIENT_SECRET
+SPACE = {
+    "SYSTEM": "spaces",
+    "SPACE_ID": "ada/studio",
+    "OAUTH_CLIENT_ID": LOGIN.CLIENT_ID,
+    "OAUTH_CLIENT_SECRET": SECRET,
+    "OAUTH_SCOPES": "openid profile",
+}
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +71,16 @@ def hub() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(settings: Settings, log: Path, hub: Any) -> Iterator[str]:
+def provider() -> Iterator[Any]:
+    with LOGIN.serve() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def address(settings: Settings, log: Path, hub: Any, provider: Any) -> Iterator[str]:
+    places = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "OPENID_PROVIDER_URL": provider.address}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**SPACE, "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0"}.items():
+        for name, value in {**SPACE, **places}.items():
             patch.setenv(name, value)
         # On a Space Gradio asks the package "spaces" to wrap each function; the folder of that name is none.
         (settings.home.parent / "studio").symlink_to(TESTS.parent / "studio")
@@ -195,6 +204,30 @@ def test_a_login_and_a_personal_token_of_one_account_are_the_same_owner(
     assert Path(answer["files"]["pictures.zip"]).is_file(), "her own files come through Gradio's links"
 
 
+def test_logging_in_makes_the_visitor_the_owner_of_what_is_theirs_and_logging_out_nobody(
+    address: str, provider: Any, work: dict[str, Any]
+) -> None:
+    """The whole way: Gradio's login, the provider's answer with a signed identity, Gradio's cookie, our owner."""
+    held: dict[str, str] = {}
+
+    def follow(url: str) -> httpx.Response:
+        # The cookie is for https only, as on a Space, so a client on loopback has to be told to send it.
+        cookies = {"cookie": "; ".join(f"{name}={value}" for name, value in held.items())}
+        answer = httpx.get(url, headers=cookies, timeout=60)
+        for line in answer.headers.get_list("set-cookie"):
+            name, _, value = line.partition(";")[0].partition("=")
+            held[name] = value
+        return follow(str(answer.next_request.url)) if answer.next_request else answer
+
+    for person, status in (("ada", 200), ("eve", 404)):
+        provider.person = person
+        assert follow(f"{address}/login/huggingface?_target_url=/").status_code == 200
+        assert follow(f"{address}/files/{work['train']['id']}").status_code == status
+    follow(f"{address}/logout?_target_url=/")
+    assert held["session"] == "null"
+    assert follow(f"{address}/files/{work['train']['id']}").status_code == 401
+
+
 @pytest.mark.parametrize("header", ["authorization", "x-hf-authorization"])
 def test_plain_routes_take_a_token_from_either_header(address: str, work: dict[str, Any], header: str) -> None:
     with httpx.Client(base_url=address, timeout=60) as program:
@@ -203,6 +236,19 @@ def test_plain_routes_take_a_token_from_either_header(address: str, work: dict[s
             for name, token in (("ada", ADA), ("eve", EVE), ("unknown", "hf_unknown0123456789"), ("app", APP))
         }
     assert found == {"ada": 200, "eve": 404, "unknown": 401, "app": 401}
+
+
+def test_remote_use_sees_the_jobs_of_the_account_whose_token_it_sends(address: str, work: dict[str, Any]) -> None:
+    run = work["train"]["id"]
+    with Server(address, token=ADA) as hers, Server(address, token=EVE) as other, Server(address) as unknown:
+        assert run in [row["id"] for row in hers.call("jobs")] and "report.json" in [
+            row["path"] for row in hers.files(run)
+        ]
+        assert other.call("jobs") == []
+        with pytest.raises(NotFoundError):
+            other.files(run)
+        with pytest.raises(InputError, match="Set STUDIO_REMOTE_TOKEN"):
+            unknown.call("jobs")
 
 
 def test_the_token_of_a_login_elsewhere_opens_nothing_and_says_why(address: str) -> None:
@@ -293,7 +339,7 @@ def test_a_program_without_a_token_is_told_what_to_send(address: str) -> None:
     try:
         assert client.predict(api_name="/bases")
         for name in ("/jobs", "/unpublish"):
-            with pytest.raises(AppError, match="programs send a personal token"):
+            with pytest.raises(AppError, match="Programs send a personal token"):
                 client.predict(*(("ada/x", ADA) if name == "/unpublish" else ()), api_name=name)
     finally:
         client.close()

@@ -77,13 +77,16 @@ def build(desk: Desk) -> gr.Blocks:
         everything += [*finished.outputs, finished.made, *published.outputs, *published.refreshed]
         page.load(on_open, None, everything, **QUIET)
         add_endpoints(desk)
+    # On a Space Gradio's page would ask other machines for a banner and its fonts; our policy forbids that anyway.
+    page.space_id = None
     page.queue(max_size=256, default_concurrency_limit=4)
     return page
 
 
 def _login_row() -> list[gr.components.Component]:
     """Add the button that logs in and out, and the place of a word to those who are not logged in."""
-    button = gr.LoginButton(_LOG_IN, logout_value=_LOG_OUT, size="sm", elem_id="ls-login")
+    with gr.Row():
+        button = gr.LoginButton(_LOG_IN, logout_value=_LOG_OUT, size="md", scale=0, min_width=260, elem_id="ls-login")
     # Gradio's own event that names the visitor on the button is queued and offered to programs; on_open does it here.
     button.load_event_to_attach = None
     return [button, gr.HTML(elem_id="ls-login-notice")]

@@ -60,13 +60,11 @@ def header() -> str:
 
 def log_in() -> str:
     """Return what those are told who are not logged in."""
-    return notice(
-        "Log in to begin",
-        [
-            "With your Hugging Face account; your photos, runs and pictures are then yours alone.",
-            "Without it nothing is stored.",
-        ],
-    )
+    lines = [
+        "With your Hugging Face account: your photos, runs and pictures are then yours alone.",
+        "Without it you can look around, and nothing is stored.",
+    ]
+    return notice("Log in to begin", lines)
 
 
 def footer() -> str:
