@@ -591,6 +591,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
+    variables["STUDIO_LOGIN"] = "false"  # nobody logs in to a job, and it lacks what the platform gives for that
     if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
         variables["OMP_NUM_THREADS"] = str(settings.threads)
     return variables
