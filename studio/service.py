@@ -41,6 +41,7 @@ from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.fit import FitPlan
 from studio.jobs import intake
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
+from studio.jobs.slots import slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
@@ -110,6 +111,7 @@ class Studio:
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
             secrets=self._secrets_of,
+            slots=slots_of(settings),
         )
         self._ready = False
 

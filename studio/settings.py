@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """Port that the app listens on; 0 lets the system choose."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device for training and generation; auto takes CUDA, then MPS, then the CPU."""
+    gpus: str = Field(default="auto", pattern=r"^(auto|[\w-]+(,[\w-]+)*)$")
+    """NVIDIA GPUs for jobs, one job on each at a time: auto takes all; or numbers or UUIDs, such as 0,2."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """CPU threads for one job; None leaves torch's own choice."""
     max_upload_bytes: int = Field(default=64 * 2**20, ge=2**10)

@@ -82,6 +82,19 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
         studio.retry(generate.id, owner=OWNER)
 
 
+def test_jobs_of_two_gpus_run_at_the_same_time(tmp_path, monkeypatch, photos):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
+    studio = Studio(Settings(home=tmp_path / "home", device="auto", gpus="4,6"), verbs=load_fakes().VERBS, grace_s=1.0)
+    try:
+        jobs = [studio.submit_check(CheckConfig(subject="meet"), photos, owner=OWNER) for _ in range(3)]
+        studio.start()
+        assert {studio.wait(job.id, owner=OWNER, timeout_s=60).state for job in jobs} == {"completed"}
+        notes = {(studio.out_dir(job.id, owner=OWNER) / "gpu.txt").read_text() for job in jobs}
+        assert notes == {"4", "6"}
+    finally:
+        studio.close()
+
+
 def test_a_key_for_civitai_reaches_the_child_as_it_is():
     key = "sesame-0123456789"
     assert service._environment(Settings(civitai_key=key))["STUDIO_CIVITAI_KEY"] == key
