@@ -7,8 +7,6 @@ Ground level: no torch. ``studio.families.registry`` turns a family's name into 
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.errors import NotFoundError
-
 POCKET_FOLDER = Path(__file__).resolve().parent / "pocket" / "base"
 """The embedded base model."""
 
@@ -238,7 +236,6 @@ class BaseSpec:
     num_inference_steps: int
     likeness: str
     """Engine for its pictures: pocket, or auto (face for people, subject for the rest)."""
-    default_preset: str
     description: str
     aspects: tuple[str, ...] = ()
     """The shapes that it can draw, width to height; empty means any."""
@@ -260,7 +257,6 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=5.0,
             num_inference_steps=20,
             likeness="pocket",
-            default_preset="pocket_lora_cpu",
             description="Embedded cartoon-portrait model, 64 px: try the whole studio on any laptop.",
             aspects=("1:1",),
         ),
@@ -277,7 +273,6 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
-            default_preset="sd15_lora_12gb",
             description="Small, fast, runs on 6 GB GPUs; download of about 4 GB on first use.",
         ),
         BaseSpec(
@@ -293,7 +288,6 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
-            default_preset="sd21_lora_8gb",
             description="768 px, v-prediction; download of about 5 GB on first use.",
         ),
         BaseSpec(
@@ -309,7 +303,6 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=5.0,
             num_inference_steps=30,
             likeness="auto",
-            default_preset="sdxl_lora_12gb",
             description="1024 px, the most widely used base; download of about 7 GB on first use.",
         ),
         BaseSpec(
@@ -325,7 +318,6 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=3.5,
             num_inference_steps=28,
             likeness="auto",
-            default_preset="sd35_lora_24gb",
             description="1024 px, 8 billion parameters, follows long prompts; download of about 27 GB on first use.",
         ),
         BaseSpec(
@@ -341,7 +333,6 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=3.5,
             num_inference_steps=28,
             likeness="auto",
-            default_preset="flux_lora_24gb",
             description="1024 px, 12 billion parameters, not for commercial use; download of about 34 GB on first use.",
         ),
         BaseSpec(
@@ -357,7 +348,6 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
-            default_preset="flux2_klein_lora_16gb",
             description="1024 px, small for its quality and free to use; download of about 16 GB on first use.",
         ),
         BaseSpec(
@@ -373,7 +363,6 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
-            default_preset="zimage_lora_16gb",
             description="1024 px, 6 billion parameters, photographs above all; download of about 20 GB on first use.",
         ),
         BaseSpec(
@@ -389,20 +378,7 @@ BASES: dict[str, BaseSpec] = {
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
-            default_preset="qwen_image_lora_24gb",
             description="1024 px, 20 billion parameters, writes legible text; download of about 58 GB on first use.",
         ),
     )
 }
-
-
-def base_spec(name: str) -> BaseSpec:
-    """Return the catalog row of ``name``.
-
-    Raises:
-        NotFoundError: no such row; a local folder or Hub id is resolved by ``studio.weights.resolve_base``.
-    """
-    try:
-        return BASES[name]
-    except KeyError:
-        raise NotFoundError(f"base {name!r} is not in the catalog; use one of: {', '.join(BASES)}.") from None
