@@ -26,6 +26,7 @@ from typing import IO, Any, Literal
 
 from studio.catalog import BASES, POCKET_FOLDER
 from studio.errors import StudioError
+from studio.machine import has_room
 from studio.presets import list_packs, list_presets
 from studio.settings import PROJECT_ROOT, Settings, load_settings
 
@@ -104,7 +105,7 @@ def _device(settings: Settings) -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         yield ok("device", f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, CUDA {torch.version.cuda}")
-        too_big = [row.name for row in BASES.values() if row.vram_gb * 2**30 > total]
+        too_big = [row.name for row in BASES.values() if not has_room(total, row.vram_gb)]
         if too_big:
             yield warn("bases for this GPU", f"{', '.join(too_big)} need more memory", "train a smaller base")
     elif mps and settings.device != "cpu":

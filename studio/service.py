@@ -13,7 +13,6 @@ request and the uploads are on the disk and the job ends, sooner or later, in ex
 import dataclasses
 import hashlib
 import json
-import platform
 import re
 import secrets
 import shutil
@@ -22,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio import fit
+from studio import fit, machine
 from studio.catalog import BASES
 from studio.config import (
     BackgroundStep,
@@ -52,28 +51,6 @@ _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _Rows = list[dict[str, Any]]
 _Photos = list[list[str]]
 _NumberedEvents = list[tuple[int, Event]]
-
-_CPU_BASE = "pocket"
-_GPU_BASE = "sd15"
-_GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")
-"""Made by the drivers: NVIDIA on Linux, any GPU below Windows' Linux, AMD on Linux."""
-
-
-def has_gpu(settings: Settings) -> bool:
-    """Return whether training on a GPU can be expected here.
-
-    Looks for the drivers' device files and for Apple silicon, and never imports torch: this runs before the first
-    page is shown. The verbs themselves ask torch.
-    """
-    if settings.device != "auto":
-        return settings.device != "cpu"
-    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
-    return apple or any(Path(device).exists() for device in _GPU_DEVICES)
-
-
-def default_base(settings: Settings) -> str:
-    """Return the base that is offered first: the embedded one where no GPU is found."""
-    return _GPU_BASE if has_gpu(settings) else _CPU_BASE
 
 
 class Studio:
@@ -392,7 +369,8 @@ class Studio:
 
     def plan(self, config: TrainConfig, photos: int) -> FitPlan:
         """Return at once what a run will take, from what was measured here or else from the catalog's figures."""
-        return fit.plan_of(config, photos, fit.recall(self._home, config))
+        room_bytes = machine.look(self._settings.device).memory_bytes
+        return fit.plan_of(config, photos, fit.recall(self._home, config), room_bytes=room_bytes)
 
     def measure_plan(
         self,
@@ -425,13 +403,20 @@ class Studio:
         return [chain.model_dump(mode="json") for chain in list_chains(self._settings.presets_dir)]
 
     def bases(self) -> _Rows:
-        """Return the catalog of base models; ``default`` is true for the one that is offered first."""
-        default = default_base(self._settings)
+        """Return the catalog of base models, with what is the default on this machine.
+
+        ``default`` is true for the base that is offered first; ``default_preset`` is None where no preset is made for
+        a base.
+        """
+        here, presets = machine.look(self._settings.device), list_presets(self._settings.presets_dir)
+        default = machine.default_base(here)
         rows = []
         for base in BASES.values():
             embedded = Path(base.source).is_absolute()
             source = "embedded" if embedded else base.source  # a path of the server is nobody's business
-            rows.append({**dataclasses.asdict(base), "source": source, "default": base.name == default})
+            preset = machine.default_preset(base.name, here, presets)
+            chosen = {"default": base.name == default, "default_preset": preset.name if preset else None}
+            rows.append({**dataclasses.asdict(base), "source": source, **chosen})
         return rows
 
     # Below: one submit

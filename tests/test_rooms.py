@@ -11,7 +11,9 @@ from studio.settings import PROJECT_ROOT
 
 PACKAGE = PROJECT_ROOT / "studio"
 
-GROUND = {"errors", "domain", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "__init__"}
+GROUND = {
+    "errors", "domain", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "machine", "__init__",
+}  # fmt: skip
 MATHS = {
     "diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "weight_files", "networks", "device",
     "quantization",
@@ -33,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "presets": {"errors", "domain", "config", "settings", "packs"},
     "adapters": {"errors"},
     "fit": {"catalog", "config"},
+    "machine": {"errors", "catalog", "config", "presets"},
     # maths on tensors and pixels; bases by name
     "diffusion": GROUND,
     "imaging": GROUND,

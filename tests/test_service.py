@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from studio import service
+from studio import machine, service
 from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
 from studio.fit import Measured, remember
-from studio.service import Studio, default_base
+from studio.machine import Machine
+from studio.service import Studio
 from studio.settings import PROJECT_ROOT, Settings
 
 FAKES = Path(__file__).parent / "jobs" / "fake_verbs.py"
@@ -477,10 +478,9 @@ def test_run_calls_the_verb_here_and_now(studio, tmp_path, monkeypatch):
 
 
 def test_embedded_base_is_the_default_without_a_gpu(studio):
-    assert default_base(Settings(device="cpu")) == "pocket"
-    assert default_base(Settings(device="cuda")) != "pocket"
     rows = studio.bases()
     assert [row["name"] for row in rows if row["default"]] == ["pocket"]
+    assert rows[0]["default_preset"] == "pocket_lora_cpu"
     assert str(PROJECT_ROOT) not in json.dumps(rows)
 
 
@@ -507,11 +507,16 @@ def test_verb_runs_in_another_process_that_is_gone_afterwards(studio, photos):
         os.kill(child, 0)
 
 
-def test_a_plan_is_told_at_once_from_the_catalog_or_from_what_was_measured_here(studio, tmp_path):
+def test_a_plan_is_told_at_once_for_this_gpu_from_the_catalog_or_from_what_was_measured_here(
+    studio, tmp_path, monkeypatch
+):
     config = TrainConfig(base="sd15", steps=100, gradient_checkpointing=True)
     rough = studio.plan(config, photos=8)
     assert (rough.steps, rough.measured, rough.seconds) == (100, False, None)
-    assert rough.peak_bytes == 6 * 2**30
+    assert rough.peak_bytes == 6 * 2**30 and rough.room_bytes
+    monkeypatch.setattr(machine, "look", lambda device: Machine("cuda", 4 * 2**30, frozenset()))
+    small = studio.plan(config, photos=8)
+    assert small.fits is False and "6.0 GB of 4.0 GB memory" in small.words()
     measured = Measured("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
     remember(tmp_path / "home", config, measured)
     assert studio.plan(config, photos=8).measured
