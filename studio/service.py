@@ -24,6 +24,7 @@ from typing import Any
 from studio import fit, machine
 from studio.catalog import BASES
 from studio.config import (
+    HUB_FILE,
     BackgroundStep,
     CheckConfig,
     ExportConfig,
@@ -520,11 +521,12 @@ def _paths_in(config: FinishConfig) -> list[Problem]:
     for step in config.steps:
         given = {}
         if isinstance(step, UpscaleStep | FaceStep):
-            given[f"{step.do}.model"] = (step.model, "give a known name, or a file of the weights folder by its name")
+            given[f"{step.do}.model"] = (step.model, "give a known name, a file of the weights folder, or hf:…")
         elif isinstance(step, BackgroundStep) and step.picture:
             given["background.picture"] = (step.picture, "upload it with the others and give its name")
         for where, (text, cure) in given.items():
-            if re.search(r"[/\\]", text) or text.startswith((".", "~")):
+            on_hub = where.endswith(".model") and HUB_FILE.fullmatch(text)
+            if not on_hub and (re.search(r"[/\\]", text) or text.startswith((".", "~"))):
                 problems.append(Problem(where, "is a path", cure, "path"))
     return problems
 

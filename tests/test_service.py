@@ -198,6 +198,7 @@ def test_finishing_reads_pictures_or_a_generate_job_and_nothing_else(studio, pho
         {"do": "upscale", "model": "/etc/network.pth"},
         {"do": "upscale", "model": "..\\network.pth"},
         {"do": "face", "model": "~/gfpgan.pth"},
+        {"do": "face", "model": "hf:ada/faces/../gfpgan.pth"},
         {"do": "background", "fill": "picture", "picture": "../other/one.jpg"},
     ],
 )
@@ -205,6 +206,11 @@ def test_a_job_takes_no_paths_of_the_server(studio, photos, step):
     config = FinishConfig.parse({"steps": [step]})
     with pytest.raises(InputError, match="is a path"):
         studio.submit_finish(config, pictures=photos, owner=OWNER)
+
+
+def test_a_network_on_the_hub_is_no_path(studio, photos):
+    config = FinishConfig.parse({"steps": [{"do": "face", "model": "hf:ada/faces/nets/gfpgan.pth"}]})
+    assert studio.submit_finish(config, pictures=photos, owner=OWNER).state == "pending"
 
 
 def test_events_come_in_order_and_go_on_after_a_number(studio, photos):
