@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Your key for Civitai, for models that are given to people with a key only."""
     civitai_url: str = "https://civitai.com"
     """Address of Civitai."""
+    backup_url: SecretStr | None = None  # may hold a key
+    """Folder that finished jobs are copied to and come back from at start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None
     """Your token for the Hugging Face Hub, for publishing; None takes that of `hf auth login` or HF_TOKEN."""
     remote_server: str = ""

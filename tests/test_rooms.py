@@ -93,11 +93,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "publish": GROUND | MATHS | {"exports", "certificate", "checkpoints", "hub", "card"},
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
-    "service": GROUND | {"jobs"},
+    "backup": GROUND | {"jobs"},
+    "service": GROUND | {"jobs", "backup"},
     # edges
     "samples": GROUND | {"pocket"},
     "demo": GROUND | {"samples", "imaging", "pocket"},
-    "doctor": GROUND | {"likeness"},  # its probes run in child processes
+    "doctor": GROUND | {"likeness", "backup"},  # its probes run in child processes
     "ui": GROUND | {"service", "samples"},
     "routes": GROUND | {"service", "jobs", "ui"},
     "server": GROUND | {"service", "ui", "routes"},
@@ -108,7 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Top-level name below studio -> top-level names that it may import; its own room is always allowed."""
 
-LIGHT = GROUND | {"jobs", "service", "samples", "ui", "routes", "server", "remote", "spaces", "cli"}
+LIGHT = GROUND | {"jobs", "backup", "service", "samples", "ui", "routes", "server", "remote", "spaces", "cli"}
 LIGHT |= {"__main__", "hub", "card"}
 """Never import torch, not even inside a function."""
 
@@ -132,6 +133,7 @@ FOREIGN: dict[str, set[str]] = {
     "spandrel": {"networks"},
     "pymatting": {"imaging"},
     "redis": {"picture_cache"},
+    "fsspec": {"backup"},
     "pickle": set(),
 }
 """Foreign package -> rooms that may import it."""
