@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """Folder for downloaded and converted bases; None means the folder bases in home."""
     bases_max_bytes: int = Field(default=200 * 10**9, ge=10**6)
     """Most that all of those may take together, bytes; the least recently used goes first."""
+    resident_bases: str = "pocket"
+    """Bases, separated by commas, that the Space zerogpu loads once and keeps."""
     results_cache: str = Field(default="disk", repr=False)  # may hold a password
     """Keeps pictures to serve the same request again: disk, off, redis://HOST or redis+cluster://HOST (rediss: TLS)."""
     results_max_bytes: int = Field(default=2 * 10**9, ge=10**5)

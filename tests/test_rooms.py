@@ -83,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "picture_cache": {"errors", "settings"},
     "infer": GROUND | MATHS | ENGINES | {"selection", "picture_cache"},
     "postprocess": GROUND | MATHS | ENGINES,
-    "resident": {"adapters", "infer", "methods"},
+    "resident": {"adapters", "errors", "device", "infer", "methods"},
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
     "certificate": {"errors", "domain", "checkpoints", "tensorfile"},
@@ -104,6 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": GROUND | {"service", "ui", "routes"},
     "remote": GROUND | {"imaging"},
     "spaces": GROUND,
+    "zerogpu": GROUND | {"sources", "weights", "infer", "resident", "ui", "server"},
     "cli": GROUND | {"service", "samples", "demo", "doctor", "server", "remote", "spaces"},
     "__main__": {"cli"},
 }
@@ -121,7 +122,7 @@ FOREIGN: dict[str, set[str]] = {
     "bitsandbytes": {"optimizers", "quantization"},
     "prodigyopt": {"optimizers"},
     "schedulefree": {"optimizers"},
-    "gradio": {"ui", "server"},
+    "gradio": {"ui", "server", "zerogpu"},
     "fastapi": {"server", "routes"},
     "uvicorn": {"server"},
     "typer": {"cli"},
