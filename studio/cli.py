@@ -915,7 +915,7 @@ def _job_words(view: Mapping[str, Any]) -> str:
 space = typer.Typer(help="Build the studio as a Space of the Hugging Face Hub, and push it.", no_args_is_help=True)
 app.add_typer(space, name="space")
 
-SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU) or gpu.")]
+SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU), gpu or zerogpu.")]
 
 
 @space.command("build")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from studio import fit, machine
+from studio.backup import Backup
 from studio.catalog import BASES
 from studio.config import (
     HUB_FILE,
@@ -91,20 +92,28 @@ class Studio:
             secrets=self._secrets_of,
             slots=slots_of(settings),
         )
+        self._backup = Backup(settings, self._store, self._jobs_dir) if settings.backup_url else None
         self._ready = False
 
     def start(self) -> None:
         """Start the local worker; jobs whose server died go back to pending and go on from their folders.
 
+        Where a backup is set, finished jobs that are there and not here come back in the course of time.
+
         Raises:
             ResourceError: the home folder cannot be used.
+            InputError, MissingExtraError: the backup's address can never work.
         """
         self._make_home()
+        if self._backup:
+            self._backup.start()
         self._worker.start()
 
     def close(self) -> None:
         """Stop the worker and its child; the job that ran is pending again and goes on at the next start."""
         self._worker.close()
+        if self._backup:
+            self._backup.close()
         self._store.close()
 
     # Submitting
@@ -486,6 +495,8 @@ class Studio:
     def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str]:
         """Return what one job's process must know; forget it when the job has ended."""
         token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
+        if ended and self._backup:
+            self._backup.wake()
         return {} if token is None else {TOKEN_VARIABLE: token}
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:
@@ -534,7 +545,7 @@ def _paths_in(config: FinishConfig) -> list[Problem]:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
     # Not the token for the Hub: the process of a job that may use this machine's inherits the machine's variables.
-    private = {"hub_token", "remote_server", "remote_token"}
+    private = {"hub_token", "remote_server", "remote_token", "backup_url"}
     values = settings.model_dump(mode="json", exclude_none=True, exclude=private)
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()
