@@ -332,6 +332,7 @@ def _open_background(step: BackgroundStep, config: FinishConfig, backdrop: Path 
 def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None, speaker: "_Speaker") -> _Step:
     settings = load_settings()
     device = pick_device(settings.device)
+    on_cpu = device.type == "cpu"
     speaker.stage("loading", f"Loading the upscaler {Path(step.model).name}")
     upscaler = speaker.patiently(
         lambda: open_upscaler(
@@ -357,8 +358,10 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
             work.notes.append("it is large enough already and was not enlarged")
             return canvas
         sizes = _passes(canvas.size_hw, target_hw, upscaler.scale, exact=step.model == DIFFUSION)
-        working_bytes = upscaler.working_bytes(sizes[-1]) if device.type == "cpu" else 0
-        _refuse_too_large(work.name, sizes, target_hw, upscaler.scale, working_bytes, canvas.alpha is not None)
+        # In and out of the largest pass; then the result, its copy while it is encoded, the original, and alpha.
+        needed = 3 * max(height * width for height, width in sizes) * (1 + upscaler.scale**2)
+        needed += target_hw[0] * target_hw[1] * (9 if canvas.alpha is None else 17)
+        _require_memory(work.name, target_hw, needed + (upscaler.working_bytes(sizes[-1]) if on_cpu else 0))
         if max(target_hw) > max(canvas.size_hw) * upscaler.scale**_MAX_PASSES:
             work.notes.append(f"enlarged more than {upscaler.scale**_MAX_PASSES} times; beyond that no detail is added")
         total, done = sum(upscaler.ticks(size_hw) for size_hw in sizes), 0
@@ -381,7 +384,7 @@ def _open_face(step: FaceStep, config: FinishConfig, backdrop: Path | None, spea
     settings = load_settings()
     speaker.stage("loading", f"Loading {Path(step.model).name}")
     restorer = speaker.patiently(
-        lambda: open_face_restorer(step.model, settings.home, device=pick_device(settings.device))
+        lambda: open_face_restorer(step.model, settings.home, device=pick_device(settings.device), seed=config.seed)
     )
 
     def face(canvas: _Canvas, work: _Work) -> _Canvas:
@@ -406,6 +409,8 @@ def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, speake
             target_wh = aspect_wh(picture.size, step.aspect, step.how)
         if target_wh is None or target_wh == picture.size:
             return canvas
+        # The picture and the original, each in and out of Pillow, and a copy while it is encoded.
+        _require_memory(work.name, target_wh[::-1], target_wh[0] * target_wh[1] * (15 if canvas.alpha is None else 22))
         work.tick("fitting to size")
         choose = max if step.how == "cover" else min
         scale = choose(target_wh[0] / picture.width, target_wh[1] / picture.height)
@@ -466,19 +471,8 @@ def _passes(size_hw: tuple[int, int], target_hw: tuple[int, int], scale: int, *,
     return [size_hw, (last[0], last[1])]
 
 
-def _refuse_too_large(
-    name: str,
-    sizes: Sequence[tuple[int, int]],
-    target_hw: tuple[int, int],
-    scale: int,
-    working_bytes: int,
-    has_alpha: bool,
-) -> None:
+def _require_memory(name: str, target_hw: tuple[int, int], needed: int) -> None:
     """Refuse a picture for which the free memory would not suffice; nothing was computed yet."""
-    largest = max((height * width for height, width in sizes), default=0)
-    target = target_hw[0] * target_hw[1]
-    # In and out of the largest pass; then the result, its copy while it is encoded, the original, and alpha.
-    needed = 3 * largest * (1 + scale**2) + target * (3 + 3 + 3 + (4 + 4 if has_alpha else 0)) + working_bytes
     free = _free_bytes()
     if needed > free * _SPARE:
         size = f"{target_hw[1]} x {target_hw[0]} px"
@@ -636,7 +630,8 @@ def _file_source(path: Path, name: str) -> _Source:
 
 def _is_zip(path: Path) -> bool:
     try:
-        return zipfile.is_zipfile(path) and path.read_bytes()[:2] == b"PK"  # a photo may end in a zip, too
+        with path.open("rb") as file:
+            return file.read(2) == b"PK" and zipfile.is_zipfile(file)  # a photo may end in a zip, too
     except OSError:
         return False
 

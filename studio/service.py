@@ -14,7 +14,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import platform
 import re
 import secrets
 import shutil
@@ -23,9 +22,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio import fit
+from studio import fit, machine
+from studio.backup import Backup
 from studio.catalog import BASES
 from studio.config import (
+    HUB_FILE,
     BackgroundStep,
     CheckConfig,
     ExportConfig,
@@ -42,6 +43,7 @@ from studio.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.fit import FitPlan
 from studio.jobs import intake
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
+from studio.jobs.slots import slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
@@ -61,33 +63,15 @@ _NOT_YOURS: dict[str, str | None] = {
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
     "STUDIO_CIVITAI_KEY": None,
     "STUDIO_REMOTE_TOKEN": None,
+    "STUDIO_BACKUP_URL": None,
+    "AWS_ACCESS_KEY_ID": None,
+    "AWS_SECRET_ACCESS_KEY": None,
+    "AWS_SESSION_TOKEN": None,
     "OAUTH_CLIENT_SECRET": None,
     "STUDIO_GUEST": "1",
 }
 """Variables of the processes of jobs that are not of the machine's owner: without its tokens and its login."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-
-_CPU_BASE = "pocket"
-_GPU_BASE = "sd15"
-_GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")
-"""Made by the drivers: NVIDIA on Linux, any GPU below Windows' Linux, AMD on Linux."""
-
-
-def has_gpu(settings: Settings) -> bool:
-    """Return whether training on a GPU can be expected here.
-
-    Looks for the drivers' device files and for Apple silicon, and never imports torch: this runs before the first
-    page is shown. The verbs themselves ask torch.
-    """
-    if settings.device != "auto":
-        return settings.device != "cpu"
-    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
-    return apple or any(Path(device).exists() for device in _GPU_DEVICES)
-
-
-def default_base(settings: Settings) -> str:
-    """Return the base that is offered first: the embedded one where no GPU is found."""
-    return _GPU_BASE if has_gpu(settings) else _CPU_BASE
 
 
 class Studio:
@@ -125,21 +109,30 @@ class Studio:
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
             secrets=self._secrets_of,
+            slots=slots_of(settings),
         )
+        self._backup = Backup(settings, self._store, self._jobs_dir) if settings.backup_url else None
         self._ready = False
 
     def start(self) -> None:
         """Start the local worker; jobs whose server died go back to pending and go on from their folders.
 
+        Where a backup is set, finished jobs that are there and not here come back in the course of time.
+
         Raises:
             ResourceError: the home folder cannot be used.
+            InputError, MissingExtraError: the backup's address can never work.
         """
         self._make_home()
+        if self._backup:
+            self._backup.start()
         self._worker.start()
 
     def close(self) -> None:
         """Stop the worker and its child; the job that ran is pending again and goes on at the next start."""
         self._worker.close()
+        if self._backup:
+            self._backup.close()
         self._store.close()
 
     # Submitting
@@ -419,7 +412,8 @@ class Studio:
 
     def plan(self, config: TrainConfig, photos: int) -> FitPlan:
         """Return at once what a run will take, from what was measured here or else from the catalog's figures."""
-        return fit.plan_of(config, photos, fit.recall(self._home, config))
+        room_bytes = machine.look(self._settings.device).memory_bytes
+        return fit.plan_of(config, photos, fit.recall(self._home, config), room_bytes=room_bytes)
 
     def measure_plan(
         self,
@@ -452,13 +446,20 @@ class Studio:
         return [chain.model_dump(mode="json") for chain in list_chains(self._settings.presets_dir)]
 
     def bases(self) -> _Rows:
-        """Return the catalog of base models; ``default`` is true for the one that is offered first."""
-        default = default_base(self._settings)
+        """Return the catalog of base models, with what is the default on this machine.
+
+        ``default`` is true for the base that is offered first; ``default_preset`` is None where no preset is made for
+        a base.
+        """
+        here, presets = machine.look(self._settings.device), list_presets(self._settings.presets_dir)
+        default = machine.default_base(here)
         rows = []
         for base in BASES.values():
             embedded = Path(base.source).is_absolute()
             source = "embedded" if embedded else base.source  # a path of the server is nobody's business
-            rows.append({**dataclasses.asdict(base), "source": source, "default": base.name == default})
+            preset = machine.default_preset(base.name, here, presets)
+            chosen = {"default": base.name == default, "default_preset": preset.name if preset else None}
+            rows.append({**dataclasses.asdict(base), "source": source, **chosen})
         return rows
 
     # Below: one submit
@@ -526,6 +527,8 @@ class Studio:
     def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str | None]:
         """Return what one job's process alone must know, and what it must not; forget it when the job has ended."""
         token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
+        if ended and self._backup:
+            self._backup.wake()
         foreign = {} if ended or self._store.owner_of(job_id) == self._settings.owner else _NOT_YOURS
         return foreign | ({} if token is None else {TOKEN_VARIABLE: token})
 
@@ -574,11 +577,12 @@ def _paths_in(config: FinishConfig) -> list[Problem]:
     for step in config.steps:
         given = {}
         if isinstance(step, UpscaleStep | FaceStep):
-            given[f"{step.do}.model"] = (step.model, "give a known name, or a file of the weights folder by its name")
+            given[f"{step.do}.model"] = (step.model, "give a known name, a file of the weights folder, or hf:…")
         elif isinstance(step, BackgroundStep) and step.picture:
             given["background.picture"] = (step.picture, "upload it with the others and give its name")
         for where, (text, cure) in given.items():
-            if re.search(r"[/\\]", text) or text.startswith((".", "~")):
+            on_hub = where.endswith(".model") and HUB_FILE.fullmatch(text)
+            if not on_hub and (re.search(r"[/\\]", text) or text.startswith((".", "~"))):
                 problems.append(Problem(where, "is a path", cure, "path"))
     return problems
 
@@ -586,7 +590,7 @@ def _paths_in(config: FinishConfig) -> list[Problem]:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
     # Not the token for the Hub: the process of a job that may use this machine's inherits the machine's variables.
-    private = {"hub_token", "remote_server", "remote_token"}
+    private = {"hub_token", "remote_server", "remote_token", "backup_url"}
     values = settings.model_dump(mode="json", exclude_none=True, exclude=private)
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """Port that the app listens on; 0 lets the system choose."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device for training and generation; auto takes CUDA, then MPS, then the CPU."""
+    gpus: str = Field(default="auto", pattern=r"^(auto|[\w-]+(,[\w-]+)*)$")
+    """NVIDIA GPUs for jobs, one job on each at a time: auto takes all; or numbers or UUIDs, such as 0,2."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """CPU threads for one job; None leaves torch's own choice."""
     max_upload_bytes: int = Field(default=64 * 2**20, ge=2**10)
@@ -49,6 +51,8 @@ class Settings(BaseSettings):
     """Folder for downloaded and converted bases; None means the folder bases in home."""
     bases_max_bytes: int = Field(default=200 * 10**9, ge=10**6)
     """Most that all of those may take together, bytes; the least recently used goes first."""
+    resident_bases: str = "pocket"
+    """Bases, separated by commas, that the Space zerogpu loads once and keeps."""
     results_cache: str = Field(default="disk", repr=False)  # may hold a password
     """Keeps pictures to serve the same request again: disk, off, redis://HOST or redis+cluster://HOST (rediss: TLS)."""
     results_max_bytes: int = Field(default=2 * 10**9, ge=10**5)
@@ -57,6 +61,8 @@ class Settings(BaseSettings):
     """Your key for Civitai, for models that are given to people with a key only."""
     civitai_url: str = "https://civitai.com"
     """Address of Civitai."""
+    backup_url: SecretStr | None = None  # may hold a key
+    """Folder that finished jobs are copied to and come back from at start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None
     """Your token for the Hugging Face Hub, for publishing; None takes that of `hf auth login` or HF_TOKEN."""
     remote_server: str = ""

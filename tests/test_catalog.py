@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from studio.catalog import BASES, FAMILIES, LICENCES, BaseSpec, base_spec
+from studio.catalog import BASES, FAMILIES, LICENCES, BaseSpec
 from studio.config import MethodConfig
-from studio.errors import NotFoundError
-from studio.presets import load_preset
 
 ROWS = [pytest.param(row, id=name) for name, row in BASES.items()]
 
@@ -15,11 +13,6 @@ ROWS = [pytest.param(row, id=name) for name, row in BASES.items()]
 @pytest.mark.parametrize("row", ROWS)
 def test_every_base_belongs_to_a_family_and_fits_its_buckets(row: BaseSpec) -> None:
     assert row.resolution_px % FAMILIES[row.family].bucket_multiple_px == 0
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_every_base_comes_with_a_preset_made_for_it(row: BaseSpec) -> None:
-    assert load_preset(row.default_preset).base == row.name
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -41,8 +34,3 @@ def test_every_family_has_layers_for_every_target_that_can_be_asked_for(name: st
 def test_a_base_that_needs_no_gpu_is_embedded() -> None:
     assert [row.name for row in BASES.values() if row.vram_gb == 0] == ["pocket"]
     assert Path(BASES["pocket"].source).is_relative_to(Path(__file__).resolve().parents[1])
-
-
-def test_an_unknown_base_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(NotFoundError, match="pocket"):
-        base_spec("sd99")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from studio import service
+from studio import machine, service
 from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
 from studio.fit import Measured, remember
-from studio.service import Studio, default_base
+from studio.machine import Machine
+from studio.service import Studio
 from studio.settings import PROJECT_ROOT, Settings
 
 FAKES = Path(__file__).parent / "jobs" / "fake_verbs.py"
@@ -80,6 +81,19 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
     assert studio.cancel(generate.id, owner=OWNER).state == "completed"
     with pytest.raises(ConflictError, match="is completed"):
         studio.retry(generate.id, owner=OWNER)
+
+
+def test_jobs_of_two_gpus_run_at_the_same_time(tmp_path, monkeypatch, photos):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
+    studio = Studio(Settings(home=tmp_path / "home", device="auto", gpus="4,6"), verbs=load_fakes().VERBS, grace_s=1.0)
+    try:
+        jobs = [studio.submit_check(CheckConfig(subject="meet"), photos, owner=OWNER) for _ in range(3)]
+        studio.start()
+        assert {studio.wait(job.id, owner=OWNER, timeout_s=60).state for job in jobs} == {"completed"}
+        notes = {(studio.out_dir(job.id, owner=OWNER) / "gpu.txt").read_text() for job in jobs}
+        assert notes == {"4", "6"}
+    finally:
+        studio.close()
 
 
 def test_a_key_for_civitai_reaches_the_child_as_it_is():
@@ -162,6 +176,7 @@ def test_a_job_of_somebody_else_runs_without_the_machines_secrets(owner, tmp_pat
         "    s = load_settings()\n    return Told(found, bool(token_of(s)), bool(get_token()), s.guest)\n"
     )
     secrets = ("STUDIO_HUB_TOKEN", "HF_TOKEN", "STUDIO_REMOTE_TOKEN", "STUDIO_CIVITAI_KEY", "OAUTH_CLIENT_SECRET")
+    secrets += ("AWS_SECRET_ACCESS_KEY",)
     for name in secrets:
         monkeypatch.setenv(name, "hf_sesame0123456789")
     (tmp_path / "hf-home").mkdir()
@@ -234,6 +249,7 @@ def test_finishing_reads_pictures_or_a_generate_job_and_nothing_else(studio, pho
         {"do": "upscale", "model": "/etc/network.pth"},
         {"do": "upscale", "model": "..\\network.pth"},
         {"do": "face", "model": "~/gfpgan.pth"},
+        {"do": "face", "model": "hf:ada/faces/../gfpgan.pth"},
         {"do": "background", "fill": "picture", "picture": "../other/one.jpg"},
     ],
 )
@@ -241,6 +257,11 @@ def test_a_job_takes_no_paths_of_the_server(studio, photos, step):
     config = FinishConfig.parse({"steps": [step]})
     with pytest.raises(InputError, match="is a path"):
         studio.submit_finish(config, pictures=photos, owner=OWNER)
+
+
+def test_a_network_on_the_hub_is_no_path(studio, photos):
+    config = FinishConfig.parse({"steps": [{"do": "face", "model": "hf:ada/faces/nets/gfpgan.pth"}]})
+    assert studio.submit_finish(config, pictures=photos, owner=OWNER).state == "pending"
 
 
 def test_events_come_in_order_and_go_on_after_a_number(studio, photos):
@@ -514,10 +535,9 @@ def test_run_calls_the_verb_here_and_now(studio, tmp_path, monkeypatch):
 
 
 def test_embedded_base_is_the_default_without_a_gpu(studio):
-    assert default_base(Settings(device="cpu")) == "pocket"
-    assert default_base(Settings(device="cuda")) != "pocket"
     rows = studio.bases()
     assert [row["name"] for row in rows if row["default"]] == ["pocket"]
+    assert rows[0]["default_preset"] == "pocket_lora_cpu"
     assert str(PROJECT_ROOT) not in json.dumps(rows)
 
 
@@ -544,11 +564,16 @@ def test_verb_runs_in_another_process_that_is_gone_afterwards(studio, photos):
         os.kill(child, 0)
 
 
-def test_a_plan_is_told_at_once_from_the_catalog_or_from_what_was_measured_here(studio, tmp_path):
+def test_a_plan_is_told_at_once_for_this_gpu_from_the_catalog_or_from_what_was_measured_here(
+    studio, tmp_path, monkeypatch
+):
     config = TrainConfig(base="sd15", steps=100, gradient_checkpointing=True)
     rough = studio.plan(config, photos=8)
     assert (rough.steps, rough.measured, rough.seconds) == (100, False, None)
-    assert rough.peak_bytes == 6 * 2**30
+    assert rough.peak_bytes == 6 * 2**30 and rough.room_bytes
+    monkeypatch.setattr(machine, "look", lambda device: Machine("cuda", 4 * 2**30, frozenset()))
+    small = studio.plan(config, photos=8)
+    assert small.fits is False and "6.0 GB of 4.0 GB memory" in small.words()
     measured = Measured("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
     remember(tmp_path / "home", config, measured)
     assert studio.plan(config, photos=8).measured

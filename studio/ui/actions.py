@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio import machine
 from studio.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
-from studio.catalog import base_spec
 from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
 from studio.errors import InputError, LoginError, NotFoundError, Problem
@@ -24,7 +24,6 @@ from studio.presets import (
     list_presets,
     load_chain,
     load_pack,
-    load_preset,
     override,
 )
 from studio.settings import Settings
@@ -113,7 +112,8 @@ class Desk:
         """Start a training run on the photos of a finished check; ``changes`` are dotted settings of TrainConfig.
 
         Raises:
-            NotFoundError: no such check, base or preset. InputError: wrong settings, or the check is not finished.
+            NotFoundError: no such check or preset. InputError: wrong settings, no preset for a base that has none of
+                its own, or the check is not finished.
         """
         check, config = self._train_config(check_job, base, preset, changes or {})
         return self.studio.submit_train(config, check.id, owner=self.owner, key=key, token=self.token)
@@ -134,10 +134,9 @@ class Desk:
         check = self.job(check_job, "check")
         if check.state != "completed" or check.result is None:
             raise InputError.of([Problem("photos", "their check is not finished", "wait for it", "not_checked")])
-        name = preset or base_spec(base or "pocket").default_preset
-        chosen = load_preset(name, self.settings.presets_dir)
+        base, chosen = machine.choose(base, preset, machine.look(self.settings.device), self.settings.presets_dir)
         subject = {"subject": check.result["subject"], "class_noun": check.result["class_noun"]}
-        return check, override(chosen.config, {**subject, "base": base or chosen.base, **changes})
+        return check, override(chosen.config, {**subject, "base": base, **changes})
 
     def submit_generate(
         self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None, token: str | None = None

@@ -62,8 +62,8 @@ def add_endpoints(desk: Desk) -> None:
 
         Args:
             check_job: id of the check.
-            base: name of a base model; empty takes the preset's, or pocket.
-            preset: name of a preset; empty takes the base's default.
+            base: name of a base model; empty takes the preset's, or the default of /bases.
+            preset: name of a preset; empty takes the one of /bases that fits base and GPU.
             settings: changes to the preset by dotted name, for example {"method.rank": 8, "steps": 200}.
             instance_token: the word that will mean the subject in prompts; empty keeps the preset's.
             key: the same key with the same request is the same job.
@@ -81,8 +81,8 @@ def add_endpoints(desk: Desk) -> None:
 
         Args:
             check_job: id of the check.
-            base: name of a base model; empty takes the preset's, or pocket.
-            preset: name of a preset; empty takes the base's default.
+            base: name of a base model; empty takes the preset's, or the default of /bases.
+            preset: name of a preset; empty takes the one of /bases that fits base and GPU.
             settings: changes to the preset by dotted name.
 
         Returns:
