@@ -47,6 +47,15 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """An account of one person."""
+
+    id: str
+    """Stays when the account is renamed; the same as ``sub`` of a login."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A repository as it is before it is written to."""
 
@@ -73,6 +82,32 @@ def token_of(settings: Settings) -> str | None:
     if settings.hub_token is not None:
         return settings.hub_token.get_secret_value() or None
     return get_token()
+
+
+def person_of(token: str) -> Person:
+    """Ask the Hub, once, whose personal token this is.
+
+    Tokens that another site got by a login of its own are refused: it could be anybody here who ever logged in there.
+
+    Raises:
+        InputError: the Hub does not know it, or it is not a person's own. ResourceError: the Hub cannot be reached.
+    """
+    try:
+        data = _api(token).whoami()
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise _token_problem(
+                "is not one that the Hub knows", "copy it again, or make a new one", "bad_token"
+            ) from None
+        raise ResourceError(f"the Hub cannot say whose token this is ({_reason(error)}); try again later.") from None
+    except OfflineModeIsEnabled:
+        raise ResourceError("the Hub's client is set to offline (HF_HUB_OFFLINE); unset that and try again.") from None
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        raise ResourceError(f"the Hub cannot be reached ({type(error).__name__}); try again later.") from None
+    kind = (data.get("auth") or {}).get("type")
+    if data.get("type") != "user" or kind != "access_token" or not data.get("id"):
+        raise _token_problem("is not a person's own access token", "send one of yours", "bad_token")
+    return Person(str(data["id"]), str(data.get("name", "")))
 
 
 def check_access(repo: str, token: str | None, *, public: bool = False, update: bool = False) -> Target:

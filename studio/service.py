@@ -13,6 +13,7 @@ request and the uploads are on the disk and the job ends, sooner or later, in ex
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -53,6 +54,21 @@ _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _Rows = list[dict[str, Any]]
 _Photos = list[list[str]]
 _NumberedEvents = list[tuple[int, Event]]
+
+_NOT_YOURS: dict[str, str | None] = {
+    "STUDIO_HUB_TOKEN": None,
+    "HF_TOKEN": None,
+    "HUGGING_FACE_HUB_TOKEN": None,
+    "HF_TOKEN_PATH": os.devnull,
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "STUDIO_CIVITAI_KEY": None,
+    "STUDIO_REMOTE_TOKEN": None,
+    "STUDIO_BACKUP_URL": None,
+    "OAUTH_CLIENT_SECRET": None,
+    "STUDIO_GUEST": "1",
+}
+"""Variables of the processes of jobs that are not of the machine's owner: without its tokens and its login."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 class Studio:
@@ -140,16 +156,33 @@ class Studio:
         title = f"Photos of {config.subject}"
         return self._submit("check", config, title, owner=owner, key=key, uploads=uploads)
 
-    def submit_train(self, config: TrainConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
+    def submit_train(
+        self,
+        config: TrainConfig,
+        source: str,
+        *,
+        owner: str,
+        key: str | None = None,
+        token: str | None = None,
+    ) -> JobView:
         """Queue a training run on the photos of the check job ``source``; it waits until that is completed.
+
+        Args:
+            config: settings of the run; paths of this machine are for its owner only.
+            source: a check job.
+            owner: whose job it is.
+            key: idempotency key.
+            token: of the Hub, for a gated base; None takes this machine's for the owner of the machine.
 
         Raises:
             NotFoundError: the owner has no job ``source``.
-            InputError: ``source`` is another kind of job.
+            InputError: ``source`` is another kind of job, or somebody else names a path of this machine.
             ConflictError: ``source`` is stalled or cancelled, or the key was used for another request.
         """
+        if owner != self._settings.owner and (problems := _places_in(config)):
+            raise InputError.of(problems)
         title = f"Training of {config.subject} on {config.base}"
-        return self._submit("train", config, title, owner=owner, key=key, source=source)
+        return self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
 
     def submit_generate(
         self,
@@ -176,17 +209,17 @@ class Studio:
             raise InputError.of([Problem("run", "comes from two places or from none", cure, "no_run")])
         what = config.pack or config.prompts[0]
         title = f"Pictures: {what if len(what) <= 60 else what[:59] + '…'}"
-        from_hub = config.adapter is not None
-        return self._submit(
-            "generate", config, title, owner=owner, key=key, source=source, token=token, may_use_token=from_hub
-        )
+        return self._submit("generate", config, title, owner=owner, key=key, source=source, token=token)
 
-    def submit_export(self, config: ExportConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
+    def submit_export(
+        self, config: ExportConfig, source: str, *, owner: str, key: str | None = None, token: str | None = None
+    ) -> JobView:
         """Queue an export of the train job ``source``; it waits until that is completed.
 
         Raises: as ``submit_train``.
         """
-        return self._submit("export", config, f"Export: {config.format}", owner=owner, key=key, source=source)
+        title = f"Export: {config.format}"
+        return self._submit("export", config, title, owner=owner, key=key, source=source, token=token)
 
     def submit_publish(
         self,
@@ -226,10 +259,7 @@ class Studio:
         if not config.dry_run and not (key is not None and self._knows_key(owner, key)):
             self.check_access(config, owner=owner, token=token)
         title = f"Publishing: {config.repo}"
-        to_hub = not config.dry_run
-        return self._submit(
-            "publish", config, title, owner=owner, key=key, source=source, token=token, may_use_token=to_hub
-        )
+        return self._submit("publish", config, title, owner=owner, key=key, source=source, token=token)
 
     def check_access(self, config: PublishConfig, *, owner: str, token: str | None = None) -> None:
         """Ask the Hub whether the repository can be written to as ``config`` says; changes nothing.
@@ -442,7 +472,6 @@ class Studio:
         source: str | None = None,
         uploads: Sequence[intake.Upload] = (),
         token: str | None = None,
-        may_use_token: bool = False,
     ) -> JobView:
         _check_words(owner=owner, key=key)
         self._make_home()
@@ -465,7 +494,7 @@ class Studio:
                 photos = intake.copy(uploads, job_dir / PHOTOS_FOLDER, max_bytes=max_bytes)
             request: dict[str, Any] = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
             # A job of somebody else must never take the machine's token, not even when its own is lost.
-            if may_use_token and (token is not None or owner != self._settings.owner):
+            if token is not None or owner != self._settings.owner:
                 request["own_token"] = True
                 self._tokens[job_id] = token or ""
             intake.write_synced(job_dir / REQUEST_FILE, json.dumps(request, indent=1))
@@ -492,12 +521,13 @@ class Studio:
         found: str | None = resolve("studio.hub:token_of")(self._settings)
         return found
 
-    def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str]:
-        """Return what one job's process must know; forget it when the job has ended."""
+    def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str | None]:
+        """Return what one job's process alone must know, and what it must not; forget it when the job has ended."""
         token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
         if ended and self._backup:
             self._backup.wake()
-        return {} if token is None else {TOKEN_VARIABLE: token}
+        foreign = {} if ended or self._store.owner_of(job_id) == self._settings.owner else _NOT_YOURS
+        return foreign | ({} if token is None else {TOKEN_VARIABLE: token})
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:
         """Return the folder of a job's generated pictures."""
@@ -524,6 +554,18 @@ class Studio:
                 self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._jobs_dir.mkdir(mode=0o700, exist_ok=True)
             self._ready = True
+
+
+def _places_in(config: TrainConfig) -> list[Problem]:
+    """Return a problem for each setting that names a place of this machine: what lies there may be anybody's."""
+    problems = []
+    cure = "give a name of the catalog, a Hub id (owner/name) or civitai:MODEL"
+    by_name = config.base in BASES or config.base.startswith("civitai:") or _HUB_NAME.fullmatch(config.base)
+    if not by_name or (config.base not in BASES and Path(config.base).exists()):
+        problems.append(Problem("base", "is a path of this machine", cure, "path"))
+    if config.method.start_from is not None:
+        problems.append(Problem("method.start_from", "is a path of this machine", "leave it out", "path"))
+    return problems
 
 
 def _paths_in(config: FinishConfig) -> list[Problem]:

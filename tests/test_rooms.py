@@ -98,13 +98,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": GROUND,
     "backup": GROUND | {"jobs"},
     "service": GROUND | {"jobs", "backup"},
+    # whose a request is
+    "asgi": set(),
+    "login": {"errors", "asgi", "hub"},
     # edges
     "samples": GROUND | {"pocket"},
     "demo": GROUND | {"samples", "imaging", "pocket"},
     "doctor": GROUND | {"likeness", "backup"},  # its probes run in child processes
-    "ui": GROUND | {"service", "samples"},
+    "ui": GROUND | {"service", "samples", "asgi", "login"},
     "routes": GROUND | {"service", "jobs", "ui"},
-    "server": GROUND | {"service", "ui", "routes"},
+    "server": GROUND | {"service", "ui", "routes", "asgi", "login"},
     "remote": GROUND | {"imaging"},
     "spaces": GROUND,
     "zerogpu": GROUND | {"sources", "weights", "infer", "resident", "ui", "server"},
@@ -113,7 +116,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Top-level name below studio -> top-level names that it may import; its own room is always allowed."""
 
-LIGHT = GROUND | {"jobs", "backup", "service", "samples", "ui", "routes", "server", "remote", "spaces", "cli"}
+LIGHT = GROUND | {"jobs", "backup", "service", "asgi", "login", "samples", "ui", "routes", "server", "remote"}
+LIGHT |= {"spaces", "cli"}
 LIGHT |= {"__main__", "hub", "card"}
 """Never import torch, not even inside a function."""
 

@@ -69,7 +69,7 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
     ended = studio.wait(generate.id, owner=OWNER, timeout_s=60)
 
     assert ended.state == "completed"
-    assert ended.result == {"steps": 1, "source_files": ["steps.txt"], "hub_token": None, "likeness": None}
+    assert ended.result == {"steps": 1, "source_files": ["steps.txt"], "hub_token": "", "likeness": None}
     assert studio.get(check.id, owner=OWNER).result["source_files"] == ["one.jpg", "two 🙂.jpg"]
     assert studio.get(train.id, owner=OWNER).result["steps"] == 3
     assert [job.id for job in studio.list(owner=OWNER)] == [export.id, generate.id, train.id, check.id]
@@ -120,7 +120,7 @@ def test_a_run_is_published_with_a_token_that_is_in_memory_only(studio, photos, 
     assert ended.state == "completed", ended.cause
     # Of the token's hash, so that the token itself is not even in what the fake verb tells.
     assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
-    assert studio.get(check.id, owner=OWNER).result["hub_token"] is None, "no other job's process knows it"
+    assert studio.get(check.id, owner=OWNER).result["hub_token"] == "", "no other job's process knows it"
     for path in (tmp_path / "home").rglob("*"):
         assert not path.is_file() or token.encode() not in path.read_bytes(), path
     assert studio._tokens == {}
@@ -163,6 +163,55 @@ def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos
     assert ended.result["hub_token"] == hashlib.sha256(b"hf_write0123456789").hexdigest()
     for job in (theirs, lost):
         assert studio.wait(job.id, owner=OWNER, timeout_s=60).result["hub_token"] == ""
+
+
+@pytest.mark.parametrize("owner", ["somebody", "hf:eve"])
+def test_a_job_of_somebody_else_runs_without_the_machines_secrets(owner, tmp_path, monkeypatch, photos):
+    (tmp_path / "tell_secrets.py").write_text(
+        "import dataclasses, os\nfrom huggingface_hub import get_token\nfrom studio.settings import Settings\n"
+        "from studio.hub import token_of\n"
+        "@dataclasses.dataclass\nclass Told:\n    secrets: list\n    token: bool\n    login: bool\n    guest: bool\n"
+        "def run(config, source, out, *, on_event, should_stop):\n"
+        "    found = sorted(name for name, value in os.environ.items() if 'sesame' in value)\n"
+        "    s = Settings()\n    return Told(found, bool(token_of(s)), bool(get_token()), s.guest)\n"
+    )
+    secrets = ("STUDIO_HUB_TOKEN", "HF_TOKEN", "STUDIO_REMOTE_TOKEN", "STUDIO_CIVITAI_KEY", "OAUTH_CLIENT_SECRET")
+    for name in secrets:
+        monkeypatch.setenv(name, "hf_sesame0123456789")
+    (tmp_path / "hf-home").mkdir()
+    (tmp_path / "hf-home" / "token").write_text("hf_of_a_login_on_this_machine")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("STUDIO_OWNER", "somebody")
+    specs = load_fakes().VERBS.items()
+    verbs = {kind: type(spec)("tell_secrets:run", spec.config, spec.working, False) for kind, spec in specs}
+    other = Studio(Settings(home=tmp_path / "other", device="cpu"), verbs=verbs)
+    try:
+        other.start()
+        job = other.submit_check(CheckConfig(), photos, owner=owner)
+        told = other.wait(job.id, owner=owner, timeout_s=60)
+    finally:
+        other.close()
+    is_theirs = owner == "somebody"
+    assert told.result, told.cause
+    assert told.result["secrets"] == (sorted(secrets) if is_theirs else [])
+    assert (told.result["token"], told.result["login"], told.result["guest"]) == (is_theirs, is_theirs, not is_theirs)
+
+
+@pytest.mark.parametrize(
+    "base", ["{home}/jobs/export-1/out", "../out", "~/bases/mine", "mine.safetensors", "studio/ui"]
+)
+def test_somebody_else_may_not_train_on_what_lies_on_this_machine(studio, photos, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(PROJECT_ROOT)
+    check = studio.submit_check(CheckConfig(), photos, owner=OWNER)
+    named = TrainConfig.parse({"base": base.format(home=tmp_path), "method": {"start_from": str(tmp_path / "adapter")}})
+    with pytest.raises(InputError) as caught:
+        studio.submit_train(named, check.id, owner=OWNER)
+    assert [problem.where for problem in caught.value.problems] == ["base", "method.start_from"]
+    for allowed in ("pocket", "owner/model", "civitai:1@2"):
+        assert studio.submit_train(TrainConfig(base=allowed), check.id, owner=OWNER)
+    mine = studio.submit_check(CheckConfig(), photos, owner="somebody")
+    assert studio.submit_train(named, mine.id, owner="somebody"), "the machine's owner may"
 
 
 def test_what_was_published_is_deleted_again(studio, hub):

@@ -175,6 +175,11 @@ class Store:
             rows = db.execute("SELECT * FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ?", (owner, limit))
             return [_view(row) for row in rows]
 
+    def owner_of(self, job_id: str) -> str:
+        """Return whose a job is that is in the table."""
+        with self._read() as db:
+            return str(self._row(db, job_id)["owner"])
+
     def ids(self) -> frozenset[str]:
         """Return the ids of all jobs of all owners."""
         with self._read() as db:

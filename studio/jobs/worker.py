@@ -52,7 +52,8 @@ class Worker:
         grace_s: how long a child may take to stop by itself.
         max_losses: so many attempts lost in a row (killed, crashed, server gone) stall a job.
         silence_s: a child that tells no event for so long hangs: it is killed and its job stalls.
-        secrets: (job id, has it ended) -> variables for that job's child alone; they are written nowhere.
+        secrets: (job id, has it ended) -> variables for that job's child alone; they are written nowhere. None takes
+            one of the server's own away.
         slots: variables of the environment for each job that may run at the same time.
         tick_s: how often the worker looks up from the child's lines.
     """
@@ -68,7 +69,7 @@ class Worker:
         grace_s: float,
         max_losses: int,
         silence_s: float,
-        secrets: Callable[[str, bool], Mapping[str, str]] = lambda job_id, ended: {},
+        secrets: Callable[[str, bool], Mapping[str, str | None]] = lambda job_id, ended: {},
         slots: Sequence[Slot] = ({},),
         tick_s: float = 0.2,
     ) -> None:
@@ -190,7 +191,8 @@ class Worker:
     def _spawn(self, claim: Claim, job_dir: Path, slot: Slot) -> "subprocess.Popen[bytes]":
         search_path = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, **self._environment, **slot, "PYTHONPATH": os.pathsep.join(search_path)}
-        environment |= self._secrets(claim.id, False)
+        own = {**environment, **self._secrets(claim.id, False)}
+        environment = {name: value for name, value in own.items() if value is not None}
         # -P: the working folder, which is the server's, must not be searched for modules.
         command = [sys.executable, "-P", "-m", "studio.jobs.child", str(job_dir)]
         command += ["--verb", self._verbs[claim.kind].path, "--parent", str(os.getpid())]

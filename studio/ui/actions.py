@@ -1,7 +1,7 @@
 """What a tab or an endpoint asks of the studio: forms become configs, jobs become answers. No Gradio in here."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +11,9 @@ from studio import machine
 from studio.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
-from studio.errors import InputError, NotFoundError, Problem
+from studio.errors import InputError, LoginError, NotFoundError, Problem
 from studio.fit import FitPlan
+from studio.login import Visitor
 from studio.packs import Pack, require_kind, subject_kind
 from studio.presets import (
     Chain,
@@ -37,14 +38,35 @@ class Desk:
 
     studio: "Studio"
     settings: Settings
+    visitor: Callable[[], Visitor] | None = None
+    """Tells who asks where people log in, and raises LoginError for nobody; None where all is the machine's owner's."""
 
     @property
     def owner(self) -> str:
-        """Whose jobs these are."""
-        return self.settings.owner
+        """Whose jobs these are.
+
+        Raises:
+            LoginError: people log in here, and nobody is logged in.
+        """
+        return self.settings.owner if self.visitor is None else self.visitor().owner
+
+    @property
+    def token(self) -> str | None:
+        """The login's own token for the Hub, for jobs that come without one; raises as ``owner``."""
+        return None if self.visitor is None else self.visitor().token
+
+    @property
+    def has_owner(self) -> bool:
+        """Whether there is anybody whose jobs these could be."""
+        try:
+            return bool(self.owner)
+        except LoginError:
+            return False
 
     def jobs(self, kind: JobKind) -> list[JobView]:
-        """Return the owner's jobs of one kind, newest first."""
+        """Return the owner's jobs of one kind, newest first; nobody has none."""
+        if not self.has_owner:
+            return []
         return [job for job in self.studio.list(owner=self.owner, limit=200) if job.kind == kind]
 
     def job(self, job_id: str | None, kind: JobKind) -> JobView:
@@ -94,7 +116,7 @@ class Desk:
                 its own, or the check is not finished.
         """
         check, config = self._train_config(check_job, base, preset, changes or {})
-        return self.studio.submit_train(config, check.id, owner=self.owner, key=key)
+        return self.studio.submit_train(config, check.id, owner=self.owner, key=key, token=self.token)
 
     def plan_train(
         self, check_job: str | None, *, base: str = "", preset: str = "", changes: Mapping[str, Any] | None = None
@@ -130,7 +152,7 @@ class Desk:
             config = GenerateConfig.parse(form)
             if config.pack is not None:
                 load_pack(config.pack, self.settings.presets_dir)
-            return self.studio.submit_generate(config, owner=self.owner, key=key, token=token)
+            return self.studio.submit_generate(config, owner=self.owner, key=key, token=token or self.token)
         run = self.job(train_job, "train")
         if run.state != "completed":
             raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
@@ -140,7 +162,7 @@ class Desk:
             pack = load_pack(config.pack, self.settings.presets_dir)
             if noun:
                 require_kind(pack, noun)
-        return self.studio.submit_generate(config, run.id, owner=self.owner, key=key)
+        return self.studio.submit_generate(config, run.id, owner=self.owner, key=key, token=self.token)
 
     def submit_export(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
         """Start exporting a finished run; ``form`` holds settings of ExportConfig.
@@ -151,7 +173,8 @@ class Desk:
         run = self.job(train_job, "train")
         if run.state != "completed":
             raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
-        return self.studio.submit_export(ExportConfig.parse(form), run.id, owner=self.owner, key=key)
+        config = ExportConfig.parse(form)
+        return self.studio.submit_export(config, run.id, owner=self.owner, key=key, token=self.token)
 
     def submit_publish(
         self,
@@ -174,7 +197,7 @@ class Desk:
             run.id,
             owner=self.owner,
             pictures=pictures_job or None,
-            token=token or None,
+            token=token or self.token,
             key=key,
         )
 

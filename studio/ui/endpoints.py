@@ -13,7 +13,8 @@ import gradio as gr
 
 from studio.config import FinishConfig
 from studio.domain import JobView
-from studio.errors import InputError, Problem, StudioError
+from studio.errors import InputError, LoginError, Problem, StudioError
+from studio.login import FOR_PROGRAMS
 from studio.ui import files
 from studio.ui.actions import Desk, is_open, result_files
 
@@ -182,7 +183,7 @@ def add_endpoints(desk: Desk) -> None:
         Returns:
             {"deleted": repo}
         """
-        desk.studio.unpublish(repo, owner=desk.owner, token=token or None)
+        desk.studio.unpublish(repo, owner=desk.owner, token=token or desk.token)
         return {"deleted": repo}
 
     def finish(
@@ -338,7 +339,8 @@ def _spoken(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return endpoint(*args, **kwargs)
         except StudioError as caught:
-            raise gr.Error(str(caught), print_exception=False) from None
+            words = f"{caught} {FOR_PROGRAMS}" if isinstance(caught, LoginError) else str(caught)
+            raise gr.Error(words, print_exception=False) from None
 
     return spoken
 

@@ -178,7 +178,7 @@ def train_tab(room: Room) -> TrainTab:
 
     @said
     def on_again(current: str) -> Updates:
-        desk.studio.retry(desk.job(current, "train").id, owner=desk.owner)
+        desk.studio.retry(desk.job(current, "train").id, owner=desk.owner, token=desk.token)
         return show(desk.job(current, "train"))
 
     def on_preset(name: str | None) -> Updates:
