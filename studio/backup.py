@@ -66,6 +66,9 @@ class Shelf:
         elif kind == "hf":
             if not url.startswith("hf://buckets/"):  # a repository makes a commit of each file, and keeps what is gone
                 raise _bad_url("is no bucket", "write hf://buckets/OWNER/NAME/FOLDER")
+            from huggingface_hub.utils import disable_progress_bars
+
+            disable_progress_bars()  # one for each file, in the server's log
             if settings.hub_token is not None:
                 options["token"] = settings.hub_token.get_secret_value() or False
         try:
@@ -185,8 +188,11 @@ class Backup:
         self._told: dict[str, str] = {}
         """Job -> the warning that it carries."""
         self._thread: threading.Thread | None = None
+        self._before: frozenset[str] | None = None
+        """Jobs that were completed before this start."""
         self._wake = threading.Event()
         self._closing = threading.Event()
+        self._given_up = threading.Event()
 
     def start(self) -> None:
         """Look at the address and start the thread.
@@ -197,6 +203,7 @@ class Backup:
         if self._thread is None:
             Shelf(self._settings)
             self._closing.clear()
+            self._given_up.clear()
             self._thread = threading.Thread(target=self._loop, name="studio-backup", daemon=True)
             self._thread.start()
 
@@ -205,18 +212,21 @@ class Backup:
         self._wake.set()
 
     def close(self) -> None:
-        """End the thread; what is not there yet goes there after the next start."""
+        """Bring there what has just ended, as far as that takes no longer than a moment, and end the thread."""
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(_LEAVE_S)  # a line that hangs must not keep the studio from closing
+            self._given_up.set()
             self._thread = None
 
     # The thread
 
     def _loop(self) -> None:
         failures = 0
-        while not self._closing.is_set():
+        last = False
+        while not last:
+            last = self._closing.is_set()
             self._wake.clear()
             try:
                 self._once()
@@ -227,19 +237,27 @@ class Backup:
                 self._closing.wait(wait_s)
             else:
                 failures = 0
-                self._wake.wait()
+                if not self._closing.is_set():
+                    self._wake.wait()
 
     def _once(self) -> None:
         """Bring back what is missing here, bring there what is missing there; raise the first failure at the end."""
-        shelf = Shelf(self._settings)  # of this thread: the Hub's are not shared
-        if self._held is None:
-            self._held = set(shelf.held())
+        if self._before is None:
+            self._before = frozenset(self._store.completed())
+        try:
+            shelf = Shelf(self._settings)  # of this thread: the Hub's are not shared
+            if self._held is None:
+                self._held = set(shelf.held())
+        except Exception as error:  # which of the older ones are there is not known
+            for job_id in set(self._store.completed()) - self._before:
+                self._warn(job_id, error)
+            raise
         failures: list[Exception] = []
-        if not self._restored:
+        if not self._restored and not self._closing.is_set():
             failures += self._restore(shelf, self._held)
             self._restored = not failures and not self._closing.is_set()
         for job_id in self._store.completed():
-            if job_id in self._held or self._closing.is_set():
+            if job_id in self._held or self._given_up.is_set():
                 continue
             try:
                 if self._save(shelf, job_id):
@@ -251,16 +269,18 @@ class Backup:
             raise failures[0]
 
     def _save(self, shelf: Shelf, job_id: str) -> bool:
-        """Bring one job there; False if the studio is closing."""
+        """Bring one job there; False if the studio has closed."""
         folder, files = self._jobs_dir / job_id, {}
         for path in _files_of(folder):
             relative = path.relative_to(folder).as_posix()
-            if self._closing.is_set():
+            if self._given_up.is_set():
                 return False
             if (job_id, relative) not in self._sent:
                 shelf.put(job_id, relative, path)
                 self._sent.add((job_id, relative))
             files[relative] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        if not files:  # deleted by hand
+            return True
         shelf.seal(job_id, {"version": 1, **self._store.dump(job_id), "files": files})
         self._sent -= {(job_id, relative) for relative in files}
         if warning := self._told.pop(job_id, None):
@@ -338,7 +358,8 @@ def reason(error: Exception) -> str:
     """Return what went wrong in words that hold no address: it may carry a key."""
     if isinstance(error, StudioError):
         return str(error).rstrip(".")
-    said = error.strerror if isinstance(error, OSError) and error.errno else None
+    # Not the error's own words for it: some kinds of stores put the address there.
+    said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else None
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 

@@ -216,6 +216,20 @@ def licence_spec(licence: str) -> LicenceSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MemorySpec:
+    """What training a base takes on a GPU, in 10**9 bytes; counted by ``benchmarks/memory.py``."""
+
+    denoiser_gb: float
+    """Its weights in half precision."""
+    text_encoders_gb: float
+    """Likewise, of all text encoders; the sizes of their files on the Hub."""
+    kept_gb: float
+    """Activations of one picture at resolution_px for LoRA."""
+    recomputed_gb: float
+    """The same with gradient_checkpointing."""
+
+
+@dataclass(frozen=True, slots=True)
 class BaseSpec:
     """One base model."""
 
@@ -229,9 +243,7 @@ class BaseSpec:
     """SPDX id or the Hub's licence id."""
     gated: bool
     vram_gb: float
-    """Least GPU memory for LoRA training at resolution_px; 0 = runs well on a CPU."""
-    vram_quantization: str
-    """``TrainConfig.quantization`` that vram_gb counts on."""
+    """Least GPU that has a preset, in gigabytes as GPUs are sold; 0 = runs well on a CPU."""
     guidance_scale: float
     num_inference_steps: int
     likeness: str
@@ -239,6 +251,8 @@ class BaseSpec:
     description: str
     aspects: tuple[str, ...] = ()
     """The shapes that it can draw, width to height; empty means any."""
+    memory: MemorySpec | None = None
+    """What training takes; None where nobody counted."""
 
 
 # Guidance and steps are what the pipeline's call takes by itself in diffusers 0.42.1, unless a row says otherwise; 30
@@ -256,7 +270,6 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=0,
-            vram_quantization="none",
             guidance_scale=5.0,
             num_inference_steps=20,
             likeness="pocket",
@@ -272,11 +285,11 @@ BASES: dict[str, BaseSpec] = {
             licence="creativeml-openrail-m",
             gated=False,
             vram_gb=6,
-            vram_quantization="none",
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
             description="Small, fast, runs on 6 GB GPUs; download of about 4 GB on first use.",
+            memory=MemorySpec(1.72, 0.25, 1.17, 0.27),
         ),
         BaseSpec(
             name="sd21",
@@ -287,11 +300,11 @@ BASES: dict[str, BaseSpec] = {
             licence="openrail++",
             gated=False,
             vram_gb=8,
-            vram_quantization="none",
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
             description="768 px, v-prediction; download of about 5 GB on first use.",
+            memory=MemorySpec(1.73, 0.68, 2.52, 0.52),
         ),
         BaseSpec(
             name="sdxl",
@@ -302,11 +315,11 @@ BASES: dict[str, BaseSpec] = {
             licence="openrail++",
             gated=False,
             vram_gb=12,
-            vram_quantization="none",
             guidance_scale=5.0,
             num_inference_steps=30,
             likeness="auto",
             description="1024 px, the most widely used base; download of about 14 GB on first use.",
+            memory=MemorySpec(5.13, 1.64, 7.76, 0.72),
         ),
         BaseSpec(
             name="sd35",
@@ -317,11 +330,11 @@ BASES: dict[str, BaseSpec] = {
             licence="stabilityai-ai-community",
             gated=True,
             vram_gb=24,
-            vram_quantization="none",
             guidance_scale=3.5,  # the model card's example; the pipeline's 7.0 is for SD 3 medium
             num_inference_steps=28,
             likeness="auto",
             description="1024 px, 8 billion parameters, follows long prompts; download of about 28 GB on first use.",
+            memory=MemorySpec(16.11, 11.2, 18.29, 1.51),
         ),
         BaseSpec(
             name="flux",
@@ -332,11 +345,11 @@ BASES: dict[str, BaseSpec] = {
             licence="flux-1-dev-non-commercial-license",
             gated=True,
             vram_gb=12,
-            vram_quantization="4bit",
             guidance_scale=3.5,
             num_inference_steps=28,
             likeness="auto",
             description="1024 px, 12 billion parameters, not for commercial use; download of about 34 GB on first use.",
+            memory=MemorySpec(23.8, 9.77, 29.57, 2.53),
         ),
         BaseSpec(
             name="flux2_klein",
@@ -347,11 +360,11 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=16,
-            vram_quantization="none",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
             description="1024 px, small for its quality and free to use; download of about 16 GB on first use.",
+            memory=MemorySpec(7.75, 8.05, 18.8, 2.06),
         ),
         BaseSpec(
             name="zimage",
@@ -362,11 +375,11 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=16,
-            vram_quantization="none",
             guidance_scale=4.0,  # the model card's example, in its range of 3 to 5; here 0 is no guidance
             num_inference_steps=50,
             likeness="auto",
             description="1024 px, 6 billion parameters, photographs above all; download of about 21 GB on first use.",
+            memory=MemorySpec(12.31, 8.05, 35.03, 2.37),
         ),
         BaseSpec(
             name="qwen_image",
@@ -377,11 +390,11 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=24,
-            vram_quantization="4bit",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
             description="1024 px, 20 billion parameters, writes legible text; download of about 58 GB on first use.",
+            memory=MemorySpec(40.86, 16.6, 34.11, 2.5),
         ),
     )
 }

@@ -167,7 +167,7 @@ def _mounted_over_network(folder: Path) -> bool:
 def _backup(settings: Settings) -> Iterator[Finding]:
     from studio.backup import Shelf, reason
 
-    if settings.backup_url is None:
+    if not settings.backup_url:
         yield ok("backup", "none: finished jobs are on this disk only (STUDIO_BACKUP_URL)")
         return
     try:

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import httpx2
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
@@ -36,8 +38,15 @@ class FaultyFileSystem(LocalFileSystem):
     cachable = False
     faults: list[Callable[[str], Any]] = []  # noqa: RUF012  one for all instances on purpose
 
+    lists = True
+
     def __init__(self) -> None:
         super().__init__(auto_mkdir=True)
+
+    def find(self, path: str, **options: Any) -> Any:
+        if not type(self).lists:
+            raise TimeoutError(110, "Connection timed out")
+        return super().find(path, **options)
 
     def _fault(self, path: str) -> Any:
         return type(self).faults.pop(0)(path) if type(self).faults else None
@@ -63,9 +72,9 @@ fsspec.register_implementation("faulty", FaultyFileSystem, clobber=True)
 
 @pytest.fixture(autouse=True)
 def no_faults() -> Iterator[None]:
-    FaultyFileSystem.faults = []
+    FaultyFileSystem.faults, FaultyFileSystem.lists = [], True
     yield
-    FaultyFileSystem.faults = []
+    FaultyFileSystem.faults, FaultyFileSystem.lists = [], True
 
 
 def raiser(error: Exception) -> Callable[[str], None]:
@@ -199,7 +208,15 @@ def test_a_backup_that_fails_is_told_once_tried_again_and_harms_no_job(
     make: Callable[..., Home], vault: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = make(kind="faulty")
+    FaultyFileSystem.lists = False
+    home.backup.start()
+    until(lambda: "the backup does not work" in caplog.text)
     job_id = home.finish(1)
+    until(lambda: home.texts(job_id))
+    assert home.texts(job_id)[0][1].startswith("This is not in the backup yet (")
+    home.backup.close()
+    FaultyFileSystem.lists = True
+    caplog.clear()
     url = f"s3://{SECRET}@host/bucket"
     FaultyFileSystem.faults = [
         raiser(OSError(28, "No space left on device", url)),
@@ -224,6 +241,15 @@ def test_a_backup_that_fails_is_told_once_tried_again_and_harms_no_job(
     until(lambda: home.texts(second))
     level, text = home.texts(second)[0]
     assert level == "warning" and "PermissionError: Permission denied" in text and "tried again" in text
+
+
+def test_what_ended_right_before_the_studio_closes_is_there(make: Callable[..., Home], vault: Path) -> None:
+    home = make()
+    home.backup.start()
+    until(lambda: home.backup._restored)
+    job_id = home.finish(1)
+    home.backup.close()
+    assert held(vault) == {job_id}
 
 
 def test_a_store_that_hangs_holds_up_neither_the_jobs_nor_the_end(
@@ -294,6 +320,7 @@ import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import fsspec
+import httpx2
 from fsspec.implementations.local import LocalFileSystem
 from studio.backup import Backup
 from studio.jobs.store import Store
@@ -444,3 +471,73 @@ def test_the_doctor_warns_of_a_home_on_a_mounted_bucket(tmp_path: Path, monkeypa
 
     assert mounted("fuse.hf-mount")[0].status == "fail" and "STUDIO_BACKUP_URL" in mounted("fuse.hf-mount")[0].cure
     assert all("bucket" not in found.message for found in mounted("ext4") + mounted("fuseblk"))
+
+
+class FakeBucket:
+    """A bucket of the Hub in memory, behind the client's own file system: what that asks the Hub's API is answered."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.requests = 0
+        monkeypatch.setattr("huggingface_hub.HfApi.bucket_info", lambda api, bucket_id: {"id": bucket_id})
+        for name, answer in (("batch_bucket_files", self._batch), ("list_bucket_tree", self._list)):
+            monkeypatch.setattr(f"huggingface_hub.HfApi.{name}", staticmethod(answer))
+        monkeypatch.setattr("huggingface_hub.hf_file_system.http_stream_backoff", self._stream)
+        monkeypatch.setattr("huggingface_hub.hf_file_system.http_get", self._get)
+        monkeypatch.setattr("huggingface_hub.hf_file_system.is_xet_available", lambda: False)
+
+    def _batch(self, bucket_id: str, *, add: Any = (), delete: Any = ()) -> None:
+        assert bucket_id == "ada/backup"
+        self.requests += 1
+        self.blobs |= {name: Path(path).read_bytes() for path, name in add}
+        for name in delete:
+            del self.blobs[name]
+
+    def _list(self, bucket_id: str, prefix: str = "", *, recursive: bool = False) -> list[Any]:
+        from huggingface_hub._buckets import BucketFile, BucketFolder
+
+        found: dict[str, Any] = {}
+        for name, data in self.blobs.items():
+            if name.startswith(f"{prefix}/" if prefix else ""):
+                rest = name[len(prefix) :].lstrip("/")
+                if recursive or "/" not in rest:
+                    found[name] = BucketFile(type="file", path=name, size=len(data), xetHash="0")
+                else:
+                    folder = f"{prefix}/{rest.partition('/')[0]}".lstrip("/")
+                    found[folder] = BucketFolder(type="directory", path=folder)
+        return list(found.values())
+
+    @contextmanager
+    def _stream(self, method: str, url: str, **_: Any) -> Iterator[Any]:
+        content = self.blobs[url.partition("/resolve/")[2]]
+        yield httpx2.Response(200, content=content, request=httpx2.Request(method, url))
+
+    def _get(self, *, url: str, temp_file: Any, **_: Any) -> None:
+        temp_file.write(self.blobs[url.partition("/resolve/")[2]])
+
+
+def test_a_bucket_of_the_hub_keeps_jobs_through_the_clients_own_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = FakeBucket(monkeypatch)
+    home = Home(tmp_path / "home", "")
+    home.backup = Backup(
+        Settings(home=tmp_path / "home", backup_url="hf://buckets/ada/backup/studio"),  # type: ignore[arg-type]
+        home.store, home.jobs, waits_s=(0.01,),
+    )  # fmt: skip
+    job_id = home.finish(1)
+    home.backup.start()
+    until(lambda: f"studio/jobs/{job_id}/DONE" in bucket.blobs)
+    home.backup.close()
+    assert bucket.requests == 6 and f"studio/jobs/{job_id}/files/out/DONE" in bucket.blobs
+    found = list(doctor.PROBES["backup"](home.backup._settings))
+    assert found[0].message == "can be written and read; it holds 1 finished jobs", found
+
+    empty = Home(tmp_path / "empty", "")
+    empty.backup = Backup(home.backup._settings, empty.store, empty.jobs, waits_s=(0.01,))
+    empty.backup.start()
+    until(lambda: empty.store.completed() == [job_id])
+    empty.backup.close()
+    assert (empty.jobs / job_id / "out" / "photos" / "000.png").read_bytes() == b"\1" * 1000
+    home.store.close()
+    empty.store.close()

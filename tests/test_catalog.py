@@ -1,11 +1,14 @@
 """The catalog: every row can be used as it stands."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from studio.catalog import BASES, FAMILIES, LICENCES, BaseSpec
 from studio.config import MethodConfig
+from studio.settings import PROJECT_ROOT
 
 ROWS = [pytest.param(row, id=name) for name, row in BASES.items()]
 
@@ -34,3 +37,10 @@ def test_every_family_has_layers_for_every_target_that_can_be_asked_for(name: st
 def test_a_base_that_needs_no_gpu_is_embedded() -> None:
     assert [row.name for row in BASES.values() if row.vram_gb == 0] == ["pocket"]
     assert Path(BASES["pocket"].source).is_relative_to(Path(__file__).resolve().parents[1])
+
+
+def test_the_memory_of_every_base_is_what_was_counted() -> None:
+    counted = json.loads((PROJECT_ROOT / "benchmarks" / "results" / "memory.json").read_text(encoding="utf-8"))["bases"]
+    assert counted.keys() == {row.name for row in BASES.values() if row.memory}
+    for name, figures in counted.items():
+        assert asdict(BASES[name].memory) == {**figures, "text_encoders_gb": BASES[name].memory.text_encoders_gb}  # type: ignore[arg-type, union-attr]

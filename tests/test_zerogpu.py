@@ -1,6 +1,7 @@
 """Pictures with published adapters on a lent GPU: a lender that pickles, counts and takes away plays the platform."""
 
 import dataclasses
+import importlib.util
 import os
 import pickle
 import time
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,12 @@ INFO = AdapterInfo(
     base="pocket", revision=None, family="sd", subject="Ada", class_noun="woman", instance_token="sks",
     resolution_px=64, guidance_scale=3.0, num_inference_steps=2, likeness_engine=None, centroid=None, step=10,
 )  # fmt: skip
+
+
+_spec = importlib.util.spec_from_file_location("space_platform", Path(__file__).with_name("space_platform.py"))
+assert _spec and _spec.loader
+platform = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(platform)
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +247,30 @@ def test_bases_that_cannot_be_had_are_left_out_and_told(monkeypatch: pytest.Monk
         zerogpu.load_bases(["sdxl"])
     with pytest.raises(StudioError, match="STUDIO_RESIDENT_BASES"):
         zerogpu.load_bases([])
+
+
+def test_the_built_space_serves_its_endpoint_to_programs_with_their_own_token(
+    hub: Any, published: Callable[..., str], run_dir: Path, tmp_path: Path
+) -> None:
+    from gradio_client import Client
+
+    from studio import spaces
+
+    published(public=False)
+    spaces.build("zerogpu", tmp_path / "space")
+    (tmp_path / "visitor").mkdir()
+    asked = {"adapter": REPO, "pack": "", "prompts": "photo of {subject}", "count": 1, "strength": 1, "seed": 0}
+    home = infer.generate(wanted(adapter=None), run_dir, tmp_path / "ours")
+    with platform.started(tmp_path / "space", tmp_path, HF_ENDPOINT=hub.address, HF_HUB_OFFLINE="0") as address:
+        stranger = Client(address, verbose=False, download_files=str(tmp_path / "stranger"))
+        notice, pictures, archive = stranger.predict(**asked, api_name="/generate")
+        assert "or it is private" in notice and (pictures, archive) == ([], None)
+        owner = Client(address, verbose=False, download_files=str(tmp_path / "visitor"), oauth_token=WRITE)
+        notice, pictures, archive = owner.predict(**asked, api_name="/generate")
+        assert notice == "" and Path(archive).read_bytes()[:2] == b"PK"
+        assert (pixels(Path(pictures[0]["image"])) == pixels(tmp_path / "ours" / home.images[0].file)).all()
+        config = platform.require_first_page(address, {"generate"})
+        assert any(row["props"].get("value") == "Sign in with Hugging Face" for row in config["components"])
+        for path in ("monitoring", "gradio_api/file=http://127.0.0.1:9/x"):
+            answer = httpx2.get(f"{address}/{path}", headers=platform.PROXIED, timeout=60)
+            assert answer.status_code == 404, "the guard stands in front of this page, too"
