@@ -163,8 +163,9 @@ class Studio:
         *,
         owner: str,
         key: str | None = None,
-        publish: PublishConfig | None = None,
         token: str | None = None,
+        publish: PublishConfig | None = None,
+        publish_token: str | None = None,
     ) -> JobView:
         """Queue a training run on the photos of the check job ``source``; it waits until that is completed.
 
@@ -173,10 +174,10 @@ class Studio:
             source: a check job.
             owner: whose job it is.
             key: idempotency key.
+            token: of the Hub, for a gated base; None takes this machine's for the owner of the machine.
             publish: what is published once the run is completed, and where, by a job of its own (``publishing_of``).
                 What can be told before is refused now, not after an hour of training.
-            token: of the Hub, for a gated base and for publishing; None takes this machine's for the owner of the
-                machine.
+            publish_token: of the Hub, as in ``submit_publish``; the training never knows it.
 
         Raises:
             NotFoundError: the owner has no job ``source``.
@@ -194,10 +195,10 @@ class Studio:
         if known is None or not self._knows_key(owner, _then_key(known.id)):
             if known is None:
                 self._check_source("train", source, owner)
-            self.check_publishing(config, publish, owner=owner, token=token)
+            self.check_publishing(config, publish, owner=owner, token=publish_token)
         run = self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
         try:
-            self._queue_publish(publish, run.id, owner=owner, token=token, key=_then_key(run.id))
+            self._queue_publish(publish, run.id, owner=owner, token=publish_token, key=_then_key(run.id))
         except StudioError:
             if known is None:  # both or none
                 self.cancel(run.id, owner=owner)

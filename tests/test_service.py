@@ -148,21 +148,21 @@ def test_a_run_is_published_when_it_is_done_with_a_token_that_was_asked_before(s
     token, then = "hf_write0123456789", PublishConfig(repo="ada/portrait", title="quick")
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
     config = TrainConfig(subject="quick")
-    train = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, token=token)
+    train = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, publish_token=token)
     asked = len(hub.log)
     job = studio.publishing_of(train.id, owner=OWNER)
     assert (job.kind, job.source, job.state) == ("publish", train.id, "pendingImages") and asked > 0
-    again = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, token=token)
+    again = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, publish_token=token)
     assert again.id == train.id and len(studio.list(owner=OWNER)) == 3 and len(hub.log) == asked
     with pytest.raises(ConflictError, match="key"):
         other = PublishConfig(repo="ada/other")
-        studio.submit_train(config, check.id, owner=OWNER, key="both", publish=other, token=token)
+        studio.submit_train(config, check.id, owner=OWNER, key="both", publish=other, publish_token=token)
     assert studio.get(train.id, owner=OWNER).state == "pendingImages", "a wrong repeat cancels nothing"
     assert studio.publishing_of(train.id, owner="ben") is None
     studio.start()
     ended = studio.wait(job.id, owner=OWNER, timeout_s=60)
     assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
-    assert studio.get(train.id, owner=OWNER).result["hub_token"] is None, "the training never knew it"
+    assert studio.get(train.id, owner=OWNER).result["hub_token"] == "", "the training never knew it"
     for path in (tmp_path / "home").rglob("*"):
         assert not path.is_file() or token.encode() not in path.read_bytes(), path
     assert studio._tokens == {}
@@ -187,9 +187,9 @@ def test_what_cannot_be_published_is_refused_before_the_training(studio, photos,
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
     config, then = TrainConfig(subject="quick", **train), PublishConfig(**{"repo": "ada/portrait", **publish})
     with pytest.raises(InputError, match=words) as caught:
-        studio.submit_train(config, check.id, owner=OWNER, publish=then, token=token)
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
     assert not token or token not in str(caught.value)
-    assert [job.id for job in studio.list(owner=OWNER)] == [check.id] and studio._tokens == {}
+    assert [job.id for job in studio.list(owner=OWNER)] == [check.id] and not any(studio._tokens.values())
 
 
 def test_a_taken_name_and_a_hub_that_is_away_are_told_before_the_training(studio, photos, hub, monkeypatch):
@@ -199,10 +199,10 @@ def test_a_taken_name_and_a_hub_that_is_away_are_told_before_the_training(studio
     token, config, then = "hf_write0123456789", TrainConfig(subject="quick"), PublishConfig(repo="ada/portrait")
     _api(token).create_repo("ada/portrait", private=False)
     with pytest.raises(ConflictError, match="is public; ask for a public one"):
-        studio.submit_train(config, check.id, owner=OWNER, publish=then, token=token)
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
     monkeypatch.setattr("studio.hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ResourceError, match="cannot be reached"):
-        studio.submit_train(config, check.id, owner=OWNER, publish=then, token=token)
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
     assert [job.id for job in studio.list(owner=OWNER)] == [check.id]
 
 
@@ -216,7 +216,7 @@ def test_a_run_whose_publishing_cannot_be_queued_is_not_started(studio, photos, 
     then = PublishConfig(repo="ada/portrait")
     with pytest.raises(ResourceError, match="disk is full"):
         studio.submit_train(
-            TrainConfig(subject="quick"), check.id, owner=OWNER, publish=then, token="hf_write0123456789"
+            TrainConfig(subject="quick"), check.id, owner=OWNER, publish=then, publish_token="hf_write0123456789"
         )
     assert [(job.kind, job.state) for job in studio.list(owner=OWNER)] == [
         ("train", "cancelled"), ("check", "pending")

@@ -123,7 +123,13 @@ class Desk:
         check, config = self._train_config(check_job, base, preset, changes or {})
         then = PublishConfig.parse(publish) if publish else None
         return self.studio.submit_train(
-            config, check.id, owner=self.owner, key=key, publish=then, token=token or self.token
+            config,
+            check.id,
+            owner=self.owner,
+            key=key,
+            token=self.token,
+            publish=then,
+            publish_token=token or self.token,
         )
 
     def publishing_of(self, run: JobView) -> JobView | None:

@@ -99,12 +99,12 @@ class ScriptedStudio:
             kept.append((path.name, copy))
         return self._submit("check", config, f"Photos of {config.subject}", owner, key, photos=kept)
 
-    def submit_train(self, config, source, *, owner, key=None, publish=None, token=None):
+    def submit_train(self, config, source, *, owner, key=None, token=None, publish=None, publish_token=None):
         if publish is not None:
-            self._require_token(publish, token)
+            self._require_token(publish, publish_token)
         run = self._submit("train", config, f"Training of {config.subject} on {config.base}", owner, key, source)
         if publish is not None:
-            self.submit_publish(publish, run.id, owner=owner, token=token, key=f"publish-{run.id}")
+            self.submit_publish(publish, run.id, owner=owner, token=publish_token, key=f"publish-{run.id}")
         return run
 
     def publishing_of(self, run, *, owner):
