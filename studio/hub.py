@@ -18,7 +18,14 @@ import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    build_hf_headers,
+    disable_progress_bars,
+    enable_progress_bars,
+    get_session,
+    hf_raise_for_status,
+)
 
 from studio.domain import ShouldStop, never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, Problem, ResourceError
@@ -29,6 +36,8 @@ T = TypeVar("T")
 _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Pauses between the tries of one request; the Hub's own wish (Retry-After) goes before."""
 _LONGEST_WAIT_S = 300.0
+_ANSWER_S = 10.0
+"""So long a visitor waits for the Hub to say who they are."""
 _PASSING = frozenset({408, 412, 429, 500, 502, 503, 504})
 """Answers after which the same may be tried again; 412 says that somebody else was faster."""
 _TICK_S = 0.2
@@ -93,7 +102,11 @@ def person_of(token: str) -> Person:
         InputError: the Hub does not know it, or it is not a person's own. ResourceError: the Hub cannot be reached.
     """
     try:
-        data = _api(token).whoami()
+        address = f"{_api(token).endpoint}/api/whoami-v2"
+        # Not HfApi.whoami: that waits for ever, and somebody waits for the page.
+        said = get_session().get(address, headers=build_hf_headers(token=token), timeout=_ANSWER_S)
+        hf_raise_for_status(said)
+        data = said.json()
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
             raise _token_problem(

@@ -203,7 +203,7 @@ class Gate:
             if allowed and _MAKES_EVENT.fullmatch(path):
                 send = self._noting_event(send, owner)
         if allowed:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _kept_by_nobody(send) if _FILE.fullmatch(path) else send)
         elif isinstance(found, LoginError):
             await answer(send, found.status, f"{found} {FOR_PROGRAMS}" if str(found) == LOG_IN else str(found))
         else:
@@ -263,6 +263,17 @@ class Gate:
 def _is_form(scope: Scope) -> bool:
     kinds = [value for name, value in scope["headers"] if name.lower() == b"content-type"]
     return any(kind.lower().startswith(b"multipart/") for kind in kinds)
+
+
+def _kept_by_nobody(send: Send) -> Send:
+    """Keep files out of caches that serve more than one person; Gradio says nothing of them."""
+
+    async def private(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (b"cache-control", b"private, max-age=60")]
+        await send(message)
+
+    return private
 
 
 async def _nothing() -> Message:

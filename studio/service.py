@@ -64,6 +64,9 @@ _NOT_YOURS: dict[str, str | None] = {
     "STUDIO_CIVITAI_KEY": None,
     "STUDIO_REMOTE_TOKEN": None,
     "STUDIO_BACKUP_URL": None,
+    "AWS_ACCESS_KEY_ID": None,
+    "AWS_SECRET_ACCESS_KEY": None,
+    "AWS_SESSION_TOKEN": None,
     "OAUTH_CLIENT_SECRET": None,
     "STUDIO_GUEST": "1",
 }
@@ -666,6 +669,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
+    variables["STUDIO_LOGIN"] = "false"  # nobody logs in to a job, and it lacks what the platform gives for that
     if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
         variables["OMP_NUM_THREADS"] = str(settings.threads)
     return variables

@@ -414,6 +414,7 @@ def test_an_upload_goes_into_its_owners_folder_and_is_nobody_elses(
     for form in ("file=", "file/", "file%3D"):
         found = [browser.get(f"/gradio_api/{form}{hers}").status_code for browser in (ada, eve, nobody)]
         assert found == [200, 404, 401], form
+    assert ada.get(f"/gradio_api/file={hers}").headers["cache-control"].startswith("private")
     folder = Path(other).parent.parent
     around = f"{folder}/%2E%2E/{Path(hers).relative_to(folder.parent)}"
     assert eve.get(f"/gradio_api/file={around}").status_code == 404

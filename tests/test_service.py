@@ -247,21 +247,23 @@ def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos
 @pytest.mark.parametrize("owner", ["somebody", "hf:eve"])
 def test_a_job_of_somebody_else_runs_without_the_machines_secrets(owner, tmp_path, monkeypatch, photos):
     (tmp_path / "tell_secrets.py").write_text(
-        "import dataclasses, os\nfrom huggingface_hub import get_token\nfrom studio.settings import Settings\n"
+        "import dataclasses, os\nfrom huggingface_hub import get_token\nfrom studio.settings import load_settings\n"
         "from studio.hub import token_of\n"
         "@dataclasses.dataclass\nclass Told:\n    secrets: list\n    token: bool\n    login: bool\n    guest: bool\n"
         "def run(config, source, out, *, on_event, should_stop):\n"
         "    found = sorted(name for name, value in os.environ.items() if 'sesame' in value)\n"
-        "    s = Settings()\n    return Told(found, bool(token_of(s)), bool(get_token()), s.guest)\n"
+        "    s = load_settings()\n    return Told(found, bool(token_of(s)), bool(get_token()), s.guest)\n"
     )
     secrets = ("STUDIO_HUB_TOKEN", "HF_TOKEN", "STUDIO_REMOTE_TOKEN", "STUDIO_CIVITAI_KEY", "OAUTH_CLIENT_SECRET")
+    secrets += ("AWS_SECRET_ACCESS_KEY",)
     for name in secrets:
         monkeypatch.setenv(name, "hf_sesame0123456789")
     (tmp_path / "hf-home").mkdir()
     (tmp_path / "hf-home" / "token").write_text("hf_of_a_login_on_this_machine")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("STUDIO_OWNER", "somebody")
+    for name, value in {"OWNER": "somebody", "LOGIN": "true", "HOST": "0.0.0.0"}.items():
+        monkeypatch.setenv(f"STUDIO_{name}", value)
     specs = load_fakes().VERBS.items()
     verbs = {kind: type(spec)("tell_secrets:run", spec.config, spec.working, False) for kind, spec in specs}
     other = Studio(Settings(home=tmp_path / "other", device="cpu"), verbs=verbs)
