@@ -24,7 +24,7 @@ from typing import Any
 
 from studio import fit, machine
 from studio.backup import Backup
-from studio.catalog import BASES
+from studio.catalog import BASES, published_licence
 from studio.config import (
     HUB_FILE,
     BackgroundStep,
@@ -39,7 +39,7 @@ from studio.config import (
     UpscaleStep,
 )
 from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, NotFoundError, Problem
+from studio.errors import ConflictError, InputError, NotFoundError, Problem, StudioError
 from studio.fit import FitPlan
 from studio.jobs import intake
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
@@ -167,6 +167,8 @@ class Studio:
         owner: str,
         key: str | None = None,
         token: str | None = None,
+        publish: PublishConfig | None = None,
+        publish_token: str | None = None,
     ) -> JobView:
         """Queue a training run on the photos of the check job ``source``; it waits until that is completed.
 
@@ -176,16 +178,40 @@ class Studio:
             owner: whose job it is.
             key: idempotency key.
             token: of the Hub, for a gated base; None takes this machine's for the owner of the machine.
+            publish: what is published once the run is completed, and where, by a job of its own (``publishing_of``).
+                What can be told before is refused now, not after an hour of training.
+            publish_token: of the Hub, as in ``submit_publish``; the training never knows it.
 
         Raises:
             NotFoundError: the owner has no job ``source``.
-            InputError: ``source`` is another kind of job, or somebody else names a path of this machine.
-            ConflictError: ``source`` is stalled or cancelled, or the key was used for another request.
+            InputError: ``source`` is another kind of job, or somebody else names a path of this machine; ``publish``
+                cannot be done, or its token cannot write.
+            ConflictError: ``source`` is stalled or cancelled, the key was used for another request, or the name on the
+                Hub is taken. ResourceError: the disk is full, or the Hub cannot be reached.
         """
         if owner != self._settings.owner and (problems := _places_in(config)):
             raise InputError.of(problems)
         title = f"Training of {config.subject} on {config.base}"
-        return self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
+        if publish is None:
+            return self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
+        known = self._known("train", config, source, owner, key)
+        if known is None or not self._knows_key(owner, _then_key(known.id)):
+            if known is None:
+                self._check_source("train", source, owner)
+            self.check_publishing(config, publish, owner=owner, token=publish_token)
+        run = self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
+        try:
+            self._queue_publish(publish, run.id, owner=owner, token=publish_token, key=_then_key(run.id))
+        except StudioError:
+            if known is None:  # both or none
+                self.cancel(run.id, owner=owner)
+            raise
+        return run
+
+    def publishing_of(self, run: str, *, owner: str) -> JobView | None:
+        """Return the newest publish job of a train job; None if there is none."""
+        self._make_home()
+        return self._store.newest_from(run, "publish", owner)
 
     def submit_generate(
         self,
@@ -253,16 +279,46 @@ class Studio:
             InputError: the token cannot write, a path in the settings, or other kinds of jobs.
             ResourceError: the Hub cannot be reached.
         """
-        if config.pictures is not None:
-            cure = "give a generate or finish job"
-            raise InputError.of([Problem("pictures", "is a path of this machine", cure, "path")])
+        _require_no_folder(config)
         self._check_source("publish", source, owner)
         if pictures is not None:
             config = config.model_copy(update={"pictures": str(self._pictures_of(pictures, owner))})
         if not config.dry_run and not (key is not None and self._knows_key(owner, key)):
             self.check_access(config, owner=owner, token=token)
+        return self._queue_publish(config, source, owner=owner, token=token, key=key)
+
+    def _queue_publish(
+        self, config: PublishConfig, source: str, *, owner: str, token: str | None, key: str | None
+    ) -> JobView:
         title = f"Publishing: {config.repo}"
         return self._submit("publish", config, title, owner=owner, key=key, source=source, token=token)
+
+    def check_publishing(
+        self, config: TrainConfig, publish: PublishConfig, *, owner: str, token: str | None = None
+    ) -> None:
+        """Find out before a run whether it can be published as ``publish`` says; changes nothing.
+
+        Raises:
+            InputError: the run will have no such form, its licence forbids it or is not known, the pictures are of
+                another run; all problems at once. Otherwise what ``studio.hub:check_access`` raises.
+        """
+        _require_no_folder(publish)
+        problems = []
+        if publish.form == "adapter" and config.method.name != "lora":
+            message = f"method {config.method.name} trains no LoRA, so there will be no adapter"
+            problems.append(Problem("form", message, "publish with form merged", "no_format"))
+        if publish.choose:
+            cure = "leave it out, or publish when there are pictures"
+            problems.append(Problem("choose", "names pictures, and there are none before the run", cure, "no_pictures"))
+        for name, text in (("title", publish.title or ""), ("about", publish.about)):
+            if token and token in text:
+                problems.append(Problem(name, "holds a key of yours", "take it out", "secret"))
+        row = BASES.get(config.base)
+        problems += published_licence(config.base, row.licence if row else "unknown", publish.licence)[1]
+        if problems:
+            raise InputError.of(problems)
+        if not publish.dry_run:
+            self.check_access(publish, owner=owner, token=token)
 
     def check_access(self, config: PublishConfig, *, owner: str, token: str | None = None) -> None:
         """Ask the Hub whether the repository can be written to as ``config`` says; changes nothing.
@@ -513,6 +569,13 @@ class Studio:
         self._worker.wake()
         return view
 
+    def _known(self, kind: JobKind, config: StrictModel, source: str, owner: str, key: str | None) -> JobView | None:
+        """Return the job that came under this key before; raises ConflictError if that was another request."""
+        if key is None:
+            return None
+        self._make_home()
+        return self._store.find(owner, key, _fingerprint(kind, config, source, ()))
+
     def _knows_key(self, owner: str, key: str) -> bool:
         self._make_home()
         return self._store.knows_key(owner, key)
@@ -569,6 +632,17 @@ def _places_in(config: TrainConfig) -> list[Problem]:
     if config.method.start_from is not None:
         problems.append(Problem("method.start_from", "is a path of this machine", "leave it out", "path"))
     return problems
+
+
+def _then_key(run: str) -> str:
+    """Return the key of the job that publishes a run once it is trained."""
+    return f"publish-{run}"
+
+
+def _require_no_folder(config: PublishConfig) -> None:
+    if config.pictures is not None:
+        cure = "give a generate or finish job"
+        raise InputError.of([Problem("pictures", "is a path of this machine", cure, "path")])
 
 
 def _paths_in(config: FinishConfig) -> list[Problem]:

@@ -144,6 +144,85 @@ def test_a_token_that_cannot_write_is_refused_at_submit_and_nothing_is_queued(st
     assert studio.list(owner=OWNER) == before
 
 
+def test_a_run_is_published_when_it_is_done_with_a_token_that_was_asked_before(studio, photos, hub, tmp_path):
+    token, then = "hf_write0123456789", PublishConfig(repo="ada/portrait", title="quick")
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    config = TrainConfig(subject="quick")
+    train = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, publish_token=token)
+    asked = len(hub.log)
+    job = studio.publishing_of(train.id, owner=OWNER)
+    assert (job.kind, job.source, job.state) == ("publish", train.id, "pendingImages") and asked > 0
+    again = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, publish_token=token)
+    assert again.id == train.id and len(studio.list(owner=OWNER)) == 3 and len(hub.log) == asked
+    with pytest.raises(ConflictError, match="key"):
+        other = PublishConfig(repo="ada/other")
+        studio.submit_train(config, check.id, owner=OWNER, key="both", publish=other, publish_token=token)
+    assert studio.get(train.id, owner=OWNER).state == "pendingImages", "a wrong repeat cancels nothing"
+    assert studio.publishing_of(train.id, owner="ben") is None
+    studio.start()
+    ended = studio.wait(job.id, owner=OWNER, timeout_s=60)
+    assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
+    assert studio.get(train.id, owner=OWNER).result["hub_token"] == "", "the training never knew it"
+    for path in (tmp_path / "home").rglob("*"):
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path
+    assert studio._tokens == {}
+
+
+@pytest.mark.parametrize(
+    ("train", "publish", "token", "words"),
+    [
+        ({}, {}, "hf_read0123456789", "token: may only read"),
+        ({}, {}, "hf_wrong", "token: is not one that the Hub knows"),
+        ({}, {}, None, "token: is not there"),
+        ({}, {"repo": "eve/portrait"}, "hf_write0123456789", "token: belongs to ada"),
+        ({}, {"licence": "mit"}, "hf_write0123456789", "licence: follows from the base"),
+        ({"base": "you/own-base"}, {}, "hf_write0123456789", "licence: the licence of the base you/own-base is not"),
+        ({"method": {"name": "full"}}, {}, "hf_write0123456789", "form: method full trains no LoRA"),
+        ({}, {"choose": ("a.png",)}, "hf_write0123456789", "choose: names pictures"),
+        ({}, {"pictures": "/etc"}, "hf_write0123456789", "pictures: is a path"),
+        ({}, {"about": "hf_write0123456789"}, "hf_write0123456789", "about: holds a key of yours"),
+    ],
+)
+def test_what_cannot_be_published_is_refused_before_the_training(studio, photos, hub, train, publish, token, words):
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    config, then = TrainConfig(subject="quick", **train), PublishConfig(**{"repo": "ada/portrait", **publish})
+    with pytest.raises(InputError, match=words) as caught:
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
+    assert not token or token not in str(caught.value)
+    assert [job.id for job in studio.list(owner=OWNER)] == [check.id] and not any(studio._tokens.values())
+
+
+def test_a_taken_name_and_a_hub_that_is_away_are_told_before_the_training(studio, photos, hub, monkeypatch):
+    from studio.hub import _api
+
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    token, config, then = "hf_write0123456789", TrainConfig(subject="quick"), PublishConfig(repo="ada/portrait")
+    _api(token).create_repo("ada/portrait", private=False)
+    with pytest.raises(ConflictError, match="is public; ask for a public one"):
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
+    monkeypatch.setattr("studio.hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ResourceError, match="cannot be reached"):
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
+    assert [job.id for job in studio.list(owner=OWNER)] == [check.id]
+
+
+def test_a_run_whose_publishing_cannot_be_queued_is_not_started(studio, photos, hub, monkeypatch):
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+
+    def full(*_, **__):
+        raise ResourceError("the disk is full")
+
+    monkeypatch.setattr(studio, "_queue_publish", full)
+    then = PublishConfig(repo="ada/portrait")
+    with pytest.raises(ResourceError, match="disk is full"):
+        studio.submit_train(
+            TrainConfig(subject="quick"), check.id, owner=OWNER, publish=then, publish_token="hf_write0123456789"
+        )
+    assert [(job.kind, job.state) for job in studio.list(owner=OWNER)] == [
+        ("train", "cancelled"), ("check", "pending")
+    ]  # fmt: skip
+
+
 def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos, hub, monkeypatch):
     monkeypatch.setattr("studio.hub.get_token", lambda: "hf_write0123456789")
     monkeypatch.setenv("STUDIO_HUB_TOKEN", "hf_write0123456789")

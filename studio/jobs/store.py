@@ -180,6 +180,15 @@ class Store:
         with self._read() as db:
             return str(self._row(db, job_id)["owner"])
 
+    def newest_from(self, source: str, kind: JobKind, owner: str) -> JobView | None:
+        """Return the owner's newest job of one kind that reads the output of ``source``; None if there is none."""
+        with self._read() as db:
+            row = db.execute(
+                "SELECT * FROM jobs WHERE owner = ? AND kind = ? AND source = ? ORDER BY number DESC LIMIT 1",
+                (owner, kind, source),
+            ).fetchone()
+            return None if row is None else _view(row)
+
     def ids(self) -> frozenset[str]:
         """Return the ids of all jobs of all owners."""
         with self._read() as db:

@@ -108,15 +108,45 @@ class Desk:
         preset: str = "",
         changes: Mapping[str, Any] | None = None,
         key: str | None = None,
+        publish: Mapping[str, Any] | None = None,
+        token: str | None = None,
     ) -> JobView:
         """Start a training run on the photos of a finished check; ``changes`` are dotted settings of TrainConfig.
 
+        With ``publish``, settings of PublishConfig, the run is published when it is done; ``token`` is asked first.
+
         Raises:
             NotFoundError: no such check or preset. InputError: wrong settings, no preset for a base that has none of
-                its own, or the check is not finished.
+                its own, the check is not finished, or a token that cannot write. ConflictError: the name on the Hub is
+                taken.
         """
         check, config = self._train_config(check_job, base, preset, changes or {})
-        return self.studio.submit_train(config, check.id, owner=self.owner, key=key, token=self.token)
+        then = PublishConfig.parse(publish) if publish else None
+        return self.studio.submit_train(
+            config,
+            check.id,
+            owner=self.owner,
+            key=key,
+            token=self.token,
+            publish=then,
+            publish_token=token or self.token,
+        )
+
+    def publishing_of(self, run: JobView) -> JobView | None:
+        """Return the newest job that publishes a run; None if there is none."""
+        return self.studio.publishing_of(run.id, owner=self.owner) if run.kind == "train" else None
+
+    def retry_train(self, train_job: str | None) -> JobView:
+        """Go on with a stalled or cancelled run, and with the publishing that waited for it.
+
+        Raises:
+            NotFoundError: no such run. ConflictError: it is neither stalled nor cancelled.
+        """
+        run = self.studio.retry(self.job(train_job, "train").id, owner=self.owner, token=self.token)
+        then = self.publishing_of(run)
+        if then is not None and then.state == "stalled":
+            self.studio.retry(then.id, owner=self.owner, token=self.token)
+        return run
 
     def plan_train(
         self, check_job: str | None, *, base: str = "", preset: str = "", changes: Mapping[str, Any] | None = None
@@ -336,3 +366,19 @@ def result_files(job: JobView) -> list[str]:
         return [*packed, *(picture["file"] for picture in result["pictures"])]
     sheets = (result["contact_sheet"], *result.get("sheets", ()))
     return [result["archive"], *sheets, *(image["file"] for image in result["images"])]
+
+
+_OF_A_RUN = ("config.yaml", "metrics.jsonl", "samples/*/scores.json", "samples/*/*.png")
+"""What a run folder holds beside its result; its checkpoints are large, and worth nothing without the optimizer."""
+
+
+def home_files(job: JobView, out_dir: Path) -> list[str]:
+    """Return the paths of the files that make a completed job whole on another machine.
+
+    Those of ``result_files``, and of a training run what pictures, export and publishing there read or show.
+    """
+    files = result_files(job)
+    if job.kind == "train":
+        for pattern in _OF_A_RUN:
+            files += sorted(path.relative_to(out_dir).as_posix() for path in out_dir.glob(pattern))
+    return files

@@ -57,7 +57,8 @@ def build(desk: Desk) -> gr.Blocks:
             for kind, tab in tabs_of.items():
                 job = wanted if wanted and wanted.kind == kind else desk.current(kind)
                 updates |= tab.show(job)
-                if wanted is None and job is not None and is_open(job):
+                # Not one that waits for another job, like a publishing for its run: that job is the one to be shown.
+                if wanted is None and job is not None and is_open(job) and job.state != "pendingImages":
                     updates[tabs] = gr.Tabs(selected=_TAB_OF[kind])
             if wanted is not None:
                 updates[tabs] = gr.Tabs(selected=_TAB_OF[wanted.kind])

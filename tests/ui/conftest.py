@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 from studio.settings import Settings
@@ -104,6 +105,39 @@ def write_presets(folder: Path) -> Path:
     return folder
 
 
+class Page:
+    """The page as Gradio describes it: press a button, get what changes by label or element id."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.config: dict[str, Any] = httpx.get(f"{address}/config", timeout=60).json()
+        self.parts = {row["id"]: row for row in self.config["components"]}
+
+    def _name(self, part: int) -> str:
+        props = self.parts[part]["props"]
+        return str(props.get("label") or props.get("elem_id") or props.get("value") or part)
+
+    def _event(self, name: str, kind: str) -> dict[str, Any]:
+        return next(
+            row
+            for row in self.config["dependencies"]
+            for part, trigger in row["targets"]
+            if trigger == kind and part in self.parts and self._name(part) == name and row["backend_fn"]
+        )
+
+    def fire(self, name: str, kind: str, **values: Any) -> dict[str, Any]:
+        """Fire an event; ``values`` by label with blanks as underscores, others as the page has them."""
+        event = self._event(name, kind)
+        given = [
+            values.get(self._name(part).replace(" ", "_"), self.parts[part]["props"].get("value"))
+            for part in event["inputs"]
+        ]
+        body = {"fn_index": event["id"], "data": given, "session_hash": "somebody"}
+        answer = httpx.post(f"{self.address}/gradio_api/run/predict", json=body, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return {self._name(part): value for part, value in zip(event["outputs"], answer.json()["data"], strict=True)}
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings with a home of their own, and Gradio's folder inside it."""
@@ -138,3 +172,9 @@ def photos(tmp_path: Path) -> list[Path]:
 def serving() -> Callable[..., Any]:
     """``with serving(settings, log) as address``."""
     return serve
+
+
+@pytest.fixture(scope="session")
+def page_at() -> Callable[[str], Page]:
+    """``page_at(address).fire(button, "click", **values)``."""
+    return Page
