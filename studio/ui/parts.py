@@ -493,7 +493,7 @@ def publish_result(job: JobView) -> str:
     return _page(f'<div class="ls-card">{words}</div>') + (notice("Worth knowing", warned) if warned else "")
 
 
-def then_published(job: JobView | None) -> str:
+def then_published(run: JobView, job: JobView | None) -> str:
     """Return one line on the job that publishes a run; empty if there is none."""
     if job is None or job.state == "cancelled":
         return ""
@@ -501,6 +501,8 @@ def then_published(job: JobView | None) -> str:
     if job.state == "completed":
         commit = (job.result or {}).get("commit")
         words = f"Published: {repo}, commit {commit}." if commit else f"What would be published as {repo} is ready."
+    elif run.state in ("stalled", "cancelled"):
+        words = f"Not published as {repo}: the run has to be finished first."
     elif job.state == "stalled":
         words = f"Not published as {repo}: {job.cause}"
     elif job.state == "pendingImages":
