@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from studio.catalog import BASES
+from studio import machine
 from studio.config import (
     CheckConfig,
     ExportConfig,
@@ -46,9 +46,9 @@ from studio.domain import (
     plain,
 )
 from studio.errors import InputError, JobCancelled, NotFoundError, Problem, StudioError
-from studio.presets import finish_config, load_chain, load_preset, override, parse_assignments
+from studio.presets import finish_config, load_chain, override, parse_assignments
 from studio.samples import SAMPLE_CLASS_NOUN
-from studio.service import Studio, default_base
+from studio.service import Studio
 from studio.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -504,17 +504,10 @@ def _train_config(
     """Return the preset's numbers with everything that was asked for put in.
 
     Raises:
-        InputError: a base outside the catalog without a preset; unknown settings.
+        InputError: a base that no preset is made for, without a preset; unknown settings.
     """
-    if preset is None:
-        row = BASES.get(base or default_base(settings))
-        if row is None:
-            raise InputError.of(
-                [Problem("--preset", f"base {base!r} has no preset of its own", "name one of `presets`", "no_preset")]
-            )
-        preset = row.default_preset
-    changes = {**parse_assignments(assignments), **given, **_given(base=base)}
-    return override(load_preset(preset, settings.presets_dir).config, changes)
+    base, chosen = machine.choose(base, preset, machine.look(settings.device), settings.presets_dir)
+    return override(chosen.config, {**parse_assignments(assignments), **given, "base": base})
 
 
 @app.command()
@@ -936,7 +929,7 @@ def _job_words(view: Mapping[str, Any]) -> str:
 space = typer.Typer(help="Build the studio as a Space of the Hugging Face Hub, and push it.", no_args_is_help=True)
 app.add_typer(space, name="space")
 
-SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU) or gpu.")]
+SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU), gpu or zerogpu.")]
 
 
 @space.command("build")

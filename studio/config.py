@@ -42,6 +42,15 @@ LikenessName = Literal["auto", "pocket", "face", "subject", "none"]
 
 Quantization = Literal["none", "8bit", "4bit"]
 
+OPTIONAL_PACKAGES: dict[str, str] = {
+    "optimizer=adamw8bit": "bitsandbytes",
+    "optimizer=prodigy": "prodigyopt",
+    "optimizer=schedule_free": "schedulefree",
+    "quantization=8bit": "bitsandbytes",
+    "quantization=4bit": "bitsandbytes",
+}
+"""Setting of a training run -> the package beyond requirements.txt that it needs."""
+
 
 class StrictModel(BaseModel):
     """Frozen, no unknown keys, attribute docstrings as descriptions."""
@@ -348,6 +357,11 @@ class TrainConfig(StrictModel):
         """Return the number of optimizer steps for a set of ``photos`` photos."""
         return self.steps if isinstance(self.steps, int) else self.steps.steps(photos)
 
+    def pictures_at_once(self) -> int:
+        """Return the pictures in the largest forward pass that learns: photos, and what is there for the prior."""
+        prior = 0 if self.prior.mode == "none" else self.prior.batch_size or self.batch_size
+        return self.micro_batch_size or self.batch_size + prior
+
 
 def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
     """Return (does it apply, what contradicts what and how to end it)."""
@@ -491,6 +505,12 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 """A colour as #rrggbb."""
 
 
+HUB_FILE = re.compile(
+    r"hf:([a-z0-9][\w.-]*/[a-z0-9][\w.-]*)/((?:\w[\w. -]*/)*\w[\w. -]*\.(?:pth|safetensors))", re.ASCII | re.IGNORECASE
+)
+"""A network's file on the Hub: its repository and its name there."""
+
+
 class CutoutStep(StrictModel):
     """Cut the subject out."""
 
@@ -533,7 +553,7 @@ class UpscaleStep(StrictModel):
     do: Literal["upscale"] = "upscale"
     """Kind of step."""
     model: Text = Field(default="x4plus", min_length=1, max_length=300)
-    """x4plus, x4plus-anime, animevideov3 (quick), general-x4v3, sd-x4 (takes a prompt), or a weights file."""
+    """x4plus, x4plus-anime, animevideov3 (quick), general-x4v3, sd-x4 (with a prompt), a file, hf:owner/name/file."""
     factor: float | None = Field(default=None, gt=1.0, le=16.0)
     """Enlarge by this factor; give either factor or long_side_px, or neither for the network's own factor."""
     long_side_px: int | None = Field(default=None, ge=64, le=8192)
@@ -564,7 +584,7 @@ class FaceStep(StrictModel):
     do: Literal["face"] = "face"
     """Kind of step."""
     model: Text = Field(min_length=1, max_length=300)
-    """A face-restoration network (GFPGAN or RestoreFormer) as a .pth or .safetensors file."""
+    """A face-restoration network (GFPGAN or RestoreFormer): a .pth or .safetensors file, or hf:owner/name/file."""
     strength: float = Field(default=0.8, ge=0.0, le=1.0)
     """0 keeps the face as it is, 1 takes the restored one."""
 
@@ -654,7 +674,7 @@ class FinishConfig(StrictModel):
     steps: tuple[FinishStep, ...] = Field(default=(), max_length=5)
     """The steps, in order; none makes a contact sheet only."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of everything random (only sd-x4 is)."""
+    """Seed of everything random: sd-x4, and the noise in GFPGAN."""
     sheet_columns: int = Field(default=4, ge=1, le=20)
     """Columns of the contact sheet."""
     sheet_title: Text = Field(default="", max_length=100)

@@ -285,7 +285,7 @@ def test_a_base_outside_the_catalog_needs_a_preset_to_be_named(
     studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(_train(photos, tmp_path / "run", "--base", "someone/a-model")) == 2
-    assert "--preset" in capsys.readouterr().err
+    assert "name a preset" in capsys.readouterr().err
     assert cli.run(_train(photos, tmp_path / "run", "--base", "someone/a-model", "--preset", "pocket_lora_cpu")) == 0
     assert studio.calls[-1][1].base == "someone/a-model"  # type: ignore[attr-defined]
 

@@ -13,7 +13,8 @@ import gradio as gr
 
 from studio.config import FinishConfig
 from studio.domain import JobView
-from studio.errors import InputError, Problem, StudioError
+from studio.errors import InputError, LoginError, Problem, StudioError
+from studio.login import FOR_PROGRAMS
 from studio.ui import files
 from studio.ui.actions import Desk, is_open, result_files
 
@@ -65,8 +66,8 @@ def add_endpoints(desk: Desk) -> None:
 
         Args:
             check_job: id of the check.
-            base: name of a base model; empty takes the preset's, or pocket.
-            preset: name of a preset; empty takes the base's default.
+            base: name of a base model; empty takes the preset's, or the default of /bases.
+            preset: name of a preset; empty takes the one of /bases that fits base and GPU.
             settings: changes to the preset by dotted name, for example {"method.rank": 8, "steps": 200}.
             instance_token: the word that will mean the subject in prompts; empty keeps the preset's.
             key: the same key with the same request is the same job.
@@ -95,8 +96,8 @@ def add_endpoints(desk: Desk) -> None:
 
         Args:
             check_job: id of the check.
-            base: name of a base model; empty takes the preset's, or pocket.
-            preset: name of a preset; empty takes the base's default.
+            base: name of a base model; empty takes the preset's, or the default of /bases.
+            preset: name of a preset; empty takes the one of /bases that fits base and GPU.
             settings: changes to the preset by dotted name.
 
         Returns:
@@ -197,7 +198,7 @@ def add_endpoints(desk: Desk) -> None:
         Returns:
             {"deleted": repo}
         """
-        desk.studio.unpublish(repo, owner=desk.owner, token=token or None)
+        desk.studio.unpublish(repo, owner=desk.owner, token=token or desk.token)
         return {"deleted": repo}
 
     def finish(
@@ -353,7 +354,8 @@ def _spoken(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return endpoint(*args, **kwargs)
         except StudioError as caught:
-            raise gr.Error(str(caught), print_exception=False) from None
+            words = f"{caught} {FOR_PROGRAMS}" if isinstance(caught, LoginError) else str(caught)
+            raise gr.Error(words, print_exception=False) from None
 
     return spoken
 

@@ -58,6 +58,15 @@ def header() -> str:
     )
 
 
+def log_in() -> str:
+    """Return what those are told who are not logged in."""
+    lines = [
+        "With your Hugging Face account: your photos, runs and pictures are then yours alone.",
+        "Without it you can look around, and nothing is stored.",
+    ]
+    return notice("Log in to begin", lines)
+
+
 def footer() -> str:
     """Return the bottom of the page."""
     return _page('<div class="ls-foot">Photos and pictures stay on the machine that runs this studio.</div>')

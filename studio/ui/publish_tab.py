@@ -81,7 +81,7 @@ def publish_tab(room: Room) -> PublishTab:
             token = gr.Textbox(
                 label="Token",
                 info="With write access; used for this one job and not kept.",
-                placeholder="empty takes this machine's login",
+                placeholder="empty takes your login" if desk.visitor else "empty takes this machine's login",
                 type="password",
                 max_lines=1,
                 elem_id="ls-token",

@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from studio import machine
 from studio.catalog import BASES
 from studio.config import TrainConfig
 from studio.domain import JobView
 from studio.errors import StudioError
-from studio.service import default_base
 from studio.ui import files, parts, widgets
 from studio.ui.actions import Desk, is_open, label
 from studio.ui.room import POLL_S, POLLING, PRIVATE, PUBLIC, QUIET, Room, Updates, in_view, kindly
@@ -84,15 +84,15 @@ def train_tab(room: Room) -> TrainTab:
     """Build the tab inside the current ``gr.Tab``."""
     desk = room.desk
     presets = {preset.name: preset for preset in desk.presets()}
-    first_base = default_base(desk.settings)
+    here = machine.look(desk.settings.device)
+    first_base = machine.default_base(here)
 
     def offered(base: str) -> list[tuple[str, str]]:
         return [(preset.title, preset.name) for preset in presets.values() if preset.base == base]
 
     def default_preset(base: str) -> str | None:
-        names = [name for _, name in offered(base)]
-        wanted = BASES[base].default_preset
-        return wanted if wanted in names else next(iter(names), None)
+        chosen = machine.default_preset(base, here, presets.values())
+        return chosen.name if chosen else None
 
     def starting_values(preset: str | None) -> dict[str, Any]:
         config = presets[preset].config if preset in presets else TrainConfig()

@@ -63,19 +63,23 @@ steps:
 
 
 @contextmanager
-def serve(settings: Settings, log: Path, *, pace_s: float = 0.0, hold: Sequence[str] = ()) -> Iterator[str]:
+def serve(
+    settings: Settings, log: Path, *, pace_s: float = 0.0, hold: Sequence[str] = (), root: Path = ROOT
+) -> Iterator[str]:
     """Serve a scripted studio from a process of its own; gives the address. ``log`` gets all that it says.
+
+    ``root`` holds the package ``studio``.
 
     A process, because Gradio leaves event loops unclosed, for which pytest would blame later tests.
     """
     script = Path(__file__).parent / "scripted_studio.py"
     order = json.dumps({"settings": settings.model_dump(mode="json"), "pace_s": pace_s, "hold": list(hold)})
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     with (
         log.open("w") as said,
         subprocess.Popen(
             [sys.executable, str(script), order],
-            cwd=ROOT,
+            cwd=root,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=said,

@@ -99,12 +99,12 @@ class ScriptedStudio:
             kept.append((path.name, copy))
         return self._submit("check", config, f"Photos of {config.subject}", owner, key, photos=kept)
 
-    def submit_train(self, config, source, *, owner, key=None, publish=None, token=None):
+    def submit_train(self, config, source, *, owner, key=None, token=None, publish=None, publish_token=None):
         if publish is not None:
-            self._require_token(publish, token)
+            self._require_token(publish, publish_token)
         run = self._submit("train", config, f"Training of {config.subject} on {config.base}", owner, key, source)
         if publish is not None:
-            self.submit_publish(publish, run.id, owner=owner, token=token, key=f"publish-{run.id}")
+            self.submit_publish(publish, run.id, owner=owner, token=publish_token, key=f"publish-{run.id}")
         return run
 
     def publishing_of(self, run, *, owner):
@@ -132,7 +132,7 @@ class ScriptedStudio:
     def submit_generate(self, config, source=None, *, owner, key=None, token=None):
         return self._submit("generate", config, f"Pictures: {config.pack or config.prompts[0]}", owner, key, source)
 
-    def submit_export(self, config, source, *, owner, key=None):
+    def submit_export(self, config, source, *, owner, key=None, token=None):
         return self._submit("export", config, f"Export: {config.format}", owner, key, source)
 
     def submit_finish(self, config, source=None, pictures=(), *, owner, key=None):
@@ -174,7 +174,7 @@ class ScriptedStudio:
             self._set(self.jobs[job_id], state="cancelled", finished_s=time.time())
         return self.get(job_id, owner=owner)
 
-    def retry(self, job_id, *, owner):
+    def retry(self, job_id, *, owner, token=None):
         self.get(job_id, owner=owner)
         job = self.jobs[job_id]
         job.stop.clear()

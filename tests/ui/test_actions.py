@@ -41,7 +41,7 @@ def test_wrong_settings_are_all_named_at_once(desk: Desk, check_id: str) -> None
 def test_unknown_presets_bases_packs_and_jobs_are_named(desk: Desk, check_id: str) -> None:
     with pytest.raises(NotFoundError, match="nothere"):
         desk.submit_train(check_id, preset="nothere")
-    with pytest.raises(NotFoundError, match="sdxxl"):
+    with pytest.raises(InputError, match="no preset is made for base 'sdxxl'"):
         desk.submit_train(check_id, base="sdxxl")
     run = desk.submit_train(check_id)
     with pytest.raises(NotFoundError, match="nopack"):
