@@ -518,7 +518,7 @@ def then_published(run: JobView, job: JobView | None) -> str:
         words = f"It is published as {repo} when it is done."
     else:
         words = f"Publishing {repo}."
-    return f'<p class="ls-soft" data-published="{escape(job.state)}">{escape(words)}</p>'
+    return _page(f'<p class="ls-soft" data-published="{escape(job.state)}">{escape(words)}</p>')
 
 
 def card_text(readme: str) -> str:
