@@ -24,13 +24,17 @@ from safetensors import SafetensorError
 from studio import certificate, publish, reload
 from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, read_info
 from studio.catalog import POCKET_FOLDER
-from studio.config import GenerateConfig, PublishConfig
+from studio.config import CheckConfig, GenerateConfig, PublishConfig
 from studio.domain import PublishResult
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
 from studio.imaging.fit import encode
 from studio.imaging.png import made_record, write_png
 from studio.infer import generate
+from studio.photos import check
+from studio.presets import override, train_config
+from studio.samples import sample_photos
 from studio.settings import PROJECT_ROOT
+from studio.train import train
 
 WRITE, READ = "hf_write0123456789", "hf_read0123456789"
 REPO = "ada/portrait"
@@ -514,15 +518,20 @@ def test_what_was_published_is_pulled_and_draws_the_same_picture(
 def test_plain_diffusers_in_a_fresh_process_draws_the_same_picture(
     hub: Any, near_hub: dict[str, str], tmp_path: Path
 ) -> None:
-    run = pocket_run(tmp_path / "run")
+    check(
+        CheckConfig(subject="Ada", class_noun="woman"), sample_photos(tmp_path / "photos")[0].parent, tmp_path / "set"
+    )
+    short = {"steps": 24, "learning_rate": 5e-3, "samples_per_checkpoint": 1, "sample_steps": 2, "certify": False}
+    run = tmp_path / "run"
+    train(override(train_config("pocket_lora_cpu", subject="Ada", class_noun="woman"), short), tmp_path / "set", run)
     published(run, tmp_path / "out", licence=None)
     trained = drawn(tmp_path / "nothing", tmp_path / "pulled", adapter=REPO)
     assert np.abs(drawn(run, tmp_path / "ours") - trained).max() == 0
 
     (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "repo" / "README.md").read_text(), re.DOTALL)
     (tmp_path / "theirs").mkdir()
-    order = {"code": code, "prompt": "photo of sks woman", "steps": 2, "guidance": 3.0, "seed": 7, "repo": REPO,
-             "out": str(tmp_path / "theirs")}  # fmt: skip
+    order = {"code": code, "prompt": "photo of sks woman", "steps": 2, "seed": 7, "repo": REPO,
+             "guidance": read_info(run / "adapter").guidance_scale, "out": str(tmp_path / "theirs")}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", FRESH, json.dumps(order)], cwd=tmp_path, capture_output=True, text=True,
         env={**near_hub, "HF_TOKEN": WRITE, "PYTHONPATH": str(PROJECT_ROOT)},
@@ -530,7 +539,7 @@ def test_plain_diffusers_in_a_fresh_process_draws_the_same_picture(
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("as_the_card_says", "plain"):
         assert np.abs(levels(tmp_path / "theirs" / f"{name}.png") - trained).max() <= 1, name
-    assert np.abs(levels(tmp_path / "theirs" / "without.png") - trained).mean() > 5, "the adapter shows"
+    assert np.abs(levels(tmp_path / "theirs" / "without.png") - trained).mean() > 1, "the adapter shows"
     assert f"/{REPO}/resolve/main/{WEIGHTS_NAME}" in {path for _, path, _ in hub.log}
 
 

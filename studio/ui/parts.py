@@ -502,7 +502,7 @@ def publish_result(job: JobView) -> str:
     return _page(f'<div class="ls-card">{words}</div>') + (notice("Worth knowing", warned) if warned else "")
 
 
-def then_published(job: JobView | None) -> str:
+def then_published(run: JobView, job: JobView | None) -> str:
     """Return one line on the job that publishes a run; empty if there is none."""
     if job is None or job.state == "cancelled":
         return ""
@@ -510,13 +510,15 @@ def then_published(job: JobView | None) -> str:
     if job.state == "completed":
         commit = (job.result or {}).get("commit")
         words = f"Published: {repo}, commit {commit}." if commit else f"What would be published as {repo} is ready."
+    elif run.state in ("stalled", "cancelled"):
+        words = f"Not published as {repo}: the run has to be finished first."
     elif job.state == "stalled":
         words = f"Not published as {repo}: {job.cause}"
     elif job.state == "pendingImages":
         words = f"It is published as {repo} when it is done."
     else:
         words = f"Publishing {repo}."
-    return f'<p class="ls-soft" data-published="{escape(job.state)}">{escape(words)}</p>'
+    return _page(f'<p class="ls-soft" data-published="{escape(job.state)}">{escape(words)}</p>')
 
 
 def card_text(readme: str) -> str:

@@ -152,7 +152,7 @@ def train_tab(room: Room) -> TrainTab:
         return {
             job_id: job.id,
             timer: gr.Timer(active=is_open(job) or (done and then is not None and is_open(then))),
-            status: told + parts.then_published(then) + parts.warnings(story),
+            status: told + parts.then_published(job, then) + parts.warnings(story),
             curves: parts.curves(story, job.result),
             samples: parts.samples(story, link, (job.result or {}).get("best_step")),
             cancel: gr.Button(visible=is_open(job)),
