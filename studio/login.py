@@ -46,13 +46,13 @@ _EVENT = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/(?P<event>[^/]+)/?")
 _SESSION = re.compile(r"/gradio_api/heartbeat/(?P<session>[^/]+)/?")
 _MAKES_EVENT = re.compile(r"/gradio_api/(?:queue/join|call/.+)")
 _OWN = re.compile(r"/(?:files|uploads|checks)(?:/.*)?", re.DOTALL)
-_UNUSED = ("/gradio_api/stream/", "/gradio_api/component_server")
-"""Parts of Gradio that no component of the page uses, and that know no owner."""
 _FOR_ALL = re.compile(
     r"/gradio_api/(?:run/predict|queue/(?:join|data|status)|heartbeat/[^/]+|cancel|reset|info|openapi\.json"
     r"|startup-events|app_id|user|login_check|token|theme\.css|robots\.txt|pwa_icon|manifest\.json)/?"
 )
 """What the page needs before anybody is logged in; the handlers behind refuse nobody's wishes by themselves."""
+_FOR_OWNERS = re.compile(r"/gradio_api/(?:upload|upload_progress|(?:call|run|api)/.+)/?", re.DOTALL)
+"""What else of Gradio is used here. All the rest, also what a later version brings, is closed: it knows no owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +211,14 @@ class Gate:
 
     def _may_pass(self, scope: Scope, owner: str | None) -> bool:
         path = scope["path"]
-        if path.startswith(_UNUSED) or (_is_form(scope) and path.rstrip("/") != _UPLOAD):
+        if _is_form(scope) and path.rstrip("/") != _UPLOAD:
             return False
         if match := _FILE.fullmatch(path):
             return self._may_read(match["path"], owner)
-        if _OWN.fullmatch(path) or (path.startswith(_API) and not _FOR_ALL.fullmatch(path)):
-            if owner is None:
+        if _OWN.fullmatch(path) and owner is None:
+            return False
+        if path.startswith(_API) and not _FOR_ALL.fullmatch(path):
+            if owner is None or not _FOR_OWNERS.fullmatch(path):
                 return False
             if (match := _EVENT.fullmatch(path)) and scope["method"] in ("GET", "HEAD"):
                 return self._events.belongs(match["event"], owner)
