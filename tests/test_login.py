@@ -530,3 +530,22 @@ def test_without_a_login_there_is_no_button_and_a_cookie_changes_nothing(
             path = uploaded(browser)
             assert Path(path).parent.parent == settings.home / "web-cache"
             assert browser.get(f"/gradio_api/file={path}").content == b"a face"
+
+
+def test_on_this_machine_a_login_can_be_looked_at_when_it_is_asked_for(
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradio plays it, of whoever this machine is logged in as."""
+    for name in SPACE:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": ADA}.items():
+        monkeypatch.setenv(name, value)
+    presets = EDGE.write_presets(tmp_path / "presets")
+    settings = Settings(home=tmp_path / "home", port=0, presets_dir=presets, login=True)
+    with EDGE.serve(settings, tmp_path / "log.txt") as address, httpx.Client(base_url=address) as browser:
+        assert browser.get("/uploads").status_code == 401
+        answer = browser.get("/login/callback?_target_url=/")
+        session = answer.headers["set-cookie"].partition(";")[0].partition("=")[2]
+        browser.cookies.set("session", session)
+        assert browser.get("/uploads").json() == {"held": []}
+        assert "Log out (ada)" in json.dumps(opened(browser, "played"))

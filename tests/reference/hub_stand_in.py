@@ -137,7 +137,7 @@ class Hub:
         orgs = [{"name": name, "roleInOrg": "write"} for name in caller.get("orgs", ())]
         kind = caller.get("auth", "access_token")
         return {"type": "user", "id": account_id(caller["name"]), "name": caller["name"], "fullname": "", "orgs": orgs,
-                "isPro": False, "auth": {"type": kind, "accessToken": token}}  # fmt: skip
+                "avatarUrl": "/1.svg", "isPro": False, "auth": {"type": kind, "accessToken": token}}  # fmt: skip
 
     def create(self, match: re.Match, caller: dict | None, body: bytes) -> Any:
         asked = json.loads(body)
