@@ -1,14 +1,16 @@
 """The platform that runs Spaces, played: its variables, how it starts an app.py, what ZeroGPU's package reports to."""
 
+import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,13 @@ def started(folder: Path, home: Path, *, python: str = sys.executable, **variabl
     with (
         (home / "said.txt").open("w+") as said,
         subprocess.Popen(
-            [python, "app.py"], cwd=folder, env=kept | given, stdout=subprocess.PIPE, stderr=said, text=True
+            [python, "app.py"],
+            cwd=folder,
+            env=kept | given,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            start_new_session=True,
         ) as child,
     ):
         assert child.stdout is not None
@@ -67,6 +75,9 @@ def started(folder: Path, home: Path, *, python: str = sys.executable, **variabl
             yield address.group().rstrip("/").replace("0.0.0.0", "127.0.0.1")
         finally:
             child.terminate()
+            child.wait(60)
+            with suppress(ProcessLookupError):  # what ZeroGPU's package forked outlives it
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 def require_first_page(address: str, endpoints: Collection[str]) -> dict[str, Any]:
@@ -82,15 +93,20 @@ def require_first_page(address: str, endpoints: Collection[str]) -> dict[str, An
 
 @contextmanager
 def device_api() -> Iterator[tuple[str, list[str]]]:
-    """Play the service that ZeroGPU's package reports to; yields its address and what it was asked."""
+    """Play the service that lends GPUs to ZeroGPU's package; yields its address and what it was asked."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            idle = any(path.startswith("/schedule") for path in asked)  # whoever had the GPU before still has it
             asked.append(self.path)
+            lent = {"idle": idle, "nvidiaIndex": 0, "nvidiaUUID": "GPU-0", "allowToken": "token"}
+            body = json.dumps(lent).encode() if self.path.startswith("/schedule") else b""
             self.send_response(200)
-            self.send_header("content-length", "0")
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass

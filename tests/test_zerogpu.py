@@ -4,6 +4,8 @@ import dataclasses
 import importlib.util
 import os
 import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -274,3 +276,52 @@ def test_the_built_space_serves_its_endpoint_to_programs_with_their_own_token(
         for path in ("monitoring", "gradio_api/file=http://127.0.0.1:9/x"):
             answer = httpx2.get(f"{address}/{path}", headers=platform.PROXIED, timeout=60)
             assert answer.status_code == 404, "the guard stands in front of this page, too"
+
+
+WITHOUT_A_GPU = """
+import os, runpy, sys
+import spaces.zero.torch as lent
+lent.init = lambda nvidia_uuid: None  # would wake the GPU
+lent.move = lambda callback=None: None  # would move the weights there
+sys.path.insert(0, os.getcwd())
+runpy.run_path("own_app.py", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_the_platforms_own_package_runs_it_in_the_process_that_it_forks(
+    hub: Any, published: Callable[..., str], run_dir: Path, tmp_path: Path
+) -> None:
+    """It needs a package index for one small wheel, and no GPU: the base stays on the CPU."""
+    from gradio_client import Client
+
+    from studio import spaces
+
+    published()
+    folder, lib = tmp_path / "space", tmp_path / "lib"
+    spaces.build("zerogpu", folder)
+    (pin,) = [line for line in spaces.pinned("zerogpu") if line.startswith("spaces==")]
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(lib), pin]
+    subprocess.run(install, check=True, capture_output=True)
+    (folder / "app.py").rename(folder / "own_app.py")
+    (folder / "app.py").write_text(WITHOUT_A_GPU)
+    asked = {"adapter": REPO, "pack": "", "prompts": "photo of {subject}", "count": 1, "strength": 1, "seed": 0}
+    home = infer.generate(wanted(adapter=None), run_dir, tmp_path / "ours")
+    at_home = pixels(tmp_path / "ours" / home.images[0].file)
+    with platform.device_api() as (api, requests):
+        variables = {
+            "SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": api, "PYTHONPATH": str(lib),
+            "STUDIO_DEVICE": "cpu", "STUDIO_RESIDENT_BASES": "pocket", "OMP_NUM_THREADS": "1",
+            "HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0",
+        }  # fmt: skip
+        with platform.started(folder, tmp_path, **variables) as address:
+            client = Client(address, verbose=False, download_files=str(tmp_path / "visitor"))
+            for strength in (1, 0, 1):
+                notice, pictures, _ = client.predict(**{**asked, "strength": strength}, api_name="/generate")
+                assert notice == ""
+                difference = np.abs(pixels(Path(pictures[0]["image"])) - at_home)
+                # One thread there, several here: the last bits may be rounded otherwise.
+                assert difference.max() <= 2 if strength else difference.mean() > 2
+    scheduled = [path for path in requests if path.startswith("/schedule")]
+    assert len(scheduled) == 3 and all("durationSeconds=11" in path for path in scheduled)
+    assert sum(path.startswith("/allow") for path in requests) == 1, "one process drew all, adapter after adapter"
