@@ -141,7 +141,7 @@ def written_out(weights, picture):
     ("side_px", "crop", "tile_px"),
     [
         pytest.param(32, (180, 70, 276, 166), 32, id="face"),
-        pytest.param(256, None, 64, id="whole", marks=pytest.mark.slow),
+        pytest.param(192, None, 64, id="whole", marks=pytest.mark.slow),
     ],
 )
 def test_the_astronaut_enlarged_in_tiles_is_what_the_network_on_paper_makes(x4plus, side_px, crop, tile_px):
