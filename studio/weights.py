@@ -161,9 +161,22 @@ def _checked_family(folder: Path, base: str) -> str:
             what = "holds pickle files only, which can run foreign code" if pickled else "holds no weights"
             cure = "choose a base in safetensors" if pickled else "download the base again"
             problems.append(Problem(f"{base}/{part}", what, cure, "pickle" if pickled else "bad_base"))
+        else:
+            problems += _damaged(folder / part, f"{base}/{part}")
     if problems:
         raise InputError.of(problems)
     return family
+
+
+def _damaged(folder: Path, where: str) -> list[Problem]:
+    """Return what the headers of a part's files tell of damage; the tensors themselves are not read."""
+    problems: list[Problem] = []
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            read_header(path, f"{where}/{path.name}")
+        except InputError as error:
+            problems += error.problems
+    return problems
 
 
 def _described(base: str, folder: Path, family: str) -> BaseSpec:

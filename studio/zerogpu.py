@@ -31,6 +31,7 @@ from studio.server import Guard, upload_folder
 from studio.settings import Settings
 from studio.sources import Found
 from studio.ui import parts
+from studio.ui.room import QUIET
 from studio.ui.theme import CSS, WORDS, theme
 from studio.weights import resolve_adapter
 
@@ -239,7 +240,7 @@ def build(
             with gr.Column(scale=8, min_width=320):
                 notice = gr.HTML(parts.notice("Worth knowing", remarks) if remarks else "")
                 gallery = gr.Gallery(label="Pictures", columns=3, object_fit="contain", interactive=False)
-                archive = gr.File(label="All of them", interactive=False)
+                archive = gr.File(label="All of them (zip)", interactive=False, height=90)
         gr.HTML(parts.footer())
 
         def on_generate(
@@ -275,6 +276,7 @@ def build(
             zipped = str(painted.archive) if painted.archive else None
             return remark, [(str(path), caption) for path, caption in painted.pictures], zipped
 
+        pack.input(lambda chosen: gr.Textbox(visible=not chosen), pack, prompts, **QUIET)
         button.click(
             on_generate,
             [adapter, pack, prompts, count, strength, seed],

@@ -488,6 +488,10 @@ def test_an_event_and_its_session_answer_to_their_owner_only(
         for method, path, body in wanted:
             with browser.stream(method, path, json=body) as answer:
                 assert answer.status_code == status, (method, path)
+    unused = {"session_hash": "eves", "component_id": 1, "fn_name": "ls", "data": 1}
+    closed = eve.post("/gradio_api/component_server", json=unused)
+    for answer in (closed, eve.get("/gradio_api/stream/eves/1/1/playlist.m3u8")):
+        assert answer.json()["detail"] == "There is no such thing of yours here.", "not even one's own"
     with ada.stream("GET", "/gradio_api/queue/data?session_hash=hers") as answer:
         told = next(line for line in answer.iter_lines() if "process_completed" in line)
     assert event in told and '"success":true' in told, "nobody had taken the answer away"

@@ -88,7 +88,9 @@ def test_a_built_space_serves_its_first_page_under_the_platforms_name(
     built: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     with started(built[name], tmp_path) as address:
-        platform.require_first_page(address, ENDPOINTS[name])
+        config = platform.require_first_page(address, ENDPOINTS[name])
+        assert [row for row in config["components"] if row["props"].get("elem_id") == "ls-login"], "people log in"
+        assert httpx2.get(f"{address}/uploads", headers=platform.PROXIED, timeout=60).status_code == 401
     assert (tmp_path / ".likeness-studio").is_dir()
 
 

@@ -123,7 +123,7 @@ def train_tab(room: Room) -> TrainTab:
                 token = gr.Textbox(
                     label="Token",
                     info="Asked before the training whether it may write; used for this one job and not kept.",
-                    placeholder="empty takes this machine's login",
+                    placeholder="empty takes your login" if desk.visitor else "empty takes this machine's login",
                     type="password",
                     max_lines=1,
                     elem_id="ls-train-token",
