@@ -70,6 +70,8 @@ LEAST_PX = 512
 """Longer side that is always sent where the photo has it: faces, sharpness and likeness are judged at this size."""
 HEADROOM = 1.5
 """Photos that cannot be sent at the training size itself are so much longer; resizing twice then costs little."""
+CHECK_THERE: Mapping[str, Any] = {"crop": "none", "crop_px": 4096, "keep_rejected": True}
+"""Settings of the check there. Crops and verdicts were made here: it must neither cut, shrink nor think otherwise."""
 UNKNOWN_BASE_PX = 1024
 """Resolution that a base outside the catalog is taken to have."""
 _QUALITIES = (98, 97, 96, 95, 93, 90, 85, 80)
@@ -536,9 +538,8 @@ def train(
         if fallback is None:
             raise ServerGoneError(f"{gone} Run the same command again to go on, or add --local-fallback.") from None
         on_event(Event("message", {"level": "warning", "text": f"{gone} Training here instead."}))
-    (out / RECORD_NAME).unlink(
-        missing_ok=True
-    )  # from here on it is a run of this machine, and takes only its own files
+    # From here on it is a run of this machine, whose training takes no folder that holds other files.
+    (out / RECORD_NAME).unlink(missing_ok=True)
     if dataset_dir is None:
         dataset_dir = _checked(run, request, photos_dir, out)
     trained: TrainResult = run("train", fallback(), dataset_dir, out)
@@ -674,8 +675,7 @@ def _submit(
             "photos": [{"sha256": sha256, "name": name} for name, sha256, _ in parcel.files],
             "subject": request.subject,
             "class_noun": request.class_noun,
-            # Crops and verdicts were made here; the server must neither cut nor shrink again nor think otherwise.
-            "settings": {"crop": "none", "keep_rejected": True, "crop_px": 4096},
+            "settings": dict(CHECK_THERE),
             "key": f"{record.key}-check",
         }
         for last in (False, True):
@@ -706,11 +706,9 @@ def _submit(
 
 def _saved(parcel: Parcel, spent: _Spent) -> str:
     sent, whole, count = parcel.sent_bytes, max(1, parcel.original_bytes), len(parcel.photos)
-    loss = f"{parcel.exact} of them without any loss at the training size"
-    if parcel.exact == count:
-        loss = "without any loss at the training size"
-    elif parcel.exact < count:
-        loss += f", the others within {parcel.difference:.1f} of 255 levels"
+    off = f"within {parcel.difference:.2f} of 255 levels on average at the training size"
+    some = f"{parcel.exact} without any loss at the training size, the others {off}"
+    loss = "without any loss at the training size" if parcel.exact == count else some if parcel.exact else off
     return (
         f"Sent {sent / 1e6:.2f} MB for {count} photos of {whole / 1e6:.2f} MB "
         f"({sent / whole:.1%}, {(whole - sent) / 1e6:.2f} MB saved), {loss}: "

@@ -405,14 +405,15 @@ class Studio:
         Args:
             job_id: the job.
             owner: whose it is.
-            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended.
+            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended. One that
+                still waits for its job, because that never ran, stays.
 
         Raises:
             NotFoundError: the owner has no such job. ConflictError: it is neither stalled nor cancelled.
         """
         self._make_home()
         if token and self._store.get(job_id, owner).state in ("stalled", "cancelled"):
-            self._tokens[job_id] = token
+            self._tokens[job_id] = self._tokens.get(job_id) or token
         view = self._store.retry(job_id, owner)
         self._worker.wake()
         return view

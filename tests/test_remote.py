@@ -100,7 +100,7 @@ def assert_sent_without_loss(folder: Path, tmp_path: Path, class_noun: str, reso
     photos.check(CheckConfig.parse(there), folder, tmp_path / "whole")
     parcel = remote.pack(tmp_path / "whole", folder, resolution_px)
     sent = received(parcel, tmp_path / f"sent-{resolution_px}")
-    kept = {**there, "crop": "none"}
+    kept = {**there, **remote.CHECK_THERE}
     dataset = photos.check(CheckConfig.parse(kept), sent, tmp_path / f"there-{resolution_px}")
     originals = trained_on(tmp_path / "whole", resolution_px)
     arrived = trained_on(tmp_path / f"there-{resolution_px}", resolution_px)
@@ -133,6 +133,16 @@ def test_phone_photos_travel_small_and_train_the_same(tmp_path: Path) -> None:
     assert b"{instance_token} {class_noun} in an orange suit" in [data for _, _, data in sent.files]
     largest = remote.pack(tmp_path / "whole", folder, 1024)
     assert largest.sent_bytes <= 0.15 * sent.original_bytes and 0 < largest.difference <= remote.MEAN_LEVELS
+
+
+def test_photos_larger_than_a_check_would_keep_them_arrive_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    Image.radial_gradient("L").resize((896, 1152)).convert("RGB").save(folder / "001.webp", lossless=True)
+    config = CheckConfig.parse({"class_noun": "thing", "likeness": "none", **remote.CHECK_THERE})
+    assert photos.check(config, folder, tmp_path / "there").photos[0].size_hw == (1152, 896)
+    with Image.open(folder / "001.webp") as sent, Image.open(tmp_path / "there" / "photos" / "001.png") as arrived:
+        assert np.array_equal(np.asarray(sent.convert("RGB")), np.asarray(arrived))
 
 
 def test_small_drawn_photos_are_sent_without_loss_too(tmp_path: Path) -> None:
@@ -648,6 +658,19 @@ def test_the_more_bytes_a_photo_may_take_the_less_it_differs() -> None:
     assert [row.quality is None for row in rows] == [True, False, False, False]
     assert 0 == rows[0].difference < rows[1].difference < rows[2].difference <= remote.MEAN_LEVELS
     assert len(rows[1].data) <= 0.9 * len(whole.data) and rows[3].difference <= remote.MEAN_LEVELS
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ((0.0, 0.0), "saved), without any loss at the training size: "),
+        ((0.0, 0.7), "1 without any loss at the training size, the others within 0.70 of 255 levels on average"),
+        ((0.4, 0.7), "saved), within 0.70 of 255 levels on average at the training size: "),
+    ],
+)
+def test_what_was_sent_says_what_was_lost(differences: tuple[float, ...], words: str) -> None:
+    photos = tuple(Packed("001.jpg", b"", "", (64, 64), None, difference) for difference in differences)
+    assert words in remote._saved(Parcel((), photos, 10**6), remote._Spent())
 
 
 def test_the_largest_photo_is_one_that_a_server_takes() -> None:

@@ -168,6 +168,22 @@ def test_a_run_is_published_when_it_is_done_with_a_token_that_was_asked_before(s
     assert studio._tokens == {}
 
 
+def test_a_cancelled_run_that_goes_on_is_published_with_the_token_that_was_given_for_it(studio, photos, hub):
+    token, then = "hf_write0123456789", PublishConfig(repo="ada/portrait", title="quick")
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    train = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=OWNER, publish=then, publish_token=token)
+    studio.cancel(train.id, owner=OWNER)
+    job = studio.publishing_of(train.id, owner=OWNER)
+    studio.start()
+    until(lambda: state(studio, job) == "stalled")
+    assert "Retry that job first" in studio.get(job.id, owner=OWNER).cause
+    for waiting in (train, job):
+        studio.retry(waiting.id, owner=OWNER, token="hf_read0123456789")
+    ended = studio.wait(job.id, owner=OWNER, timeout_s=60)
+    assert ended.state == "completed", ended.cause
+    assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
+
+
 @pytest.mark.parametrize(
     ("train", "publish", "token", "words"),
     [
