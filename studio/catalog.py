@@ -7,7 +7,7 @@ Ground level: no torch. ``studio.families.registry`` turns a family's name into 
 from dataclasses import dataclass
 from pathlib import Path
 
-from studio.errors import NotFoundError
+from studio.errors import Problem
 
 POCKET_FOLDER = Path(__file__).resolve().parent / "pocket" / "base"
 """The embedded base model."""
@@ -42,7 +42,7 @@ class FamilySpec:
     learns_token: bool = False
     """True where the instance token can have an embedding of its own (``token_learning_rate``)."""
     hub_tag: str = "stable-diffusion"
-    """The Hub's tag for models of this kind; diffusers' own trainers write it, and it with ``-diffusers``."""
+    """The Hub's tag for models of this kind; diffusers' own trainers write it, and nearly all ``TAG-diffusers`` too."""
 
 
 _SD_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -203,7 +203,10 @@ LICENCES: dict[str, LicenceSpec] = {
         commercial=False,
         notice=(
             "The FLUX.1 [dev] Model is licensed by Black Forest Labs Inc. under the FLUX.1 [dev] Non-Commercial "
-            "License. Copyright Black Forest Labs Inc."
+            "License. Copyright Black Forest Labs Inc. IN NO EVENT SHALL BLACK FOREST LABS INC. BE LIABLE FOR ANY "
+            "CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, "
+            "OUT OF OR IN CONNECTION WITH USE OF THIS MODEL. The model was modified by training; this is no product "
+            "of Black Forest Labs Inc. and not endorsed by them."
         ),
     ),
 }
@@ -215,6 +218,43 @@ def licence_spec(licence: str) -> LicenceSpec:
     words = licence.split("-")
     unknown = LicenceSpec(licence, "", licence, commercial="nc" not in words, derivatives="nd" not in words)
     return LICENCES.get(licence, unknown)
+
+
+def published_licence(base: str, of_base: str, given: str | None) -> tuple[str, list[Problem]]:
+    """Return the licence of what is made of a base and passed on, and what forbids passing it on.
+
+    Args:
+        base: its name, for the messages.
+        of_base: its licence; ``unknown`` where nobody has told it.
+        given: what the publisher says it is; counts only where it is unknown.
+    """
+    if of_base == "unknown":
+        if given is None:
+            message = f"the licence of the base {base} is not known here"
+            cure = "read it, then give its id on the Hub as licence"
+            return "unknown", [Problem("licence", message, cure, "no_licence")]
+        of_base = given
+    elif given not in (None, of_base):
+        message = f"follows from the base and is {of_base}, not {given}"
+        return of_base, [Problem("licence", message, "leave it out", "other_licence")]
+    if not licence_spec(of_base).derivatives:
+        message = f"{of_base} forbids passing on what was made of the base"
+        return of_base, [Problem("licence", message, "train on another base", "no_derivatives")]
+    return of_base, []
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySpec:
+    """What training a base takes on a GPU, in 10**9 bytes; counted by ``benchmarks/memory.py``."""
+
+    denoiser_gb: float
+    """Its weights in half precision."""
+    text_encoders_gb: float
+    """Likewise, of all text encoders; the sizes of their files on the Hub."""
+    kept_gb: float
+    """Activations of one picture at resolution_px for LoRA."""
+    recomputed_gb: float
+    """The same with gradient_checkpointing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,19 +271,21 @@ class BaseSpec:
     """SPDX id or the Hub's licence id."""
     gated: bool
     vram_gb: float
-    """Least GPU memory for LoRA training at resolution_px; 0 = runs well on a CPU."""
-    vram_quantization: str
-    """``TrainConfig.quantization`` that vram_gb counts on."""
+    """Least GPU that has a preset, in gigabytes as GPUs are sold; 0 = runs well on a CPU."""
     guidance_scale: float
     num_inference_steps: int
     likeness: str
     """Engine for its pictures: pocket, or auto (face for people, subject for the rest)."""
-    default_preset: str
     description: str
     aspects: tuple[str, ...] = ()
     """The shapes that it can draw, width to height; empty means any."""
+    memory: MemorySpec | None = None
+    """What training takes; None where nobody counted."""
 
 
+# Guidance and steps are what the pipeline's call takes by itself in diffusers 0.42.1, unless a row says otherwise; 30
+# of Stable Diffusion's 50 steps are our choice, for speed. Downloads are the files that studio.sources takes, none of
+# them *.fp16.*, in the sizes that the Hub lists.
 BASES: dict[str, BaseSpec] = {
     row.name: row
     for row in (
@@ -256,11 +298,9 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=0,
-            vram_quantization="none",
             guidance_scale=5.0,
             num_inference_steps=20,
             likeness="pocket",
-            default_preset="pocket_lora_cpu",
             description="Embedded cartoon-portrait model, 64 px: try the whole studio on any laptop.",
             aspects=("1:1",),
         ),
@@ -273,12 +313,11 @@ BASES: dict[str, BaseSpec] = {
             licence="creativeml-openrail-m",
             gated=False,
             vram_gb=6,
-            vram_quantization="none",
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
-            default_preset="sd15_lora_12gb",
             description="Small, fast, runs on 6 GB GPUs; download of about 4 GB on first use.",
+            memory=MemorySpec(1.72, 0.25, 1.17, 0.27),
         ),
         BaseSpec(
             name="sd21",
@@ -289,12 +328,11 @@ BASES: dict[str, BaseSpec] = {
             licence="openrail++",
             gated=False,
             vram_gb=8,
-            vram_quantization="none",
             guidance_scale=7.5,
             num_inference_steps=30,
             likeness="auto",
-            default_preset="sd21_lora_8gb",
             description="768 px, v-prediction; download of about 5 GB on first use.",
+            memory=MemorySpec(1.73, 0.68, 2.52, 0.52),
         ),
         BaseSpec(
             name="sdxl",
@@ -305,12 +343,11 @@ BASES: dict[str, BaseSpec] = {
             licence="openrail++",
             gated=False,
             vram_gb=12,
-            vram_quantization="none",
             guidance_scale=5.0,
             num_inference_steps=30,
             likeness="auto",
-            default_preset="sdxl_lora_12gb",
-            description="1024 px, the most widely used base; download of about 7 GB on first use.",
+            description="1024 px, the most widely used base; download of about 14 GB on first use.",
+            memory=MemorySpec(5.13, 1.64, 7.76, 0.72),
         ),
         BaseSpec(
             name="sd35",
@@ -321,12 +358,11 @@ BASES: dict[str, BaseSpec] = {
             licence="stabilityai-ai-community",
             gated=True,
             vram_gb=24,
-            vram_quantization="none",
-            guidance_scale=3.5,
+            guidance_scale=3.5,  # the model card's example; the pipeline's 7.0 is for SD 3 medium
             num_inference_steps=28,
             likeness="auto",
-            default_preset="sd35_lora_24gb",
-            description="1024 px, 8 billion parameters, follows long prompts; download of about 27 GB on first use.",
+            description="1024 px, 8 billion parameters, follows long prompts; download of about 28 GB on first use.",
+            memory=MemorySpec(16.11, 11.2, 18.29, 1.51),
         ),
         BaseSpec(
             name="flux",
@@ -337,12 +373,11 @@ BASES: dict[str, BaseSpec] = {
             licence="flux-1-dev-non-commercial-license",
             gated=True,
             vram_gb=12,
-            vram_quantization="4bit",
             guidance_scale=3.5,
             num_inference_steps=28,
             likeness="auto",
-            default_preset="flux_lora_24gb",
             description="1024 px, 12 billion parameters, not for commercial use; download of about 34 GB on first use.",
+            memory=MemorySpec(23.8, 9.77, 29.57, 2.53),
         ),
         BaseSpec(
             name="flux2_klein",
@@ -353,12 +388,11 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=16,
-            vram_quantization="none",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
-            default_preset="flux2_klein_lora_16gb",
             description="1024 px, small for its quality and free to use; download of about 16 GB on first use.",
+            memory=MemorySpec(7.75, 8.05, 18.8, 2.06),
         ),
         BaseSpec(
             name="zimage",
@@ -369,12 +403,11 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=16,
-            vram_quantization="none",
-            guidance_scale=4.0,
+            guidance_scale=4.0,  # the model card's example, in its range of 3 to 5; here 0 is no guidance
             num_inference_steps=50,
             likeness="auto",
-            default_preset="zimage_lora_16gb",
-            description="1024 px, 6 billion parameters, photographs above all; download of about 20 GB on first use.",
+            description="1024 px, 6 billion parameters, photographs above all; download of about 21 GB on first use.",
+            memory=MemorySpec(12.31, 8.05, 35.03, 2.37),
         ),
         BaseSpec(
             name="qwen_image",
@@ -385,24 +418,11 @@ BASES: dict[str, BaseSpec] = {
             licence="apache-2.0",
             gated=False,
             vram_gb=24,
-            vram_quantization="4bit",
             guidance_scale=4.0,
             num_inference_steps=50,
             likeness="auto",
-            default_preset="qwen_image_lora_24gb",
             description="1024 px, 20 billion parameters, writes legible text; download of about 58 GB on first use.",
+            memory=MemorySpec(40.86, 16.6, 34.11, 2.5),
         ),
     )
 }
-
-
-def base_spec(name: str) -> BaseSpec:
-    """Return the catalog row of ``name``.
-
-    Raises:
-        NotFoundError: no such row; a local folder or Hub id is resolved by ``studio.weights.resolve_base``.
-    """
-    try:
-        return BASES[name]
-    except KeyError:
-        raise NotFoundError(f"base {name!r} is not in the catalog; use one of: {', '.join(BASES)}.") from None

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from studio.catalog import BASES
+from studio import machine
 from studio.config import (
     CheckConfig,
     ExportConfig,
@@ -46,9 +46,9 @@ from studio.domain import (
     plain,
 )
 from studio.errors import InputError, JobCancelled, NotFoundError, Problem, StudioError
-from studio.presets import finish_config, load_chain, load_preset, override, parse_assignments
+from studio.presets import finish_config, load_chain, override, parse_assignments
 from studio.samples import SAMPLE_CLASS_NOUN
-from studio.service import Studio, default_base
+from studio.service import Studio
 from studio.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -466,7 +466,7 @@ def train(
     _folder(source, "photos")
     talker = _talker(as_json)
     if after is not None and not plan:  # not after an hour of training
-        Studio(here).check_access(after, owner=here.owner)
+        Studio(here).check_publishing(config, after, owner=here.owner)
     with _runner(talker, here) as run:
         dataset_dir = source
         if not (source / "dataset.json").is_file():
@@ -504,17 +504,10 @@ def _train_config(
     """Return the preset's numbers with everything that was asked for put in.
 
     Raises:
-        InputError: a base outside the catalog without a preset; unknown settings.
+        InputError: a base that no preset is made for, without a preset; unknown settings.
     """
-    if preset is None:
-        row = BASES.get(base or default_base(settings))
-        if row is None:
-            raise InputError.of(
-                [Problem("--preset", f"base {base!r} has no preset of its own", "name one of `presets`", "no_preset")]
-            )
-        preset = row.default_preset
-    changes = {**parse_assignments(assignments), **given, **_given(base=base)}
-    return override(load_preset(preset, settings.presets_dir).config, changes)
+    base, chosen = machine.choose(base, preset, machine.look(settings.device), settings.presets_dir)
+    return override(chosen.config, {**parse_assignments(assignments), **given, "base": base})
 
 
 @app.command()
@@ -779,6 +772,10 @@ def remote_train(
     base: Annotated[str | None, typer.Option(help=_says(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset of the server; default: the base's own.")] = None,
     settings: SetAny = None,
+    exports: Annotated[
+        list[str] | None,
+        typer.Option("--export", metavar="FORMAT", help="Export it there too, into OUT/exports/FORMAT; repeatable."),
+    ] = None,
     local_fallback: Annotated[
         bool, typer.Option("--local-fallback", help="Train here when the server or the network is gone.")
     ] = False,
@@ -800,7 +797,15 @@ def remote_train(
     with _server(context, talker) as server, talker, _stoppable(talker) as should_stop:
         verb = _here(talker, here, should_stop)
         result = far_studio.train(
-            verb, server, request, source, out, fallback=fallback, on_event=talker.event, should_stop=should_stop
+            verb,
+            server,
+            request,
+            source,
+            out,
+            exports=exports or (),
+            fallback=fallback,
+            on_event=talker.event,
+            should_stop=should_stop,
         )
 
     def show(console: Console) -> None:
@@ -810,6 +815,8 @@ def remote_train(
         likeness = f"{_score(trained['likeness_before'])} before, {_score(trained['likeness_after'])} after"
         console.print(f"Likeness {likeness}; sent {result.sent_bytes:,} bytes of {result.original_bytes:,}")
         console.print(f"The adapter is in {out / trained['adapter']}")
+        for folder in result.exports:
+            console.print(f"Exported to {out / folder}")
 
     talker.result(result, show)
 
@@ -922,7 +929,7 @@ def _job_words(view: Mapping[str, Any]) -> str:
 space = typer.Typer(help="Build the studio as a Space of the Hugging Face Hub, and push it.", no_args_is_help=True)
 app.add_typer(space, name="space")
 
-SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU) or gpu.")]
+SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU), gpu or zerogpu.")]
 
 
 @space.command("build")

@@ -42,6 +42,15 @@ LikenessName = Literal["auto", "pocket", "face", "subject", "none"]
 
 Quantization = Literal["none", "8bit", "4bit"]
 
+OPTIONAL_PACKAGES: dict[str, str] = {
+    "optimizer=adamw8bit": "bitsandbytes",
+    "optimizer=prodigy": "prodigyopt",
+    "optimizer=schedule_free": "schedulefree",
+    "quantization=8bit": "bitsandbytes",
+    "quantization=4bit": "bitsandbytes",
+}
+"""Setting of a training run -> the package beyond requirements.txt that it needs."""
+
 
 class StrictModel(BaseModel):
     """Frozen, no unknown keys, attribute docstrings as descriptions."""
@@ -347,6 +356,11 @@ class TrainConfig(StrictModel):
     def total_steps(self, photos: int) -> int:
         """Return the number of optimizer steps for a set of ``photos`` photos."""
         return self.steps if isinstance(self.steps, int) else self.steps.steps(photos)
+
+    def pictures_at_once(self) -> int:
+        """Return the pictures in the largest forward pass that learns: photos, and what is there for the prior."""
+        prior = 0 if self.prior.mode == "none" else self.prior.batch_size or self.batch_size
+        return self.micro_batch_size or self.batch_size + prior
 
 
 def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from PIL import Image
 
-from studio.catalog import BASES
 from studio.config import CheckConfig, GenerateConfig, StrictModel
 from studio.domain import Dataset, Event, GenerateResult, OnEvent, TrainResult, ignore_event
 from studio.errors import InputError, Problem
@@ -24,6 +23,7 @@ from studio.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 Runner = Callable[[str, StrictModel, Path, Path], Any]
 """``(verb, config, source, out) -> result``: runs one verb to its end."""
 
+PRESET = "pocket_lora_cpu"
 PACK = "pocket_scenes"
 _COLUMNS = 6
 _CELL_PX = 192
@@ -81,7 +81,6 @@ def demo(
         raise InputError.of([Problem("--class-noun", f"nobody can draw a sample {class_noun}", cure, "unknown_noun")])
     started_s = time.monotonic()
     out = out.resolve()
-    base = BASES["pocket"]
     photos_dir = out / "photos"
     if not (photos_dir.is_dir() and any(photos_dir.iterdir())):
         on_event(Event("stage", {"name": "drawing", "message": "Drawing a sample person"}))
@@ -89,7 +88,7 @@ def demo(
 
     checking = CheckConfig.parse({"subject": SAMPLE_NAME, "class_noun": class_noun})
     dataset: Dataset = run("check", checking, photos_dir, out / "dataset")
-    training = train_config(base.default_preset, subject=SAMPLE_NAME, class_noun=class_noun, presets_dir=presets_dir)
+    training = train_config(PRESET, subject=SAMPLE_NAME, class_noun=class_noun, presets_dir=presets_dir)
     trained: TrainResult = run("train", training, out / "dataset", out / "run")
     wanted = GenerateConfig.parse({"pack": PACK, "seed": seed})
     untrained = wanted.model_copy(update={"adapter_scale": 0.0})

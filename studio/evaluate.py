@@ -363,7 +363,7 @@ def require_movement(model: Model, untouched: Mapping[str, Tensor], step: int) -
 
 
 def require_sane_validation(val_loss: float, first: float, step: int) -> None:
-    """End a run that has exploded.
+    """End a run that has exploded, or whose base computes no numbers.
 
     Args:
         val_loss: validation loss at ``step``.
@@ -373,6 +373,11 @@ def require_sane_validation(val_loss: float, first: float, step: int) -> None:
     Raises:
         TrainingError: with cause and cure.
     """
+    if not np.isfinite(first):
+        raise TrainingError(
+            f"The base's own loss is {first} before the first step: its weights hold NaN or infinity, or overflow in "
+            "this precision; download the base again, or set dtype=float32."
+        )
     if not np.isfinite(val_loss) or val_loss > _EXPLODED * first:
         raise TrainingError(
             f"The validation loss went from {first:.3g} to {val_loss:.3g} by step {step}: the training exploded; "

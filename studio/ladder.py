@@ -40,8 +40,7 @@ def next_rung(config: TrainConfig, resolution_px: int, multiple_px: int, *, on_g
         multiple_px: what sides of pictures are multiples of.
         on_gpu: True where main memory is another one than the device's.
     """
-    prior = 0 if config.prior.mode == "none" else config.prior.batch_size or config.batch_size
-    at_once = config.micro_batch_size or config.batch_size + prior
+    at_once = config.pictures_at_once()
     smaller = [size for size in range(1, at_once) if config.batch_size % size == 0]
     if smaller:
         size = max(smaller)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers.optimization import Adafactor
 
+from studio.config import OPTIONAL_PACKAGES
 from studio.errors import MissingExtraError
 
 Groups = Sequence[dict[str, Any]]
@@ -57,14 +58,14 @@ def _schedule_free(groups: Groups, device: torch.device) -> Optimizer:
     return optimizer
 
 
-_OPTIMIZERS: dict[str, tuple[Callable[[Groups, torch.device], Optimizer], str]] = {
-    "adamw": (_adamw, "torch"),
-    "adamw8bit": (_adamw8bit, "bitsandbytes"),
-    "adafactor": (_adafactor, "transformers"),
-    "prodigy": (_prodigy, "prodigyopt"),
-    "schedule_free": (_schedule_free, "schedulefree"),
+_OPTIMIZERS: dict[str, Callable[[Groups, torch.device], Optimizer]] = {
+    "adamw": _adamw,
+    "adamw8bit": _adamw8bit,
+    "adafactor": _adafactor,
+    "prodigy": _prodigy,
+    "schedule_free": _schedule_free,
 }
-"""Name in the configuration -> how it is made, and the package that it comes from."""
+"""Name in the configuration -> how it is made."""
 
 
 def require(name: str, device: torch.device) -> None:
@@ -78,7 +79,7 @@ def require(name: str, device: torch.device) -> None:
         parameter.grad = torch.ones_like(parameter)
         make(name, [{"params": [parameter], "lr": 1e-3, "weight_decay": 0.0}], device).step()
     except (ImportError, OSError, RuntimeError, AttributeError, NotImplementedError) as error:
-        package = _OPTIMIZERS[name][1]
+        package = OPTIONAL_PACKAGES.get(f"optimizer={name}", "torch transformers")
         reason = " ".join(str(error).split())[:200]
         raise MissingExtraError(
             f"optimizer={name} does not run here ({reason}); install it with `pip install {package}`, "
@@ -88,7 +89,7 @@ def require(name: str, device: torch.device) -> None:
 
 def make(name: str, groups: Groups, device: torch.device) -> Optimizer:
     """Return an optimizer over ``groups`` (params, lr, weight_decay and any other keys); see ``require``."""
-    return _OPTIMIZERS[name][0](groups, device)
+    return _OPTIMIZERS[name](groups, device)
 
 
 # --------------------------------------------------------------------------------------------------------------- state

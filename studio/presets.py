@@ -33,10 +33,17 @@ class TrainPreset(StrictModel):
     """One sentence: for whom, and what it costs."""
     base: Text
     """Base model that the numbers are made for."""
-    hardware: Literal["cpu", "6gb", "8gb", "12gb", "16gb", "24gb"]
-    """Least hardware."""
+    hardware: Literal["cpu", "6gb", "8gb", "12gb", "16gb", "24gb", "40gb", "80gb"]
+    """Least hardware: cpu, or the memory that a GPU is sold with."""
+    variant: Literal["usual", "quick", "best"] = "usual"
+    """quick and best are taken only by name: less time, or more time and space, than usual."""
     config: TrainConfig
     """The numbers."""
+
+    @property
+    def memory_gb(self) -> int:
+        """Gigabytes of the least GPU; 0 where none is needed."""
+        return int(self.hardware.removesuffix("gb")) if self.hardware != "cpu" else 0
 
     @model_validator(mode="after")
     def _same_base(self) -> "TrainPreset":

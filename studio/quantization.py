@@ -12,7 +12,7 @@ import torch
 from diffusers import BitsAndBytesConfig
 from diffusers.quantizers.auto import DiffusersAutoQuantizer
 
-from studio.config import Quantization
+from studio.config import OPTIONAL_PACKAGES, Quantization
 from studio.errors import MissingExtraError
 
 _CPU = torch.device("cpu")
@@ -62,6 +62,6 @@ def require(name: Quantization, device: torch.device) -> None:
     except (ImportError, OSError, RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise MissingExtraError(
-            f"quantization={name} does not run here ({reason}); install it with `pip install bitsandbytes` on a "
-            "machine with a GPU, or set quantization=none."
+            f"quantization={name} does not run here ({reason}); install it with `pip install "
+            f"{OPTIONAL_PACKAGES[f'quantization={name}']}` on a machine with a GPU, or set quantization=none."
         ) from error

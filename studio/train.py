@@ -273,8 +273,8 @@ def _train(run: Run, start: Start | None, listener: Listener, started_s: float) 
             if step in due and step not in rows:
                 with learner.averaged():
                     val_loss = validation_loss(run, model, data)
+                require_sane_validation(val_loss, rows[0]["val_loss"] if step else val_loss, step)
                 if step:
-                    require_sane_validation(val_loss, rows[0]["val_loss"], step)
                     _save(run, model, learner, step)
                     checkpoints.prune(run.out_dir, config.keep_checkpoints, due)
                 listener.stage("sampling", f"Pictures at step {step}.")

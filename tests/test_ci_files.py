@@ -77,6 +77,17 @@ def test_constraints_hold_one_version_above_every_floor(name: str) -> None:
         assert requirement.specifier.contains(exact), f"{requirement} is not met by {exact}"
 
 
+def test_constraints_hold_one_version_above_the_floors_of_what_the_check_adds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pinned = {row.name: str(row.specifier).removeprefix("==") for row in _requirements("constraints.txt")}
+    added = re.findall(
+        r"^pip install --quiet (\w+) -c", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert added == ["bitsandbytes"]
+    for text in project["optional-dependencies"]["quantization"]:
+        assert Requirement(text).specifier.contains(pinned[Requirement(text).name])
+
+
 def test_constraints_are_exact_and_name_no_places() -> None:
     text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert "://" not in text and " @ " not in text
@@ -89,7 +100,8 @@ def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text(encoding="utf-8")
     assert "set -euo pipefail" in text
-    for step in ("ruff check .", "ruff format --check .", "mypy studio/", "python -m pytest", "-m browser"):
+    steps = ("ruff check .", "ruff format --check .", "mypy studio/", "python -m pytest\n", "-m browser")
+    for step in (*steps, "python -m pytest tests/test_quantization.py"):
         assert step in text
 
 

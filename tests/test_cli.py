@@ -132,9 +132,9 @@ class FakeStudio:
             config.repo, url, commit, config.public, config.form, "apache-2.0", files, 1, 3_200_000, (), 1.0
         )
 
-    def check_access(self, config: PublishConfig, *, owner: str) -> None:
-        self.calls.append(("access", config, Path(), Path()))
-        if config.repo.startswith("read/"):
+    def check_publishing(self, config: TrainConfig, publish: PublishConfig, *, owner: str) -> None:
+        self.calls.append(("access", publish, Path(), Path()))
+        if publish.repo.startswith("read/"):
             raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
 
     def unpublish(self, repo: str) -> None:
@@ -285,7 +285,7 @@ def test_a_base_outside_the_catalog_needs_a_preset_to_be_named(
     studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(_train(photos, tmp_path / "run", "--base", "someone/a-model")) == 2
-    assert "--preset" in capsys.readouterr().err
+    assert "name a preset" in capsys.readouterr().err
     assert cli.run(_train(photos, tmp_path / "run", "--base", "someone/a-model", "--preset", "pocket_lora_cpu")) == 0
     assert studio.calls[-1][1].base == "someone/a-model"  # type: ignore[attr-defined]
 

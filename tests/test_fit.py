@@ -5,7 +5,7 @@ import pytest
 from studio import fit
 from studio.config import TrainConfig
 from studio.fit import Measured, plan_of
-from studio.presets import list_presets
+from studio.presets import TrainPreset, list_presets
 
 GB = 2**30
 MEASURED = Measured(
@@ -42,29 +42,44 @@ def test_a_plan_that_does_not_fit_says_so() -> None:
 
 def test_without_a_measurement_the_catalog_is_asked_and_called_rough() -> None:
     plan = plan_of(config(gradient_checkpointing=True), 8, None, room_bytes=8 * GB)
-    assert plan.peak_bytes == 6 * GB and plan.seconds is None and not plan.measured
+    assert plan.peak_bytes and 2 * GB < plan.peak_bytes < 4 * GB and plan.seconds is None and not plan.measured
     assert "rough" in plan.words()
     larger = plan_of(config(gradient_checkpointing=True, resolution_px=1024), 8, None)
     kept = plan_of(config(), 8, None)
     full = plan_of(config(gradient_checkpointing=True, method={"name": "full"}), 8, None)
-    assert all((row.peak_bytes or 0) > plan.peak_bytes for row in (larger, kept, full))
+    words = plan_of(config(gradient_checkpointing=True, method={"text_encoder": True}), 8, None)
+    prior = plan_of(config(gradient_checkpointing=True, prior={"mode": "prediction"}), 8, None)
+    assert all((row.peak_bytes or 0) > plan.peak_bytes for row in (larger, kept, full, words, prior))
     assert plan_of(config(base="pocket"), 8, None).peak_bytes is None
     assert "The time is known after a first run here" in plan.words()
     assert plan_of(config(base="pocket"), 8, None).words().startswith("100 steps. The time"), "no figures, no source"
 
 
-def test_fewer_bits_of_the_base_need_less_memory_and_the_presets_fit_their_gpus() -> None:
-    sizes = {
-        bits: plan_of(config(base="flux", gradient_checkpointing=True, quantization=bits), 8, None).peak_bytes or 0
-        for bits in ("4bit", "8bit", "none")
-    }
-    assert sizes["4bit"] == 12 * GB, "what the catalog counts on"
-    assert 15 * GB < sizes["8bit"] < 24 * GB < sizes["none"] < 36 * GB
-    assert plan_of(config(gradient_checkpointing=True), 8, None).peak_bytes == 6 * GB
-    for preset in list_presets():
-        if preset.config.quantization != "none":
-            room = int(preset.hardware.removesuffix("gb")) * GB
-            assert plan_of(preset.config, 10, None, room_bytes=room).fits, preset.name
+@pytest.mark.parametrize(
+    ("settings", "published_gb"),
+    [
+        # PEFT's benchmark measured 9.97 GiB with rank 32; modl about 17 GB; diffusers' README has 24 GB for DreamBooth
+        # with the text encoder; SimpleTuner more than 30, more than 18 and 9 GB for FLUX.1 in 16, 8 and 4 bits.
+        ({"base": "flux2_klein", "resolution_px": 512, "batch_size": 2}, (9.5, 11.5)),
+        ({"base": "zimage", "resolution_px": 1024}, (16, 18)),
+        ({"base": "sd15", "method": {"name": "full", "text_encoder": True}}, (18, 24)),
+        ({"base": "flux", "resolution_px": 1024}, (29, 35)),
+        ({"base": "flux", "resolution_px": 1024, "quantization": "8bit"}, (16, 22)),
+        ({"base": "flux", "resolution_px": 512, "quantization": "4bit"}, (9, 12)),
+    ],
+)
+def test_what_is_counted_agrees_with_what_others_measured(
+    settings: dict[str, object], published_gb: tuple[float, float]
+) -> None:
+    plan = plan_of(TrainConfig.parse({"gradient_checkpointing": True, **settings}), 8, None)
+    low, high = published_gb
+    assert plan.peak_bytes and low * 1e9 < plan.peak_bytes < high * 1e9
+
+
+@pytest.mark.parametrize("preset", list_presets(), ids=lambda preset: preset.name)
+def test_every_preset_fits_the_gpu_that_it_is_named_by(preset: TrainPreset) -> None:
+    plan = plan_of(preset.config, 10, None, room_bytes=preset.memory_gb * 10**9)
+    assert plan.fits is (None if preset.base == "pocket" else True), plan.words()
 
 
 def test_what_was_measured_is_remembered_for_runs_like_it(tmp_path: Path) -> None:
@@ -84,8 +99,3 @@ def test_what_was_measured_is_remembered_for_runs_like_it(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (89, "89 s"), (150, "2 min"), (5460, "1 h 31 min")])
 def test_lengths_of_time_are_words(seconds: float, words: str) -> None:
     assert fit.duration(seconds) == words
-
-
-def test_every_preset_has_a_plan() -> None:
-    for preset in list_presets():
-        assert plan_of(preset.config, 8, None).words()

@@ -9,7 +9,7 @@ import pytest
 from studio.settings import PROJECT_ROOT
 
 HEAVY = ("torch", "diffusers", "transformers", "peft", "gradio", "cv2", "dlib", "huggingface_hub")
-GROUND = ["errors", "domain", "catalog", "config", "settings", "presets", "adapters"]
+GROUND = ["errors", "domain", "catalog", "config", "settings", "presets", "adapters", "machine"]
 
 PROBE = """
 import importlib, json, sys, threading, time

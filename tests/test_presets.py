@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from studio.catalog import BASES, FAMILIES
+from studio.catalog import BASES, FAMILIES, BaseSpec
 from studio.config import TrainConfig
 from studio.errors import InputError, NotFoundError
 from studio.presets import (
@@ -29,16 +29,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "presets"
 
 
-def test_every_base_has_its_default_preset() -> None:
-    assert {row.default_preset for row in BASES.values()} <= set(NAMES)
+def test_every_file_is_a_preset() -> None:
     assert [preset.name for preset in list_presets()] == NAMES
+
+
+@pytest.mark.parametrize("row", BASES.values(), ids=list(BASES))
+def test_the_catalog_tells_the_least_gpu_that_a_base_has_a_preset_for(row: BaseSpec) -> None:
+    usual = [preset for preset in list_presets() if preset.base == row.name and preset.variant == "usual"]
+    assert min(preset.memory_gb for preset in usual) == row.vram_gb
+    assert (row.memory is None) == (row.vram_gb == 0)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_preset_is_named_by_base_method_and_hardware(name: str) -> None:
     preset = load_preset(name)
     method = {"full": "dreambooth"}.get(preset.config.method.name, preset.config.method.name)
-    assert name == f"{preset.base}_{method}_{preset.hardware}"
+    usual = f"{preset.base}_{method}_{preset.hardware}"
+    assert name == usual or (name == f"{usual}_{preset.variant}" and usual in NAMES)
     assert BASES[preset.base].family in FAMILIES
     # Many train large bases on pictures of half the size.
     assert preset.config.resolution_px in (None, *(BASES[preset.base].resolution_px // share for share in (1, 2)))

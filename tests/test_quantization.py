@@ -1,4 +1,8 @@
-"""Bases in 8 and 4 bits. Tests of the real thing need bitsandbytes (pip install bitsandbytes) and run on the CPU."""
+"""Bases in 8 and 4 bits. Tests of the real thing need bitsandbytes (pip install bitsandbytes) and run on the CPU.
+
+It is not in requirements-dev.txt: diffusers imports it wherever it is installed, and it imports torch's compiler, which
+costs each of the suite's many processes a second. The check script installs it for this file alone.
+"""
 
 import importlib.util
 import json

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 import yaml
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from studio import certificate, evaluate, reload
 from studio import train as train_module
@@ -410,6 +411,20 @@ def test_a_loss_that_is_no_number_ends_the_run(
     monkeypatch.setattr(train_module, "train_step", lambda *args: float("nan"))
     with pytest.raises(TrainingError, match="The loss is nan at step 1"):
         train(config(), make_dataset(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model", "text_encoder/model", "vae/diffusion_pytorch_model"])
+def test_a_base_that_holds_nan_ends_the_run_before_its_first_step(
+    part: str, config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tiny_base: Path, tmp_path: Path
+) -> None:
+    path = shutil.copytree(tiny_base, tmp_path / "base") / f"{part}.safetensors"
+    tensors = load_file(path)
+    for tensor in tensors.values():
+        tensor.view(-1)[0] = float("nan")
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(TrainingError, match=r"base's (own loss is nan|autoencoder made numbers).*set dtype=float32"):
+        train(config(base=str(tmp_path / "base")), make_dataset(), tmp_path / "run")
+    assert not (tmp_path / "run" / "DONE").exists() and not (tmp_path / "run" / "samples").exists()
 
 
 def test_an_adapter_that_does_not_move_ends_the_run(

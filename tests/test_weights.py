@@ -82,3 +82,18 @@ def test_pickle_and_missing_parts_are_reported_together(tiny_base: Path, tmp_pat
         resolve_base(str(folder))
     assert {problem.code for problem in caught.value.problems} == {"pickle", "bad_base"}
     assert "foreign code" in str(caught.value)
+
+
+def test_every_damaged_file_of_a_base_is_named_before_anything_is_loaded(tiny_base: Path, tmp_path: Path) -> None:
+    folder = copytree(tiny_base, tmp_path / "damaged")
+    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    words = folder / "text_encoder" / "model.safetensors"
+    unet.write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    words.write_bytes(words.read_bytes()[:-4])
+    with pytest.raises(InputError) as caught:
+        resolve_base(str(folder))
+    assert {problem.where for problem in caught.value.problems} == {
+        f"{folder}/unet/{unet.name}",
+        f"{folder}/text_encoder/{words.name}",
+    }
+    assert all("download it again" in problem.cure for problem in caught.value.problems)

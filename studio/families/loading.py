@@ -62,13 +62,7 @@ def load_parts(
             raise unusable(folder, f"holds a {index.get('_class_name')}, not a {spec.pipeline}")
         scheduler_class = getattr(diffusers.schedulers, index["scheduler"][1])
         scheduler = scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True)
-        module = denoiser.from_pretrained(
-            folder / spec.denoiser,
-            torch_dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            **quantized(quantization, dtype),
-        )
+        module = _whole(denoiser, folder / spec.denoiser, torch_dtype=dtype, **quantized(quantization, dtype))
         encoder_folders = [folder / name for name in _numbered("text_encoder", len(text_encoders))]
         tokenizer_folders = [folder / name for name in _numbered("tokenizer", len(tokenizers))]
         return Parts(
@@ -233,8 +227,7 @@ def autoencoder(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Mo
     """Read a base's autoencoder of whichever class, frozen and in evaluation mode."""
     config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
     kind = AUTOENCODERS[config["_class_name"]]
-    vae = kind.from_pretrained(folder / "vae", torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-    return vae.to(device).requires_grad_(False).eval()
+    return _whole(kind, folder / "vae", torch_dtype=dtype).to(device).requires_grad_(False).eval()
 
 
 def unusable(folder: Path, message: str) -> InputError:
@@ -246,8 +239,24 @@ def unusable(folder: Path, message: str) -> InputError:
 
 def _text_encoder(kind: Any, path: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
     with _without_progress_bar():
-        encoder: Any = kind.from_pretrained(path, dtype=dtype, use_safetensors=True, local_files_only=True)
+        encoder = _whole(kind, path, dtype=dtype, ignore_mismatched_sizes=True)
     return encoder.to(device).requires_grad_(False).eval()
+
+
+def _whole(kind: Any, folder: Path, **arguments: Any) -> Any:
+    """Read one part; what its files lack, both libraries would fill with random numbers and a warning.
+
+    Raises:
+        ValueError: weights are missing or of other shapes.
+    """
+    part, found = kind.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **arguments
+    )
+    lost = sorted({*found["missing_keys"], *(row[0] for row in found["mismatched_keys"])})
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise ValueError(f"{folder.name} has no fitting weights for {lost[0]}{more}")
+    return part
 
 
 def _settings(index: Mapping[str, Any]) -> dict[str, Any]:

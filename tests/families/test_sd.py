@@ -3,6 +3,7 @@ from shutil import copytree
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from studio.errors import InputError
 from studio.families.registry import family
@@ -50,3 +51,24 @@ def test_a_damaged_weight_file_is_reported_in_words(tiny_base: Path, tmp_path: P
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"not a tensor")
     with pytest.raises(InputError, match="base damaged: cannot be read"):
         family("sd").load(folder, dtype=torch.float32, device=CPU)
+
+
+@pytest.mark.parametrize("fault", ["another shape", "missing"])
+@pytest.mark.parametrize(
+    ("part", "file"),
+    [
+        ("unet", "diffusion_pytorch_model.safetensors"),
+        ("vae", "diffusion_pytorch_model.safetensors"),
+        ("text_encoder", "model.safetensors"),
+    ],
+)
+def test_weights_that_are_missing_or_of_other_shapes_are_reported_in_words(
+    part: str, file: str, fault: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    path = copytree(tiny_base, tmp_path / "strange") / part / file
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("weight"))
+    tensors = {key: tensor for key, tensor in tensors.items() if key != name}
+    save_file(tensors | ({name: torch.zeros(3, 3)} if fault == "another shape" else {}), path, {"format": "pt"})
+    with pytest.raises(InputError, match=f"base strange: cannot be read .*{name}"):
+        family("sd").load(tmp_path / "strange", dtype=torch.float32, device=CPU)
