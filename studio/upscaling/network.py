@@ -12,6 +12,8 @@ OVERLAP_PX = 64
 """How far a tile sees its neighbours. Networks of many blocks see further, but hardly: on x4plus (23 blocks) a seam
 shows up to 13 levels with 32 px, 3 with 48, 2 with 56 and 1 with 64."""
 SMALLEST_TILE_PX = 32
+_TILE_PX = {"Compact": 512}
+_TILE_PX_ELSE = 256
 _BYTES_PER_PIXEL = {"Compact": 1_000}
 _BYTES_PER_PIXEL_ELSE = 12_000
 """By spandrel's name of the architecture, per input pixel of a tile, single precision. Compact networks work at the
@@ -25,13 +27,14 @@ class NetworkUpscaler:
         name: to be shown.
         weights: its tensors.
         device: where it computes.
-        tile_px: side of a tile, pixels of the input; halved by itself where the device's memory is too small.
+        tile_px: side of a tile, pixels of the input; halved by itself where the device's memory is too small. None
+            takes 512 for a Compact network, which needs little memory, and 256 for others.
 
     Raises:
         InputError: the weights are of no known network, or of one that does not enlarge.
     """
 
-    def __init__(self, name: str, weights: Weights, *, device: torch.device, tile_px: int) -> None:
+    def __init__(self, name: str, weights: Weights, *, device: torch.device, tile_px: int | None = None) -> None:
         model = build(weights, name)
         if model.scale < 2:
             raise refused(name, "does not enlarge (its factor is 1)", "give an upscaling network")
@@ -42,7 +45,7 @@ class NetworkUpscaler:
         self._model = model.to(device).half() if self._half else model.to(device).float()
         self._model.model.to(memory_format=torch.channels_last)  # a quarter to a third faster on CPUs
         self._device = device
-        self._tile_px = tile_px
+        self._tile_px = tile_px or _TILE_PX.get(model.architecture.id, _TILE_PX_ELSE)
         # A network sees at most the sum of its kernels' halves: for small ones that is less than the general overlap.
         self._overlap_px = min(OVERLAP_PX, sum(value.shape[-1] // 2 for value in weights.values() if value.ndim == 4))
 

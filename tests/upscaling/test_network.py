@@ -68,6 +68,12 @@ def test_a_real_network_leaves_no_seams_either(tmp_path):
     assert np.abs(whole[2::4, 2::4].astype(int) - picture).mean() < 10, "it is the same picture, enlarged"
 
 
+def test_a_network_that_needs_little_memory_gets_larger_tiles(tiny_upscaler, tmp_path):
+    small = NetworkUpscaler("a", read_weights(locate("animevideov3", tmp_path).path), device=CPU)
+    assert (small.ticks((512, 512)), small.ticks((513, 512))) == (1, 2)
+    assert NetworkUpscaler("tiny", read_weights(tiny_upscaler), device=CPU).ticks((512, 512)) == 4
+
+
 def test_one_pixel_is_enlarged_too(whole):
     assert whole.enlarge(PICTURE[:1, :1], tick=quiet).shape == (4, 4, 3)
 
