@@ -192,11 +192,11 @@ def _make(
     should_stop: ShouldStop,
 ) -> None:
     """Render what is missing, writing each picture as soon as it is there."""
-    on_event(Event("stage", {"name": "loading", "message": f"Loading {_public_name(info.base)}"}))
+    on_event(Event("stage", {"name": "loading", "message": f"Loading {public_name(info.base)}"}))
     adapter = weights_dir if config.adapter_scale > 0 else None
     pipeline, placement = open_pipeline(resolve_base(info.base, info.revision), adapter, scale=config.adapter_scale)
     if placement != "device":
-        text = f"the GPU has no room for all of {_public_name(info.base)}: its parts take turns, which is slower"
+        text = f"the GPU has no room for all of {public_name(info.base)}: its parts take turns, which is slower"
         on_event(Event("message", {"level": "info", "text": text}))
     on_event(Event("stage", {"name": "generating", "message": f"Making {len(missing)} pictures"}))
     sampler = type(pipeline.scheduler).__name__.removesuffix("Scheduler")
@@ -594,7 +594,7 @@ def _plan(
                 **asdict(wish),
                 "size_hw": list(size_hw),
                 "shot": shot.name,
-                "base": _public_name(info.base),
+                "base": public_name(info.base),
                 "revision": info.revision,
                 "adapter_sha256": sha256,
                 "adapter_scale": config.adapter_scale,
@@ -623,7 +623,7 @@ def _pack(config: GenerateConfig, info: AdapterInfo) -> tuple[Pack, list[str]]:
     if pack.bases and info.base not in pack.bases:
         remarks.append(
             f"the pack {pack.name} is written for {' and '.join(pack.bases)}; "
-            f"{_public_name(info.base)} may not know its words"
+            f"{public_name(info.base)} may not know its words"
         )
     require_kind(pack, info.class_noun)
     return pack, remarks
@@ -680,8 +680,8 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w\-]+", "_", name).strip("_") or "shot"
 
 
-def _public_name(base: str) -> str:
-    """Return the base's name without folders of this machine: pictures travel."""
+def public_name(base: str) -> str:
+    """Return the base's name without folders of this machine: pictures and exports travel."""
     return Path(base).name if Path(base).exists() else base
 
 
