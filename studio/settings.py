@@ -19,6 +19,9 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds app.py and presets/."""
 
 
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
 class Settings(BaseSettings):
     """Settings of one installation; every field is read from ``STUDIO_<NAME>``."""
 
@@ -32,7 +35,7 @@ class Settings(BaseSettings):
     """Address that the app listens on."""
     port: int = Field(default=7860, ge=0, le=65535)
     """Port that the app listens on; 0 lets the system choose."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: DeviceName = "auto"
     """Device for training and generation; auto takes CUDA, then MPS, then the CPU."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """CPU threads for one job; None leaves torch's own choice."""
