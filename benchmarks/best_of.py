@@ -5,6 +5,7 @@
 For each drawn identity: 8 photos -> check -> train -> generate with ``keep``, through the studio's own verbs. The
 choice is made by likeness to the user's photos; to see that it is more than a choice by chance that the same ruler
 praises, pictures are also measured against new drawings of the same person that nothing of the run has seen.
+``--runs`` takes the runs of ``benchmarks/likeness.py`` (a folder with ``identity_00/run`` and so on) and trains none.
 It goes on where it was stopped.
 """
 
@@ -20,18 +21,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.likeness import FIRST_SEED, noun_of
 from studio.config import CheckConfig, GenerateConfig
 from studio.domain import Image as Picture
 from studio.infer import generate
 from studio.likeness.base import centroid, likeness
 from studio.likeness.registry import get_engine
 from studio.photos import check
-from studio.pocket.portraits import CLASS_NOUNS, HELD_OUT_SEED, Identity, render, sample_identity, sample_scene
+from studio.pocket.portraits import Identity, render, sample_identity, sample_scene
 from studio.presets import train_config
 from studio.train import train
 
-FIRST_SEED = HELD_OUT_SEED + 9_000
-"""Away from the identities of the other benchmarks."""
 PROMPTS = (
     "photo of {subject}, wearing a red shirt, at the beach",
     "photo of {subject}, wearing a grey suit, in an office",
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--identities", type=int, default=4)
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--keep", type=int, default=8)
+    parser.add_argument("--runs", type=Path, help="work folder of benchmarks/likeness.py with trained runs")
     parser.add_argument("--train-steps", type=int, help="instead of the preset's")
     parser.add_argument("--steps", type=int, default=20, help="denoising steps")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "studio-best-of")
@@ -69,13 +70,12 @@ def main() -> None:
 
 def row_of(number: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what keeping the best was worth for one identity."""
-    identity = sample_identity(FIRST_SEED + number, CLASS_NOUNS[number % len(CLASS_NOUNS)])
+    identity = sample_identity(FIRST_SEED + number, noun_of(number))
     folder = arguments.work / f"{identity.seed}-{arguments.count}-{arguments.train_steps}-{arguments.steps}"
-    words = {"subject": f"Id{number:02}", "class_noun": identity.class_noun}
-    drawings(identity, folder / "photos", 0, 256)
-    check(CheckConfig(**words, likeness="pocket"), folder / "photos", folder / "dataset")
-    changes = {"seed": number, "certify": False, "likeness": "pocket", "steps": arguments.train_steps}
-    train(train_config("pocket_lora_cpu", **words, **changes), folder / "dataset", folder / "run")
+    if arguments.runs:
+        run = arguments.runs / f"identity_{number:02}" / "run"
+    else:
+        run = trained(identity, number, folder, arguments.train_steps)
     config = GenerateConfig(
         prompts=PROMPTS,
         count=arguments.count,
@@ -84,7 +84,7 @@ def row_of(number: int, arguments: argparse.Namespace) -> dict[str, Any]:
         use_cache=False,
     )
     out = folder / f"pictures-{arguments.keep}"
-    made = generate(config, folder / "run", out)
+    made = generate(config, run, out)
     engine = get_engine("pocket")
     scale = engine.scale(identity.class_noun)
     unseen = centroid(engine.embed(drawings(identity, folder / "unseen", PHOTOS, 64)))
@@ -104,6 +104,16 @@ def row_of(number: int, arguments: argparse.Namespace) -> dict[str, Any]:
     }
     print(json.dumps(row), flush=True)
     return row
+
+
+def trained(identity: Identity, number: int, folder: Path, steps: int | None) -> Path:
+    """Return the folder of a run on eight drawings of a person."""
+    words = {"subject": f"Id{number:02}", "class_noun": identity.class_noun}
+    drawings(identity, folder / "photos", 0, 256)
+    check(CheckConfig(**words, likeness="pocket"), folder / "photos", folder / "dataset")
+    changes = {"seed": number, "certify": False, "likeness": "pocket", "steps": steps}
+    train(train_config("pocket_lora_cpu", **words, **changes), folder / "dataset", folder / "run")
+    return folder / "run"
 
 
 def drawings(identity: Identity, folder: Path, first: int, size_px: int) -> list[Image.Image]:

@@ -110,7 +110,7 @@ def _body(facts: CardFacts) -> str:
     if facts.pictures:
         parts.append("<Gallery />")
     parts.append(
-        f"{what} that draws one {escaped(info.class_noun)}, trained on {base} with Likeness Studio {__version__}."
+        f"{what} that draws one {escaped(info.class_noun)}, trained with Likeness Studio {__version__} on {base}."
     )
     if facts.about:
         parts.append(escaped(facts.about))

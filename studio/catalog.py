@@ -7,6 +7,8 @@ Ground level: no torch. ``studio.families.registry`` turns a family's name into 
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.errors import Problem
+
 POCKET_FOLDER = Path(__file__).resolve().parent / "pocket" / "base"
 """The embedded base model."""
 
@@ -40,7 +42,7 @@ class FamilySpec:
     learns_token: bool = False
     """True where the instance token can have an embedding of its own (``token_learning_rate``)."""
     hub_tag: str = "stable-diffusion"
-    """The Hub's tag for models of this kind; diffusers' own trainers write it, and it with ``-diffusers``."""
+    """The Hub's tag for models of this kind; diffusers' own trainers write it, and nearly all ``TAG-diffusers`` too."""
 
 
 _SD_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -201,7 +203,10 @@ LICENCES: dict[str, LicenceSpec] = {
         commercial=False,
         notice=(
             "The FLUX.1 [dev] Model is licensed by Black Forest Labs Inc. under the FLUX.1 [dev] Non-Commercial "
-            "License. Copyright Black Forest Labs Inc."
+            "License. Copyright Black Forest Labs Inc. IN NO EVENT SHALL BLACK FOREST LABS INC. BE LIABLE FOR ANY "
+            "CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, "
+            "OUT OF OR IN CONNECTION WITH USE OF THIS MODEL. The model was modified by training; this is no product "
+            "of Black Forest Labs Inc. and not endorsed by them."
         ),
     ),
 }
@@ -213,6 +218,29 @@ def licence_spec(licence: str) -> LicenceSpec:
     words = licence.split("-")
     unknown = LicenceSpec(licence, "", licence, commercial="nc" not in words, derivatives="nd" not in words)
     return LICENCES.get(licence, unknown)
+
+
+def published_licence(base: str, of_base: str, given: str | None) -> tuple[str, list[Problem]]:
+    """Return the licence of what is made of a base and passed on, and what forbids passing it on.
+
+    Args:
+        base: its name, for the messages.
+        of_base: its licence; ``unknown`` where nobody has told it.
+        given: what the publisher says it is; counts only where it is unknown.
+    """
+    if of_base == "unknown":
+        if given is None:
+            message = f"the licence of the base {base} is not known here"
+            cure = "read it, then give its id on the Hub as licence"
+            return "unknown", [Problem("licence", message, cure, "no_licence")]
+        of_base = given
+    elif given not in (None, of_base):
+        message = f"follows from the base and is {of_base}, not {given}"
+        return of_base, [Problem("licence", message, "leave it out", "other_licence")]
+    if not licence_spec(of_base).derivatives:
+        message = f"{of_base} forbids passing on what was made of the base"
+        return of_base, [Problem("licence", message, "train on another base", "no_derivatives")]
+    return of_base, []
 
 
 @dataclass(frozen=True, slots=True)

@@ -466,7 +466,7 @@ def train(
     _folder(source, "photos")
     talker = _talker(as_json)
     if after is not None and not plan:  # not after an hour of training
-        Studio(here).check_access(after, owner=here.owner)
+        Studio(here).check_publishing(config, after, owner=here.owner)
     with _runner(talker, here) as run:
         dataset_dir = source
         if not (source / "dataset.json").is_file():
@@ -772,6 +772,10 @@ def remote_train(
     base: Annotated[str | None, typer.Option(help=_says(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset of the server; default: the base's own.")] = None,
     settings: SetAny = None,
+    exports: Annotated[
+        list[str] | None,
+        typer.Option("--export", metavar="FORMAT", help="Export it there too, into OUT/exports/FORMAT; repeatable."),
+    ] = None,
     local_fallback: Annotated[
         bool, typer.Option("--local-fallback", help="Train here when the server or the network is gone.")
     ] = False,
@@ -793,7 +797,15 @@ def remote_train(
     with _server(context, talker) as server, talker, _stoppable(talker) as should_stop:
         verb = _here(talker, here, should_stop)
         result = far_studio.train(
-            verb, server, request, source, out, fallback=fallback, on_event=talker.event, should_stop=should_stop
+            verb,
+            server,
+            request,
+            source,
+            out,
+            exports=exports or (),
+            fallback=fallback,
+            on_event=talker.event,
+            should_stop=should_stop,
         )
 
     def show(console: Console) -> None:
@@ -803,6 +815,8 @@ def remote_train(
         likeness = f"{_score(trained['likeness_before'])} before, {_score(trained['likeness_after'])} after"
         console.print(f"Likeness {likeness}; sent {result.sent_bytes:,} bytes of {result.original_bytes:,}")
         console.print(f"The adapter is in {out / trained['adapter']}")
+        for folder in result.exports:
+            console.print(f"Exported to {out / folder}")
 
     talker.result(result, show)
 
@@ -915,7 +929,7 @@ def _job_words(view: Mapping[str, Any]) -> str:
 space = typer.Typer(help="Build the studio as a Space of the Hugging Face Hub, and push it.", no_args_is_help=True)
 app.add_typer(space, name="space")
 
-SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU) or gpu.")]
+SpaceName = Annotated[str, typer.Argument(metavar="NAME", help="A folder of spaces/: demo (free CPU), gpu or zerogpu.")]
 
 
 @space.command("build")

@@ -507,6 +507,12 @@ Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 """A colour as #rrggbb."""
 
 
+HUB_FILE = re.compile(
+    r"hf:([a-z0-9][\w.-]*/[a-z0-9][\w.-]*)/((?:\w[\w. -]*/)*\w[\w. -]*\.(?:pth|safetensors))", re.ASCII | re.IGNORECASE
+)
+"""A network's file on the Hub: its repository and its name there."""
+
+
 class CutoutStep(StrictModel):
     """Cut the subject out."""
 
@@ -549,7 +555,7 @@ class UpscaleStep(StrictModel):
     do: Literal["upscale"] = "upscale"
     """Kind of step."""
     model: Text = Field(default="x4plus", min_length=1, max_length=300)
-    """x4plus, x4plus-anime, animevideov3 (quick), general-x4v3, sd-x4 (takes a prompt), or a weights file."""
+    """x4plus, x4plus-anime, animevideov3 (quick), general-x4v3, sd-x4 (with a prompt), a file, hf:owner/name/file."""
     factor: float | None = Field(default=None, gt=1.0, le=16.0)
     """Enlarge by this factor; give either factor or long_side_px, or neither for the network's own factor."""
     long_side_px: int | None = Field(default=None, ge=64, le=8192)
@@ -580,7 +586,7 @@ class FaceStep(StrictModel):
     do: Literal["face"] = "face"
     """Kind of step."""
     model: Text = Field(min_length=1, max_length=300)
-    """A face-restoration network (GFPGAN or RestoreFormer) as a .pth or .safetensors file."""
+    """A face-restoration network (GFPGAN or RestoreFormer): a .pth or .safetensors file, or hf:owner/name/file."""
     strength: float = Field(default=0.8, ge=0.0, le=1.0)
     """0 keeps the face as it is, 1 takes the restored one."""
 
@@ -670,7 +676,7 @@ class FinishConfig(StrictModel):
     steps: tuple[FinishStep, ...] = Field(default=(), max_length=5)
     """The steps, in order; none makes a contact sheet only."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of everything random (only sd-x4 is)."""
+    """Seed of everything random: sd-x4, and the noise in GFPGAN."""
     sheet_columns: int = Field(default=4, ge=1, le=20)
     """Columns of the contact sheet."""
     sheet_title: Text = Field(default="", max_length=100)

@@ -141,6 +141,9 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     except OSError as error:
         yield fail("disk", f"{home} cannot be written ({error.strerror})", "set STUDIO_HOME to a folder of yours")
         return
+    if _mounted_over_network(home):
+        cure = "set STUDIO_HOME to a local disk, and STUDIO_BACKUP_URL to the mounted folder"
+        yield fail("disk", f"{home} is on a mounted bucket or the like, which cannot hold the table of jobs", cure)
     free_gib = shutil.disk_usage(home).free / 2**30
     found = f"{free_gib:.1f} GiB free in {home}"
     if free_gib < 1:
@@ -149,6 +152,32 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield warn("disk", found, "enough for pocket; other bases need 5 GiB and more")
     else:
         yield ok("disk", found)
+
+
+def _mounted_over_network(folder: Path) -> bool:
+    """Tell whether a folder is on a file system in user space: buckets are mounted so, and have no locks."""
+    import psutil
+
+    resolved = folder.resolve()
+    mounts = [row for row in psutil.disk_partitions(all=True) if resolved.is_relative_to(row.mountpoint)]
+    deepest = max(mounts, key=lambda row: len(row.mountpoint), default=None)
+    return deepest is not None and deepest.fstype.startswith("fuse") and deepest.fstype != "fuseblk"  # local NTFS
+
+
+def _backup(settings: Settings) -> Iterator[Finding]:
+    from studio.backup import Shelf, reason
+
+    if not settings.backup_url:
+        yield ok("backup", "none: finished jobs are on this disk only (STUDIO_BACKUP_URL)")
+        return
+    try:
+        shelf = Shelf(settings)
+        shelf.try_out()
+        held = shelf.held()
+    except Exception as error:  # each kind of store raises what it likes
+        yield fail("backup", f"does not work ({reason(error)})", "check STUDIO_BACKUP_URL, its key and the network")
+    else:
+        yield ok("backup", f"can be written and read; it holds {len(held)} finished jobs")
 
 
 def _base(settings: Settings) -> Iterator[Finding]:
@@ -299,6 +328,7 @@ PROBES: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "device": _device,
     "memory": _memory,
     "disk": _disk,
+    "backup": _backup,
     "base": _base,
     "hub_bases": _hub_bases,
     "presets": _presets,

@@ -54,6 +54,12 @@ class InputError(StudioError):
     status = 422
 
 
+class LoginError(StudioError):
+    """Nobody is logged in, and this belongs to somebody."""
+
+    status = 401
+
+
 class NotFoundError(StudioError):
     """Nothing has that name or id."""
 

@@ -18,7 +18,14 @@ import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    build_hf_headers,
+    disable_progress_bars,
+    enable_progress_bars,
+    get_session,
+    hf_raise_for_status,
+)
 
 from studio.domain import ShouldStop, never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, Problem, ResourceError
@@ -29,6 +36,8 @@ T = TypeVar("T")
 _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Pauses between the tries of one request; the Hub's own wish (Retry-After) goes before."""
 _LONGEST_WAIT_S = 300.0
+_ANSWER_S = 10.0
+"""So long a visitor waits for the Hub to say who they are."""
 _PASSING = frozenset({408, 412, 429, 500, 502, 503, 504})
 """Answers after which the same may be tried again; 412 says that somebody else was faster."""
 _TICK_S = 0.2
@@ -44,6 +53,15 @@ class Account:
 
     name: str
     organizations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """An account of one person."""
+
+    id: str
+    """Stays when the account is renamed; the same as ``sub`` of a login."""
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,36 @@ def token_of(settings: Settings) -> str | None:
     if settings.hub_token is not None:
         return settings.hub_token.get_secret_value() or None
     return get_token()
+
+
+def person_of(token: str) -> Person:
+    """Ask the Hub, once, whose personal token this is.
+
+    Tokens that another site got by a login of its own are refused: it could be anybody here who ever logged in there.
+
+    Raises:
+        InputError: the Hub does not know it, or it is not a person's own. ResourceError: the Hub cannot be reached.
+    """
+    try:
+        address = f"{_api(token).endpoint}/api/whoami-v2"
+        # Not HfApi.whoami: that waits for ever, and somebody waits for the page.
+        said = get_session().get(address, headers=build_hf_headers(token=token), timeout=_ANSWER_S)
+        hf_raise_for_status(said)
+        data = said.json()
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise _token_problem(
+                "is not one that the Hub knows", "copy it again, or make a new one", "bad_token"
+            ) from None
+        raise ResourceError(f"the Hub cannot say whose token this is ({_reason(error)}); try again later.") from None
+    except OfflineModeIsEnabled:
+        raise ResourceError("the Hub's client is set to offline (HF_HUB_OFFLINE); unset that and try again.") from None
+    except (httpx2.HTTPError, OSError, ValueError) as error:
+        raise ResourceError(f"the Hub cannot be reached ({type(error).__name__}); try again later.") from None
+    kind = (data.get("auth") or {}).get("type")
+    if data.get("type") != "user" or kind != "access_token" or not data.get("id"):
+        raise _token_problem("is not a person's own access token", "send one of yours", "bad_token")
+    return Person(str(data["id"]), str(data.get("name", "")))
 
 
 def check_access(repo: str, token: str | None, *, public: bool = False, update: bool = False) -> Target:

@@ -79,6 +79,7 @@ def generate(
     *,
     on_event: OnEvent = ignore_event,
     should_stop: ShouldStop = never_stop,
+    opener: "Opener | None" = None,
 ) -> GenerateResult:
     """Make the pictures of a pack or of free prompts with a trained adapter.
 
@@ -93,6 +94,7 @@ def generate(
         out_dir: created if missing; empty, or left by a cancelled call with the same config.
         on_event: told of stages, progress and each picture.
         should_stop: asked at each denoising step.
+        opener: gives the base with the adapter in it, where one stays loaded (``studio.resident``); None loads it.
 
     Returns:
         All pictures that are kept, best first (in the order of shots and seeds where likeness could not be measured).
@@ -148,7 +150,8 @@ def generate(
             on_event(Event("message", {"level": "info", "text": text}))
         missing = [index for index in missing if index not in made.scores]
         if missing:
-            _make(config, info, weights_dir, plan, missing, rows, out_dir, ruler, made, shelf, on_event, should_stop)
+            pipeline = _opened(config, info, weights_dir, opener or open_base, on_event)
+            _make(pipeline, plan, missing, rows, out_dir, ruler, made, shelf, on_event, should_stop)
 
     on_event(Event("stage", {"name": "ranking", "message": "Ranking and packing the pictures"}))
     result = replace(
@@ -177,10 +180,30 @@ class _Made:
             (self.prints[index],) = prints_of([picture])
 
 
+def planned(config: GenerateConfig, run_dir: Path) -> list["Wish"]:
+    """Return every picture that ``generate`` would make, in order, without making any.
+
+    Raises:
+        NotFoundError, InputError: as ``generate``, of everything that is known before a base is loaded.
+    """
+    weights_dir = adapter_folder(run_dir, config.checkpoint)
+    info = read_info(run_dir / "adapter")
+    _require_reference(config, info)
+    sha256 = adapter_sha256(weights_dir) if config.adapter_scale > 0 else None
+    return [item.wish for item in _plan(config, info, registry.family(info.family).spec, sha256)[0]]
+
+
+def _opened(config: GenerateConfig, info: AdapterInfo, weights_dir: Path, opener: "Opener", on_event: OnEvent) -> Any:
+    on_event(Event("stage", {"name": "loading", "message": f"Loading {public_name(info.base)}"}))
+    pipeline, placement = opener(info, weights_dir if config.adapter_scale > 0 else None, config.adapter_scale)
+    if placement != "device":
+        text = f"the GPU has no room for all of {public_name(info.base)}: its parts take turns, which is slower"
+        on_event(Event("message", {"level": "info", "text": text}))
+    return pipeline
+
+
 def _make(
-    config: GenerateConfig,
-    info: AdapterInfo,
-    weights_dir: Path,
+    pipeline: Any,
     plan: Sequence["_Item"],
     missing: Sequence[int],
     rows: Mapping["Shape", int],
@@ -192,12 +215,6 @@ def _make(
     should_stop: ShouldStop,
 ) -> None:
     """Render what is missing, writing each picture as soon as it is there."""
-    on_event(Event("stage", {"name": "loading", "message": f"Loading {public_name(info.base)}"}))
-    adapter = weights_dir if config.adapter_scale > 0 else None
-    pipeline, placement = open_pipeline(resolve_base(info.base, info.revision), adapter, scale=config.adapter_scale)
-    if placement != "device":
-        text = f"the GPU has no room for all of {public_name(info.base)}: its parts take turns, which is slower"
-        on_event(Event("message", {"level": "info", "text": text}))
     on_event(Event("stage", {"name": "generating", "message": f"Making {len(missing)} pictures"}))
     sampler = type(pipeline.scheduler).__name__.removesuffix("Scheduler")
     progress = _Progress(len(plan), len(made.scores), on_event)
@@ -344,6 +361,15 @@ def open_pipeline(base: Base, adapter: Path | None = None, *, scale: float = 1.0
     if placement != "device":
         place(pipeline, device, placement)
     return pipeline, placement
+
+
+Opener = Callable[[AdapterInfo, Path | None, float], tuple[Any, Placement]]
+"""(what is known of an adapter, its folder or None for the bare base, its strength) -> as ``open_pipeline``."""
+
+
+def open_base(info: AdapterInfo, adapter: Path | None, scale: float) -> tuple[Any, Placement]:
+    """Load the base that an adapter was trained on, with the adapter in it; an ``Opener``."""
+    return open_pipeline(resolve_base(info.base, info.revision), adapter, scale=scale)
 
 
 def load_adapter(pipeline: Any, folder: Path, *, scale: float = 1.0) -> None:

@@ -30,11 +30,12 @@ from studio import __version__
 from studio.config import BackgroundStep, CutoutStep, FaceStep, FinishConfig, FinishStep, FitStep, UpscaleStep
 from studio.device import cpu_threads, pick_device
 from studio.domain import Event, FinishedPicture, FinishResult, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, Problem
+from studio.errors import ConflictError, InputError, JobCancelled, Problem
 from studio.imaging import compose, matte
-from studio.imaging.decode import MAX_BYTES, decode, decode_bytes, display_name, list_photos
+from studio.imaging.decode import decode, decode_bytes, display_name
 from studio.imaging.faces import find_faces
 from studio.imaging.fit import ENDINGS, aspect_wh, encode, fit
+from studio.imaging.pictures import Source, find_pictures
 from studio.imaging.png import made_record
 from studio.imaging.sheet import contact_sheet
 from studio.matting.registry import open_matter
@@ -51,7 +52,6 @@ PICTURES_FOLDER = "pictures"
 PREVIEWS_FOLDER = "previews"
 _RECORDS_FOLDER = "records"
 
-MAX_PICTURES = 1000
 PREVIEW_PX = 1024
 _CELL_PX = 240
 _SHEET_PICTURES = 96
@@ -100,16 +100,6 @@ class _Work:
 _Step = Callable[[_Canvas, _Work], _Canvas]
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One picture to finish."""
-
-    name: str
-    """To be shown; unique."""
-    read: Callable[[], bytes]
-    """Raises InputError where it cannot be read."""
-
-
 # ---------------------------------------------------------------------------------------------------------- the verb
 
 
@@ -145,7 +135,7 @@ def finish(
     """
     started_s = time.monotonic()
     backdrop = _backdrop_path(config.steps, source)
-    sources = _sources(source, leave_out=backdrop)
+    sources = find_pictures(source, leave_out=backdrop)
     finished = _open_folder(out_dir, config, [one.name for one in sources], backdrop)
     if finished is not None:
         return finished
@@ -209,7 +199,7 @@ def finish(
 
 
 def _finished(
-    source: _Source,
+    source: Source,
     data: bytes,
     number: int,
     stem: str,
@@ -332,6 +322,7 @@ def _open_background(step: BackgroundStep, config: FinishConfig, backdrop: Path 
 def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None, speaker: "_Speaker") -> _Step:
     settings = load_settings()
     device = pick_device(settings.device)
+    on_cpu = device.type == "cpu"
     speaker.stage("loading", f"Loading the upscaler {Path(step.model).name}")
     upscaler = speaker.patiently(
         lambda: open_upscaler(
@@ -357,8 +348,10 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
             work.notes.append("it is large enough already and was not enlarged")
             return canvas
         sizes = _passes(canvas.size_hw, target_hw, upscaler.scale, exact=step.model == DIFFUSION)
-        working_bytes = upscaler.working_bytes(sizes[-1]) if device.type == "cpu" else 0
-        _refuse_too_large(work.name, sizes, target_hw, upscaler.scale, working_bytes, canvas.alpha is not None)
+        # In and out of the largest pass; then the result, its copy while it is encoded, the original, and alpha.
+        needed = 3 * max(height * width for height, width in sizes) * (1 + upscaler.scale**2)
+        needed += target_hw[0] * target_hw[1] * (9 if canvas.alpha is None else 17)
+        _require_memory(work.name, target_hw, needed + (upscaler.working_bytes(sizes[-1]) if on_cpu else 0))
         if max(target_hw) > max(canvas.size_hw) * upscaler.scale**_MAX_PASSES:
             work.notes.append(f"enlarged more than {upscaler.scale**_MAX_PASSES} times; beyond that no detail is added")
         total, done = sum(upscaler.ticks(size_hw) for size_hw in sizes), 0
@@ -381,7 +374,7 @@ def _open_face(step: FaceStep, config: FinishConfig, backdrop: Path | None, spea
     settings = load_settings()
     speaker.stage("loading", f"Loading {Path(step.model).name}")
     restorer = speaker.patiently(
-        lambda: open_face_restorer(step.model, settings.home, device=pick_device(settings.device))
+        lambda: open_face_restorer(step.model, settings.home, device=pick_device(settings.device), seed=config.seed)
     )
 
     def face(canvas: _Canvas, work: _Work) -> _Canvas:
@@ -406,6 +399,8 @@ def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, speake
             target_wh = aspect_wh(picture.size, step.aspect, step.how)
         if target_wh is None or target_wh == picture.size:
             return canvas
+        # The picture and the original, each in and out of Pillow, and a copy while it is encoded.
+        _require_memory(work.name, target_wh[::-1], target_wh[0] * target_wh[1] * (15 if canvas.alpha is None else 22))
         work.tick("fitting to size")
         choose = max if step.how == "cover" else min
         scale = choose(target_wh[0] / picture.width, target_wh[1] / picture.height)
@@ -466,19 +461,8 @@ def _passes(size_hw: tuple[int, int], target_hw: tuple[int, int], scale: int, *,
     return [size_hw, (last[0], last[1])]
 
 
-def _refuse_too_large(
-    name: str,
-    sizes: Sequence[tuple[int, int]],
-    target_hw: tuple[int, int],
-    scale: int,
-    working_bytes: int,
-    has_alpha: bool,
-) -> None:
+def _require_memory(name: str, target_hw: tuple[int, int], needed: int) -> None:
     """Refuse a picture for which the free memory would not suffice; nothing was computed yet."""
-    largest = max((height * width for height, width in sizes), default=0)
-    target = target_hw[0] * target_hw[1]
-    # In and out of the largest pass; then the result, its copy while it is encoded, the original, and alpha.
-    needed = 3 * largest * (1 + scale**2) + target * (3 + 3 + 3 + (4 + 4 if has_alpha else 0)) + working_bytes
     free = _free_bytes()
     if needed > free * _SPARE:
         size = f"{target_hw[1]} x {target_hw[0]} px"
@@ -579,99 +563,6 @@ class _Speaker:
 
 
 # ------------------------------------------------------------------------------------------------------- the pictures
-
-
-def _sources(source: Path, *, leave_out: Path | None) -> list[_Source]:
-    """Return the pictures at ``source``: a file, a folder, a folder that ``generate`` wrote, or a zip."""
-    if source.is_dir():
-        found = [_file_source(path, name) for path, name in _folder_pictures(source) if path != leave_out]
-        if not (source / INDEX_NAME).is_file():  # what generate wrote holds a zip of the same pictures
-            found += [one for path in list_photos(source)[1] if _is_zip(path) for one in _zip_sources(path)]
-    elif source.is_file():
-        found = _zip_sources(source) if _is_zip(source) else [_file_source(source, source.name)]
-    else:
-        raise NotFoundError(f"there is nothing at {display_name(source.name)}; give a picture, a folder or a zip.")
-    if not found:
-        raise InputError.of([Problem("pictures", "there are none", "give at least one picture", "no_photos")])
-    if len(found) > MAX_PICTURES:
-        text = f"{len(found)} pictures are more than the limit of {MAX_PICTURES}"
-        raise InputError.of([Problem("pictures", text, "finish them in several runs", "too_many")])
-    taken: set[str] = set()
-    distinct = []
-    for one in found:
-        name, number = one.name, 2
-        while name in taken:
-            name, number = f"{one.name} ({number})", number + 1
-        taken.add(name)
-        distinct.append(_Source(name, one.read))
-    return distinct
-
-
-def _folder_pictures(folder: Path) -> list[tuple[Path, str]]:
-    """Return the pictures of a folder, best first where ``generate`` ranked them, with names to show."""
-    index = folder / INDEX_NAME
-    if index.is_file():
-        try:
-            files = [str(image["file"]) for image in json.loads(index.read_text(encoding="utf-8"))["images"]]
-        except (ValueError, KeyError, TypeError):
-            files = []
-        root = folder.resolve()
-        if files:
-            return [(root / file, file) for file in files if (root / file).resolve().is_relative_to(root)]
-    return [(path, path.name) for path in list_photos(folder)[0]]
-
-
-def _file_source(path: Path, name: str) -> _Source:
-    def read() -> bytes:
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise _refused(name, f"is larger than {MAX_BYTES // 2**20} MB", "use a smaller version", "too_large")
-            return path.read_bytes()
-        except OSError as error:
-            reason = error.strerror or "unknown reason"
-            raise _refused(name, f"cannot be read ({reason})", "check the file and its rights", "not_a_photo") from None
-
-    return _Source(" / ".join(display_name(part) for part in Path(name).parts), read)
-
-
-def _is_zip(path: Path) -> bool:
-    try:
-        return zipfile.is_zipfile(path) and path.read_bytes()[:2] == b"PK"  # a photo may end in a zip, too
-    except OSError:
-        return False
-
-
-def _zip_sources(archive: Path) -> list[_Source]:
-    """Return the pictures of a zip; nothing of it is ever written to a disk, and no member is read beyond its limit."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [item for item in opened.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
-    except (zipfile.BadZipFile, OSError, NotImplementedError):
-        raise _refused(archive.name, "is a damaged zip", "pack it again", "not_a_photo") from None
-    return [_Source(display_name(item.filename), _zip_reader(archive, item)) for item in members[: MAX_PICTURES + 1]]
-
-
-def _is_clutter(name: str) -> bool:
-    """Tell whether a member is what file managers add on their own."""
-    parts = re.split(r"[/\\]", name)
-    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts)
-
-
-def _zip_reader(archive: Path, item: zipfile.ZipInfo) -> Callable[[], bytes]:
-    def read() -> bytes:
-        name = display_name(item.filename)
-        if item.flag_bits & 1:
-            raise _refused(name, "is encrypted", "pack it without a password", "not_a_photo")
-        try:
-            with zipfile.ZipFile(archive) as opened, opened.open(item) as member:
-                data = member.read(MAX_BYTES + 1)  # the size in the header may lie
-        except Exception:  # hostile archives make zipfile answer with any exception at all
-            raise _refused(name, "is damaged", "pack it again", "not_a_photo") from None
-        if len(data) > MAX_BYTES:
-            raise _refused(name, f"is larger than {MAX_BYTES // 2**20} MB", "use a smaller version", "too_large")
-        return data
-
-    return read
 
 
 def _decoded(name: str, data: bytes) -> _Canvas:

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from studio import __version__, hub
 from studio.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info, write_info
 from studio.card import CardFacts, GalleryPicture, check_card, model_card
-from studio.catalog import BASES, LicenceSpec, licence_spec
+from studio.catalog import BASES, LicenceSpec, licence_spec, published_licence
 from studio.checkpoints import read_scores, write_text
 from studio.config import ExportConfig, PublishConfig
 from studio.domain import Event, OnEvent, PublishResult, ShouldStop, ignore_event, never_stop
@@ -210,7 +210,7 @@ def _read_source(config: PublishConfig, run_dir: Path) -> _Source:
             exports.append(wanted)
         elif name == form:
             problems += [Problem("form", row.message, row.cure.replace("format", "form"), row.code) for row in found]
-    licence_id, licence_problems = _licence(config, base)
+    licence_id, licence_problems = published_licence(public_name(base.spec.name), base.spec.licence, config.licence)
     problems += licence_problems
     step = config.checkpoint or info.step
     pictures, picture_problems = _pictures(config, run_dir, step)
@@ -238,24 +238,6 @@ def _base_on_hub(base: Base, info: AdapterInfo) -> str | None:
     source = BASES[info.base].source if info.base in BASES else base.spec.source
     is_id = source.count("/") == 1 and not Path(source).exists() and not source.endswith(_LOCAL_ENDINGS)
     return source if is_id and ":" not in source else None
-
-
-def _licence(config: PublishConfig, base: Base) -> tuple[str, list[Problem]]:
-    """Return the licence that follows from the base's, and what forbids publishing under it."""
-    of_base = base.spec.licence
-    if of_base == "unknown":
-        if config.licence is None:
-            message = f"the licence of the base {public_name(base.spec.name)} is not known here"
-            cure = "read it, then give its id on the Hub as licence"
-            return "unknown", [Problem("licence", message, cure, "no_licence")]
-        of_base = config.licence
-    elif config.licence not in (None, of_base):
-        message = f"follows from the base and is {of_base}, not {config.licence}"
-        return of_base, [Problem("licence", message, "leave it out", "other_licence")]
-    if not licence_spec(of_base).derivatives:
-        message = f"{of_base} forbids passing on what was made of the base"
-        return of_base, [Problem("licence", message, "train on another base", "no_derivatives")]
-    return of_base, []
 
 
 def _pictures(config: PublishConfig, run_dir: Path, step: int) -> tuple[list[_Shown], list[Problem]]:

@@ -21,7 +21,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -34,7 +34,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from studio.catalog import BASES, FAMILIES
-from studio.config import CheckConfig, StrictModel, TrainConfig
+from studio.config import CheckConfig, ExportConfig, StrictModel, TrainConfig
 from studio.domain import (
     TERMINAL_STATES,
     Dataset,
@@ -48,7 +48,7 @@ from studio.domain import (
     plain,
 )
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, Problem, ResourceError, StudioError
-from studio.imaging.bucket import buckets
+from studio.imaging.bucket import buckets, nearest_bucket
 from studio.imaging.decode import display_name, list_photos
 from studio.presets import override
 
@@ -57,17 +57,24 @@ Runner = Callable[[str, StrictModel, Path, Path], Any]
 
 RECORD_NAME = "remote.json"
 """What a run folder remembers of its server, so that the same command goes on."""
+EXPORTS_FOLDER = "exports"
+"""Of a run folder: ``exports/<format>`` holds what was exported there."""
 
+SHARE = 0.15
+"""A photo is sent without loss at the training size where that takes at most this share of the user's file."""
 MEAN_LEVELS = 1.5
-"""At the training size, a sent photo may differ from the original's crop by so many of 255 levels on average. At 1.0
-noisy photos would have to travel without loss."""
-HEADROOM = 1.5
-"""Sent photos are so much longer than the training size; resizing twice then costs nothing that can be measured."""
+"""Otherwise it may differ there by so many of 255 levels on average, and takes more bytes rather than differ more."""
+MOST_BYTES = 4 * 2**20
+"""Largest upload that a server takes."""
 LEAST_PX = 512
 """Longer side that is always sent where the photo has it: faces, sharpness and likeness are judged at this size."""
+HEADROOM = 1.5
+"""Photos that cannot be sent at the training size itself are so much longer; resizing twice then costs little."""
+CHECK_THERE: Mapping[str, Any] = {"crop": "none", "crop_px": 4096, "keep_rejected": True}
+"""Settings of the check there. Crops and verdicts were made here: it must neither cut, shrink nor think otherwise."""
 UNKNOWN_BASE_PX = 1024
 """Resolution that a base outside the catalog is taken to have."""
-_QUALITIES = (80, 88, 94, 98)
+_QUALITIES = (98, 97, 96, 95, 93, 90, 85, 80)
 
 _AT_ONCE = 4
 _POLL_S = 1.0
@@ -90,14 +97,14 @@ class Packed:
     """One photo as it will be sent."""
 
     name: str
-    """Neutral: 001.webp; the user's file name stays here."""
+    """Neutral: 001.webp or 001.jpg; the user's file name stays here."""
     data: bytes
     sha256: str
     size_hw: tuple[int, int]
     quality: int | None
-    """Of WebP, 0 to 100; None is lossless."""
+    """Of JPEG; None is lossless WebP."""
     difference: float
-    """Mean difference from the original's crop at the training size, levels of 255."""
+    """Mean difference from the original's crop at the training size, levels of 255; 0 means that no pixel differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +122,23 @@ class Parcel:
         """Return the size of all files together."""
         return sum(len(data) for _, _, data in self.files)
 
+    @property
+    def exact(self) -> int:
+        """Return how many photos training sees exactly as it would have seen the originals."""
+        return sum(photo.difference == 0 for photo in self.photos)
+
+    @property
+    def difference(self) -> float:
+        """Return the mean difference of the worst photo at the training size, levels of 255."""
+        return max((photo.difference for photo in self.photos), default=0.0)
+
 
 def pack(dataset_dir: Path, photos_dir: Path, resolution_px: int, multiple_px: int = 8) -> Parcel:
     """Make small what training at a resolution cannot use.
 
     Args:
         dataset_dir: what ``check`` made of the photos.
-        photos_dir: the user's photos; only their sizes in bytes are looked at.
+        photos_dir: the user's photos, of which only the sizes in bytes are looked at; or the dataset itself.
         resolution_px: side of the square that is trained on.
         multiple_px: what heights and widths are rounded to there.
 
@@ -131,43 +148,72 @@ def pack(dataset_dir: Path, photos_dir: Path, resolution_px: int, multiple_px: i
     dataset = Dataset.from_json(json.loads((dataset_dir / "dataset.json").read_text(encoding="utf-8")))
     sizes_hw = buckets(resolution_px, multiple_px)
 
-    def one(number: int, photo: Photo) -> Packed:
+    named = {display_name(path.name): path for path in list_photos(photos_dir)[0]}
+    originals = [named.get(photo.name, dataset_dir / photo.file).stat().st_size for photo in dataset.photos]
+
+    def one(number: int, photo: Photo, original_bytes: int) -> Packed:
         try:
             with Image.open(dataset_dir / photo.file) as opened:
                 crop = opened.convert("RGB")
         except (OSError, ValueError, SyntaxError):
             problem = Problem(photo.name, "its prepared picture cannot be read", "run the same command again")
             raise InputError.of([problem]) from None
-        return _packed(f"{number:03d}.webp", crop, sizes_hw[photo.bucket])
+        size_hw = sizes_hw[photo.bucket]
+        is_kept = (
+            sizes_hw[nearest_bucket(size_hw)] == size_hw
+        )  # the check there sees the size only, and names the bucket
+        return _packed(f"{number:03d}", crop, size_hw, original_bytes, at_size=is_kept)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        photos = tuple(pool.map(one, range(1, len(dataset.photos) + 1), dataset.photos))
+        photos = tuple(pool.map(one, range(1, len(dataset.photos) + 1), dataset.photos, originals))
     files = []
     for photo, packed in zip(dataset.photos, photos, strict=True):
         caption = photo.caption.encode()
         files.append((packed.name, packed.sha256, packed.data))
         files.append((f"{Path(packed.name).stem}.txt", hashlib.sha256(caption).hexdigest(), caption))
-    names = {photo.name for photo in dataset.photos}
-    originals = [path for path in list_photos(photos_dir)[0] if display_name(path.name) in names]
-    return Parcel(tuple(files), photos, sum(path.stat().st_size for path in originals))
+    return Parcel(tuple(files), photos, sum(originals))
 
 
-def _packed(name: str, crop: Image.Image, training_hw: tuple[int, int]) -> Packed:
-    """Return the smallest form of a crop that training at ``training_hw`` cannot tell from it."""
+def _packed(
+    stem: str, crop: Image.Image, training_hw: tuple[int, int], original_bytes: int, *, at_size: bool = True
+) -> Packed:
+    """Return the best form of a crop in ``SHARE`` of its original's bytes, seen by training at ``training_hw``.
+
+    Args:
+        stem: name without its ending.
+        crop: RGB.
+        training_hw: what training resizes it to.
+        original_bytes: of the user's file.
+        at_size: False where a picture of the very training size would be put into another bucket there.
+    """
     seen = _at(crop, training_hw)
-    longest_px = max(LEAST_PX, round(HEADROOM * max(training_hw)))
-    small = crop
-    if max(crop.size) > longest_px:
-        small = ImageOps.contain(crop, (longest_px, longest_px), Image.Resampling.LANCZOS)
-    tries: list[tuple[Image.Image, int | None]] = [(small, quality) for quality in _QUALITIES]
-    for picture, quality in (*tries, (small, None), (crop, None)):
-        data = _webp(picture, quality)
+    small = _small(crop, training_hw, at_size)
+    most_bytes = min(SHARE * original_bytes, MOST_BYTES)
+    best: Packed | None = None
+    for quality in (None, *_QUALITIES):
+        data = _encoded(small, quality)
         with Image.open(io.BytesIO(data)) as read:
             difference = float(np.abs(_at(read.convert("RGB"), training_hw) - seen).mean())
-        if difference <= MEAN_LEVELS:
+        if best is not None and difference > MEAN_LEVELS and len(best.data) <= MOST_BYTES:
             break
-    size_hw = (picture.height, picture.width)
-    return Packed(name, data, hashlib.sha256(data).hexdigest(), size_hw, quality, round(difference, 4))
+        name = f"{stem}.{'webp' if quality is None else 'jpg'}"
+        size_hw = (small.height, small.width)
+        best = Packed(name, data, hashlib.sha256(data).hexdigest(), size_hw, quality, round(difference, 4))
+        if len(data) <= most_bytes:
+            break
+    assert best is not None
+    return best
+
+
+def _small(crop: Image.Image, training_hw: tuple[int, int], at_size: bool) -> Image.Image:
+    """Return a crop without the pixels that nobody there needs: of the training size, if that is not too small."""
+    height, width = training_hw
+    least_px = LEAST_PX
+    if max(training_hw) >= LEAST_PX:
+        if at_size and crop.width >= width and crop.height >= height:
+            return ImageOps.fit(crop, (width, height), Image.Resampling.LANCZOS)
+        least_px = round(HEADROOM * max(training_hw))
+    return ImageOps.contain(crop, (least_px, least_px), Image.Resampling.LANCZOS) if max(crop.size) > least_px else crop
 
 
 def _at(picture: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:
@@ -176,12 +222,12 @@ def _at(picture: Image.Image, size_hw: tuple[int, int]) -> np.ndarray:
     return np.asarray(resized).astype(np.float32)
 
 
-def _webp(picture: Image.Image, quality: int | None) -> bytes:
+def _encoded(picture: Image.Image, quality: int | None) -> bytes:
     file = io.BytesIO()
     if quality is None:
         picture.save(file, "WEBP", lossless=True, quality=60)
-    else:
-        picture.save(file, "WEBP", quality=quality, method=4)
+    else:  # not WebP, which halves the colours' resolution at every quality
+        picture.save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()
 
 
@@ -408,9 +454,15 @@ class RemoteRun:
     """Of the user's files."""
     sent_bytes: int
     """What the upload takes; nothing is sent twice."""
+    photos_exact: int
+    """Photos that training saw exactly as it would have seen the originals."""
+    difference: float
+    """Mean difference of the worst photo at the training size, levels of 255."""
     prepare_s: float
     """Check, crops and compression, here."""
     upload_s: float
+    exports: tuple[str, ...] = ()
+    """Folders of the exports, relative to the run's."""
 
 
 def train(
@@ -420,13 +472,15 @@ def train(
     photos_dir: Path,
     out: Path,
     *,
+    exports: Sequence[str] = (),
     fallback: Callable[[], TrainConfig] | None = None,
     on_event: OnEvent = ignore_event,
     should_stop: ShouldStop = never_stop,
 ) -> RemoteRun:
-    """Check photos here, train on the server, and bring the run home.
+    """Check photos here, train on the server, and bring the run home: adapter, certificate, report, curve, samples.
 
-    Called again on the same ``out`` it goes on: with the upload, with the same job, or with the download.
+    Called again on the same ``out`` it goes on: with the upload, with the same job, or with the download. What comes
+    home is a run like any other, for pictures, exports and publishing; only its checkpoints stay there.
 
     Args:
         run: runs a verb here (the photo check, and the training of ``fallback``).
@@ -434,7 +488,9 @@ def train(
         request: what to train.
         photos_dir: the user's photos, or a dataset that ``check`` made of them.
         out: run folder; ``OUT-dataset`` beside it receives the checked photos.
-        fallback: gives the settings of a training run here for when the server is gone; None gives up instead.
+        exports: formats in which the run is exported, too, into ``out/exports/<format>``, each with its certificate.
+        fallback: gives the settings of a training run here for when the server is gone before it has trained; None
+            gives up instead.
         on_event: told what happens here, and what the server's job tells.
         should_stop: asked while waiting; the job goes on without us.
 
@@ -444,12 +500,14 @@ def train(
     Raises:
         InputError: no usable photos, or settings that the server does not take.
         ConflictError: ``out`` belongs to another request.
-        ServerGoneError: the server is gone and there is no ``fallback``.
+        ServerGoneError: the server is gone and there is no ``fallback``, or it is gone with the trained run.
         JobCancelled: ``should_stop`` said so, or somebody cancelled the job.
         StudioError: the job stalled, with its cause.
     """
-    spent = _Spent()
+    wanted = [ExportConfig.parse({"format": name}) for name in dict.fromkeys(exports)]
+    spent = _Spent(exports=tuple(f"{EXPORTS_FOLDER}/{config.format}" for config in wanted))
     dataset_dir: Path | None = None
+    is_trained = False
     try:
         base, config = _server_config(server, request)  # wrong settings are refused before any work
         started_s = time.monotonic()
@@ -458,6 +516,7 @@ def train(
         spent.prepare_s = round(time.monotonic() - started_s, 2)
         spent.photos, spent.original_bytes = len(parcel.photos), parcel.original_bytes
         spent.sent_bytes = parcel.sent_bytes
+        spent.photos_exact, spent.difference = parcel.exact, parcel.difference
         record = _Record.of(out, server, request, parcel)
         if record.train_job is None:
             _submit(server, record, request, base, parcel, spent, on_event, should_stop)
@@ -465,15 +524,27 @@ def train(
         if view["state"] != "completed":
             record.path.unlink()  # so that the same command begins anew
         result = result_of(view)
+        is_trained = True
         download(server, view["id"], out, on_event=on_event)
+        for export in wanted:
+            asked = {"train_job": view["id"], "format": export.format}
+            job = _begun(server, "export", f"{record.key}-{export.format}", asked)
+            result_of(watch(server, job, on_event=on_event, should_stop=should_stop))
+            download(server, job, out / EXPORTS_FOLDER / export.format, on_event=on_event)
         return spent.run(result, server.url, view["id"])
     except ServerGoneError as gone:
+        if is_trained:
+            raise ServerGoneError(f"{gone} The run is trained there; run the same command again to fetch it.") from None
         if fallback is None:
             raise ServerGoneError(f"{gone} Run the same command again to go on, or add --local-fallback.") from None
         on_event(Event("message", {"level": "warning", "text": f"{gone} Training here instead."}))
+    # From here on it is a run of this machine, whose training takes no folder that holds other files.
+    (out / RECORD_NAME).unlink(missing_ok=True)
     if dataset_dir is None:
         dataset_dir = _checked(run, request, photos_dir, out)
     trained: TrainResult = run("train", fallback(), dataset_dir, out)
+    for export in wanted:
+        run("export", export, out, out / EXPORTS_FOLDER / export.format)
     return spent.run(plain(trained), None, None)
 
 
@@ -494,8 +565,11 @@ class _Spent:
     photos: int = 0
     original_bytes: int = 0
     sent_bytes: int = 0
+    photos_exact: int = 0
+    difference: float = 0.0
     prepare_s: float = 0.0
     upload_s: float = 0.0
+    exports: tuple[str, ...] = ()
 
     def run(self, result: Mapping[str, Any], url: str | None, job: str | None) -> RemoteRun:
         return RemoteRun(train=result, server=url, job=job, **asdict(self))
@@ -601,8 +675,7 @@ def _submit(
             "photos": [{"sha256": sha256, "name": name} for name, sha256, _ in parcel.files],
             "subject": request.subject,
             "class_noun": request.class_noun,
-            # Crops and verdicts were made here; the server must neither cut again nor think otherwise.
-            "settings": {"crop": "none", "keep_rejected": True},
+            "settings": dict(CHECK_THERE),
             "key": f"{record.key}-check",
         }
         for last in (False, True):
@@ -632,10 +705,13 @@ def _submit(
 
 
 def _saved(parcel: Parcel, spent: _Spent) -> str:
-    sent, whole = parcel.sent_bytes, max(1, parcel.original_bytes)
+    sent, whole, count = parcel.sent_bytes, max(1, parcel.original_bytes), len(parcel.photos)
+    off = f"within {parcel.difference:.2f} of 255 levels on average at the training size"
+    some = f"{parcel.exact} without any loss at the training size, the others {off}"
+    loss = "without any loss at the training size" if parcel.exact == count else some if parcel.exact else off
     return (
-        f"Sent {sent / 1e6:.2f} MB for {len(parcel.photos)} photos of {whole / 1e6:.2f} MB "
-        f"({sent / whole:.1%}, {(whole - sent) / 1e6:.2f} MB saved): "
+        f"Sent {sent / 1e6:.2f} MB for {count} photos of {whole / 1e6:.2f} MB "
+        f"({sent / whole:.1%}, {(whole - sent) / 1e6:.2f} MB saved), {loss}: "
         f"{spent.prepare_s:.1f} s to prepare, {spent.upload_s:.1f} s to send"
     )
 
@@ -781,10 +857,16 @@ def generate(
         job = read_record(Path(run_or_job))["train_job"] or ""
     asked = json.dumps([server.url, job, plain(parameters), str(out.resolve())], sort_keys=True)
     key = hashlib.sha256(asked.encode()).hexdigest()[:32]
-    for attempt in itertools.count():  # one that stalled or was cancelled is not gone on with
-        view = server.call("generate", train_job=job, key=f"remote-{key}-{attempt}", **parameters)
-        if view["state"] not in ("stalled", "cancelled"):
-            break
-    result = result_of(watch(server, view["id"], on_event=on_event, should_stop=should_stop))
-    download(server, view["id"], out, on_event=on_event)
+    made = _begun(server, "generate", f"remote-{key}", {"train_job": job, **parameters})
+    result = result_of(watch(server, made, on_event=on_event, should_stop=should_stop))
+    download(server, made, out, on_event=on_event)
     return result
+
+
+def _begun(server: Server, endpoint: str, key: str, parameters: Mapping[str, Any]) -> str:
+    """Start a job, or find the one that an earlier call with this key started, and return its id."""
+    for attempt in itertools.count():  # one that stalled or was cancelled is not gone on with
+        view = server.call(endpoint, key=f"{key}-{attempt}", **parameters)
+        if view["state"] not in ("stalled", "cancelled"):
+            return str(view["id"])
+    raise AssertionError  # there is always a next key

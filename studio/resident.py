@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from studio.adapters import EMBEDS_NAME
+from studio.adapters import EMBEDS_NAME, AdapterInfo
+from studio.device import Placement
+from studio.errors import InputError, Problem
 from studio.infer import load_adapter, load_pipeline, unusable_adapter
 from studio.methods import registry as methods
 
@@ -47,6 +49,51 @@ class Resident:
         take_out()
         if folder is not None:
             self._take_out = swap_in(self.pipeline, folder, scale)
+
+
+class Residents:
+    """Several bases that stay loaded side by side, for ``generate(..., opener=residents.open)``."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Resident] = {}
+
+    def load(self, base: str) -> None:
+        """Load one more.
+
+        Args:
+            base: a name from the catalog, or a Hub id.
+
+        Raises: as ``studio.infer.load_pipeline``.
+        """
+        self._by_name[base] = Resident(base)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is loaded."""
+        return tuple(self._by_name)
+
+    def require(self, info: AdapterInfo) -> None:
+        """Refuse an adapter of another base.
+
+        Raises:
+            InputError: its base is not among those that are loaded.
+        """
+        if info.base not in self._by_name:
+            cure = f"use one that was trained on {' or '.join(self.names)}, or a studio that holds its base"
+            raise InputError.of([Problem("adapter", f"was trained on {info.base}", cure, "other_base")])
+
+    def open(self, info: AdapterInfo, adapter: Path | None, scale: float) -> tuple[Any, Placement]:
+        """Put an adapter into its base in the place of the one before; an ``Opener``.
+
+        A base is here in one revision, the newest when it was loaded, whatever the adapter was trained on.
+
+        Raises:
+            InputError: its base is not loaded, or its weights do not fit.
+        """
+        self.require(info)
+        resident = self._by_name[info.base]
+        resident.wear(adapter, scale=scale)
+        return resident.pipeline, "device"
 
 
 def swap_in(pipeline: Any, folder: Path, scale: float = 1.0) -> Callable[[], None]:

@@ -25,7 +25,7 @@ from studio.config import CheckConfig, StrictModel
 from studio.errors import ConflictError, InputError, Problem, StudioError
 from studio.jobs import intake
 from studio.settings import Settings
-from studio.ui.actions import Desk, result_files
+from studio.ui.actions import Desk, home_files
 
 UPLOAD_LIFE_S = 24 * 3600
 """Uploads that no check has taken by then are deleted."""
@@ -43,6 +43,8 @@ _SERVED = {
     ".zip": ("application/zip", "attachment"),
     ".safetensors": ("application/octet-stream", "attachment"),
     ".json": ("application/json", "attachment"),
+    ".jsonl": ("application/jsonl", "attachment"),
+    ".yaml": ("application/yaml", "attachment"),
 }
 
 
@@ -217,7 +219,7 @@ def _manifest(desk: Desk, job_id: str) -> dict[str, Any]:
     job = desk.studio.get(job_id, owner=desk.owner)
     rows = []
     if job.state == "completed":
-        for relative in result_files(job):
+        for relative in home_files(job, desk.studio.out_dir(job.id, owner=desk.owner)):
             path = desk.out_file(job.id, relative)
             if path is not None and path.suffix in _SERVED:
                 with path.open("rb") as file:

@@ -10,27 +10,27 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.routing import Mount
 
-from studio.errors import ResourceError
-from studio.settings import Settings
+from studio.asgi import App, Message, Receive, Scope, Send, answer, lies_in, named_paths, read, replayed
+from studio.errors import InputError, Problem, ResourceError
+from studio.login import Doorman, Gate, folder_of, visitor_of
+from studio.settings import LOOPBACK, Settings
 
 if TYPE_CHECKING:
+    import gradio as gr
+
     from studio.service import Studio
 
-_Message = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-_Scope = MutableMapping[str, Any]
-_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAX_JSON_BYTES = 4 * 2**20
 _FILES_PER_UPLOAD = 32
 """One request may carry this many files of the greatest size (browsers send all dropped files in one)."""
@@ -59,6 +59,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     from studio.ui.actions import Desk
     from studio.ui.build import build
     from studio.ui.theme import CSS, WORDS, theme
+    from studio.ui.visitors import asking
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -66,14 +67,20 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         studio.close()
 
     app = FastAPI(title="Likeness Studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.add_middleware(Guard, settings=settings)
-
-    desk = Desk(studio, settings)
-    add_routes(app, lambda _: desk, settings)
-    page = build(studio, settings)
+    desk = Desk(studio, settings, asking if settings.login else None)
+    page = build(desk)
     # Only launch() sets this, and without it Gradio takes any file of this machine for an upload when it is named.
     page.has_launched = True
-    return gr.mount_gradio_app(
+    doorman, public = Doorman(), set[Path]()
+    if settings.login:
+        _require_account()
+        app.add_middleware(Gate, doorman=doorman, folder=upload_folder(settings), public=public)
+        app.post("/gradio_api/upload")(_upload_of_an_owner(page, settings))
+        add_routes(app, lambda request: replace(desk, visitor=lambda: visitor_of(request.scope)), settings)
+    else:
+        add_routes(app, lambda _: desk, settings)
+    app.add_middleware(Guard, settings=settings)  # added last, it comes first
+    gr.mount_gradio_app(
         app,
         page,
         path="/",
@@ -92,21 +99,62 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         css=CSS,
         i18n=gr.I18n(en=WORDS),
     )
+    if settings.login:
+        doorman.session_secret = _session_secret(app)
+        public.update(map(Path, named_paths(json.dumps(page.config, default=str).encode())))
+    return app
+
+
+def _require_account() -> None:
+    """Say in words what Gradio needs to play a login outside of a Space; raises InputError."""
+    from gradio.utils import get_space
+    from huggingface_hub import get_token
+
+    if get_space() is None and get_token() is None:
+        cure = "log this machine in with `hf auth login`, or leave it out"
+        raise InputError.of([Problem("STUDIO_LOGIN", "has no account to play a login with", cure, "no_login")])
+
+
+def _session_secret(app: FastAPI) -> str:
+    """Return what the mounted Gradio signs its session cookies with."""
+    mounted = next(route.app for route in app.routes if isinstance(route, Mount))
+    assert isinstance(mounted, FastAPI)
+    cookies = next(row for row in mounted.user_middleware if row.cls is SessionMiddleware)
+    return str(cookies.kwargs["secret_key"])
+
+
+def _upload_of_an_owner(page: "gr.Blocks", settings: Settings) -> Callable[..., Awaitable[Response]]:
+    """Return Gradio's upload with the owner's folder in the place of the one that everybody shares."""
+    from gradio.route_utils import MultiPartException, upload_fn
+    from gradio.routes import file_upload_statuses
+
+    async def upload(request: Request, upload_id: str | None = None) -> Response:
+        folder = folder_of(upload_folder(settings), visitor_of(request.scope).owner)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        told = file_upload_statuses if upload_id else None
+        try:
+            taken, _, _ = await upload_fn(request, str(folder), settings.max_upload_bytes, upload_id, True, told)
+        except MultiPartException as error:
+            return PlainTextResponse(error.message, 413 if "maximum allowed size" in error.message else 400)
+        page.upload_file_set.update(taken)  # swept with the others
+        return JSONResponse(taken)
+
+    return upload
 
 
 class Guard:
     """ASGI middleware in front of everything: closed doors, body caps, same-site writes, security headers."""
 
-    def __init__(self, app: _App, settings: Settings) -> None:
+    def __init__(self, app: App, settings: Settings) -> None:
         self._app = app
         self._uploads = upload_folder(settings)
         self._max_upload_bytes = settings.max_upload_bytes * _FILES_PER_UPLOAD
         extra = {host.strip().lower() for host in settings.trusted_hosts.split(",") if host.strip()}
         # Only where the app listens for this machine alone does a foreign Host mean an attack (DNS rebinding).
-        self._hosts = _LOOPBACK | extra if settings.host in _LOOPBACK and "*" not in extra else None
+        self._hosts = LOOPBACK | extra if settings.host in LOOPBACK and "*" not in extra else None
         self._headers = _security_headers(settings.frame_ancestors)
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it here with a refusal."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
@@ -116,7 +164,7 @@ class Guard:
 
         state = _State()
 
-        async def send_with_headers(message: _Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 state.answered = True
                 names = {name for name, _ in self._headers}
@@ -124,7 +172,7 @@ class Guard:
                 message["headers"] = kept + self._headers
             await send(message)
 
-        async def send_unless_too_large(message: _Message) -> None:
+        async def send_unless_too_large(message: Message) -> None:
             # The app behind takes the cut for a fault of its own; its answer must not hide ours.
             if not state.too_large or state.answered:
                 await send_with_headers(message)
@@ -134,7 +182,7 @@ class Guard:
         if refusal is None and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
             receive, refusal = await self._body(headers, receive, state)
         if refusal is not None:
-            await _answer(send_with_headers, *refusal)
+            await answer(send_with_headers, *refusal)
             return
         try:
             await self._app(scope, receive, send_unless_too_large)
@@ -142,9 +190,9 @@ class Guard:
             if not state.too_large:
                 raise
         if state.too_large and not state.answered:
-            await _answer(send_with_headers, *_TOO_LARGE)
+            await answer(send_with_headers, *_TOO_LARGE)
 
-    def _refusal(self, scope: _Scope, headers: dict[bytes, str]) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> tuple[int, str] | None:
         host = headers.get(b"host", "").lower()
         name = host.rsplit(":", 1)[0].strip("[]") if not host.endswith("]") else host.strip("[]")
         if self._hosts is not None and name not in self._hosts:
@@ -157,8 +205,8 @@ class Guard:
         return None
 
     async def _body(
-        self, headers: dict[bytes, str], receive: _Receive, state: "_State"
-    ) -> tuple[_Receive, tuple[int, str] | None]:
+        self, headers: dict[bytes, str], receive: Receive, state: "_State"
+    ) -> tuple[Receive, tuple[int, str] | None]:
         is_upload = headers.get(b"content-type", "").lower().startswith("multipart/")
         cap_bytes = self._max_upload_bytes if is_upload else _MAX_JSON_BYTES
         length = headers.get(b"content-length", "0")
@@ -167,12 +215,12 @@ class Guard:
         if is_upload:
             return _capped(receive, cap_bytes, state), None
         try:
-            body = await _read(_capped(receive, cap_bytes, state))
+            body = await read(_capped(receive, cap_bytes, state))
         except _TooLargeError:
             return receive, _TOO_LARGE
-        if _names_a_foreign_file(body, self._uploads):
+        if any(not lies_in(path, self._uploads) for path in named_paths(body)):
             return receive, (422, "Upload the file itself; a link or a path is not fetched.")
-        return _replayed(body, receive), None
+        return replayed(body, receive), None
 
 
 class _TooLargeError(Exception):
@@ -190,10 +238,10 @@ class _State:
 _TOO_LARGE = (413, "That is too much at once; send fewer or smaller photos.")
 
 
-def _capped(receive: _Receive, cap_bytes: int, state: _State) -> _Receive:
+def _capped(receive: Receive, cap_bytes: int, state: _State) -> Receive:
     seen_bytes = 0
 
-    async def counted() -> _Message:
+    async def counted() -> Message:
         nonlocal seen_bytes
         message = await receive()
         seen_bytes += len(message.get("body", b""))
@@ -203,53 +251,6 @@ def _capped(receive: _Receive, cap_bytes: int, state: _State) -> _Receive:
         return message
 
     return counted
-
-
-async def _read(receive: _Receive) -> bytes:
-    chunks = []
-    while True:
-        message = await receive()
-        chunks.append(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body"):
-            return b"".join(chunks)
-
-
-def _replayed(body: bytes, receive: _Receive) -> _Receive:
-    sent = False
-
-    async def replay() -> _Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
-
-
-def _names_a_foreign_file(body: bytes, uploads: Path) -> bool:
-    """Tell whether a JSON body names a file that was not uploaded: a URL, which Gradio would fetch, or another path."""
-    try:
-        waiting = [json.loads(body)] if body else []
-    except (ValueError, RecursionError):
-        return False  # no JSON, so nobody behind reads files out of it
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            path = node.get("path")
-            if isinstance(path, str) and not _lies_in(path, uploads):
-                return True
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
-    return False
-
-
-def _lies_in(path: str, folder: Path) -> bool:
-    try:
-        return Path(path).resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError):
-        return False
 
 
 def upload_folder(settings: Settings) -> Path:
@@ -282,13 +283,6 @@ def _security_headers(frame_ancestors: str) -> list[tuple[bytes, bytes]]:
         "cross-origin-resource-policy": "same-origin",
     }
     return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-
-
-async def _answer(send: _Send, status: int, words: str) -> None:
-    body = json.dumps({"detail": words}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def prepare_environment(settings: Settings) -> None:

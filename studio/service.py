@@ -13,6 +13,7 @@ request and the uploads are on the disk and the job ends, sooner or later, in ex
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -22,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from studio import fit, machine
-from studio.catalog import BASES
+from studio.backup import Backup
+from studio.catalog import BASES, published_licence
 from studio.config import (
+    HUB_FILE,
     BackgroundStep,
     CheckConfig,
     ExportConfig,
@@ -36,10 +39,11 @@ from studio.config import (
     UpscaleStep,
 )
 from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, NotFoundError, Problem
+from studio.errors import ConflictError, InputError, NotFoundError, Problem, StudioError
 from studio.fit import FitPlan
 from studio.jobs import intake
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
+from studio.jobs.slots import slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
@@ -50,6 +54,24 @@ _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _Rows = list[dict[str, Any]]
 _Photos = list[list[str]]
 _NumberedEvents = list[tuple[int, Event]]
+
+_NOT_YOURS: dict[str, str | None] = {
+    "STUDIO_HUB_TOKEN": None,
+    "HF_TOKEN": None,
+    "HUGGING_FACE_HUB_TOKEN": None,
+    "HF_TOKEN_PATH": os.devnull,
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "STUDIO_CIVITAI_KEY": None,
+    "STUDIO_REMOTE_TOKEN": None,
+    "STUDIO_BACKUP_URL": None,
+    "AWS_ACCESS_KEY_ID": None,
+    "AWS_SECRET_ACCESS_KEY": None,
+    "AWS_SESSION_TOKEN": None,
+    "OAUTH_CLIENT_SECRET": None,
+    "STUDIO_GUEST": "1",
+}
+"""Variables of the processes of jobs that are not of the machine's owner: without its tokens and its login."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 class Studio:
@@ -87,21 +109,30 @@ class Studio:
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
             secrets=self._secrets_of,
+            slots=slots_of(settings),
         )
+        self._backup = Backup(settings, self._store, self._jobs_dir) if settings.backup_url else None
         self._ready = False
 
     def start(self) -> None:
         """Start the local worker; jobs whose server died go back to pending and go on from their folders.
 
+        Where a backup is set, finished jobs that are there and not here come back in the course of time.
+
         Raises:
             ResourceError: the home folder cannot be used.
+            InputError, MissingExtraError: the backup's address can never work.
         """
         self._make_home()
+        if self._backup:
+            self._backup.start()
         self._worker.start()
 
     def close(self) -> None:
         """Stop the worker and its child; the job that ran is pending again and goes on at the next start."""
         self._worker.close()
+        if self._backup:
+            self._backup.close()
         self._store.close()
 
     # Submitting
@@ -128,16 +159,59 @@ class Studio:
         title = f"Photos of {config.subject}"
         return self._submit("check", config, title, owner=owner, key=key, uploads=uploads)
 
-    def submit_train(self, config: TrainConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
+    def submit_train(
+        self,
+        config: TrainConfig,
+        source: str,
+        *,
+        owner: str,
+        key: str | None = None,
+        token: str | None = None,
+        publish: PublishConfig | None = None,
+        publish_token: str | None = None,
+    ) -> JobView:
         """Queue a training run on the photos of the check job ``source``; it waits until that is completed.
+
+        Args:
+            config: settings of the run; paths of this machine are for its owner only.
+            source: a check job.
+            owner: whose job it is.
+            key: idempotency key.
+            token: of the Hub, for a gated base; None takes this machine's for the owner of the machine.
+            publish: what is published once the run is completed, and where, by a job of its own (``publishing_of``).
+                What can be told before is refused now, not after an hour of training.
+            publish_token: of the Hub, as in ``submit_publish``; the training never knows it.
 
         Raises:
             NotFoundError: the owner has no job ``source``.
-            InputError: ``source`` is another kind of job.
-            ConflictError: ``source`` is stalled or cancelled, or the key was used for another request.
+            InputError: ``source`` is another kind of job, or somebody else names a path of this machine; ``publish``
+                cannot be done, or its token cannot write.
+            ConflictError: ``source`` is stalled or cancelled, the key was used for another request, or the name on the
+                Hub is taken. ResourceError: the disk is full, or the Hub cannot be reached.
         """
+        if owner != self._settings.owner and (problems := _places_in(config)):
+            raise InputError.of(problems)
         title = f"Training of {config.subject} on {config.base}"
-        return self._submit("train", config, title, owner=owner, key=key, source=source)
+        if publish is None:
+            return self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
+        known = self._known("train", config, source, owner, key)
+        if known is None or not self._knows_key(owner, _then_key(known.id)):
+            if known is None:
+                self._check_source("train", source, owner)
+            self.check_publishing(config, publish, owner=owner, token=publish_token)
+        run = self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
+        try:
+            self._queue_publish(publish, run.id, owner=owner, token=publish_token, key=_then_key(run.id))
+        except StudioError:
+            if known is None:  # both or none
+                self.cancel(run.id, owner=owner)
+            raise
+        return run
+
+    def publishing_of(self, run: str, *, owner: str) -> JobView | None:
+        """Return the newest publish job of a train job; None if there is none."""
+        self._make_home()
+        return self._store.newest_from(run, "publish", owner)
 
     def submit_generate(
         self,
@@ -164,17 +238,17 @@ class Studio:
             raise InputError.of([Problem("run", "comes from two places or from none", cure, "no_run")])
         what = config.pack or config.prompts[0]
         title = f"Pictures: {what if len(what) <= 60 else what[:59] + '…'}"
-        from_hub = config.adapter is not None
-        return self._submit(
-            "generate", config, title, owner=owner, key=key, source=source, token=token, may_use_token=from_hub
-        )
+        return self._submit("generate", config, title, owner=owner, key=key, source=source, token=token)
 
-    def submit_export(self, config: ExportConfig, source: str, *, owner: str, key: str | None = None) -> JobView:
+    def submit_export(
+        self, config: ExportConfig, source: str, *, owner: str, key: str | None = None, token: str | None = None
+    ) -> JobView:
         """Queue an export of the train job ``source``; it waits until that is completed.
 
         Raises: as ``submit_train``.
         """
-        return self._submit("export", config, f"Export: {config.format}", owner=owner, key=key, source=source)
+        title = f"Export: {config.format}"
+        return self._submit("export", config, title, owner=owner, key=key, source=source, token=token)
 
     def submit_publish(
         self,
@@ -205,19 +279,46 @@ class Studio:
             InputError: the token cannot write, a path in the settings, or other kinds of jobs.
             ResourceError: the Hub cannot be reached.
         """
-        if config.pictures is not None:
-            cure = "give a generate or finish job"
-            raise InputError.of([Problem("pictures", "is a path of this machine", cure, "path")])
+        _require_no_folder(config)
         self._check_source("publish", source, owner)
         if pictures is not None:
             config = config.model_copy(update={"pictures": str(self._pictures_of(pictures, owner))})
         if not config.dry_run and not (key is not None and self._knows_key(owner, key)):
             self.check_access(config, owner=owner, token=token)
+        return self._queue_publish(config, source, owner=owner, token=token, key=key)
+
+    def _queue_publish(
+        self, config: PublishConfig, source: str, *, owner: str, token: str | None, key: str | None
+    ) -> JobView:
         title = f"Publishing: {config.repo}"
-        to_hub = not config.dry_run
-        return self._submit(
-            "publish", config, title, owner=owner, key=key, source=source, token=token, may_use_token=to_hub
-        )
+        return self._submit("publish", config, title, owner=owner, key=key, source=source, token=token)
+
+    def check_publishing(
+        self, config: TrainConfig, publish: PublishConfig, *, owner: str, token: str | None = None
+    ) -> None:
+        """Find out before a run whether it can be published as ``publish`` says; changes nothing.
+
+        Raises:
+            InputError: the run will have no such form, its licence forbids it or is not known, the pictures are of
+                another run; all problems at once. Otherwise what ``studio.hub:check_access`` raises.
+        """
+        _require_no_folder(publish)
+        problems = []
+        if publish.form == "adapter" and config.method.name != "lora":
+            message = f"method {config.method.name} trains no LoRA, so there will be no adapter"
+            problems.append(Problem("form", message, "publish with form merged", "no_format"))
+        if publish.choose:
+            cure = "leave it out, or publish when there are pictures"
+            problems.append(Problem("choose", "names pictures, and there are none before the run", cure, "no_pictures"))
+        for name, text in (("title", publish.title or ""), ("about", publish.about)):
+            if token and token in text:
+                problems.append(Problem(name, "holds a key of yours", "take it out", "secret"))
+        row = BASES.get(config.base)
+        problems += published_licence(config.base, row.licence if row else "unknown", publish.licence)[1]
+        if problems:
+            raise InputError.of(problems)
+        if not publish.dry_run:
+            self.check_access(publish, owner=owner, token=token)
 
     def check_access(self, config: PublishConfig, *, owner: str, token: str | None = None) -> None:
         """Ask the Hub whether the repository can be written to as ``config`` says; changes nothing.
@@ -304,14 +405,15 @@ class Studio:
         Args:
             job_id: the job.
             owner: whose it is.
-            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended.
+            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended. One that
+                still waits for its job, because that never ran, stays.
 
         Raises:
             NotFoundError: the owner has no such job. ConflictError: it is neither stalled nor cancelled.
         """
         self._make_home()
         if token and self._store.get(job_id, owner).state in ("stalled", "cancelled"):
-            self._tokens[job_id] = token
+            self._tokens[job_id] = self._tokens.get(job_id) or token
         view = self._store.retry(job_id, owner)
         self._worker.wake()
         return view
@@ -430,7 +532,6 @@ class Studio:
         source: str | None = None,
         uploads: Sequence[intake.Upload] = (),
         token: str | None = None,
-        may_use_token: bool = False,
     ) -> JobView:
         _check_words(owner=owner, key=key)
         self._make_home()
@@ -453,7 +554,7 @@ class Studio:
                 photos = intake.copy(uploads, job_dir / PHOTOS_FOLDER, max_bytes=max_bytes)
             request: dict[str, Any] = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
             # A job of somebody else must never take the machine's token, not even when its own is lost.
-            if may_use_token and (token is not None or owner != self._settings.owner):
+            if token is not None or owner != self._settings.owner:
                 request["own_token"] = True
                 self._tokens[job_id] = token or ""
             intake.write_synced(job_dir / REQUEST_FILE, json.dumps(request, indent=1))
@@ -469,6 +570,13 @@ class Studio:
         self._worker.wake()
         return view
 
+    def _known(self, kind: JobKind, config: StrictModel, source: str, owner: str, key: str | None) -> JobView | None:
+        """Return the job that came under this key before; raises ConflictError if that was another request."""
+        if key is None:
+            return None
+        self._make_home()
+        return self._store.find(owner, key, _fingerprint(kind, config, source, ()))
+
     def _knows_key(self, owner: str, key: str) -> bool:
         self._make_home()
         return self._store.knows_key(owner, key)
@@ -480,10 +588,13 @@ class Studio:
         found: str | None = resolve("studio.hub:token_of")(self._settings)
         return found
 
-    def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str]:
-        """Return what one job's process must know; forget it when the job has ended."""
+    def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str | None]:
+        """Return what one job's process alone must know, and what it must not; forget it when the job has ended."""
         token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
-        return {} if token is None else {TOKEN_VARIABLE: token}
+        if ended and self._backup:
+            self._backup.wake()
+        foreign = {} if ended or self._store.owner_of(job_id) == self._settings.owner else _NOT_YOURS
+        return foreign | ({} if token is None else {TOKEN_VARIABLE: token})
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:
         """Return the folder of a job's generated pictures."""
@@ -512,17 +623,41 @@ class Studio:
             self._ready = True
 
 
+def _places_in(config: TrainConfig) -> list[Problem]:
+    """Return a problem for each setting that names a place of this machine: what lies there may be anybody's."""
+    problems = []
+    cure = "give a name of the catalog, a Hub id (owner/name) or civitai:MODEL"
+    by_name = config.base in BASES or config.base.startswith("civitai:") or _HUB_NAME.fullmatch(config.base)
+    if not by_name or (config.base not in BASES and Path(config.base).exists()):
+        problems.append(Problem("base", "is a path of this machine", cure, "path"))
+    if config.method.start_from is not None:
+        problems.append(Problem("method.start_from", "is a path of this machine", "leave it out", "path"))
+    return problems
+
+
+def _then_key(run: str) -> str:
+    """Return the key of the job that publishes a run once it is trained."""
+    return f"publish-{run}"
+
+
+def _require_no_folder(config: PublishConfig) -> None:
+    if config.pictures is not None:
+        cure = "give a generate or finish job"
+        raise InputError.of([Problem("pictures", "is a path of this machine", cure, "path")])
+
+
 def _paths_in(config: FinishConfig) -> list[Problem]:
     """Return a problem for each setting that names a file outside the job's own: a job comes from anywhere."""
     problems = []
     for step in config.steps:
         given = {}
         if isinstance(step, UpscaleStep | FaceStep):
-            given[f"{step.do}.model"] = (step.model, "give a known name, or a file of the weights folder by its name")
+            given[f"{step.do}.model"] = (step.model, "give a known name, a file of the weights folder, or hf:…")
         elif isinstance(step, BackgroundStep) and step.picture:
             given["background.picture"] = (step.picture, "upload it with the others and give its name")
         for where, (text, cure) in given.items():
-            if re.search(r"[/\\]", text) or text.startswith((".", "~")):
+            on_hub = where.endswith(".model") and HUB_FILE.fullmatch(text)
+            if not on_hub and (re.search(r"[/\\]", text) or text.startswith((".", "~"))):
                 problems.append(Problem(where, "is a path", cure, "path"))
     return problems
 
@@ -530,11 +665,12 @@ def _paths_in(config: FinishConfig) -> list[Problem]:
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
     # Not the token for the Hub: the process of a job that may use this machine's inherits the machine's variables.
-    private = {"hub_token", "remote_server", "remote_token"}
+    private = {"hub_token", "remote_server", "remote_token", "backup_url"}
     values = settings.model_dump(mode="json", exclude_none=True, exclude=private)
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
+    variables["STUDIO_LOGIN"] = "false"  # nobody logs in to a job, and it lacks what the platform gives for that
     if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
         variables["OMP_NUM_THREADS"] = str(settings.threads)
     return variables

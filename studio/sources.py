@@ -19,7 +19,7 @@ import diffusers
 import httpx2
 import torch
 from diffusers.loaders.single_file_utils import SingleFileComponentError, infer_diffusers_model_type
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -85,12 +85,13 @@ def from_hub(hub_id: str, revision: str | None, settings: Settings) -> Found:
     """
     cache = open_cache(settings)
     commit = revision if revision and _SHA.fullmatch(revision) else None
-    if commit and (found := _at_hand(hub_id, commit, cache)):
+    if commit and not settings.guest and (found := _at_hand(hub_id, commit, cache)):
         return found
     try:
-        with _hub_errors(hub_id, revision):
-            info = _api(settings).model_info(hub_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+        info = _shown(hub_id, revision, settings)
     except MissingExtraError:
+        if settings.guest:
+            raise
         commit = commit or _last_commit(hub_id, revision, settings)
         found = _at_hand(hub_id, commit, cache) if commit else None
         if found is None:
@@ -139,12 +140,13 @@ def adapter_from_hub(hub_id: str, revision: str | None, settings: Settings) -> F
         entry = cache.get(f"adapter--{hub_id.replace('/', '--')}--{commit}") if commit else None
         return Found(entry.folder, commit, entry.pin) if entry else None
 
-    if revision and _SHA.fullmatch(revision) and (found := at_hand(revision)):
+    if revision and _SHA.fullmatch(revision) and not settings.guest and (found := at_hand(revision)):
         return found
     try:
-        with _hub_errors(hub_id, revision):
-            info = _api(settings).model_info(hub_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+        info = _shown(hub_id, revision, settings)
     except MissingExtraError:
+        if settings.guest:
+            raise
         found = at_hand(_last_commit(hub_id, revision, settings))
         if found is None:
             raise
@@ -175,6 +177,14 @@ def adapter_from_hub(hub_id: str, revision: str | None, settings: Settings) -> F
     key = f"adapter--{hub_id.replace('/', '--')}--{commit}"
     entry = cache.put(key, sum(sizes[name] for name in wanted), fill)
     return Found(entry.folder, commit, entry.pin)
+
+
+def _shown(hub_id: str, revision: str | None, settings: Settings) -> ModelInfo:
+    """Ask the Hub for a repository; of a guest also whether its files may be read: they may lie here already."""
+    with _hub_errors(hub_id, revision):
+        if settings.guest:
+            _api(settings).auth_check(hub_id)
+        return _api(settings).model_info(hub_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
 
 
 def _token(settings: Settings) -> str | bool | None:

@@ -1,7 +1,8 @@
 """Spaces on the Hugging Face Hub: what would be pushed, as a local folder, and the push itself.
 
 ``python -m studio space build NAME --out DIR`` and ``space push NAME --repo ID``. A Space is the studio as it stands
-in this checkout, its presets and app.py, a README with front matter (``spaces/NAME``) and exact requirements.
+in this checkout, its presets and app.py, a README with front matter (``spaces/NAME``, which may bring an app.py of its
+own) and exact requirements.
 """
 
 import os
@@ -53,7 +54,7 @@ def build(name: str, out: Path) -> list[str]:
             else:
                 shutil.copy2(source, part / item)
         shutil.copytree(SPACES_DIR / name, part, ignore=_LEFT_OUT, dirs_exist_ok=True)
-        (part / "requirements.txt").write_text("\n".join(pinned()) + "\n", encoding="utf-8")
+        (part / "requirements.txt").write_text("\n".join(pinned(name)) + "\n", encoding="utf-8")
         if out.exists():
             out.rmdir()
         os.replace(part, out)
@@ -64,19 +65,25 @@ def build(name: str, out: Path) -> list[str]:
     return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
 
 
-def pinned() -> list[str]:
-    """Return the requirements at the exact versions that the tests ran with; a Space's build reads no constraints."""
-    exact = dict(line.split("==") for line in _lines("constraints.txt"))
+def pinned(name: str) -> list[str]:
+    """Return a Space's requirements at exact versions; its build reads no constraints.
+
+    They are the versions that the tests ran with, except where ``spaces/NAME/requirements.txt`` pins another one; what
+    else that file names comes on top.
+    """
+    exact = dict(line.split("==") for line in _lines(PROJECT_ROOT / "constraints.txt"))
+    own = dict(line.split("==") for line in _lines(SPACES_DIR / name / "requirements.txt"))
     found = []
-    for line in _lines("requirements.txt"):
+    for line in _lines(PROJECT_ROOT / "requirements.txt"):
         match = _REQUIREMENT.match(line)
         assert match is not None, line
-        found.append(f"{match['name']}{match['extras'] or ''}=={exact[match['name'].lower()]}")
-    return found
+        package = match["name"].lower()
+        found.append(f"{match['name']}{match['extras'] or ''}=={own.pop(package, None) or exact[package]}")
+    return found + [f"{package}=={version}" for package, version in own.items()]
 
 
-def _lines(name: str) -> list[str]:
-    lines = (PROJECT_ROOT / name).read_text(encoding="utf-8").splitlines()
+def _lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [text for line in lines if (text := line.partition("#")[0].strip())]
 
 

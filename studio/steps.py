@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from studio.config import TrainConfig
+from studio.device import freed_memory_kept
 from studio.diffusion.losses import min_snr_weights, squared_error
 from studio.diffusion.timesteps import TIMESTEP_SAMPLERS, noise, spread
 from studio.errors import ResourceError, TrainingError
@@ -400,7 +401,8 @@ def exact_arithmetic(device: torch.device, threads: int | None) -> Iterator[None
     memory.fill_uninitialized_memory = False
     flushed = torch.set_flush_denormal(True)  # numbers near zero are very slow on a CPU otherwise
     try:
-        yield
+        with freed_memory_kept():
+            yield
     finally:
         if flushed:
             torch.set_flush_denormal(False)

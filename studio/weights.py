@@ -13,7 +13,7 @@ from pathlib import Path
 from studio.adapters import WEIGHTS_NAME, AdapterInfo, read_info
 from studio.catalog import BASES, FAMILIES, BaseSpec
 from studio.errors import InputError, MissingExtraError, NotFoundError, Problem
-from studio.settings import load_settings
+from studio.settings import Settings, load_settings
 from studio.sources import CIVITAI_ID, Found, adapter_from_hub, from_civitai, from_file, from_hub
 from studio.tensorfile import read_header
 
@@ -85,11 +85,12 @@ def resolve_base(base: str, revision: str | None = None) -> Base:
     return Base(spec, found.folder, found.revision, found.pin)
 
 
-def resolve_adapter(name: str) -> Found:
+def resolve_adapter(name: str, settings: Settings | None = None) -> Found:
     """Find a published adapter, downloading it if need be; what strangers wrote into it is looked over.
 
     Args:
         name: owner/name or owner/name@revision of the Hub.
+        settings: where the cache is, and a token for private ones; None reads the environment.
 
     Returns:
         A folder laid out like a run; kept in the cache for as long as the object lives.
@@ -99,7 +100,7 @@ def resolve_adapter(name: str) -> Found:
         MissingExtraError: it is not here and the Hub cannot be reached. ResourceError: no room, or it broke off.
     """
     hub_id, _, revision = name.partition("@")
-    found = adapter_from_hub(hub_id, revision or None, load_settings())
+    found = adapter_from_hub(hub_id, revision or None, settings or load_settings())
     info = read_info(found.folder / "adapter")
     wrong = _strange(info)
     if wrong:

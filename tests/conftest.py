@@ -100,6 +100,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield server
 
 
+@pytest.fixture
+def near_hub(hub: Any, tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that knows the stand-in of the Hub and nobody else; its caches are empty."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "STUDIO_"))}
+    ours = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf-home"), "HF_HUB_DISABLE_XET": "1"}
+    return {**kept, **ours, "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
+
+
 @pytest.fixture(scope="session")
 def tiny_bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return family -> a whole tiny base of it, written when it is first asked for."""

@@ -83,6 +83,23 @@ def test_every_base_has_a_card_that_the_hub_takes(hub: Any, name: str, form: str
     assert LICENCES[row.licence].commercial or "Not for commercial use." in text
 
 
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ("flux", "IN NO EVENT SHALL BLACK FOREST LABS INC. BE LIABLE"),
+        ("flux", "The model was modified by training"),
+        ("sd35", "Powered by Stability AI."),
+        ("sd35", "licensed under the Stability AI Community License, Copyright © Stability AI Ltd."),
+        ("sdxl", "The use restrictions in its Attachment A go with every copy."),
+    ],
+)
+def test_the_notice_that_a_licence_wants_beside_every_copy_is_there(base: str, words: str) -> None:
+    row = BASES[base]
+    info = replace(INFO, base=base, family=row.family)
+    text = model_card(replace(FACTS, info=info, licence_id=row.licence, licence=licence_spec(row.licence)))
+    assert escaped(words) in text
+
+
 def test_words_of_the_user_stay_words() -> None:
     text = model_card(
         replace(FACTS, title=HOSTILE, about=f"# {HOSTILE}", pictures=(GalleryPicture("gallery/01.png", HOSTILE),))

@@ -11,7 +11,7 @@ CHAINS = {chain.name: chain for chain in list_chains()}
 
 def test_the_promised_chains_are_there():
     expected = {"headshot_white", "headshot_studio", "portrait_blur", "sticker", "avatar", "passport", "cutout"}
-    assert set(CHAINS) >= expected | {"upscale_4x", "quick_2x", "print_4k", "web_16x9"}
+    assert set(CHAINS) >= expected | {"upscale_4x", "quick_2x", "print_4k", "web_16x9", "faces_2048"}
 
 
 @pytest.mark.parametrize("name", sorted(CHAINS))

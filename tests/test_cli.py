@@ -132,9 +132,9 @@ class FakeStudio:
             config.repo, url, commit, config.public, config.form, "apache-2.0", files, 1, 3_200_000, (), 1.0
         )
 
-    def check_access(self, config: PublishConfig, *, owner: str) -> None:
-        self.calls.append(("access", config, Path(), Path()))
-        if config.repo.startswith("read/"):
+    def check_publishing(self, config: TrainConfig, publish: PublishConfig, *, owner: str) -> None:
+        self.calls.append(("access", publish, Path(), Path()))
+        if publish.repo.startswith("read/"):
             raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
 
     def unpublish(self, repo: str) -> None:

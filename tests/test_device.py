@@ -1,3 +1,6 @@
+import resource
+import sys
+
 import pytest
 import torch
 
@@ -32,3 +35,21 @@ def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="use auto or one of: cpu"):
             device.pick_device("cuda")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what glibc does with freed memory")
+def test_freed_memory_is_kept_inside_the_block_and_given_back_after_it() -> None:
+    large = 16 * 2**20  # 64 MB in floats: more than glibc keeps by itself
+
+    def faults_of_ten() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.ones(large)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    outside = faults_of_ten()
+    with device.freed_memory_kept():
+        torch.ones(large)
+        inside = faults_of_ten()
+    assert inside < outside / 10
+    assert faults_of_ten() > outside / 2

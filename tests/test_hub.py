@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from studio import hub as hub_module
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError
-from studio.hub import check_access, delete, fetch_text, push, token_of
+from studio.hub import check_access, delete, fetch_text, person_of, push, token_of
 from studio.settings import Settings
 
 WRITE, READ, FINE, STRANGER = "hf_write0123456789", "hf_read0123456789", "hf_fine0123456789", "hf_other0123456789"
@@ -41,6 +41,21 @@ def test_a_folder_becomes_one_commit_in_a_private_repository(hub: Any, folder: P
     assert there == {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
     assert hub.repos[REPO].private and hub.asked("GET", "xet-") == []
     assert pushed(folder) == done and len(hub.commits(REPO)) == 1, "the same again makes no second commit"
+
+
+def test_a_personal_token_tells_whose_it_is_by_an_id_that_stays(hub: Any) -> None:
+    person = person_of(READ)
+    assert person == person_of(WRITE) and person.name == "ada" and person.id != person_of(STRANGER).id
+    hub.accounts[WRITE] |= {"auth": "oauth"}
+    with pytest.raises(InputError, match="not a person's own access token"):
+        person_of(WRITE)
+    with pytest.raises(InputError, match="not one that the Hub knows") as caught:
+        person_of("hf_unknown0123456789")
+    assert "hf_unknown" not in str(caught.value)
+    hub.fail("GET", "whoami", 503)
+    with pytest.raises(ResourceError, match="status 503"):
+        person_of(READ)
+    assert len(hub.asked("GET", "whoami")) == 6, "each time asked once: somebody waits for the answer"
 
 
 def test_a_public_repository_is_made_only_when_asked_for_and_none_is_written_to_otherwise(

@@ -2,18 +2,24 @@
 
 import io
 import json
+import threading
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from studio import postprocess
-from studio.config import FinishConfig
-from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError
+from studio.config import FinishConfig, FitStep
+from studio.errors import ConflictError, InputError, JobCancelled
+from studio.imaging.faces import Face
+from studio.networks.read import read_weights
 from studio.postprocess import finish
+from studio.presets import finish_config, list_chains
+from studio.upscaling.network import NetworkUpscaler
 
 
 class CircleMatter:
@@ -152,6 +158,19 @@ def test_a_huge_target_is_refused_with_the_memory_it_would_need(one, tmp_path, t
         finish(steps({"do": "upscale", "model": str(tiny_upscaler), "long_side_px": 8192}), one, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("fit", "size"),
+    [
+        ({"width_px": 16384, "height_px": 16384}, "16384 x 16384"),
+        ({"aspect": "9999:1", "how": "contain"}, "719928 x 72"),
+    ],
+)
+def test_a_huge_fit_is_refused_with_the_memory_it_would_need(fit, size, one, tmp_path, monkeypatch):
+    monkeypatch.setattr(postprocess, "_free_bytes", lambda: 500_000_000)
+    with pytest.raises(InputError, match=rf"{size} px would need about \d\.\d GB of memory, 0\.5 GB are free"):
+        finish(steps({"do": "fit", **fit}), one, tmp_path / "out")
+
+
 def test_fit_meets_size_format_and_bytes(one, tmp_path):
     config = steps({**FIT, "format": "jpeg", "max_bytes": 1800})
     made = finish(config, one, tmp_path / "out")
@@ -173,6 +192,39 @@ def test_enlarging_by_fit_alone_is_said(one, tmp_path):
     assert "upscale step" in made.pictures[0].notes[0]
 
 
+def test_closed_form_matting_is_prepared_with_a_word_and_hears_a_request_to_stop(
+    one, tmp_path, matter, events, monkeypatch
+):
+    begun, done = threading.Event(), threading.Event()
+
+    def compiles(name):
+        assert name.startswith("pymatting")
+        begun.set()
+        assert done.wait(30)
+
+    monkeypatch.setattr(postprocess, "importlib", SimpleNamespace(import_module=compiles))
+    monkeypatch.setattr(postprocess.matte, "closed_form", lambda alpha, rgb: alpha)
+    chain = steps({"do": "cutout", "refine": "closed_form"})
+    with pytest.raises(JobCancelled):
+        finish(chain, one, tmp_path / "out", on_event=events.append, should_stop=begun.is_set)
+    assert "first time takes a minute" in events[-1].data["message"], "said before it began"
+    done.set()
+    assert len(finish(chain, one, tmp_path / "out").pictures) == 1
+
+
+def test_a_picture_is_decoded_once_however_many_steps_there_are(one, tmp_path, matter, tiny_upscaler, monkeypatch):
+    decode_bytes, decoded = postprocess.decode_bytes, []
+
+    def counting(data, name, **more):
+        decoded.append(name)
+        return decode_bytes(data, name, **more)
+
+    monkeypatch.setattr(postprocess, "decode_bytes", counting)
+    upscale = {"do": "upscale", "model": str(tiny_upscaler), "factor": 2}
+    finish(steps({"do": "cutout"}, {"do": "background"}, upscale, FIT), one, tmp_path / "out")
+    assert decoded == ["one.png"]
+
+
 def test_before_and_after_have_the_same_size_and_cut(one, tmp_path, matter):
     made = finish(steps({"do": "cutout"}, {"do": "background"}, FIT), one, tmp_path / "out")
     row = made.pictures[0]
@@ -190,6 +242,46 @@ def test_where_no_face_is_there_none_is_restored(one, tmp_path, monkeypatch):
 def test_a_face_network_that_is_not_there_is_refused_before_any_work(one, tmp_path):
     with pytest.raises(InputError, match="GFPGAN or RestoreFormer"):
         finish(steps({"do": "face", "model": "gfpgan.pth"}), one, tmp_path / "out")
+
+
+# --------------------------------------------------------------------------------------------------------- the chains
+
+
+class Whitener:
+    """Restores every face to white."""
+
+    name = "whitener"
+
+    def restore(self, face):
+        return np.full_like(face, 255)
+
+
+@pytest.mark.parametrize("chain", list_chains(), ids=lambda chain: chain.name)
+def test_every_shipped_chain_runs_to_its_end(chain, one, tmp_path, matter, tiny_upscaler, monkeypatch):
+    asked = []
+
+    def open_upscaler(model, home, *, device, tile_px, **_):
+        asked.append(model)
+        return NetworkUpscaler(model, read_weights(tiny_upscaler), device=device, tile_px=tile_px)
+
+    def open_face_restorer(model, home, **_):
+        asked.append(model)
+        return Whitener()
+
+    monkeypatch.setattr(postprocess, "open_upscaler", open_upscaler)
+    monkeypatch.setattr(postprocess, "open_face_restorer", open_face_restorer)
+    monkeypatch.setattr(postprocess, "find_faces", lambda picture: [Face((20, 30, 20, 20), 1.0)])
+    by_kind = {step.do: step for step in chain.steps}
+    long_side = "upscale" in by_kind and by_kind["upscale"].long_side_px
+    config = finish_config(chain, {"upscale.long_side_px": 256} if long_side else {})
+    made = finish(config, one, tmp_path / "out")
+    assert made.chain == chain.name and not made.failed
+    assert matter + asked == [step.model for step in chain.steps if step.do in ("cutout", "upscale", "face")]
+    last = by_kind.get("fit", FitStep())
+    opened = load(tmp_path / "out", made)
+    assert opened.format == last.format.upper()
+    assert opened.size == (last.target_wh() or ((256, 192) if long_side else opened.size))
+    assert np.asarray(opened.convert("L")).std() > 5, "a flat picture"
 
 
 # ------------------------------------------------------------------------------------------------------- the pictures
@@ -257,52 +349,30 @@ def test_if_no_picture_can_be_finished_all_are_named(tmp_path):
     assert {problem.where for problem in caught.value.problems} == set(bad_ones())
 
 
-def test_a_zip_is_read_without_unpacking_it(tmp_path):
+def test_a_zip_becomes_a_zip_and_its_bad_pictures_are_named(tmp_path):
     archive = tmp_path / "many.zip"
     with zipfile.ZipFile(archive, "w") as packed:
-        packed.writestr("a/one.png", png(picture()))
-        packed.writestr("b/one.png", png(picture((50, 60))))
-        packed.writestr("../../evil.png", png(picture()))
-        packed.writestr("__MACOSX/._one.png", b"clutter")
-        packed.writestr("bad.png", b"bad")
+        for name, data in (("a/one.png", png(picture())), ("b/one.png", png(picture((50, 60)))), ("bad.png", b"bad")):
+            packed.writestr(name, data)
     made = finish(steps(FIT), archive, tmp_path / "out")
-    assert [row.source for row in made.pictures] == ["one.png", "one.png (2)", "evil.png"]
-    assert len({row.file for row in made.pictures}) == 3
+    assert [row.source for row in made.pictures] == ["one.png", "one.png (2)"]
     assert [row["where"] for row in made.failed] == ["bad.png"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["many.zip", "out"]
     with zipfile.ZipFile(tmp_path / "out" / made.archive) as packed:
-        assert sorted(packed.namelist()) == sorted(Path(row.file).name for row in made.pictures)
+        assert (
+            sorted(packed.namelist())
+            == sorted(Path(row.file).name for row in made.pictures)
+            == ["one-2.png", "one.png"]
+        )
 
 
-def test_a_member_that_unpacks_to_too_much_is_refused_without_unpacking_it_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(postprocess, "MAX_BYTES", 100_000)
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr("bomb.png", bytes(10_000_000))
-        packed.writestr("one.png", png(picture()))
-    made = finish(steps(FIT), tmp_path / "bomb.zip", tmp_path / "out")
-    assert [(row["where"], row["code"]) for row in made.failed] == [("bomb.png", "too_large")]
-
-
-def test_what_generate_wrote_is_taken_best_first_without_its_sheet_and_zip(tmp_path):
+def test_what_generate_wrote_is_finished_best_first(tmp_path):
     run = tmp_path / "run"
     (run / "beach").mkdir(parents=True)
     for number in (0, 1):
         (run / f"beach/00{number}.png").write_bytes(png(picture()))
-    (run / "contact_sheet.png").write_bytes(png(picture()))
-    with zipfile.ZipFile(run / "pictures.zip", "w") as packed:
-        packed.writestr("beach/000.png", png(picture()))
-    images = [{"file": "beach/001.png"}, {"file": "beach/000.png"}, {"file": "../outside.png"}]
-    (run / "index.json").write_text(json.dumps({"images": images}))
+    (run / "index.json").write_text(json.dumps({"images": [{"file": "beach/001.png"}, {"file": "beach/000.png"}]}))
     made = finish(steps(FIT), run, tmp_path / "out")
     assert [row.file for row in made.pictures] == ["pictures/beach-001.png", "pictures/beach-000.png"]
-
-
-def test_nothing_there_and_nothing_in_it_are_two_answers(tmp_path):
-    with pytest.raises(NotFoundError, match="nothing at missing"):
-        finish(steps(FIT), tmp_path / "missing", tmp_path / "out")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="there are none"):
-        finish(steps(FIT), tmp_path / "empty", tmp_path / "out")
 
 
 def test_without_steps_there_is_a_contact_sheet_and_nothing_else(one, tmp_path):
@@ -375,8 +445,6 @@ def test_progress_names_picture_and_part(one, tmp_path, tiny_upscaler, events):
 
 
 def test_a_long_loading_hears_a_request_to_stop(one, tmp_path, monkeypatch):
-    import threading
-
     never, asked = threading.Event(), []
     monkeypatch.setattr(postprocess, "open_matter", lambda *_, **__: never.wait(30))
 

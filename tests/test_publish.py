@@ -19,16 +19,22 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors import SafetensorError
 
 from studio import certificate, publish, reload
 from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, read_info
 from studio.catalog import POCKET_FOLDER
-from studio.config import GenerateConfig, PublishConfig
+from studio.config import CheckConfig, GenerateConfig, PublishConfig
 from studio.domain import PublishResult
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
 from studio.imaging.fit import encode
 from studio.imaging.png import made_record, write_png
 from studio.infer import generate
+from studio.photos import check
+from studio.presets import override, train_config
+from studio.samples import sample_photos
+from studio.settings import PROJECT_ROOT
+from studio.train import train
 
 WRITE, READ = "hf_write0123456789", "hf_read0123456789"
 REPO = "ada/portrait"
@@ -387,7 +393,7 @@ def test_a_hub_that_is_away_keeps_what_was_assembled(
     assert published(run_dir, tmp_path / "out").commit and len(hub.commits(REPO)) == 1
 
 
-@pytest.mark.parametrize("where", ["gallery", "card", "result"])
+@pytest.mark.parametrize("where", ["weights", "gallery", "card", "result"])
 def test_a_full_disk_is_told_in_words_and_the_next_call_goes_on(
     hub: Any, run_dir: Path, tmp_path: Path, assembled: None, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -395,7 +401,13 @@ def test_a_full_disk_is_told_in_words_and_the_next_call_goes_on(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        if where == "gallery":
+        if where == "weights":  # safetensors has no errno, only these words
+
+            def serialized(*_: Any, **__: Any) -> Any:
+                raise SafetensorError(f'I/O error: Os {{ code: 28, message: "{os.strerror(errno.ENOSPC)}" }}')
+
+            patch.setattr(publish, "export", serialized)
+        elif where == "gallery":
             patch.setattr(Image.Image, "save", full)
         elif where == "card":
             patch.setattr(publish, "model_card", full)
@@ -443,18 +455,6 @@ def test_what_says_too_much_is_caught_before_it_is_sent(
 
 
 # -------------------------------------------------------------------------------------------------- the way back
-
-
-def fresh(hub: Any, home: Path) -> dict[str, str]:
-    """Return the environment of a process that knows the stand-in and nothing else."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "STUDIO_"))}
-    ours = {
-        "HF_ENDPOINT": hub.address,
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    return {**kept, **ours, "HF_TOKEN": WRITE, "PYTHONPATH": str(POCKET_FOLDER.parents[2]), "OMP_NUM_THREADS": "1"}
 
 
 FRESH = """
@@ -516,25 +516,30 @@ def test_what_was_published_is_pulled_and_draws_the_same_picture(
 
 @pytest.mark.slow
 def test_plain_diffusers_in_a_fresh_process_draws_the_same_picture(
-    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Any, near_hub: dict[str, str], tmp_path: Path
 ) -> None:
-    run = pocket_run(tmp_path / "run")
+    check(
+        CheckConfig(subject="Ada", class_noun="woman"), sample_photos(tmp_path / "photos")[0].parent, tmp_path / "set"
+    )
+    short = {"steps": 24, "learning_rate": 5e-3, "samples_per_checkpoint": 1, "sample_steps": 2, "certify": False}
+    run = tmp_path / "run"
+    train(override(train_config("pocket_lora_cpu", subject="Ada", class_noun="woman"), short), tmp_path / "set", run)
     published(run, tmp_path / "out", licence=None)
     trained = drawn(tmp_path / "nothing", tmp_path / "pulled", adapter=REPO)
     assert np.abs(drawn(run, tmp_path / "ours") - trained).max() == 0
 
     (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "repo" / "README.md").read_text(), re.DOTALL)
     (tmp_path / "theirs").mkdir()
-    order = {"code": code, "prompt": "photo of sks woman", "steps": 2, "guidance": 3.0, "seed": 7, "repo": REPO,
-             "out": str(tmp_path / "theirs")}  # fmt: skip
+    order = {"code": code, "prompt": "photo of sks woman", "steps": 2, "seed": 7, "repo": REPO,
+             "guidance": read_info(run / "adapter").guidance_scale, "out": str(tmp_path / "theirs")}  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-c", FRESH, json.dumps(order)], env=fresh(hub, tmp_path / "clean"), capture_output=True,
-        text=True, cwd=tmp_path,
+        [sys.executable, "-c", FRESH, json.dumps(order)], cwd=tmp_path, capture_output=True, text=True,
+        env={**near_hub, "HF_TOKEN": WRITE, "PYTHONPATH": str(PROJECT_ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("as_the_card_says", "plain"):
         assert np.abs(levels(tmp_path / "theirs" / f"{name}.png") - trained).max() <= 1, name
-    assert np.abs(levels(tmp_path / "theirs" / "without.png") - trained).mean() > 5, "the adapter shows"
+    assert np.abs(levels(tmp_path / "theirs" / "without.png") - trained).mean() > 1, "the adapter shows"
     assert f"/{REPO}/resolve/main/{WEIGHTS_NAME}" in {path for _, path, _ in hub.log}
 
 

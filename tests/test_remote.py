@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import io
+import itertools
 import json
 import os
 import signal
@@ -21,8 +22,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from studio import cli, photos, remote
-from studio.config import CheckConfig, StrictModel, TrainConfig
+from studio import cli, infer, photos, remote
+from studio import server as app_server
+from studio import train as training
+from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
 from studio.domain import Dataset, Event, TrainResult
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
 from studio.imaging.bucket import buckets
@@ -97,7 +100,7 @@ def assert_sent_without_loss(folder: Path, tmp_path: Path, class_noun: str, reso
     photos.check(CheckConfig.parse(there), folder, tmp_path / "whole")
     parcel = remote.pack(tmp_path / "whole", folder, resolution_px)
     sent = received(parcel, tmp_path / f"sent-{resolution_px}")
-    kept = {**there, "crop": "none"}
+    kept = {**there, **remote.CHECK_THERE}
     dataset = photos.check(CheckConfig.parse(kept), sent, tmp_path / f"there-{resolution_px}")
     originals = trained_on(tmp_path / "whole", resolution_px)
     arrived = trained_on(tmp_path / f"there-{resolution_px}", resolution_px)
@@ -110,6 +113,7 @@ def assert_sent_without_loss(folder: Path, tmp_path: Path, class_noun: str, reso
         difference = np.abs(one - other)
         assert difference.mean() <= remote.MEAN_LEVELS == 1.5
         assert packed.difference == pytest.approx(difference.mean(), abs=0.01)
+        assert (packed.difference == 0) == (not difference.any())
         assert 10 * np.log10(255**2 / max(1e-9, np.square(one - other).mean())) > 40, "PSNR, dB"
     assert SECRET_PLACE.encode() not in b"".join(data for _, _, data in parcel.files)
     assert not any(path.stem.encode() in data for path in folder.iterdir() for _, _, data in parcel.files)
@@ -125,9 +129,20 @@ def test_phone_photos_travel_small_and_train_the_same(tmp_path: Path) -> None:
     sent = assert_sent_without_loss(folder, tmp_path, "woman", 512)
     assert sent.original_bytes > 4e6
     assert sent.sent_bytes <= 0.15 * sent.original_bytes
+    assert sent.exact == 2 and sent.difference == 0, "no pixel that training sees differs"
     assert b"{instance_token} {class_noun} in an orange suit" in [data for _, _, data in sent.files]
     largest = remote.pack(tmp_path / "whole", folder, 1024)
-    assert largest.sent_bytes <= 0.15 * sent.original_bytes
+    assert largest.sent_bytes <= 0.15 * sent.original_bytes and 0 < largest.difference <= remote.MEAN_LEVELS
+
+
+def test_photos_larger_than_a_check_would_keep_them_arrive_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    Image.radial_gradient("L").resize((896, 1152)).convert("RGB").save(folder / "001.webp", lossless=True)
+    config = CheckConfig.parse({"class_noun": "thing", "likeness": "none", **remote.CHECK_THERE})
+    assert photos.check(config, folder, tmp_path / "there").photos[0].size_hw == (1152, 896)
+    with Image.open(folder / "001.webp") as sent, Image.open(tmp_path / "there" / "photos" / "001.png") as arrived:
+        assert np.array_equal(np.asarray(sent.convert("RGB")), np.asarray(arrived))
 
 
 def test_small_drawn_photos_are_sent_without_loss_too(tmp_path: Path) -> None:
@@ -136,30 +151,37 @@ def test_small_drawn_photos_are_sent_without_loss_too(tmp_path: Path) -> None:
     assert_sent_without_loss(folder, tmp_path, "woman", 64)
 
 
-def test_a_photo_that_compression_would_hurt_is_sent_exactly() -> None:
+def test_a_photo_that_compression_would_hurt_is_sent_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MEAN_LEVELS", 0.5)
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    packed = remote._packed("001.webp", Image.fromarray(noise), (256, 256))
-    assert packed.quality is None and packed.difference == 0.0
+    packed = remote._packed("001", Image.fromarray(noise), (256, 256), original_bytes=1000)
+    assert (packed.name, packed.quality, packed.difference) == ("001.webp", None, 0.0)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(packed.data)).convert("RGB")), noise)
 
 
-@pytest.mark.slow
-def test_twelve_phone_photos_travel_in_a_seventh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "photos"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def phone_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve photos of a phone, half of them HEIC."""
+    folder = tmp_path_factory.mktemp("phone")
     for number in range(12):
         picture = ("astronaut", "chelsea", "coffee", "rocket")[number % 4]
         phone_photo(folder / f"IMG_{number:04}.{('jpg', 'heic')[number % 2]}", picture, 1 + number)
+    return folder
+
+
+@pytest.mark.slow
+def test_twelve_phone_photos_travel_in_a_seventh(phone_photos: Path, tmp_path: Path) -> None:
     checking = CheckConfig(class_noun="thing", likeness="none", keep_rejected=True)
-    assert len(photos.check(checking, folder, tmp_path / "whole").photos) == 12
+    assert len(photos.check(checking, phone_photos, tmp_path / "whole").photos) == 12
     for resolution_px in (512, 768, 1024):
-        parcel = remote.pack(tmp_path / "whole", folder, resolution_px)
+        parcel = remote.pack(tmp_path / "whole", phone_photos, resolution_px)
         share = parcel.sent_bytes / parcel.original_bytes
         worst = max(packed.difference for packed in parcel.photos)
         print(
             f"{resolution_px} px: {parcel.sent_bytes:,} of {parcel.original_bytes:,} bytes ({share:.1%}), {worst:.2f}"
         )
         assert share <= 0.15 and worst <= remote.MEAN_LEVELS
+        assert parcel.exact == (12 if resolution_px == 512 else 0)
 
 
 # ------------------------------------------------------------------------------------------- what breaks on the way
@@ -344,6 +366,74 @@ def test_a_server_cannot_write_outside_of_the_folder(tmp_path: Path, name: str) 
         remote.download(transport(lambda request: httpx2.Response(200, json=rows)), "train-1", tmp_path / "out")
 
 
+@contextmanager
+def whole_app(home: Path, log: Path, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """The app as its user starts it, with the worker and real verbs."""
+    environment = {**os.environ, "STUDIO_HOME": str(home), "STUDIO_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(PROJECT_ROOT / "app.py")]
+    with (
+        log.open("a") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment) as child,
+    ):
+        assert child.stdout is not None
+        try:
+            address = child.stdout.readline().rsplit(" ", 1)[-1].strip()
+            assert address, log.read_text()
+            yield address, child
+        finally:
+            child.kill()
+
+
+@pytest.mark.slow
+def test_the_app_killed_during_the_upload_and_started_again_trains_and_the_run_comes_home(
+    phone_photos: Path, tmp_path: Path, events: list
+) -> None:
+    home, log, out = tmp_path / "far", tmp_path / "log.txt", tmp_path / "run"
+    changes = {"steps": 4, "samples_per_checkpoint": 1, "sample_steps": 2, "prior.mode": "none", "likeness": "none"}
+    again: list[Any] = []
+
+    def run(verb: str, config: StrictModel, source: Path, target: Path) -> Any:
+        assert verb == "check"
+        return photos.check(config.model_copy(update={"likeness": "none", "keep_rejected": True}), source, target)
+
+    with whole_app(home, log) as (address, child):
+
+        def on_event(event: Event) -> None:
+            events.append(event)
+            if event.kind == "progress" and event.data["message"] == "uploading" and event.data["step"] == 3:
+                child.send_signal(signal.SIGKILL)
+                child.wait()
+
+                def start_again() -> None:
+                    again.append(whole_app(home, log, int(address.rsplit(":", 1)[1])))
+                    again[0].__enter__()
+
+                threading.Thread(target=start_again).start()
+
+        try:
+            with Server(address, patience_s=120, on_event=on_event) as server:
+                request = TrainRequest("Ada", "thing", "pocket", changes=changes)
+                result = remote.train(run, server, request, phone_photos, out, exports=("kohya",), on_event=on_event)
+                jobs = server.call("jobs")
+        finally:
+            for running in again:
+                running.__exit__(None, None, None)
+    assert again and [event.data["text"] for event in events if event.kind == "message"][:2] == [
+        f"{address} does not answer; trying again.", f"{address} is back."
+    ]  # fmt: skip
+    assert result.photos == 12 and result.sent_bytes <= 0.15 * result.original_bytes
+    assert sorted(job["kind"] for job in jobs) == ["check", "export", "train"], "nothing was started twice"
+    assert {job["state"] for job in jobs} == {"completed"}
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"report.json", "curve.png", "config.yaml", "metrics.jsonl", "adapter/certificate.json"} <= there
+    assert {"samples/4/00.png", "samples/4/scores.json", "exports/kohya/certificate.json"} <= there
+    made = infer.generate(
+        GenerateConfig.parse({"prompts": ["photo of {subject}"], "num_inference_steps": 2, "likeness": "none"}),
+        out, tmp_path / "pictures",
+    )  # fmt: skip
+    assert (tmp_path / "pictures" / made.images[0].file).is_file()
+
+
 # ------------------------------------------------------------------------------------------------------- the road
 
 REQUEST = TrainRequest("Ada", "woman", changes={"steps": 60})
@@ -353,6 +443,12 @@ def run_here(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
     """Check in earnest, but without a likeness engine; training is only said to have happened."""
     if verb == "check":
         return photos.check(config.model_copy(update={"likeness": "none"}), source, out)
+    if verb == "export":
+        out.mkdir(parents=True)
+        return None
+    assert training._inputs_before(out, {"settings": "", "photos": ""}) == {}, (
+        "training takes no folder that holds more"
+    )
     assert isinstance(config, TrainConfig) and Dataset.from_json(json.loads((source / "dataset.json").read_text()))
     return TrainResult("adapter", 1, "here", config.total_steps(3), 1.0, 0.0, 0.5, 0.0, None)
 
@@ -395,8 +491,16 @@ def test_photos_are_trained_there_and_the_run_comes_home(
         assert any("Sent 0." in event.data.get("text", "") for event in events)
         assert any(event.data.get("path") == "samples/60/00.png" for event in events if event.kind == "sample")
 
-        again = remote.train(run_here, server, REQUEST, folder, out)
-        assert (again.job, again.upload_s) == (result.job, 0.0)
+        there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+        assert {"report.json", "config.yaml", "metrics.jsonl", "adapter/certificate.json"} <= there
+        assert {"samples/0/00.png", "samples/60/03.png", "samples/60/scores.json"} <= there
+        assert not any(name.startswith(("checkpoints", "exports")) for name in there)
+
+        again = remote.train(run_here, server, REQUEST, folder, out, exports=("kohya", "kohya"))
+        assert (again.job, again.upload_s, again.exports) == (result.job, 0.0, ("exports/kohya",))
+        assert (out / "exports/kohya/certificate.json").is_file()
+        with pytest.raises(InputError, match="format"):
+            remote.train(run_here, server, REQUEST, folder, out, exports=("pickle",))
         with pytest.raises(ConflictError, match="another --out"):
             remote.train(run_here, server, TrainRequest("Bob", "man"), folder, out)
         with pytest.raises(InputError, match=r"method\.rnak"):
@@ -411,6 +515,12 @@ def test_photos_are_trained_there_and_the_run_comes_home(
         assert cli.run(["remote", *arguments, "--json"]) == 0, capsys.readouterr()
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
+    words = ("--subject", "Ada", "--class-noun", "woman", "--set", "steps=60", "--export", "kohya")
+    second = said("train", f"{out}-dataset", *words, "--out", str(tmp_path / "second"))
+    assert second["exports"] == ["exports/kohya"] and second["job"] != result.job
+    assert (tmp_path / "second" / "exports" / "kohya" / "certificate.json").is_file()
+    assert 0 < second["sent_bytes"] < second["original_bytes"], "of a dataset the originals are its crops"
+
     pictures = tmp_path / "pictures"
     made = said("generate", str(out), "--pack", "places", "--seed", "7", "--out", str(pictures))
     assert sorted(image["seed"] for image in made["images"]) == [7, 8]
@@ -421,7 +531,8 @@ def test_photos_are_trained_there_and_the_run_comes_home(
     assert said("list", "--limit", "1")["jobs"][0]["kind"] == "generate"
     assert said("status", record["train_job"])["state"] == "completed"
     assert said("status", record["train_job"], "--watch")["state"] == "completed"
-    assert len(said("download", record["train_job"], "--out", str(tmp_path / "copy"))["files"]) == 3
+    copied = said("download", record["train_job"], "--out", str(tmp_path / "copy"))["files"]
+    assert len(copied) == len(there - {"remote.json"})
     assert said("cancel", record["check_job"])["state"] == "completed"
     assert cli.run(["remote", "list"]) == 0 and record["train_job"] in capsys.readouterr().out
     assert cli.run(["remote", "status", "train-0"]) == 2 and "train-0" in capsys.readouterr().err
@@ -442,6 +553,49 @@ def test_with_nobody_there_the_run_is_trained_here_if_that_is_wanted(
         )
     assert (result.server, result.job, result.train["steps"]) == (None, None, 7)
     assert any("Training here instead" in event.data.get("text", "") for event in events)
+
+
+def lost_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lose the server for good after so many requests."""
+    send, asked = httpx2.Client.send, itertools.count(1)
+
+    def limited(self: httpx2.Client, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        if next(asked) > count:
+            raise httpx2.ConnectError("nobody there", request=request)
+        return send(self, request, **options)
+
+    monkeypatch.setattr(httpx2.Client, "send", limited)
+
+
+@pytest.mark.parametrize("requests", [4, 6, 12])
+def test_a_server_that_goes_away_on_the_way_leaves_a_folder_that_training_here_takes(
+    address: str, folder: Path, tmp_path: Path, events: list, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    lost_after(requests, monkeypatch)  # before the upload, during it, during the check
+    config = override(TrainConfig(), {"steps": 7})
+    with Server(address, patience_s=0) as server:
+        result = remote.train(
+            run_here, server, REQUEST, folder, tmp_path / "run", exports=("kohya",), fallback=lambda: config,
+            on_event=events.append,
+        )  # fmt: skip
+    assert (result.server, result.train["steps"], result.exports) == (None, 7, ("exports/kohya",))
+    assert (tmp_path / "run" / "exports" / "kohya").is_dir()
+    assert any("Training here instead" in event.data.get("text", "") for event in events)
+
+
+def test_a_run_that_is_trained_there_is_fetched_and_not_trained_again(
+    address: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> Any:
+        raise remote.ServerGoneError("nobody there.")
+
+    with Server(address) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(Server, "fetch", gone)
+            with pytest.raises(remote.ServerGoneError, match="trained there; run the same command again"):
+                remote.train(run_here, server, REQUEST, folder, tmp_path / "run", fallback=TrainConfig)
+        again = remote.train(run_here, server, REQUEST, folder, tmp_path / "run", fallback=TrainConfig)
+    assert again.server == address and (tmp_path / "run" / "adapter" / "adapter.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -475,5 +629,52 @@ def test_an_address_that_is_none_is_refused() -> None:
 
 
 def test_a_packed_photo_says_how_it_was_made() -> None:
-    packed = remote._packed("001.webp", Image.new("RGB", (900, 700), "teal"), (512, 512))
-    assert isinstance(packed, Packed) and packed.quality == 80 and max(packed.size_hw) == 768
+    packed = remote._packed("001", Image.new("RGB", (900, 700), "teal"), (512, 512), original_bytes=10**6)
+    assert isinstance(packed, Packed) and packed.quality is None and packed.size_hw == (512, 512)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "training_hw", "at_size", "sent_hw"),
+    [
+        ((1024, 768), (576, 448), True, (576, 448)),  # the training size itself
+        ((1024, 768), (576, 448), False, (864, 648)),  # a bucket that the check there would name otherwise
+        ((500, 400), (576, 448), True, (500, 400)),  # smaller than training wants: as it is
+        ((1024, 768), (64, 64), True, (512, 384)),  # faces are judged there, too
+    ],
+)
+def test_a_photo_is_sent_as_small_as_training_allows(
+    size_hw: tuple[int, int], training_hw: tuple[int, int], at_size: bool, sent_hw: tuple[int, int]
+) -> None:
+    crop = Image.new("RGB", size_hw[::-1])
+    assert remote._small(crop, training_hw, at_size).size == sent_hw[::-1]
+
+
+def test_the_more_bytes_a_photo_may_take_the_less_it_differs() -> None:
+    picture = Image.radial_gradient("L").resize((512, 512))
+    noise = np.random.default_rng(0).normal(0, 4, (512, 512, 1)).repeat(3, axis=2)
+    crop = Image.fromarray((np.asarray(picture)[..., None] + noise).clip(0, 255).astype(np.uint8))
+    whole = remote._packed("001", crop, (512, 512), original_bytes=10**8)
+    rows = [remote._packed("001", crop, (512, 512), int(len(whole.data) * part / 0.15)) for part in (1.01, 0.9, 0.8, 0)]
+    assert [row.quality is None for row in rows] == [True, False, False, False]
+    assert 0 == rows[0].difference < rows[1].difference < rows[2].difference <= remote.MEAN_LEVELS
+    assert len(rows[1].data) <= 0.9 * len(whole.data) and rows[3].difference <= remote.MEAN_LEVELS
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ((0.0, 0.0), "saved), without any loss at the training size: "),
+        ((0.0, 0.7), "1 without any loss at the training size, the others within 0.70 of 255 levels on average"),
+        ((0.4, 0.7), "saved), within 0.70 of 255 levels on average at the training size: "),
+    ],
+)
+def test_what_was_sent_says_what_was_lost(differences: tuple[float, ...], words: str) -> None:
+    photos = tuple(Packed("001.jpg", b"", "", (64, 64), None, difference) for difference in differences)
+    assert words in remote._saved(Parcel((), photos, 10**6), remote._Spent())
+
+
+def test_the_largest_photo_is_one_that_a_server_takes() -> None:
+    assert remote.MOST_BYTES == app_server._MAX_JSON_BYTES
+    noise = np.random.default_rng(0).integers(0, 256, (1536, 1536, 3), dtype=np.uint8)
+    packed = remote._packed("001", Image.fromarray(noise), (1536, 1536), original_bytes=10**9)
+    assert len(packed.data) <= remote.MOST_BYTES

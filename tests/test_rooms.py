@@ -86,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "picture_cache": {"errors", "settings"},
     "infer": GROUND | MATHS | ENGINES | {"selection", "picture_cache"},
     "postprocess": GROUND | MATHS | ENGINES,
-    "resident": {"adapters", "infer", "methods"},
+    "resident": {"adapters", "errors", "device", "infer", "methods"},
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
     "certificate": {"errors", "domain", "checkpoints", "tensorfile"},
@@ -96,22 +96,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     "publish": GROUND | MATHS | {"exports", "certificate", "checkpoints", "hub", "card"},
     # machinery and the one door; verbs are strings here
     "jobs": GROUND,
-    "service": GROUND | {"jobs"},
+    "backup": GROUND | {"jobs"},
+    "service": GROUND | {"jobs", "backup"},
+    # whose a request is
+    "asgi": set(),
+    "login": {"errors", "asgi", "hub"},
     # edges
     "samples": GROUND | {"pocket"},
     "demo": GROUND | {"samples", "imaging", "pocket"},
-    "doctor": GROUND | {"likeness"},  # its probes run in child processes
-    "ui": GROUND | {"service", "samples"},
+    "doctor": GROUND | {"likeness", "backup"},  # its probes run in child processes
+    "ui": GROUND | {"service", "samples", "asgi", "login"},
     "routes": GROUND | {"service", "jobs", "ui"},
-    "server": GROUND | {"service", "ui", "routes"},
+    "server": GROUND | {"service", "ui", "routes", "asgi", "login"},
     "remote": GROUND | {"imaging"},
     "spaces": GROUND,
+    "zerogpu": GROUND | {"sources", "weights", "infer", "resident", "ui", "server"},
     "cli": GROUND | {"service", "samples", "demo", "doctor", "server", "remote", "spaces"},
     "__main__": {"cli"},
 }
 """Top-level name below studio -> top-level names that it may import; its own room is always allowed."""
 
-LIGHT = GROUND | {"jobs", "service", "samples", "ui", "routes", "server", "remote", "spaces", "cli"}
+LIGHT = GROUND | {"jobs", "backup", "service", "asgi", "login", "samples", "ui", "routes", "server", "remote"}
+LIGHT |= {"spaces", "cli"}
 LIGHT |= {"__main__", "hub", "card"}
 """Never import torch, not even inside a function."""
 
@@ -123,7 +129,7 @@ FOREIGN: dict[str, set[str]] = {
     "bitsandbytes": {"optimizers", "quantization"},
     "prodigyopt": {"optimizers"},
     "schedulefree": {"optimizers"},
-    "gradio": {"ui", "server"},
+    "gradio": {"ui", "server", "zerogpu"},
     "fastapi": {"server", "routes"},
     "uvicorn": {"server"},
     "typer": {"cli"},
@@ -135,6 +141,7 @@ FOREIGN: dict[str, set[str]] = {
     "spandrel": {"networks"},
     "pymatting": {"imaging"},
     "redis": {"picture_cache"},
+    "fsspec": {"backup"},
     "pickle": set(),
 }
 """Foreign package -> rooms that may import it."""

@@ -137,6 +137,9 @@ class Finished:
         (self.out / "adapter" / "adapter.json").write_text("{}")
         (self.out / "report.json").write_text("{ }")
         (self.out.parent / "request.json").write_text("{}")
+        for name in ("config.yaml", "samples/4/00.png", "samples/4/scores.json", "checkpoints/4/resume.safetensors"):
+            (self.out / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.out / name).write_text("{}")
         self.job = JobView("train-1", "train", "completed", "ada", "", 0.0, result={"adapter": "adapter"})
 
     def get(self, job_id: str, *, owner: str) -> JobView:
@@ -161,7 +164,9 @@ def files_client(tmp_path: Path, owner: str) -> tuple[TestClient, Finished]:
 def test_a_job_lists_its_files_with_their_digests_and_serves_parts_of_them(tmp_path: Path) -> None:
     client, studio = files_client(tmp_path, "ada")
     listed = client.get("/files/train-1").json()
-    assert [row["path"] for row in listed["files"]] == ["adapter/adapter.json", "report.json"]
+    run = ["adapter/adapter.json", "report.json", "config.yaml", "samples/4/scores.json", "samples/4/00.png"]
+    assert [row["path"] for row in listed["files"]] == run
+    assert client.get("/files/train-1/config.yaml").headers["content-disposition"].startswith("attachment")
     assert listed["files"][1] == {"path": "report.json", "bytes": 3, "sha256": digest(b"{ }")}
     assert client.get("/files/train-1/report.json").content == b"{ }"
     rest = client.get("/files/train-1/report.json", headers={"range": "bytes=2-"})

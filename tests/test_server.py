@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from studio import server
-from studio.errors import ResourceError
+from studio.errors import InputError, ResourceError
 from studio.settings import Settings
 
 
@@ -126,6 +126,15 @@ def test_a_taken_port_is_explained() -> None:
         settings = Settings(port=taken.getsockname()[1])
         with pytest.raises(ResourceError, match="STUDIO_PORT"):
             server.serve(settings, on_ready=lambda address: None)
+
+
+def test_a_login_without_a_platform_or_an_account_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SYSTEM", raising=False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(InputError, match="STUDIO_LOGIN: has no account"):
+        server._require_account()
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_write0123456789")
+    server._require_account()
 
 
 def test_uploads_of_an_earlier_server_are_wiped_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

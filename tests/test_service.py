@@ -69,7 +69,7 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
     ended = studio.wait(generate.id, owner=OWNER, timeout_s=60)
 
     assert ended.state == "completed"
-    assert ended.result == {"steps": 1, "source_files": ["steps.txt"], "hub_token": None, "likeness": None}
+    assert ended.result == {"steps": 1, "source_files": ["steps.txt"], "hub_token": "", "likeness": None}
     assert studio.get(check.id, owner=OWNER).result["source_files"] == ["one.jpg", "two 🙂.jpg"]
     assert studio.get(train.id, owner=OWNER).result["steps"] == 3
     assert [job.id for job in studio.list(owner=OWNER)] == [export.id, generate.id, train.id, check.id]
@@ -81,6 +81,19 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
     assert studio.cancel(generate.id, owner=OWNER).state == "completed"
     with pytest.raises(ConflictError, match="is completed"):
         studio.retry(generate.id, owner=OWNER)
+
+
+def test_jobs_of_two_gpus_run_at_the_same_time(tmp_path, monkeypatch, photos):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
+    studio = Studio(Settings(home=tmp_path / "home", device="auto", gpus="4,6"), verbs=load_fakes().VERBS, grace_s=1.0)
+    try:
+        jobs = [studio.submit_check(CheckConfig(subject="meet"), photos, owner=OWNER) for _ in range(3)]
+        studio.start()
+        assert {studio.wait(job.id, owner=OWNER, timeout_s=60).state for job in jobs} == {"completed"}
+        notes = {(studio.out_dir(job.id, owner=OWNER) / "gpu.txt").read_text() for job in jobs}
+        assert notes == {"4", "6"}
+    finally:
+        studio.close()
 
 
 def test_a_key_for_civitai_reaches_the_child_as_it_is():
@@ -107,7 +120,7 @@ def test_a_run_is_published_with_a_token_that_is_in_memory_only(studio, photos, 
     assert ended.state == "completed", ended.cause
     # Of the token's hash, so that the token itself is not even in what the fake verb tells.
     assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
-    assert studio.get(check.id, owner=OWNER).result["hub_token"] is None, "no other job's process knows it"
+    assert studio.get(check.id, owner=OWNER).result["hub_token"] == "", "no other job's process knows it"
     for path in (tmp_path / "home").rglob("*"):
         assert not path.is_file() or token.encode() not in path.read_bytes(), path
     assert studio._tokens == {}
@@ -131,6 +144,101 @@ def test_a_token_that_cannot_write_is_refused_at_submit_and_nothing_is_queued(st
     assert studio.list(owner=OWNER) == before
 
 
+def test_a_run_is_published_when_it_is_done_with_a_token_that_was_asked_before(studio, photos, hub, tmp_path):
+    token, then = "hf_write0123456789", PublishConfig(repo="ada/portrait", title="quick")
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    config = TrainConfig(subject="quick")
+    train = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, publish_token=token)
+    asked = len(hub.log)
+    job = studio.publishing_of(train.id, owner=OWNER)
+    assert (job.kind, job.source, job.state) == ("publish", train.id, "pendingImages") and asked > 0
+    again = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, publish_token=token)
+    assert again.id == train.id and len(studio.list(owner=OWNER)) == 3 and len(hub.log) == asked
+    with pytest.raises(ConflictError, match="key"):
+        other = PublishConfig(repo="ada/other")
+        studio.submit_train(config, check.id, owner=OWNER, key="both", publish=other, publish_token=token)
+    assert studio.get(train.id, owner=OWNER).state == "pendingImages", "a wrong repeat cancels nothing"
+    assert studio.publishing_of(train.id, owner="ben") is None
+    studio.start()
+    ended = studio.wait(job.id, owner=OWNER, timeout_s=60)
+    assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
+    assert studio.get(train.id, owner=OWNER).result["hub_token"] == "", "the training never knew it"
+    for path in (tmp_path / "home").rglob("*"):
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path
+    assert studio._tokens == {}
+
+
+def test_a_cancelled_run_that_goes_on_is_published_with_the_token_that_was_given_for_it(studio, photos, hub):
+    token, then = "hf_write0123456789", PublishConfig(repo="ada/portrait", title="quick")
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    train = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=OWNER, publish=then, publish_token=token)
+    studio.cancel(train.id, owner=OWNER)
+    job = studio.publishing_of(train.id, owner=OWNER)
+    studio.start()
+    until(lambda: state(studio, job) == "stalled")
+    assert "Retry that job first" in studio.get(job.id, owner=OWNER).cause
+    for waiting in (train, job):
+        studio.retry(waiting.id, owner=OWNER, token="hf_read0123456789")
+    ended = studio.wait(job.id, owner=OWNER, timeout_s=60)
+    assert ended.state == "completed", ended.cause
+    assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("train", "publish", "token", "words"),
+    [
+        ({}, {}, "hf_read0123456789", "token: may only read"),
+        ({}, {}, "hf_wrong", "token: is not one that the Hub knows"),
+        ({}, {}, None, "token: is not there"),
+        ({}, {"repo": "eve/portrait"}, "hf_write0123456789", "token: belongs to ada"),
+        ({}, {"licence": "mit"}, "hf_write0123456789", "licence: follows from the base"),
+        ({"base": "you/own-base"}, {}, "hf_write0123456789", "licence: the licence of the base you/own-base is not"),
+        ({"method": {"name": "full"}}, {}, "hf_write0123456789", "form: method full trains no LoRA"),
+        ({}, {"choose": ("a.png",)}, "hf_write0123456789", "choose: names pictures"),
+        ({}, {"pictures": "/etc"}, "hf_write0123456789", "pictures: is a path"),
+        ({}, {"about": "hf_write0123456789"}, "hf_write0123456789", "about: holds a key of yours"),
+    ],
+)
+def test_what_cannot_be_published_is_refused_before_the_training(studio, photos, hub, train, publish, token, words):
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    config, then = TrainConfig(subject="quick", **train), PublishConfig(**{"repo": "ada/portrait", **publish})
+    with pytest.raises(InputError, match=words) as caught:
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
+    assert not token or token not in str(caught.value)
+    assert [job.id for job in studio.list(owner=OWNER)] == [check.id] and not any(studio._tokens.values())
+
+
+def test_a_taken_name_and_a_hub_that_is_away_are_told_before_the_training(studio, photos, hub, monkeypatch):
+    from studio.hub import _api
+
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    token, config, then = "hf_write0123456789", TrainConfig(subject="quick"), PublishConfig(repo="ada/portrait")
+    _api(token).create_repo("ada/portrait", private=False)
+    with pytest.raises(ConflictError, match="is public; ask for a public one"):
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
+    monkeypatch.setattr("studio.hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ResourceError, match="cannot be reached"):
+        studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
+    assert [job.id for job in studio.list(owner=OWNER)] == [check.id]
+
+
+def test_a_run_whose_publishing_cannot_be_queued_is_not_started(studio, photos, hub, monkeypatch):
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+
+    def full(*_, **__):
+        raise ResourceError("the disk is full")
+
+    monkeypatch.setattr(studio, "_queue_publish", full)
+    then = PublishConfig(repo="ada/portrait")
+    with pytest.raises(ResourceError, match="disk is full"):
+        studio.submit_train(
+            TrainConfig(subject="quick"), check.id, owner=OWNER, publish=then, publish_token="hf_write0123456789"
+        )
+    assert [(job.kind, job.state) for job in studio.list(owner=OWNER)] == [
+        ("train", "cancelled"), ("check", "pending")
+    ]  # fmt: skip
+
+
 def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos, hub, monkeypatch):
     monkeypatch.setattr("studio.hub.get_token", lambda: "hf_write0123456789")
     monkeypatch.setenv("STUDIO_HUB_TOKEN", "hf_write0123456789")
@@ -150,6 +258,57 @@ def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos
     assert ended.result["hub_token"] == hashlib.sha256(b"hf_write0123456789").hexdigest()
     for job in (theirs, lost):
         assert studio.wait(job.id, owner=OWNER, timeout_s=60).result["hub_token"] == ""
+
+
+@pytest.mark.parametrize("owner", ["somebody", "hf:eve"])
+def test_a_job_of_somebody_else_runs_without_the_machines_secrets(owner, tmp_path, monkeypatch, photos):
+    (tmp_path / "tell_secrets.py").write_text(
+        "import dataclasses, os\nfrom huggingface_hub import get_token\nfrom studio.settings import load_settings\n"
+        "from studio.hub import token_of\n"
+        "@dataclasses.dataclass\nclass Told:\n    secrets: list\n    token: bool\n    login: bool\n    guest: bool\n"
+        "def run(config, source, out, *, on_event, should_stop):\n"
+        "    found = sorted(name for name, value in os.environ.items() if 'sesame' in value)\n"
+        "    s = load_settings()\n    return Told(found, bool(token_of(s)), bool(get_token()), s.guest)\n"
+    )
+    secrets = ("STUDIO_HUB_TOKEN", "HF_TOKEN", "STUDIO_REMOTE_TOKEN", "STUDIO_CIVITAI_KEY", "OAUTH_CLIENT_SECRET")
+    secrets += ("AWS_SECRET_ACCESS_KEY",)
+    for name in secrets:
+        monkeypatch.setenv(name, "hf_sesame0123456789")
+    (tmp_path / "hf-home").mkdir()
+    (tmp_path / "hf-home" / "token").write_text("hf_of_a_login_on_this_machine")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name, value in {"OWNER": "somebody", "LOGIN": "true", "HOST": "0.0.0.0"}.items():
+        monkeypatch.setenv(f"STUDIO_{name}", value)
+    specs = load_fakes().VERBS.items()
+    verbs = {kind: type(spec)("tell_secrets:run", spec.config, spec.working, False) for kind, spec in specs}
+    other = Studio(Settings(home=tmp_path / "other", device="cpu"), verbs=verbs)
+    try:
+        other.start()
+        job = other.submit_check(CheckConfig(), photos, owner=owner)
+        told = other.wait(job.id, owner=owner, timeout_s=60)
+    finally:
+        other.close()
+    is_theirs = owner == "somebody"
+    assert told.result, told.cause
+    assert told.result["secrets"] == (sorted(secrets) if is_theirs else [])
+    assert (told.result["token"], told.result["login"], told.result["guest"]) == (is_theirs, is_theirs, not is_theirs)
+
+
+@pytest.mark.parametrize(
+    "base", ["{home}/jobs/export-1/out", "../out", "~/bases/mine", "mine.safetensors", "studio/ui"]
+)
+def test_somebody_else_may_not_train_on_what_lies_on_this_machine(studio, photos, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(PROJECT_ROOT)
+    check = studio.submit_check(CheckConfig(), photos, owner=OWNER)
+    named = TrainConfig.parse({"base": base.format(home=tmp_path), "method": {"start_from": str(tmp_path / "adapter")}})
+    with pytest.raises(InputError) as caught:
+        studio.submit_train(named, check.id, owner=OWNER)
+    assert [problem.where for problem in caught.value.problems] == ["base", "method.start_from"]
+    for allowed in ("pocket", "owner/model", "civitai:1@2"):
+        assert studio.submit_train(TrainConfig(base=allowed), check.id, owner=OWNER)
+    mine = studio.submit_check(CheckConfig(), photos, owner="somebody")
+    assert studio.submit_train(named, mine.id, owner="somebody"), "the machine's owner may"
 
 
 def test_what_was_published_is_deleted_again(studio, hub):
@@ -185,6 +344,7 @@ def test_finishing_reads_pictures_or_a_generate_job_and_nothing_else(studio, pho
         {"do": "upscale", "model": "/etc/network.pth"},
         {"do": "upscale", "model": "..\\network.pth"},
         {"do": "face", "model": "~/gfpgan.pth"},
+        {"do": "face", "model": "hf:ada/faces/../gfpgan.pth"},
         {"do": "background", "fill": "picture", "picture": "../other/one.jpg"},
     ],
 )
@@ -192,6 +352,11 @@ def test_a_job_takes_no_paths_of_the_server(studio, photos, step):
     config = FinishConfig.parse({"steps": [step]})
     with pytest.raises(InputError, match="is a path"):
         studio.submit_finish(config, pictures=photos, owner=OWNER)
+
+
+def test_a_network_on_the_hub_is_no_path(studio, photos):
+    config = FinishConfig.parse({"steps": [{"do": "face", "model": "hf:ada/faces/nets/gfpgan.pth"}]})
+    assert studio.submit_finish(config, pictures=photos, owner=OWNER).state == "pending"
 
 
 def test_events_come_in_order_and_go_on_after_a_number(studio, photos):

@@ -43,6 +43,33 @@ def test_every_setting_explains_itself() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
+SPACE = {"SYSTEM": "spaces", "SPACE_ID": "ada/studio", "OAUTH_CLIENT_ID": "a", "OAUTH_CLIENT_SECRET": "b"}
+SPACE |= {"OAUTH_SCOPES": "openid", "OPENID_PROVIDER_URL": "https://huggingface.co"}
+
+
+@pytest.mark.parametrize("missing", [None, *SPACE])
+def test_people_log_in_where_the_platform_offers_it_unless_told_otherwise(
+    missing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in SPACE.items():
+        monkeypatch.setenv(name, "" if name == missing else value)
+    if missing == "SPACE_ID":
+        monkeypatch.delenv(missing)
+    assert load_settings().login is (missing is None)
+    monkeypatch.setenv("STUDIO_LOGIN", "false")
+    assert load_settings().login is False
+
+
+def test_a_login_that_anybody_could_make_up_is_refused_where_others_can_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SPACE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("STUDIO_LOGIN", "true")
+    assert load_settings().login is True, "to look at it on this machine alone"
+    monkeypatch.setenv("STUDIO_HOST", "0.0.0.0")
+    with pytest.raises(InputError, match="STUDIO_LOGIN: cannot be true here"):
+        load_settings()
+
+
 def test_the_project_root_holds_the_presets() -> None:
     assert (PROJECT_ROOT / "presets").is_dir()
     assert (PROJECT_ROOT / "studio" / "settings.py").is_file()

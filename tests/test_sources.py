@@ -142,6 +142,44 @@ def test_an_offline_machine_takes_what_it_last_got(
         resolve_base("owner/other")
 
 
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_guest_gets_out_of_the_cache_only_what_the_hub_shows_them(
+    hub: Answers, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    publish(hub, tiny_base)
+    resolve_base("owner/model")
+    weights = {"adapter.json": b"{}", "pytorch_lora_weights.safetensors": b"\0"}
+    cache = sources.open_cache(load_settings())
+    key = f"adapter--owner--hers--{COMMIT}"
+    cache.put(key, 3, lambda folder: [(folder / name).write_bytes(data) for name, data in weights.items()] and None)
+    hub.table = {path: row for path, row in hub.table.items() if not path.startswith("/api/")}  # private from now on
+    for repo in ("owner/model", "owner/hers"):
+        hub.json(f"/api/models/{repo}/auth-check", {}, status=404, **{"x-error-code": "RepoNotFound"})
+    assert resolve_base("owner/model", COMMIT).revision == COMMIT, "the machine's owner may"
+    assert sources.adapter_from_hub("owner/hers", COMMIT, load_settings()).revision == COMMIT
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setenv("STUDIO_GUEST", "1")
+    refusal = MissingExtraError if offline else NotFoundError
+    for revision in (COMMIT, None):
+        with pytest.raises(refusal):
+            resolve_base("owner/model", revision)
+        with pytest.raises(refusal):
+            sources.adapter_from_hub("owner/hers", revision, load_settings())
+
+
+def test_a_guest_is_asked_for_the_licence_of_a_gated_base_that_is_here(
+    hub: Answers, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub, tiny_base)
+    resolve_base("owner/model")
+    monkeypatch.setenv("STUDIO_GUEST", "1")
+    hub.json("/api/models/owner/model/auth-check", {}, status=403, **{"x-error-code": "GatedRepo"})
+    with pytest.raises(InputError, match="accept its licence"):
+        resolve_base("owner/model", COMMIT)
+    hub.json("/api/models/owner/model/auth-check", {})
+    assert resolve_base("owner/model", COMMIT).revision == COMMIT
+
+
 def test_the_cache_that_all_programs_share_is_used_where_it_lies(hub: Answers, tiny_base: Path, tmp_path: Path) -> None:
     place = tmp_path / "shared" / "models--owner--model"
     (place / "snapshots").mkdir(parents=True)

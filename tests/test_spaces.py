@@ -1,30 +1,34 @@
 """Spaces: what is built is what would be pushed, and it starts as the platform starts it."""
 
-import os
+import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import yaml
+from packaging.requirements import Requirement
 
 from studio import cli, spaces
 from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
 from studio.settings import PROJECT_ROOT, load_settings
 
-NAMES = ("demo", "gpu")
+_spec = importlib.util.spec_from_file_location("space_platform", Path(__file__).with_name("space_platform.py"))
+assert _spec and _spec.loader
+platform = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(platform)
+front_matter, started = platform.front_matter, platform.started
 
-
-def front_matter(text: str) -> dict[str, Any]:
-    found = re.match(r"---\n(.*?)\n---\n", text, flags=re.DOTALL)
-    assert found, "a Space's README begins with front matter"
-    data: dict[str, Any] = yaml.safe_load(found.group(1))
-    return data
+NAMES = ("demo", "gpu", "zerogpu")
+HARDWARE = {"demo": "cpu-basic", "gpu": "l4x1", "zerogpu": "zero-a10g"}
+ENDPOINTS = {
+    "demo": {"check_photos", "train", "generate", "publish"},
+    "gpu": {"check_photos", "train", "generate", "publish"},
+    "zerogpu": {"generate"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,53 +61,73 @@ def test_the_front_matter_is_what_the_platform_reads(built: dict[str, Path], nam
     pins = dict(line.split("==") for line in (built[name] / "requirements.txt").read_text().split())
     assert data["sdk_version"] == pins["gradio[oauth]"], "two versions of gradio would be installed"
     assert isinstance(data["python_version"], str) and len(data["short_description"]) <= 60
-    assert data["suggested_hardware"] == {"demo": "cpu-basic", "gpu": "l4x1"}[name]
-    assert "private" in text, "it says who sees the photos"
+    assert data["suggested_hardware"] == HARDWARE[name]
+    assert "private" in text, "it says who sees what"
 
 
-def test_every_requirement_is_exact() -> None:
-    pins = spaces.pinned()
-    assert all(re.fullmatch(r"[\w.\-]+(\[\w+\])?==[\w.]+", pin) for pin in pins)
-    wanted = {line.split(">=")[0] for line in spaces._lines("requirements.txt")}
-    assert {pin.split("==")[0] for pin in pins} == wanted
+@pytest.mark.parametrize("name", NAMES)
+def test_every_requirement_is_exact_and_what_the_studio_needs(name: str) -> None:
+    pins = [Requirement(pin) for pin in spaces.pinned(name)]
+    assert all(len(pin.specifier) == 1 and str(pin.specifier).startswith("==") for pin in pins)
+    exact = {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
+    needed = [Requirement(line) for line in spaces._lines(PROJECT_ROOT / "requirements.txt")]
+    assert {row.name for row in needed} == set(exact) - {"spaces"}
+    assert not [row.name for row in needed if not row.specifier.contains(exact[row.name])], "below a floor"
 
 
-@pytest.fixture(params=NAMES)
-def page(request: pytest.FixtureRequest, built: dict[str, Path], tmp_path: Path) -> Iterator[str]:
-    """The address of a built Space, started as the platform does: its folder, its variables, ``python app.py``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STUDIO_", "PYTHON"))}
-    platform = {
-        "SYSTEM": "spaces",
-        "SPACE_ID": "ada/studio",
-        "SPACE_AUTHOR_NAME": "ada",
-        "SPACE_REPO_NAME": "studio",
-        "SPACE_HOST": "ada-studio.hf.space",
-        "GRADIO_SERVER_NAME": "0.0.0.0",
-        "GRADIO_SERVER_PORT": "0",  # the platform says 7860
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "HOME": str(tmp_path),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    with subprocess.Popen(
-        [sys.executable, "app.py"], cwd=built[request.param], env=kept | platform, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout is not None
-        try:
-            address = re.search(r"http://\S+", child.stdout.readline())
-            assert address, "app.py did not say where it is"
-            yield address.group()
-        finally:
-            child.terminate()
+def test_zerogpu_gets_its_package_its_torch_and_a_login_that_may_only_read() -> None:
+    pins = spaces.pinned("zerogpu")
+    assert {"torch==2.11.0", "torchvision==0.26.0"} < set(pins) and any(pin.startswith("spaces==") for pin in pins)
+    data = front_matter((spaces.SPACES_DIR / "zerogpu" / "README.md").read_text(encoding="utf-8"))
+    assert data["python_version"] == "3.12.12", "the newest that ZeroGPU documents"
+    assert data["hf_oauth"] is True and data["hf_oauth_scopes"] == ["read-repos"]
 
 
-def test_a_built_space_serves_its_first_page_under_the_platforms_name(page: str, tmp_path: Path) -> None:
-    proxied = {"host": "ada-studio.hf.space"}
-    answer = httpx2.get(page, headers=proxied, timeout=60)
-    assert answer.status_code == 200 and "Likeness Studio" in answer.text
-    assert "https://*.hf.space" in answer.headers["content-security-policy"]
-    config = httpx2.get(f"{page}/config", headers=proxied, timeout=60).json()
-    assert {row["api_name"] for row in config["dependencies"]} >= {"check_photos", "train", "generate"}
+@pytest.mark.parametrize("name", ["demo", "gpu"])  # zerogpu in test_zerogpu.py
+def test_a_built_space_serves_its_first_page_under_the_platforms_name(
+    built: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    with started(built[name], tmp_path) as address:
+        config = platform.require_first_page(address, ENDPOINTS[name])
+        assert [row for row in config["components"] if row["props"].get("elem_id") == "ls-login"], "people log in"
+        assert httpx2.get(f"{address}/uploads", headers=platform.PROXIED, timeout=60).status_code == 401
     assert (tmp_path / ".likeness-studio").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_built_space_starts_in_a_fresh_environment_from_its_own_requirements(
+    built: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    """The one test that needs a package index: it installs what the platform would, several gigabytes."""
+    data = front_matter((built[name] / "README.md").read_text(encoding="utf-8"))
+    environment, home = tmp_path / "venv", tmp_path / "home"
+    home.mkdir()
+    python = str(environment / "bin" / "python")
+    try:
+        subprocess.run([platform.interpreter(data["python_version"]), "-m", "venv", str(environment)], check=True)
+        install = [python, "-m", "pip", "install", "-q", "-r", "requirements.txt"]
+        done = subprocess.run(install, cwd=built[name], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with platform.device_api() as (api, asked):
+            offload = tmp_path / "offload"
+            lent = {
+                "SPACES_ZERO_GPU": "true",
+                "SPACES_ZERO_DEVICE_API_URL": api,
+                "ZEROGPU_OFFLOAD_DIR": str(offload),
+                "STUDIO_RESIDENT_BASES": "pocket,sd15",
+            }
+            variables = {"HF_HUB_OFFLINE": "1", **(lent if name == "zerogpu" else {})}
+            with started(built[name], home, python=python, **variables) as address:
+                config = platform.require_first_page(address, ENDPOINTS[name])
+            if name == "zerogpu":
+                assert asked == ["/startup-report"], "the platform knows that the Space asks for GPUs"
+                moved_bytes = sum(path.stat().st_size for path in offload.iterdir())
+                assert moved_bytes > 2**20, "the base was put on the GPU at start, not at each request"
+                assert "is not on this machine" in str(config), "a base that cannot be had is told of"
+    finally:
+        shutil.rmtree(environment, ignore_errors=True)
 
 
 def test_only_on_a_space_the_platforms_names_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +145,7 @@ def test_a_space_is_not_built_over_other_files(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="empty"):
         spaces.build("demo", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-    with pytest.raises(NotFoundError, match="demo, gpu"):
+    with pytest.raises(NotFoundError, match="demo, gpu, zerogpu"):
         spaces.build("none", tmp_path / "none")
 
 

@@ -6,14 +6,17 @@ import threading
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
+from huggingface_hub import HfApi
 
 from studio import weight_files
 from studio.config import MattingModel
 from studio.errors import MissingExtraError, NotFoundError
-from studio.weight_files import MATTING, UPSCALING, WEIGHT_FILES, Variant, WeightFile, locate, resolve
+from studio.settings import Settings
+from studio.weight_files import MATTING, UPSCALING, WEIGHT_FILES, Variant, WeightFile, from_hub, locate, resolve
 
 DATA = b"weights" * 100
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -146,6 +149,48 @@ def test_offline_means_that_nobody_is_asked(catalog, tmp_path, monkeypatch):
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path):
     with pytest.raises(NotFoundError, match="u2netp"):
         locate("bria-rmbg", tmp_path)
+
+
+# ------------------------------------------------------------------------------------------- a network on the Hub
+
+
+@pytest.fixture
+def hub_with_network(hub, monkeypatch):
+    """The stand-in of the Hub with a repository that holds ``nets/face.pth``."""
+    ours = SimpleNamespace(ENDPOINT=hub.address)
+    monkeypatch.setattr(weight_files, "constants", ours)
+    api = HfApi(endpoint=hub.address, token="hf_write0123456789")
+    api.create_repo("ada/faces")
+    api.upload_file(path_or_fileobj=DATA, path_in_repo="nets/face.pth", repo_id="ada/faces")
+    return hub
+
+
+def test_a_network_on_the_hub_is_fetched_once(hub_with_network):
+    found = from_hub("hf:ada/faces/nets/face.pth", Settings())
+    assert found.read_bytes() == DATA
+    gets = len(hub_with_network.asked("GET", "face.pth"))
+    assert from_hub("hf:ada/faces/nets/face.pth", Settings()) == found
+    assert len(hub_with_network.asked("GET", "face.pth")) == gets
+
+
+def test_what_the_hub_does_not_have_or_hides_is_told_in_words(hub_with_network):
+    for name in ("hf:ada/faces/none.pth", "hf:ada/nobody/face.pth"):
+        with pytest.raises(NotFoundError, match="the Hub has no file ada/"):
+            from_hub(name, Settings())
+    for name in ("hf:ada/faces", "hf:ada/faces/../x.pth", "hf:ada/faces/readme.md", "hf:../../etc/x.pth"):
+        with pytest.raises(NotFoundError, match="write hf:owner/name/file"):
+            from_hub(name, Settings())
+    hub_with_network.repos["ada/faces"].private = True
+    with pytest.raises(NotFoundError, match="private"):
+        from_hub("hf:ada/faces/nets/face.pth", Settings(hub_token=""))
+    token = Settings(hub_token="hf_read0123456789")
+    assert from_hub("hf:ada/faces/nets/face.pth", token).read_bytes() == DATA
+
+
+def test_without_a_network_a_file_of_the_hub_is_told_in_words(hub_with_network, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(MissingExtraError, match=r"face\.pth of ada/faces is not on this machine"):
+        from_hub("hf:ada/faces/face.pth", Settings())
 
 
 @pytest.mark.hub

@@ -57,6 +57,13 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT, WITHOUT ROWID;
 """
 
+_KEPT = (
+    "id", "kind", "state", "owner", "title", "source", "key", "fingerprint", "created_s", "started_s", "finished_s",
+    "attempt", "last_seq", "cause", "problems", "progress", "result",
+)  # fmt: skip
+"""What a backup holds of a job's row."""
+_BEFORE_ALL = 10**16
+
 _WAITING = tuple(sorted(WAITING))
 _RUNNING = tuple(sorted(RUNNING))
 _PROGRESS_KINDS = frozenset({"progress", "metrics", "image", "verdict"})
@@ -168,6 +175,20 @@ class Store:
             rows = db.execute("SELECT * FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ?", (owner, limit))
             return [_view(row) for row in rows]
 
+    def owner_of(self, job_id: str) -> str:
+        """Return whose a job is that is in the table."""
+        with self._read() as db:
+            return str(self._row(db, job_id)["owner"])
+
+    def newest_from(self, source: str, kind: JobKind, owner: str) -> JobView | None:
+        """Return the owner's newest job of one kind that reads the output of ``source``; None if there is none."""
+        with self._read() as db:
+            row = db.execute(
+                "SELECT * FROM jobs WHERE owner = ? AND kind = ? AND source = ? ORDER BY number DESC LIMIT 1",
+                (owner, kind, source),
+            ).fetchone()
+            return None if row is None else _view(row)
+
     def ids(self) -> frozenset[str]:
         """Return the ids of all jobs of all owners."""
         with self._read() as db:
@@ -212,6 +233,57 @@ class Store:
             if not moved:
                 raise ConflictError(f"job {job_id} is {view.state}; only a stalled or cancelled job can be retried.")
             return view
+
+    # The backup's calls
+
+    def completed(self) -> list[str]:
+        """Return the ids of all completed jobs of all owners, the oldest first."""
+        with self._read() as db:
+            return [row["id"] for row in db.execute("SELECT id FROM jobs WHERE state = 'completed' ORDER BY number")]
+
+    def dump(self, job_id: str) -> dict[str, Any]:
+        """Return a job's row and events as plain data for ``restore``."""
+        with self._read() as db:
+            row = self._row(db, job_id)
+            events = db.execute("SELECT seq, kind, data FROM events WHERE job = ? ORDER BY seq", (job_id,)).fetchall()
+            return {"job": {name: row[name] for name in _KEPT}, "events": [list(event) for event in events]}
+
+    def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
+        """Put a completed job back, in its place among the others; False if it is here.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what ``dump`` gave of that job.
+        """
+        row = {name: dump["job"][name] for name in _KEPT}
+        if row["id"] != job_id or row["state"] != "completed" or row["kind"] not in self._verbs:
+            raise ValueError("not a completed job")
+        with self._write() as db:
+            if self._row(db, job_id) is not None:
+                return False
+            if row["key"] is not None and self._by_key(db, row["owner"], row["key"]) is not None:
+                row["key"] = None  # the same was asked for again before this one was back
+            # Below all numbers that the table gives, and among each other as they were submitted.
+            number = int(row["created_s"] * 1000) - _BEFORE_ALL
+            while db.execute("SELECT 1 FROM jobs WHERE number = ?", (number,)).fetchone():
+                number += 1
+            names = ", ".join(_KEPT)
+            values = [number, *row.values()]
+            db.execute(f"INSERT INTO jobs (number, {names}) VALUES ({_marks(values)})", values)
+            db.executemany(
+                "INSERT INTO events (job, seq, kind, data) VALUES (?, ?, ?, ?)",
+                [(job_id, int(seq), str(kind), str(data)) for seq, kind, data in dump["events"]],
+            )
+            return True
+
+    def tell(self, job_id: str, level: str, text: str, *, instead_of: str | None = None) -> None:
+        """Say something of a job to its owner; ``instead_of`` is an earlier word that no longer holds."""
+        with self._write() as db:
+            if instead_of is not None:
+                rows = db.execute("SELECT seq, data FROM events WHERE job = ? AND kind = 'message'", (job_id,))
+                for row in rows.fetchall():
+                    if json.loads(row["data"]).get("text") == instead_of:
+                        db.execute("DELETE FROM events WHERE job = ? AND seq = ?", (job_id, row["seq"]))
+            self._say(db, job_id, level, text)
 
     # Worker's calls
 

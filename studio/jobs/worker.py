@@ -1,4 +1,4 @@
-"""The local worker: one thread that runs one job at a time, each attempt in a child process.
+"""The local worker: one thread for each slot (see ``slots``), which runs one job at a time, each in a child process.
 
 It tails the child's lines into the store, asks the child to stop when its owner cancels (SIGTERM, then SIGKILL of
 the whole group after ``grace_s``), and gives every end a cause in words. Of all servers on one home folder only the
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +26,7 @@ from studio.errors import ResourceError
 from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.intake import disk_errors
+from studio.jobs.slots import Slot
 from studio.jobs.states import VerbSpec
 from studio.jobs.store import Claim, Store
 from studio.settings import PROJECT_ROOT
@@ -40,7 +41,7 @@ _LEAVE_S = 10.0
 
 
 class Worker:
-    """Runs the jobs of one store, one at a time.
+    """Runs the jobs of one store, one at a time on each slot.
 
     Args:
         store: where jobs are claimed and told.
@@ -51,7 +52,9 @@ class Worker:
         grace_s: how long a child may take to stop by itself.
         max_losses: so many attempts lost in a row (killed, crashed, server gone) stall a job.
         silence_s: a child that tells no event for so long hangs: it is killed and its job stalls.
-        secrets: (job id, has it ended) -> variables for that job's child alone; they are written nowhere.
+        secrets: (job id, has it ended) -> variables for that job's child alone; they are written nowhere. None takes
+            one of the server's own away.
+        slots: variables of the environment for each job that may run at the same time.
         tick_s: how often the worker looks up from the child's lines.
     """
 
@@ -66,7 +69,8 @@ class Worker:
         grace_s: float,
         max_losses: int,
         silence_s: float,
-        secrets: Callable[[str, bool], Mapping[str, str]] = lambda job_id, ended: {},
+        secrets: Callable[[str, bool], Mapping[str, str | None]] = lambda job_id, ended: {},
+        slots: Sequence[Slot] = ({},),
         tick_s: float = 0.2,
     ) -> None:
         self._store = store
@@ -79,38 +83,42 @@ class Worker:
         self._silence_s = silence_s
         self._secrets = secrets
         self._tick_s = tick_s
+        self._slots = tuple(slots)
         self._lock: BinaryIO | None = None
-        self._thread: threading.Thread | None = None
+        self._taking_over = threading.Lock()
+        self._threads: list[threading.Thread] = []
         self._wake = threading.Event()
         self._closing = threading.Event()
 
     def start(self) -> None:
-        """Put the jobs of a dead server back into the queue and start the thread; raises ResourceError."""
-        if self._thread is not None:
+        """Put the jobs of a dead server back into the queue and start the threads; raises ResourceError."""
+        if self._threads:
             return
         self._closing.clear()
         self._take_over()
-        self._thread = threading.Thread(target=self._loop, name="studio-worker", daemon=True)
-        self._thread.start()
+        for number, slot in enumerate(self._slots):
+            thread = threading.Thread(target=self._loop, args=(slot,), name=f"studio-worker-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def wake(self) -> None:
         """Say that the store has changed."""
         self._wake.set()
 
     def close(self) -> None:
-        """Stop the child, put its job back into the queue, end the thread, give the lock back."""
+        """Stop the children, put their jobs back into the queue, end the threads, give the lock back."""
         self._closing.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    # The thread
+    # The threads
 
-    def _loop(self) -> None:
+    def _loop(self, slot: Slot) -> None:
         while not self._closing.is_set():
             self._wake.clear()
             claim = None
@@ -122,12 +130,14 @@ class Worker:
             if claim is None:
                 self._wake.wait(1.0)
             else:
-                self._run(claim)
+                self._run(claim, slot)
 
     def _take_over(self) -> bool:
         """Become the one worker of this home folder if no other server is, and clean up after a dead one."""
-        if self._lock is not None:
-            return True
+        with self._taking_over:
+            return self._lock is not None or self._lock_home()
+
+    def _lock_home(self) -> bool:
         with disk_errors():
             lock = (self._home / SERVER_LOCK_FILE).open("ab")
         try:
@@ -146,10 +156,10 @@ class Worker:
         _remove_orphans(self._jobs_dir, known)
         return True
 
-    def _run(self, claim: Claim) -> None:
+    def _run(self, claim: Claim, slot: Slot) -> None:
         """Run one attempt to its end and store that end."""
         try:
-            outcome, reason = self._attempt(claim)
+            outcome, reason = self._attempt(claim, slot)
         except OSError as error:
             logger.exception("job %s cannot be run", claim.id)
             outcome, reason = None, f"The job's process could not be run ({error.strerror})."
@@ -164,11 +174,11 @@ class Worker:
         else:  # "lost" is what the store calls it unless the owner has asked for it
             self._persist(lambda: self._store.lose(claim, reason, self._max_losses))
 
-    def _attempt(self, claim: Claim) -> tuple[Outcome | None, str]:
+    def _attempt(self, claim: Claim, slot: Slot) -> tuple[Outcome | None, str]:
         """Run one child; return its own word and, in case it gave none, ours."""
         job_dir = self._jobs_dir / claim.id
         _end_leftovers(job_dir)
-        process = self._spawn(claim, job_dir)
+        process = self._spawn(claim, job_dir, slot)
         try:
             outcome = self._follow(claim, process)
         except BaseException:
@@ -178,10 +188,11 @@ class Worker:
             returncode = _end(process)
         return outcome, _words(returncode)
 
-    def _spawn(self, claim: Claim, job_dir: Path) -> "subprocess.Popen[bytes]":
+    def _spawn(self, claim: Claim, job_dir: Path, slot: Slot) -> "subprocess.Popen[bytes]":
         search_path = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **self._environment, "PYTHONPATH": os.pathsep.join(search_path)}
-        environment |= self._secrets(claim.id, False)
+        environment = {**os.environ, **self._environment, **slot, "PYTHONPATH": os.pathsep.join(search_path)}
+        own = {**environment, **self._secrets(claim.id, False)}
+        environment = {name: value for name, value in own.items() if value is not None}
         # -P: the working folder, which is the server's, must not be searched for modules.
         command = [sys.executable, "-P", "-m", "studio.jobs.child", str(job_dir)]
         command += ["--verb", self._verbs[claim.kind].path, "--parent", str(os.getpid())]

@@ -1,7 +1,7 @@
 """What a tab or an endpoint asks of the studio: forms become configs, jobs become answers. No Gradio in here."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +11,9 @@ from studio import machine
 from studio.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.domain import TERMINAL_STATES, JobKind, JobView
-from studio.errors import InputError, NotFoundError, Problem
+from studio.errors import InputError, LoginError, NotFoundError, Problem
 from studio.fit import FitPlan
+from studio.login import Visitor
 from studio.packs import Pack, require_kind, subject_kind
 from studio.presets import (
     Chain,
@@ -37,14 +38,35 @@ class Desk:
 
     studio: "Studio"
     settings: Settings
+    visitor: Callable[[], Visitor] | None = None
+    """Tells who asks where people log in, and raises LoginError for nobody; None where all is the machine's owner's."""
 
     @property
     def owner(self) -> str:
-        """Whose jobs these are."""
-        return self.settings.owner
+        """Whose jobs these are.
+
+        Raises:
+            LoginError: people log in here, and nobody is logged in.
+        """
+        return self.settings.owner if self.visitor is None else self.visitor().owner
+
+    @property
+    def token(self) -> str | None:
+        """The login's own token for the Hub, for jobs that come without one; raises as ``owner``."""
+        return None if self.visitor is None else self.visitor().token
+
+    @property
+    def has_owner(self) -> bool:
+        """Whether there is anybody whose jobs these could be."""
+        try:
+            return bool(self.owner)
+        except LoginError:
+            return False
 
     def jobs(self, kind: JobKind) -> list[JobView]:
-        """Return the owner's jobs of one kind, newest first."""
+        """Return the owner's jobs of one kind, newest first; nobody has none."""
+        if not self.has_owner:
+            return []
         return [job for job in self.studio.list(owner=self.owner, limit=200) if job.kind == kind]
 
     def job(self, job_id: str | None, kind: JobKind) -> JobView:
@@ -86,15 +108,45 @@ class Desk:
         preset: str = "",
         changes: Mapping[str, Any] | None = None,
         key: str | None = None,
+        publish: Mapping[str, Any] | None = None,
+        token: str | None = None,
     ) -> JobView:
         """Start a training run on the photos of a finished check; ``changes`` are dotted settings of TrainConfig.
 
+        With ``publish``, settings of PublishConfig, the run is published when it is done; ``token`` is asked first.
+
         Raises:
             NotFoundError: no such check or preset. InputError: wrong settings, no preset for a base that has none of
-                its own, or the check is not finished.
+                its own, the check is not finished, or a token that cannot write. ConflictError: the name on the Hub is
+                taken.
         """
         check, config = self._train_config(check_job, base, preset, changes or {})
-        return self.studio.submit_train(config, check.id, owner=self.owner, key=key)
+        then = PublishConfig.parse(publish) if publish else None
+        return self.studio.submit_train(
+            config,
+            check.id,
+            owner=self.owner,
+            key=key,
+            token=self.token,
+            publish=then,
+            publish_token=token or self.token,
+        )
+
+    def publishing_of(self, run: JobView) -> JobView | None:
+        """Return the newest job that publishes a run; None if there is none."""
+        return self.studio.publishing_of(run.id, owner=self.owner) if run.kind == "train" else None
+
+    def retry_train(self, train_job: str | None) -> JobView:
+        """Go on with a stalled or cancelled run, and with the publishing that waited for it.
+
+        Raises:
+            NotFoundError: no such run. ConflictError: it is neither stalled nor cancelled.
+        """
+        run = self.studio.retry(self.job(train_job, "train").id, owner=self.owner, token=self.token)
+        then = self.publishing_of(run)
+        if then is not None and then.state == "stalled":
+            self.studio.retry(then.id, owner=self.owner, token=self.token)
+        return run
 
     def plan_train(
         self, check_job: str | None, *, base: str = "", preset: str = "", changes: Mapping[str, Any] | None = None
@@ -130,7 +182,7 @@ class Desk:
             config = GenerateConfig.parse(form)
             if config.pack is not None:
                 load_pack(config.pack, self.settings.presets_dir)
-            return self.studio.submit_generate(config, owner=self.owner, key=key, token=token)
+            return self.studio.submit_generate(config, owner=self.owner, key=key, token=token or self.token)
         run = self.job(train_job, "train")
         if run.state != "completed":
             raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
@@ -140,7 +192,7 @@ class Desk:
             pack = load_pack(config.pack, self.settings.presets_dir)
             if noun:
                 require_kind(pack, noun)
-        return self.studio.submit_generate(config, run.id, owner=self.owner, key=key)
+        return self.studio.submit_generate(config, run.id, owner=self.owner, key=key, token=self.token)
 
     def submit_export(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
         """Start exporting a finished run; ``form`` holds settings of ExportConfig.
@@ -151,7 +203,8 @@ class Desk:
         run = self.job(train_job, "train")
         if run.state != "completed":
             raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
-        return self.studio.submit_export(ExportConfig.parse(form), run.id, owner=self.owner, key=key)
+        config = ExportConfig.parse(form)
+        return self.studio.submit_export(config, run.id, owner=self.owner, key=key, token=self.token)
 
     def submit_publish(
         self,
@@ -174,7 +227,7 @@ class Desk:
             run.id,
             owner=self.owner,
             pictures=pictures_job or None,
-            token=token or None,
+            token=token or self.token,
             key=key,
         )
 
@@ -313,3 +366,19 @@ def result_files(job: JobView) -> list[str]:
         return [*packed, *(picture["file"] for picture in result["pictures"])]
     sheets = (result["contact_sheet"], *result.get("sheets", ()))
     return [result["archive"], *sheets, *(image["file"] for image in result["images"])]
+
+
+_OF_A_RUN = ("config.yaml", "metrics.jsonl", "samples/*/scores.json", "samples/*/*.png")
+"""What a run folder holds beside its result; its checkpoints are large, and worth nothing without the optimizer."""
+
+
+def home_files(job: JobView, out_dir: Path) -> list[str]:
+    """Return the paths of the files that make a completed job whole on another machine.
+
+    Those of ``result_files``, and of a training run what pictures, export and publishing there read or show.
+    """
+    files = result_files(job)
+    if job.kind == "train":
+        for pattern in _OF_A_RUN:
+            files += sorted(path.relative_to(out_dir).as_posix() for path in out_dir.glob(pattern))
+    return files

@@ -1,12 +1,11 @@
 """The page: five tabs, what joins them, and what happens when it is opened."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import gradio as gr
 
 from studio.domain import JobKind, JobView
 from studio.errors import StudioError
-from studio.settings import Settings
 from studio.ui import parts
 from studio.ui.actions import Desk, is_open
 from studio.ui.endpoints import add_endpoints
@@ -18,19 +17,17 @@ from studio.ui.room import QUIET, Room, Updates
 from studio.ui.story import Stories
 from studio.ui.train_tab import TrainTab, train_tab
 
-if TYPE_CHECKING:
-    from studio.service import Studio
-
 _TAB_OF = {"check": "photos", "train": "train", "generate": "generate", "finish": "finish", "publish": "publish"}
+_LOG_IN, _LOG_OUT = "Log in with Hugging Face", "Log out ({})"
 _CACHE_SWEEP_S = (3600, 24 * 3600)
 
 
-def build(studio: "Studio", settings: Settings) -> gr.Blocks:
+def build(desk: Desk) -> gr.Blocks:
     """Return the page, not yet mounted; ``studio.server`` gives it its theme and its address."""
-    desk = Desk(studio, settings)
     room = Room(desk, Stories(desk))
     with gr.Blocks(title="Likeness Studio", analytics_enabled=False, delete_cache=_CACHE_SWEEP_S) as page:
         gr.HTML(parts.header())
+        doors = _login_row() if desk.visitor else []
         with gr.Tabs() as tabs:
             with gr.Tab("Photos", id="photos"):
                 photos = photos_tab(room)
@@ -60,10 +57,13 @@ def build(studio: "Studio", settings: Settings) -> gr.Blocks:
             for kind, tab in tabs_of.items():
                 job = wanted if wanted and wanted.kind == kind else desk.current(kind)
                 updates |= tab.show(job)
-                if wanted is None and job is not None and is_open(job):
+                # Not one that waits for another job, like a publishing for its run: that job is the one to be shown.
+                if wanted is None and job is not None and is_open(job) and job.state != "pendingImages":
                     updates[tabs] = gr.Tabs(selected=_TAB_OF[kind])
             if wanted is not None:
                 updates[tabs] = gr.Tabs(selected=_TAB_OF[wanted.kind])
+            if desk.visitor:
+                updates |= dict(zip(doors, _login_state(desk), strict=True))
             updates |= train.refresh(None) | pictures.refresh(None) | finished.refresh(None)
             return updates | published.refresh(None)
 
@@ -74,11 +74,30 @@ def build(studio: "Studio", settings: Settings) -> gr.Blocks:
         finish_door.select(finished.refresh, finished.made, [finished.made], **QUIET)
         publish_door.select(published.refresh, published.run, published.refreshed, **QUIET)
         everything = [tabs, *photos.outputs, *train.outputs, train.dataset, *pictures.outputs, *pictures.refreshed]
+        everything += doors
         everything += [*finished.outputs, finished.made, *published.outputs, *published.refreshed]
         page.load(on_open, None, everything, **QUIET)
         add_endpoints(desk)
+    # On a Space Gradio's page would ask other machines for a banner and its fonts; our policy forbids that anyway.
+    page.space_id = None
     page.queue(max_size=256, default_concurrency_limit=4)
     return page
+
+
+def _login_row() -> list[gr.components.Component]:
+    """Add the button that logs in and out, and the place of a word to those who are not logged in."""
+    with gr.Row():
+        button = gr.LoginButton(_LOG_IN, logout_value=_LOG_OUT, size="md", scale=0, min_width=260, elem_id="ls-login")
+    # Gradio's own event that names the visitor on the button is queued and offered to programs; on_open does it here.
+    button.load_event_to_attach = None
+    return [button, gr.HTML(elem_id="ls-login-notice")]
+
+
+def _login_state(desk: Desk) -> tuple[Any, Any]:
+    """Return what the button and the word beside it say to whoever opens the page."""
+    if desk.visitor is None or not desk.has_owner:
+        return gr.update(value=_LOG_IN), parts.log_in()
+    return gr.update(value=_LOG_OUT.format(desk.visitor().name)), ""
 
 
 def _wanted(desk: Desk, job_id: str | None) -> JobView | None:

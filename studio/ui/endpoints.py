@@ -13,7 +13,8 @@ import gradio as gr
 
 from studio.config import FinishConfig
 from studio.domain import JobView
-from studio.errors import InputError, Problem, StudioError
+from studio.errors import InputError, LoginError, Problem, StudioError
+from studio.login import FOR_PROGRAMS
 from studio.ui import files
 from studio.ui.actions import Desk, is_open, result_files
 
@@ -56,8 +57,12 @@ def add_endpoints(desk: Desk) -> None:
         settings: dict | None = None,
         instance_token: str = "",
         key: str | None = None,
+        publish_to: str = "",
+        public: bool = False,
+        token: str = "",
+        publish_settings: dict | None = None,
     ) -> dict:
-        """Train an adapter on the photos of a finished check.
+        """Train an adapter on the photos of a finished check; if wanted, publish it then on the Hugging Face Hub.
 
         Args:
             check_job: id of the check.
@@ -66,14 +71,25 @@ def add_endpoints(desk: Desk) -> None:
             settings: changes to the preset by dotted name, for example {"method.rank": 8, "steps": 200}.
             instance_token: the word that will mean the subject in prompts; empty keeps the preset's.
             key: the same key with the same request is the same job.
+            publish_to: repository, as owner/name, to publish the run in when it is done; empty publishes nothing.
+            public: let everybody see what is published.
+            token: of the Hub, with write access, asked before the training whether it may; kept as by /publish.
+            publish_settings: more settings of the publishing by name, for example {"title": "Ada", "gallery": 6}.
 
         Returns:
-            The job; ask /job until its state is completed.
+            The job; ask /job until its state is completed. "publish_job" is the job that publishes it, or null.
         """
         changes = dict(settings or {})
         if instance_token:
             changes["instance_token"] = instance_token
-        return asdict(desk.submit_train(check_job, base=base, preset=preset, changes=changes, key=key))
+        then = {**(publish_settings or {}), "repo": publish_to, "public": public} if publish_to else None
+        if then is None and (public or token or publish_settings):
+            cure = "give it as owner/name, or leave the rest out"
+            raise InputError.of([Problem("publish_to", "is empty, and settings of it are given", cure, "no_repo")])
+        run = desk.submit_train(
+            check_job, base=base, preset=preset, changes=changes, key=key, publish=then, token=token
+        )
+        return {**asdict(run), "publish_job": _id(desk.publishing_of(run))}
 
     def plan(check_job: str, base: str = "", preset: str = "", settings: dict | None = None) -> dict:
         """Tell what a training run would take: memory, time, disk; nothing is started.
@@ -182,7 +198,7 @@ def add_endpoints(desk: Desk) -> None:
         Returns:
             {"deleted": repo}
         """
-        desk.studio.unpublish(repo, owner=desk.owner, token=token or None)
+        desk.studio.unpublish(repo, owner=desk.owner, token=token or desk.token)
         return {"deleted": repo}
 
     def finish(
@@ -338,7 +354,8 @@ def _spoken(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return endpoint(*args, **kwargs)
         except StudioError as caught:
-            raise gr.Error(str(caught), print_exception=False) from None
+            words = f"{caught} {FOR_PROGRAMS}" if isinstance(caught, LoginError) else str(caught)
+            raise gr.Error(words, print_exception=False) from None
 
     return spoken
 
@@ -358,12 +375,18 @@ def _answer(desk: Desk, job: JobView, after: int, with_files: bool) -> dict[str,
     events = desk.studio.events(job.id, owner=desk.owner, after=after)[-_EVENTS:]
     answer = asdict(job)
     answer["events"] = [{"seq": seq, "kind": event.kind, "data": _named_as_file(event.data)} for seq, event in events]
+    if job.kind == "train":
+        answer["publish_job"] = _id(desk.publishing_of(job))
     answer["files"] = {}
     if with_files and not is_open(job) and job.result:
         for relative in result_files(job):
             if (path := desk.out_file(job.id, relative)) is not None:
                 answer["files"][relative] = _file(path, path.name)
     return answer
+
+
+def _id(job: JobView | None) -> str | None:
+    return None if job is None else job.id
 
 
 def _named_as_file(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from gradio.utils import get_upload_folder
-
 from studio.ui.actions import Desk
 from studio.ui.parts import Url
+from studio.ui.visitors import upload_folder
 
 _BOOT_SECRET = secrets.token_hex(16)
 
@@ -36,7 +35,7 @@ def lent(path: Path) -> str:
     """
     stat = path.stat()
     key = f"{_BOOT_SECRET}/{path}/{stat.st_mtime_ns}/{stat.st_size}"
-    copy = Path(get_upload_folder()) / hashlib.sha256(key.encode()).hexdigest() / path.name
+    copy = upload_folder() / hashlib.sha256(key.encode()).hexdigest() / path.name
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -49,8 +48,8 @@ def lent(path: Path) -> str:
 
 
 def uploads(paths: Iterable[str]) -> list[Path]:
-    """Return those of ``paths`` that lie in Gradio's upload folder; no other file may be taken for a photo."""
-    folder = Path(get_upload_folder()).resolve()
+    """Return those of ``paths`` that lie in the visitor's upload folder; no other file may be taken for a photo."""
+    folder = upload_folder().resolve()
     return [path for path in (Path(given).resolve() for given in paths) if path.is_relative_to(folder)]
 
 

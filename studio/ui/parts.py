@@ -58,6 +58,15 @@ def header() -> str:
     )
 
 
+def log_in() -> str:
+    """Return what those are told who are not logged in."""
+    lines = [
+        "With your Hugging Face account: your photos, runs and pictures are then yours alone.",
+        "Without it you can look around, and nothing is stored.",
+    ]
+    return notice("Log in to begin", lines)
+
+
 def footer() -> str:
     """Return the bottom of the page."""
     return _page('<div class="ls-foot">Photos and pictures stay on the machine that runs this studio.</div>')
@@ -491,6 +500,25 @@ def publish_result(job: JobView) -> str:
     words = f'<h2>{escape(head)}</h2><p class="ls-soft">{escape(text)}</p><p class="ls-links">{link}</p>'
     warned = list(result.get("warnings", ()))
     return _page(f'<div class="ls-card">{words}</div>') + (notice("Worth knowing", warned) if warned else "")
+
+
+def then_published(run: JobView, job: JobView | None) -> str:
+    """Return one line on the job that publishes a run; empty if there is none."""
+    if job is None or job.state == "cancelled":
+        return ""
+    repo = job.title.partition(": ")[2]
+    if job.state == "completed":
+        commit = (job.result or {}).get("commit")
+        words = f"Published: {repo}, commit {commit}." if commit else f"What would be published as {repo} is ready."
+    elif run.state in ("stalled", "cancelled"):
+        words = f"Not published as {repo}: the run has to be finished first."
+    elif job.state == "stalled":
+        words = f"Not published as {repo}: {job.cause}"
+    elif job.state == "pendingImages":
+        words = f"It is published as {repo} when it is done."
+    else:
+        words = f"Publishing {repo}."
+    return _page(f'<p class="ls-soft" data-published="{escape(job.state)}">{escape(words)}</p>')
 
 
 def card_text(readme: str) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from studio.config import CheckConfig
 from studio.domain import JobView
@@ -15,6 +14,7 @@ from studio.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 from studio.ui import files, parts, widgets
 from studio.ui.actions import is_open, label
 from studio.ui.room import POLL_S, POLLING, QUIET, Room, Updates, in_view, kindly
+from studio.ui.visitors import upload_folder
 
 CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
 """Offered in the form; any other noun may be typed."""
@@ -110,7 +110,9 @@ def photos_tab(room: Room) -> PhotosTab:
 
     @said
     def on_sample() -> Updates:
-        folder = Path(tempfile.mkdtemp(dir=_made(get_upload_folder())))
+        mine = upload_folder()
+        mine.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=mine))
         drawn = sample_photos(folder)
         return {
             photos: [str(path) for path in drawn],
@@ -137,8 +139,3 @@ def photos_tab(room: Room) -> PhotosTab:
     cancel.click(on_cancel, job_id, outputs, **QUIET)
     earlier.input(on_poll, earlier, outputs, **QUIET)
     return PhotosTab(job_id, forward, outputs, show)
-
-
-def _made(folder: str) -> str:
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return folder

@@ -11,9 +11,8 @@ from studio.ui import files, parts
 from studio.ui.actions import Desk, is_open, label
 from studio.ui.finish_tab import made_choices
 from studio.ui.generate_tab import run_choices
-from studio.ui.room import POLL_S, POLLING, QUIET, Room, Updates, in_view, kindly
+from studio.ui.room import POLL_S, POLLING, PRIVATE, PUBLIC, QUIET, Room, Updates, in_view, kindly
 
-PRIVATE, PUBLIC = "Only me", "Everybody"
 SAMPLES = ("The run's own samples", "")
 _FORMS = [
     ("Adapter, for diffusers and ComfyUI", "adapter"),
@@ -82,7 +81,7 @@ def publish_tab(room: Room) -> PublishTab:
             token = gr.Textbox(
                 label="Token",
                 info="With write access; used for this one job and not kept.",
-                placeholder="empty takes this machine's login",
+                placeholder="empty takes your login" if desk.visitor else "empty takes this machine's login",
                 type="password",
                 max_lines=1,
                 elem_id="ls-token",

@@ -15,6 +15,9 @@ from studio.ui.story import Stories
 Updates = dict[Any, Any]
 """Component -> new value or update, as a handler returns it."""
 
+PRIVATE, PUBLIC = "Only me", "Everybody"
+"""Who may see what is published."""
+
 POLL_S = 1.5
 """Seconds between two looks at a job."""
 

@@ -187,13 +187,14 @@ CSS = """
 .ls-go { align-self: flex-start; width: auto !important; min-width: 210px; }
 .ls-plain { border: none !important; background: transparent !important; box-shadow: none !important; }
 .gradio-container .tab-container button { font-size: 16px; }
-#ls-pictures .caption-label { font-variant-numeric: tabular-nums; max-width: 100%; }
-#ls-pictures .grid-wrap { max-height: none; overflow: visible; padding: 0; }
-#ls-pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; gap: 12px; }
+.ls-plain .caption-label { font-variant-numeric: tabular-nums; max-width: 100%; white-space: normal; }
+.ls-plain .grid-wrap { max-height: none; min-height: 0; overflow: visible; padding: 0; }
+.ls-plain .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; gap: 12px; }
 .gradio-container .secondary-wrap input { text-overflow: ellipsis !important; margin-right: 26px !important; }
 .gradio-container .main.fillable { padding: 16px 0 !important; }
 footer { display: none !important; }
 @media (max-width: 640px) {
+  .tab-container button { font-size: 15px; padding: 0 8px; }
   .ls-head { padding-top: 14px; gap: 2px 12px; } .ls-head h1 { font-size: 23px; } .ls-head span { font-size: 14.5px; }
   .ls-cards { grid-template-columns: 1fr 1fr; gap: 10px; }
   .ls-charts { grid-template-columns: 1fr; }

@@ -13,7 +13,7 @@ from studio.domain import JobView
 from studio.errors import StudioError
 from studio.ui import files, parts, widgets
 from studio.ui.actions import Desk, is_open, label
-from studio.ui.room import POLL_S, POLLING, QUIET, Room, Updates, in_view, kindly
+from studio.ui.room import POLL_S, POLLING, PRIVATE, PUBLIC, QUIET, Room, Updates, in_view, kindly
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
 _GROUPS = (
@@ -112,6 +112,22 @@ def train_tab(room: Room) -> TrainTab:
             preset_hint = gr.HTML(parts.preset_hint(presets.get(first_preset or "")))
             with widgets.folded("Advanced"):
                 form = _advanced(starting_values(first_preset))
+            with widgets.folded("Publish when done"):
+                repo = gr.Textbox(
+                    label="Repository",
+                    info="On the Hugging Face Hub; empty publishes nothing.",
+                    placeholder="owner/name",
+                    max_lines=1,
+                )
+                seen_by = gr.Radio([PRIVATE, PUBLIC], value=PRIVATE, label="Who may see it")
+                token = gr.Textbox(
+                    label="Token",
+                    info="Asked before the training whether it may write; used for this one job and not kept.",
+                    placeholder="empty takes your login" if desk.visitor else "empty takes this machine's login",
+                    type="password",
+                    max_lines=1,
+                    elem_id="ls-train-token",
+                )
             plan = gr.HTML(elem_id="ls-train-plan")
             train = gr.Button("Train", variant="primary")
             earlier = gr.Dropdown([], label="Earlier runs", interactive=True, visible=False)
@@ -131,10 +147,12 @@ def train_tab(room: Room) -> TrainTab:
         story = room.stories.read(job.id)
         link = files.linker(desk, job.id)
         done = job.state == "completed"
+        then = desk.publishing_of(job)
+        told = parts.train_result(job, link) if done else parts.progress(job, story)
         return {
             job_id: job.id,
-            timer: gr.Timer(active=is_open(job)),
-            status: (parts.train_result(job, link) if done else parts.progress(job, story)) + parts.warnings(story),
+            timer: gr.Timer(active=is_open(job) or (done and then is not None and is_open(then))),
+            status: told + parts.then_published(job, then) + parts.warnings(story),
             curves: parts.curves(story, job.result),
             samples: parts.samples(story, link, (job.result or {}).get("best_step")),
             cancel: gr.Button(visible=is_open(job)),
@@ -149,7 +167,8 @@ def train_tab(room: Room) -> TrainTab:
         value = chosen if chosen in known else next(iter(known), None)
         return {dataset: gr.Dropdown(choices=choices, value=value)}
 
-    said = kindly(notice, widgets.labels(_FIELDS))
+    words = {"repo": "Repository", "token": "Token", "form": "Publish when done", "licence": "Publish when done"}
+    said = kindly(notice, {**widgets.labels(_FIELDS), **words})
     outputs = [job_id, timer, notice, status, curves, samples, cancel, again, forward, earlier]
 
     def asked(given: dict[Any, Any]) -> dict[str, Any]:
@@ -159,7 +178,12 @@ def train_tab(room: Room) -> TrainTab:
 
     @said
     def on_train(given: dict[Any, Any]) -> Updates:
-        return show(desk.submit_train(given[dataset], **asked(given)))
+        name = (given[repo] or "").strip()
+        then = {"repo": name, "public": given[seen_by] == PUBLIC} if name else None
+        secret = (given[token] or "").strip() if then else None
+        job = desk.submit_train(given[dataset], **asked(given), publish=then, token=secret)
+        # The field is emptied as soon as the token was taken over.
+        return {**show(job), token: "" if then else gr.skip()}
 
     def on_plan(given: dict[Any, Any]) -> Updates:
         try:
@@ -178,8 +202,7 @@ def train_tab(room: Room) -> TrainTab:
 
     @said
     def on_again(current: str) -> Updates:
-        desk.studio.retry(desk.job(current, "train").id, owner=desk.owner)
-        return show(desk.job(current, "train"))
+        return show(desk.retry_train(current))
 
     def on_preset(name: str | None) -> Updates:
         values = starting_values(name)
@@ -201,7 +224,7 @@ def train_tab(room: Room) -> TrainTab:
     preset.input(on_preset, preset, shaped, **QUIET).then(on_plan, filled_in, plan, **QUIET)
     touched: list[Any] = [dataset.change, *(component.input for component in form.values())]
     gr.on(touched, on_plan, filled_in, plan, trigger_mode="always_last", **QUIET)
-    started = train.click(on_train, filled_in, outputs, **QUIET)
+    started = train.click(on_train, {*filled_in, repo, seen_by, token}, [*outputs, token], **QUIET)
     started.then(None, js=in_view("ls-train-status"), api_visibility="private")
     timer.tick(on_poll, job_id, outputs, **POLLING)
     cancel.click(on_cancel, job_id, outputs, **QUIET)

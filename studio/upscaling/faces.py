@@ -37,13 +37,15 @@ class NetworkFaceRestorer:
     Args:
         path: the ``.pth`` or ``.safetensors`` file.
         device: where it computes.
+        seed: of the noise that GFPGAN adds.
 
     Raises:
         InputError: the file is not there, damaged, or of another kind of network.
     """
 
-    def __init__(self, path: Path, *, device: torch.device) -> None:
+    def __init__(self, path: Path, *, device: torch.device, seed: int = 0) -> None:
         self.name = path.name
+        self._seed = seed
         self._model: Any = build(read_weights(path), path.name)
         if self._model.purpose != "FaceSR":
             problem = Problem(path.name, "restores no faces", "give a GFPGAN or RestoreFormer network", "bad_weights")
@@ -55,7 +57,9 @@ class NetworkFaceRestorer:
         """Return a face, ``(512, 512, 3)`` sRGB levels, restored."""
         # These networks read and write [-1, 1]; spandrel clamps what comes out to [0, 1] only if it is called itself.
         values = torch.from_numpy(face.copy()).to(self._device).permute(2, 0, 1)[None].float() / 127.5 - 1
-        with torch.inference_mode():
+        # GFPGAN takes its noise from the global generator.
+        with torch.inference_mode(), torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed(self._seed)
             answer = self._model.model(values)
         made = answer[0] if isinstance(answer, tuple | list) else answer
         return ((made[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()

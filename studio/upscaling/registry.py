@@ -6,11 +6,12 @@ import torch
 
 from studio.errors import InputError, Problem
 from studio.networks.read import mix, read_weights
+from studio.settings import load_settings
 from studio.upscaling.base import Upscaler
 from studio.upscaling.diffusion import DiffusionUpscaler
 from studio.upscaling.faces import FaceRestorer, NetworkFaceRestorer
 from studio.upscaling.network import NetworkUpscaler
-from studio.weight_files import FOLDER_NAME, UPSCALING, OnBytes, resolve
+from studio.weight_files import FOLDER_NAME, UPSCALING, OnBytes, from_hub, resolve
 
 DIFFUSION = "sd-x4"
 _PAIRS = {"general-x4v3": "general-wdn-x4v3"}
@@ -35,7 +36,7 @@ def open_upscaler(
     """Load an upscaler, fetching its weights if need be.
 
     Args:
-        model: a name, a path, or the name of a file in the studio's weights folder.
+        model: a name, a path, the name of a file in the studio's weights folder, or hf:owner/name/file.
         home: the studio's home, where weights are kept.
         device: where it computes.
         tile_px: side of a tile, pixels of the input.
@@ -48,6 +49,7 @@ def open_upscaler(
 
     Raises:
         InputError: no such model; a file that is no known network; denoise where there is no pair.
+        NotFoundError: the Hub has no such file.
         MissingExtraError: the weights are not on this machine and cannot be had.
     """
     if denoise is not None and model not in _PAIRS:
@@ -72,18 +74,22 @@ def open_upscaler(
     return NetworkUpscaler(model, weights, device=device, tile_px=tile_px)
 
 
-def open_face_restorer(model: str, home: Path, *, device: torch.device) -> FaceRestorer:
-    """Load a face-restoration network from a path, or a file of the studio's weights folder.
+def open_face_restorer(model: str, home: Path, *, device: torch.device, seed: int = 0) -> FaceRestorer:
+    """Load a face-restoration network from a path, a file of the studio's weights folder, or hf:owner/name/file.
 
     Raises:
+        NotFoundError: the Hub has no such file.
         InputError: the file is not there, or is no face-restoration network.
+        MissingExtraError: it is on the Hub only, which cannot be reached.
     """
-    cure = f"put a GFPGAN or RestoreFormer network into {home / FOLDER_NAME}, or give its path"
-    return NetworkFaceRestorer(weights_path(model, home, cure), device=device)
+    cure = f"put a GFPGAN or RestoreFormer network into {home / FOLDER_NAME}, or give its path or hf:owner/name/file"
+    return NetworkFaceRestorer(weights_path(model, home, cure), device=device, seed=seed)
 
 
 def weights_path(model: str, home: Path, cure: str) -> Path:
-    """Return the file that a model's text means; raises InputError if there is none."""
+    """Return the file that a model's text means; raises InputError if there is none, and as ``from_hub``."""
+    if model.startswith("hf:"):
+        return from_hub(model, load_settings())
     for path in (Path(model).expanduser(), home / FOLDER_NAME / model):
         if path.suffix in (".pth", ".safetensors") and path.is_file():
             return path

@@ -39,4 +39,10 @@ def test_own_pictures_go_through_a_chain_and_home_in_a_zip(
         page.wait_for_function(
             "src => document.querySelector('#ls-finish-slider img').getAttribute('src') !== src", arg=first
         )
+        page.set_viewport_size({"width": 390, "height": 860})
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('#ls-finished button, #ls-finish-slider img')].every("
+            "part => part.getBoundingClientRect().right <= window.innerWidth)"
+        )
+        shot(page, "7-finished-on-a-phone")
     assert "Traceback" not in (tmp_path / "server.txt").read_text()

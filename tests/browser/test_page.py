@@ -113,26 +113,39 @@ def test_a_press_is_answered_however_early_it_comes(
             fill_samples(visit(address, slowdown=slowdown))
 
 
-def test_reopening_the_page_finds_the_running_job_and_a_cancelled_one_goes_on(
-    visit: Visit, edge: Any, settings: Settings, log: Path, tmp_path: Path
+def test_reopening_the_page_finds_the_running_job_and_a_cancelled_one_goes_on_and_is_published(
+    visit: Visit, edge: Any, settings: Settings, log: Path, tmp_path: Path, shot: Shot
 ) -> None:
     photos = sample_photos(tmp_path / "photos", count=5, size_px=64)
     with edge.serve(settings, log, hold=["train"]) as address:
         page = visit(address)
         _check(page, photos)
         page.get_by_role("button", name="Continue to training").click()
+        page.get_by_role("button", name="Publish when done").locator("visible=true").click()
+        page.get_by_placeholder("owner/name").fill("ada/portrait")
+        token = page.locator("#ls-train-token input")
+        token.fill("hf_read0123456789")
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.locator("#ls-train-notice").get_by_text("may only read").wait_for()
+        token.fill("hf_write0123456789")
         page.get_by_role("button", name="Train", exact=True).click()
         page.locator("#ls-train-status [data-state=training]").wait_for()
+        page.wait_for_function("() => document.querySelector('#ls-train-token input').value === ''")
+        shot(page, "3-published-when-done")
         page.close()
         again = visit(address)
         status = again.locator("#ls-train-status")
         status.locator("[data-state=training]").wait_for()
         assert again.get_by_role("tab", name="Train").get_attribute("aria-selected") == "true"
         assert "Step" in status.inner_text()
+        status.get_by_text("It is published as ada/portrait when it is done.").wait_for()
         again.get_by_role("button", name="Cancel").locator("visible=true").click()
         again.get_by_text("Cancelled. What was done so far is kept.").wait_for()
+        status.get_by_text("Not published as ada/portrait: the run has to be finished first.").wait_for()
         again.get_by_role("button", name="Go on with this run").click()
         again.get_by_role("button", name="Make pictures").wait_for()
+        status.get_by_text("Published: ada/portrait, commit").wait_for()
+        assert "hf_write0123456789" not in again.content() + log.read_text()
 
 
 def test_an_address_with_a_job_opens_that_job(
@@ -208,12 +221,19 @@ def test_what_is_filled_in_stays_however_early_it_comes(
         assert page.get_by_label(STEPS).locator("visible=true").input_value() == "6"
 
 
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width_px", "dark"), [(390, False), (360, True)])
 def test_a_phone_shows_everything_without_scrolling_sideways(
-    visit: Visit, edge: Any, settings: Settings, log: Path, shot: Shot, dark: bool, fill_samples: Callable[[Any], None]
+    visit: Visit,
+    edge: Any,
+    settings: Settings,
+    log: Path,
+    shot: Shot,
+    width_px: int,
+    dark: bool,
+    fill_samples: Callable[[Any], None],
 ) -> None:
     with edge.serve(settings, log) as address:
-        page = visit(address, width_px=390, height_px=844, dark=dark)
+        page = visit(address, width_px=width_px, height_px=844, dark=dark)
         fill_samples(page)
         page.get_by_role("button", name="Check photos").click()
         page.get_by_role("button", name="Continue to training").click()
@@ -221,8 +241,8 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
         page.get_by_role("button", name="Make pictures").click()
         page.get_by_role("button", name="Generate", exact=True).click()
         page.get_by_text("Download all (zip)").wait_for()
-        for tab in ("Photos", "Train", "Generate"):
-            page.get_by_role("tab", name=tab).click()
+        for tab in ("Photos", "Train", "Generate", "Finish", "Publish"):
+            page.get_by_role("tab", name=tab).click()  # none is hidden in a menu
             page.wait_for_timeout(300)
             shot(page, f"7-phone-{'dark-' if dark else ''}{tab.lower()}")
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert page.evaluate("document.documentElement.scrollWidth") <= width_px

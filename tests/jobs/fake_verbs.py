@@ -69,6 +69,15 @@ def count(out, total, milliseconds, *, on_event, should_stop):
     return total
 
 
+def meet(out, *, on_event, should_stop):
+    """Leave a note of its GPU and wait for another job's note."""
+    (out / "gpu.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
+    while len(list(out.parents[1].glob("*/out/gpu.txt"))) < 2:
+        if should_stop():
+            raise JobCancelled("stopped")
+        time.sleep(0.02)
+
+
 def load(out, *, on_event, should_stop):
     """Stay in the loading stage until asked to stop."""
     while not should_stop():
@@ -146,5 +155,5 @@ def abandon(out, *, on_event, should_stop):
 
 BEHAVIOURS = {
     each.__name__: each
-    for each in (quick, count, load, stubborn, refuse, boom, memory, leave, die, chatter, spawn, abandon)
+    for each in (quick, count, meet, load, stubborn, refuse, boom, memory, leave, die, chatter, spawn, abandon)
 }

@@ -135,8 +135,9 @@ class Hub:
         if caller["role"] == "fineGrained":
             token["fineGrained"] = caller["grants"]
         orgs = [{"name": name, "roleInOrg": "write"} for name in caller.get("orgs", ())]
-        return {"type": "user", "name": caller["name"], "fullname": "", "orgs": orgs, "isPro": False,
-                "auth": {"type": "access_token", "accessToken": token}}  # fmt: skip
+        kind = caller.get("auth", "access_token")
+        return {"type": "user", "id": account_id(caller["name"]), "name": caller["name"], "fullname": "", "orgs": orgs,
+                "avatarUrl": "/1.svg", "isPro": False, "auth": {"type": kind, "accessToken": token}}  # fmt: skip
 
     def create(self, match: re.Match, caller: dict | None, body: bytes) -> Any:
         asked = json.loads(body)
@@ -319,6 +320,11 @@ class Hub:
             raise _Refused(401, "Invalid username or password.")
         if caller["role"] == "read" or not _owns(caller, owner):
             raise _Refused(403, "You don't have the rights to do this")
+
+
+def account_id(name: str) -> str:
+    """Return the id of an account, which is also ``sub`` of its logins."""
+    return hashlib.sha1(name.encode()).hexdigest()[:24]
 
 
 def _owns(caller: dict | None, owner: str | None) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 from studio.settings import Settings
@@ -62,19 +63,23 @@ steps:
 
 
 @contextmanager
-def serve(settings: Settings, log: Path, *, pace_s: float = 0.0, hold: Sequence[str] = ()) -> Iterator[str]:
+def serve(
+    settings: Settings, log: Path, *, pace_s: float = 0.0, hold: Sequence[str] = (), root: Path = ROOT
+) -> Iterator[str]:
     """Serve a scripted studio from a process of its own; gives the address. ``log`` gets all that it says.
+
+    ``root`` holds the package ``studio``.
 
     A process, because Gradio leaves event loops unclosed, for which pytest would blame later tests.
     """
     script = Path(__file__).parent / "scripted_studio.py"
     order = json.dumps({"settings": settings.model_dump(mode="json"), "pace_s": pace_s, "hold": list(hold)})
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     with (
         log.open("w") as said,
         subprocess.Popen(
             [sys.executable, str(script), order],
-            cwd=ROOT,
+            cwd=root,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -98,6 +103,39 @@ def write_presets(folder: Path) -> Path:
         (folder / kind).mkdir(parents=True)
         (folder / kind / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder
+
+
+class Page:
+    """The page as Gradio describes it: press a button, get what changes by label or element id."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.config: dict[str, Any] = httpx.get(f"{address}/config", timeout=60).json()
+        self.parts = {row["id"]: row for row in self.config["components"]}
+
+    def _name(self, part: int) -> str:
+        props = self.parts[part]["props"]
+        return str(props.get("label") or props.get("elem_id") or props.get("value") or part)
+
+    def _event(self, name: str, kind: str) -> dict[str, Any]:
+        return next(
+            row
+            for row in self.config["dependencies"]
+            for part, trigger in row["targets"]
+            if trigger == kind and part in self.parts and self._name(part) == name and row["backend_fn"]
+        )
+
+    def fire(self, name: str, kind: str, **values: Any) -> dict[str, Any]:
+        """Fire an event; ``values`` by label with blanks as underscores, others as the page has them."""
+        event = self._event(name, kind)
+        given = [
+            values.get(self._name(part).replace(" ", "_"), self.parts[part]["props"].get("value"))
+            for part in event["inputs"]
+        ]
+        body = {"fn_index": event["id"], "data": given, "session_hash": "somebody"}
+        answer = httpx.post(f"{self.address}/gradio_api/run/predict", json=body, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return {self._name(part): value for part, value in zip(event["outputs"], answer.json()["data"], strict=True)}
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +172,9 @@ def photos(tmp_path: Path) -> list[Path]:
 def serving() -> Callable[..., Any]:
     """``with serving(settings, log) as address``."""
     return serve
+
+
+@pytest.fixture(scope="session")
+def page_at() -> Callable[[str], Page]:
+    """``page_at(address).fire(button, "click", **values)``."""
+    return Page

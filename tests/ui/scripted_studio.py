@@ -41,6 +41,7 @@ from studio.presets import load_pack
 from studio.samples import SAMPLE_CLASS_NOUN
 
 _NUMBERS = itertools.count(1)
+_ENDS = ("completed", "stalled", "cancelled")
 TOKEN = "hf_write0123456789"
 CARD = """---
 license: apache-2.0
@@ -98,16 +99,28 @@ class ScriptedStudio:
             kept.append((path.name, copy))
         return self._submit("check", config, f"Photos of {config.subject}", owner, key, photos=kept)
 
-    def submit_train(self, config, source, *, owner, key=None):
-        return self._submit("train", config, f"Training of {config.subject} on {config.base}", owner, key, source)
+    def submit_train(self, config, source, *, owner, key=None, token=None, publish=None, publish_token=None):
+        if publish is not None:
+            self._require_token(publish, publish_token)
+        run = self._submit("train", config, f"Training of {config.subject} on {config.base}", owner, key, source)
+        if publish is not None:
+            self.submit_publish(publish, run.id, owner=owner, token=publish_token, key=f"publish-{run.id}")
+        return run
+
+    def publishing_of(self, run, *, owner):
+        jobs = (job for job in self.list(owner=owner) if job.kind == "publish" and job.source == run)
+        return next(jobs, None)
+
+    def _require_token(self, config, token):
+        if not config.dry_run and token != TOKEN:
+            raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
 
     def plan(self, config, photos):
         measured = Measured("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
         return plan_of(config, photos, measured, room_bytes=2**31)
 
     def submit_publish(self, config, source, *, owner, pictures=None, token=None, key=None):
-        if not config.dry_run and token != TOKEN:
-            raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
+        self._require_token(config, token)
         if pictures is not None:
             self.get(pictures, owner=owner)
         return self._submit("publish", config, f"Publishing: {config.repo}", owner, key, source)
@@ -119,7 +132,7 @@ class ScriptedStudio:
     def submit_generate(self, config, source=None, *, owner, key=None, token=None):
         return self._submit("generate", config, f"Pictures: {config.pack or config.prompts[0]}", owner, key, source)
 
-    def submit_export(self, config, source, *, owner, key=None):
+    def submit_export(self, config, source, *, owner, key=None, token=None):
         return self._submit("export", config, f"Export: {config.format}", owner, key, source)
 
     def submit_finish(self, config, source=None, pictures=(), *, owner, key=None):
@@ -139,7 +152,8 @@ class ScriptedStudio:
         job = _Job(view, config, list(photos), held=kind in self.hold)
         self.jobs[job_id] = job
         self.out_dir(job_id, owner=owner).mkdir(parents=True)
-        if self.pace_s or kind in self.hold:
+        waits = kind == "publish" and self.jobs[source].view.state not in _ENDS
+        if self.pace_s or kind in self.hold or waits:
             threading.Thread(target=self._run, args=(job,), daemon=True).start()
         else:
             self._run(job)
@@ -160,7 +174,7 @@ class ScriptedStudio:
             self._set(self.jobs[job_id], state="cancelled", finished_s=time.time())
         return self.get(job_id, owner=owner)
 
-    def retry(self, job_id, *, owner):
+    def retry(self, job_id, *, owner, token=None):
         self.get(job_id, owner=owner)
         job = self.jobs[job_id]
         job.stop.clear()
@@ -209,6 +223,7 @@ class ScriptedStudio:
     def _run(self, job):
         out = self.out_dir(job.view.id, owner=job.view.owner)
         try:
+            self._await_source(job)
             result = getattr(self, f"_{job.view.kind}")(job, out)
             self._set(job, state="completed", result=json.loads(json.dumps(asdict(result))), finished_s=time.time())
         except _Stop:
@@ -216,6 +231,15 @@ class ScriptedStudio:
         except InputError as error:
             problems = [asdict(problem) for problem in error.problems]
             self._set(job, state="stalled", cause=str(error), problems=tuple(problems))
+
+    def _await_source(self, job):
+        source = self.jobs.get(job.view.source) if job.view.kind == "publish" else None
+        while source is not None and source.view.state != "completed":
+            if source.view.state in _ENDS:
+                self._set(job, state="stalled", cause=f"The job that it builds on is {source.view.state}.")
+                raise _Stop
+            self._set(job, state="pendingImages")
+            time.sleep(0.02)
 
     def _check(self, job, out):
         self._set(job, state="checking")
@@ -284,7 +308,11 @@ class ScriptedStudio:
         (out / "adapter/pytorch_lora_weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
         facts = {"base": job.config.base, "class_noun": job.config.class_noun}
         (out / "adapter/adapter.json").write_text(json.dumps(facts))
-        (out / "report.json").write_text("{}")
+        (out / "adapter/certificate.json").write_text("{}")
+        for name in ("report.json", "config.yaml", "metrics.jsonl"):
+            (out / name).write_text("{}")
+        (out / "checkpoints").mkdir(exist_ok=True)
+        (out / "checkpoints/resume.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
         return TrainResult("adapter", round(steps * 0.8), "highest likeness", steps, 148.0, 0.04, 0.86, 0.05, "pocket")
 
     def _checkpoint(self, job, out, step, steps):
@@ -300,6 +328,7 @@ class ScriptedStudio:
             self._tell(
                 job, "sample", step=step, path=path, prompt=f"photo of sks woman, {background}", likeness=likeness
             )
+        (folder / "scores.json").write_text("{}")
         self._tell(job, "metrics", step=step, likeness=likeness, bleed=0.03)
 
     def _generate(self, job, out):

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from studio.errors import InputError, NotFoundError
+from studio.errors import InputError, LoginError, NotFoundError
+from studio.login import Visitor, visitor_of
 from studio.settings import Settings
 from studio.ui.actions import Desk, is_open, label
 
@@ -132,3 +133,35 @@ def test_labels_tell_jobs_apart(desk: Desk, check_id: str) -> None:
     assert "stopped early" in label(replace(job, state="stalled", result=None))
     run = desk.submit_train(check_id)
     assert "Ada on pocket · 0.86" in label(run)
+
+
+def test_where_people_log_in_the_desk_is_the_visitors_and_their_login_serves_their_jobs(
+    settings: Settings, held: Any, photos: list[Path]
+) -> None:
+    asking = Visitor("hf:1", "ada", "hf_write0123456789")
+    desk = Desk(held(), settings, visitor=lambda: asking)
+    check = desk.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
+    run = desk.submit_train(check.id)
+    assert {check.owner, run.owner} == {"hf:1"} and desk.has_owner
+    assert desk.submit_publish(run.id, {"repo": "ada/x"}).state == "completed", "by the login, no token was typed"
+    asking = Visitor("hf:1", "ada")
+    with pytest.raises(InputError, match="token"):
+        desk.submit_publish(run.id, {"repo": "ada/y"})
+    asking = Visitor("hf:2", "eve", "hf_write0123456789")
+    assert desk.jobs("train") == []
+    with pytest.raises(NotFoundError):
+        desk.submit_publish(run.id, {"repo": "eve/x"})
+    assert "hf_write" not in repr(asking)
+
+
+def test_where_people_log_in_nobody_has_no_jobs_and_starts_none(settings: Settings, held: Any) -> None:
+    desk = Desk(held(), settings, visitor=lambda: visitor_of({}))
+    assert not desk.has_owner and desk.jobs("check") == [] and desk.current("train") is None
+    for call in (
+        lambda: desk.submit_check([Path("a.jpg")], {}),
+        lambda: desk.submit_train("check-1"),
+        lambda: desk.submit_generate("", {"adapter": "ada/x", "prompts": ("a",)}),
+        lambda: desk.submit_finish("plain_white", {}, pictures=[Path("a.jpg")]),
+    ):
+        with pytest.raises(LoginError, match="log in with Hugging Face first"):
+            call()

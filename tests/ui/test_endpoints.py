@@ -142,6 +142,30 @@ def test_a_run_is_published_by_a_token_that_may_and_the_token_shows_nowhere(
     assert not any(token.encode() in path.read_bytes() for path in kept)
 
 
+def test_a_run_is_published_when_it_is_done_if_the_token_may(
+    client: Client, check_id: str, settings: Settings, log: Path
+) -> None:
+    token = "hf_write0123456789"
+    before = len(client.predict(api_name="/jobs"))
+    with pytest.raises(AppError, match="may only read"):
+        client.predict(check_id, publish_to="ada/portrait", token="hf_read0123456789", api_name="/train")
+    with pytest.raises(AppError, match="write owner/name"):
+        client.predict(check_id, publish_to="portrait", token=token, api_name="/train")
+    with pytest.raises(AppError, match="publish_to: is empty"):
+        client.predict(check_id, token=token, api_name="/train")
+    assert len(client.predict(api_name="/jobs")) == before, "refused before anything is started"
+    then = {"publish_to": "ada/portrait", "public": True, "token": token, "publish_settings": {"title": "Ada"}}
+    run = client.predict(check_id, settings={"steps": 60}, key="both", **then, api_name="/train")
+    published = client.predict(run["publish_job"], api_name="/job")
+    assert published["source"] == run["id"] and published["result"]["commit"] == "c" * 40
+    assert published["result"]["public"] is True
+    assert client.predict(run["id"], files=False, api_name="/job")["publish_job"] == run["publish_job"]
+    plain = client.predict(check_id, settings={"steps": 60}, api_name="/train")
+    assert plain["publish_job"] is None
+    assert token not in log.read_text() and token not in str(client.predict(api_name="/jobs"))
+    assert not any(token.encode() in path.read_bytes() for path in settings.home.rglob("*") if path.is_file())
+
+
 def test_events_go_on_after_the_number_that_was_seen(client: Client, check_id: str) -> None:
     events = client.predict(check_id, api_name="/job")["events"]
     rest = client.predict(check_id, events[-3]["seq"], api_name="/job")["events"]

@@ -1,6 +1,7 @@
-"""The Train tab's plan, asked for as the browser asks: one request per event, past the queue."""
+"""The Train tab's plan and its publishing, asked for as the browser asks: one request per event, past the queue."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,9 +13,17 @@ from studio.settings import Settings
 Ask = Callable[..., str]
 
 
+TOKEN = "hf_write0123456789"
+
+
 @pytest.fixture(scope="module")
-def address(settings: Settings, serving: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(settings, tmp_path_factory.mktemp("log") / "server.txt") as found:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "server.txt"
+
+
+@pytest.fixture(scope="module")
+def address(settings: Settings, serving: Any, log: Path) -> Iterator[str]:
+    with serving(settings, log) as found:
         yield found
 
 
@@ -61,3 +70,23 @@ def test_the_plan_follows_the_photos_and_the_form(ask: Ask, check_id: str) -> No
 def test_without_photos_or_with_a_wrong_setting_there_is_no_plan(ask: Ask, check_id: str) -> None:
     assert ask(Photos=None) == ""
     assert ask(Photos=check_id, Rank=0) == ""
+
+
+def test_a_run_is_published_when_it_is_done_and_the_token_is_asked_before(
+    address: str, check_id: str, page_at: Any, settings: Settings, log: Path
+) -> None:
+    page = page_at(address)
+    page.fire("Train", "select")  # the tab is opened: it learns of the photos
+    there = settings.home / "jobs"
+    before = len(list(there.glob("train-*")))
+    wanted = {"Photos": check_id, "Repository": " ada/portrait ", "Token": TOKEN, "Who_may_see_it": "Everybody"}
+    refused = page.fire("Train", "click", **{**wanted, "Token": "hf_read0123456789"})
+    assert "Token: may only read" in refused["ls-train-notice"] and refused["Token"] != ""
+    assert "Repository: " in page.fire("Train", "click", **{**wanted, "Repository": "portrait"})["ls-train-notice"]
+    assert len(list(there.glob("train-*"))) == before, "refused before anything is started"
+    done = page.fire("Train", "click", **wanted)
+    assert f"Published: ada/portrait, commit {'c' * 40}." in done["ls-train-status"] and done["Token"] == ""
+    assert TOKEN not in str(done) and TOKEN not in log.read_text()
+    assert not any(TOKEN.encode() in path.read_bytes() for path in settings.home.rglob("*") if path.is_file())
+    plain = page.fire("Train", "click", **{**wanted, "Repository": ""})
+    assert "data-published" not in plain["ls-train-status"] and plain["ls-train-notice"] == ""

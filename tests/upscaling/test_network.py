@@ -1,11 +1,19 @@
 """Networks in tiles: the same picture as in one piece."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from skimage import data
+from torch.nn import functional
 
 from studio.errors import ResourceError
 from studio.networks.read import read_weights
+from studio.settings import PROJECT_ROOT
 from studio.upscaling.network import NetworkUpscaler
 from studio.weight_files import locate
 
@@ -82,3 +90,120 @@ def test_where_memory_gives_out_tiles_become_smaller_and_at_last_it_is_said(whol
     limit = 0
     with pytest.raises(ResourceError, match="memory"):
         network.enlarge(PICTURE, tick=quiet)
+
+
+# ------------------------------------------------------------------------------------------------------------ x4plus
+
+
+@pytest.fixture(scope="module")
+def x4plus(tmp_path_factory):
+    return read_weights(locate("x4plus", tmp_path_factory.mktemp("home")).path)
+
+
+def astronaut(side_px, *, crop=None):
+    whole = Image.fromarray(data.astronaut())
+    return np.array((whole.crop(crop) if crop else whole).resize((side_px, side_px), Image.Resampling.LANCZOS))
+
+
+def written_out(weights, picture):
+    """Enlarge with x4plus as its paper draws it, without any library's network.
+
+    Source: Wang et al. 2018, "ESRGAN", arXiv:1809.00219, fig. 4, with Real-ESRGAN's nearest-neighbour enlarging.
+    """
+
+    def conv(name, values):
+        return functional.conv2d(values, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=1)
+
+    def curved(values):
+        return functional.leaky_relu(values, 0.2)
+
+    def dense(name, values):
+        seen = [values]
+        for layer in (1, 2, 3, 4):
+            seen.append(curved(conv(f"{name}.conv{layer}", torch.cat(seen, 1))))
+        return values + 0.2 * conv(f"{name}.conv5", torch.cat(seen, 1))
+
+    first = conv("conv_first", torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255)
+    values = first
+    for block in range(23):
+        inner = values
+        for number in (1, 2, 3):
+            inner = dense(f"body.{block}.rdb{number}", inner)
+        values = values + 0.2 * inner
+    values = first + conv("conv_body", values)
+    for name in ("conv_up1", "conv_up2"):
+        values = curved(conv(name, functional.interpolate(values, scale_factor=2.0)))
+    made = conv("conv_last", curved(conv("conv_hr", values)))[0]
+    return (made.permute(1, 2, 0).clamp(0, 1) * 255).numpy()
+
+
+@pytest.mark.parametrize(
+    ("side_px", "crop", "tile_px"),
+    [
+        pytest.param(32, (180, 70, 276, 166), 32, id="face"),
+        pytest.param(192, None, 64, id="whole", marks=pytest.mark.slow),
+    ],
+)
+def test_the_astronaut_enlarged_in_tiles_is_what_the_network_on_paper_makes(x4plus, side_px, crop, tile_px):
+    picture = astronaut(side_px, crop=crop)
+    with torch.no_grad():
+        expected = written_out(x4plus, picture)
+    made = NetworkUpscaler("x4plus", x4plus, device=CPU, tile_px=tile_px).enlarge(picture, tick=quiet)
+    assert made.shape == (4 * side_px, 4 * side_px, 3)
+    assert np.abs(made - expected).max() <= 2
+    larger = np.asarray(Image.fromarray(picture).resize((4 * side_px, 4 * side_px), Image.Resampling.BICUBIC))
+    assert np.abs(np.diff(made.astype(int), axis=1)).mean() > 1.2 * np.abs(np.diff(larger.astype(int), axis=1)).mean()
+
+
+def peak_bytes(code: str, *arguments: str) -> dict[str, int]:
+    """Run code in a process of its own; return what it prints as ``name bytes``, and its peak memory."""
+    code += "\nprint('peak', int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) * 1024)"
+    command = [sys.executable, "-c", code, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_ROOT, check=True)
+    return {name: int(value) for name, value in (line.split() for line in answer.stdout.splitlines())}
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+
+ONE_TILE = """
+import re
+import numpy as np, torch
+from pathlib import Path
+from studio.networks.read import read_weights
+from studio.upscaling.network import NetworkUpscaler
+from studio.weight_files import locate
+weights = read_weights(locate("x4plus", Path("none")).path)
+# Two blocks of 23: the peak lies behind the last one, where pictures are four times as large.
+weights = {name: values for name, values in weights.items() if not re.match(r"body\\.([2-9]|\\d\\d)\\.", name)}
+network = NetworkUpscaler("x4plus", weights, device=torch.device("cpu"), tile_px=160)
+network.enlarge(np.zeros((4, 4, 3), np.uint8), tick=lambda: None)  # what a process takes at its first picture
+print("before", int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024)
+print("promised", network.working_bytes((160, 160)))
+network.enlarge(np.zeros((160, 160, 3), np.uint8), tick=lambda: None)
+"""
+
+
+@needs_proc
+def test_a_tile_takes_as_much_memory_as_is_promised():
+    found = peak_bytes(ONE_TILE)
+    assert 0.5 * found["promised"] <= found["peak"] - found["before"] <= found["promised"]
+
+
+WHOLE = """
+import sys
+from pathlib import Path
+from studio.config import FinishConfig
+from studio.postprocess import finish
+config = FinishConfig.parse({"steps": [{"do": "upscale", "long_side_px": 2048}]})
+finish(config, Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@needs_proc
+def test_from_512_to_2048_px_takes_less_than_two_gigabytes(tmp_path):
+    Image.fromarray(astronaut(512)).save(tmp_path / "astronaut.png")
+    found = peak_bytes(WHOLE, str(tmp_path / "astronaut.png"), str(tmp_path / "out"))
+    assert Image.open(tmp_path / "out" / "pictures" / "astronaut.png").size == (2048, 2048)
+    assert found["peak"] <= 2 * 2**30

@@ -56,3 +56,17 @@ def test_face_networks_come_from_a_file_and_nothing_else_is_taken_for_one(tmp_pa
         registry.open_face_restorer("gfpgan", tmp_path, device=CPU)
     with pytest.raises(InputError, match="restores no faces"):
         registry.open_face_restorer(str(tiny_upscaler), tmp_path, device=CPU)
+
+
+def test_networks_of_both_kinds_may_lie_on_the_hub(tmp_path, tiny_upscaler, monkeypatch):
+    asked = []
+
+    def from_hub(name, settings):
+        asked.append(name)
+        return tiny_upscaler
+
+    monkeypatch.setattr(registry, "from_hub", from_hub)
+    assert registry.open_upscaler("hf:ada/nets/x4.safetensors", tmp_path, device=CPU).scale == 4
+    with pytest.raises(InputError, match="restores no faces"):
+        registry.open_face_restorer("hf:ada/nets/face.pth", tmp_path, device=CPU)
+    assert asked == ["hf:ada/nets/x4.safetensors", "hf:ada/nets/face.pth"]

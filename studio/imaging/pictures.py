@@ -1,0 +1,141 @@
+"""Pictures of a file, a folder, a zip or what ``generate`` wrote: listed by name, read when their turn comes.
+
+Nothing of an archive is ever written to a disk, and no member is read beyond its limit. Called by
+``studio.postprocess``.
+"""
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from studio.errors import InputError, NotFoundError, Problem
+from studio.imaging.decode import MAX_BYTES, display_name, list_photos
+
+MAX_PICTURES = 1000
+_INDEX_NAME = "index.json"
+"""What ``generate`` writes beside its pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One picture that is there."""
+
+    name: str
+    """To be shown; unique."""
+    read: Callable[[], bytes]
+    """Raises InputError where it cannot be read."""
+
+
+def find_pictures(source: Path, *, leave_out: Path | None = None) -> list[Source]:
+    """Return the pictures at ``source``.
+
+    Args:
+        source: a picture, a folder of pictures and zips, a folder that ``generate`` wrote (best first), or a zip.
+        leave_out: a file of the folder that is none of them.
+
+    Raises:
+        NotFoundError: there is nothing at ``source``.
+        InputError: there are no pictures, or more than ``MAX_PICTURES``; a damaged zip.
+    """
+    if source.is_dir():
+        found = [_file(path, name) for path, name in _of_folder(source) if path != leave_out]
+        if not (source / _INDEX_NAME).is_file():  # what generate wrote holds a zip of the same pictures
+            found += [one for path in list_photos(source)[1] if _is_zip(path) for one in _of_zip(path)]
+    elif source.is_file():
+        found = _of_zip(source) if _is_zip(source) else [_file(source, source.name)]
+    else:
+        raise NotFoundError(f"there is nothing at {display_name(source.name)}; give a picture, a folder or a zip.")
+    if not found:
+        raise InputError.of([Problem("pictures", "there are none", "give at least one picture", "no_photos")])
+    if len(found) > MAX_PICTURES:
+        text = f"{len(found)} pictures are more than the limit of {MAX_PICTURES}"
+        raise InputError.of([Problem("pictures", text, "finish them in several runs", "too_many")])
+    return list(_distinct(found))
+
+
+def _distinct(found: list[Source]) -> Iterator[Source]:
+    taken: set[str] = set()
+    for one in found:
+        name, number = one.name, 2
+        while name in taken:
+            name, number = f"{one.name} ({number})", number + 1
+        taken.add(name)
+        yield Source(name, one.read)
+
+
+def _of_folder(folder: Path) -> list[tuple[Path, str]]:
+    """Return the pictures of a folder, best first where ``generate`` ranked them, with names to show."""
+    try:
+        index = json.loads((folder / _INDEX_NAME).read_text(encoding="utf-8"))
+        files = [str(image["file"]) for image in index["images"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        files = []
+    root = folder.resolve()
+    if files:
+        return [(root / file, file) for file in files if (root / file).resolve().is_relative_to(root)]
+    return [(path, path.name) for path in list_photos(folder)[0]]
+
+
+def _file(path: Path, name: str) -> Source:
+    def read() -> bytes:
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise _too_large(name)
+            return path.read_bytes()
+        except OSError as error:
+            reason = error.strerror or "unknown reason"
+            raise _refused(name, f"cannot be read ({reason})", "check the file and its rights") from None
+
+    return Source(" / ".join(display_name(part) for part in Path(name).parts), read)
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"PK" and zipfile.is_zipfile(file)  # a photo may end in a zip, too
+    except OSError:
+        return False
+
+
+def _of_zip(archive: Path) -> list[Source]:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [item for item in opened.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
+    except (zipfile.BadZipFile, OSError, NotImplementedError):
+        raise _refused(archive.name, "is a damaged zip", "pack it again") from None
+    return [_member(archive, item) for item in members[: MAX_PICTURES + 1]]
+
+
+def _is_clutter(name: str) -> bool:
+    """Tell whether a member is what file managers add on their own."""
+    parts = re.split(r"[/\\]", name)
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts)
+
+
+def _member(archive: Path, item: zipfile.ZipInfo) -> Source:
+    name = display_name(item.filename)
+
+    def read() -> bytes:
+        if item.flag_bits & 1:
+            raise _refused(name, "is encrypted", "pack it without a password")
+        try:
+            with zipfile.ZipFile(archive) as opened, opened.open(item) as member:
+                data = member.read(MAX_BYTES + 1)  # the size in the header may lie
+        except Exception:  # hostile archives make zipfile answer with any exception at all
+            raise _refused(name, "is damaged", "pack it again") from None
+        if len(data) > MAX_BYTES:
+            raise _too_large(name)
+        return data
+
+    return Source(name, read)
+
+
+def _too_large(name: str) -> InputError:
+    return _refused(name, f"is larger than {MAX_BYTES // 2**20} MB", "use a smaller version", "too_large")
+
+
+def _refused(name: str, message: str, cure: str, code: str = "not_a_photo") -> InputError:
+    return InputError.of([Problem(display_name(name), message, cure, code)])

@@ -1,0 +1,37 @@
+"""What the worker may run side by side: one job for each GPU, or one job.
+
+Two GPUs on one subject gain about a quarter; two subjects on two GPUs gain twofold.
+"""
+
+import os
+from pathlib import Path
+
+from studio.settings import Settings
+
+Slot = dict[str, str]
+"""Variables of the environment that tie a job's process to its device."""
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def slots_of(settings: Settings, devices_dir: Path = Path("/dev")) -> tuple[Slot, ...]:
+    """Return one slot for each GPU that jobs may use; without several, the one slot that changes nothing.
+
+    Never imports torch: this runs before the first page is shown.
+
+    Args:
+        settings: ``gpus`` names them; "auto" takes all NVIDIA GPUs, or those of ``CUDA_VISIBLE_DEVICES`` if it is set.
+        devices_dir: where the drivers' device files are.
+    """
+    if settings.device in ("cpu", "mps"):
+        return ({},)
+    if settings.gpus != "auto":
+        names = settings.gpus.split(",")
+    elif _VISIBLE in os.environ:
+        names = os.environ[_VISIBLE].split(",")
+    else:  # their numbers, as CUDA counts them: those of the files may have gaps in a container
+        names = [str(number) for number, _ in enumerate(devices_dir.glob("nvidia[0-9]*"))]
+    names = [name.strip() for name in names if name.strip()]
+    if settings.gpus == "auto" and len(names) < 2:
+        return ({},)
+    return tuple({_VISIBLE: name} for name in names)

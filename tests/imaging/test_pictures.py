@@ -1,0 +1,91 @@
+"""Pictures to finish: of a file, a folder, a zip or what generate wrote; hostile archives do no harm."""
+
+import json
+import zipfile
+
+import pytest
+
+from studio.errors import InputError, NotFoundError
+from studio.imaging import pictures
+from studio.imaging.pictures import find_pictures
+
+
+def pack(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as packed:
+        for name, data in members:
+            packed.writestr(name, data)
+    return path
+
+
+def names(source):
+    return [one.name for one in find_pictures(source)]
+
+
+def test_nothing_there_and_nothing_in_it_are_two_answers(tmp_path):
+    with pytest.raises(NotFoundError, match="nothing at missing"):
+        find_pictures(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="there are none"):
+        find_pictures(tmp_path / "empty")
+
+
+def test_a_folder_gives_its_pictures_in_order_and_those_of_its_zips_but_not_what_is_left_out(tmp_path):
+    for name in ("10.png", "2.png", "behind.png", "letter.txt"):
+        (tmp_path / name).write_bytes(name.encode())
+    pack(tmp_path / "more.zip", [("2.png", b"other")])
+    found = find_pictures(tmp_path, leave_out=tmp_path / "behind.png")
+    assert [(one.name, one.read()) for one in found] == [
+        ("2.png", b"2.png"),
+        ("10.png", b"10.png"),
+        ("2.png (2)", b"other"),
+    ]
+
+
+def test_of_a_zip_neither_folders_nor_clutter_count_and_equal_names_are_told_apart(tmp_path):
+    members = [("a/one.png", b"1"), ("b/one.png", b"2"), ("../../evil.png", b"3"), ("__MACOSX/._one.png", b"4")]
+    found = find_pictures(pack(tmp_path / "many.zip", [*members, (".DS_Store", b"5"), ("a/", b"")]))
+    assert [(one.name, one.read()) for one in found] == [
+        ("one.png", b"1"),
+        ("one.png (2)", b"2"),
+        ("evil.png", b"3"),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["many.zip"], "nothing is unpacked"
+
+
+def test_a_photo_that_ends_in_a_zip_is_a_photo(tmp_path):
+    path = pack(tmp_path / "photo.jpg", [("one.png", b"1")])
+    path.write_bytes(b"\xff\xd8" + path.read_bytes())
+    assert zipfile.is_zipfile(path) and names(path) == ["photo.jpg"]
+
+
+def test_a_member_that_unpacks_to_too_much_or_is_damaged_is_refused_when_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_BYTES", 100_000)
+    bomb = pack(tmp_path / "bomb.zip", [("bomb.png", bytes(10_000_000))], zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match=r"bomb\.png.*larger"):
+        find_pictures(bomb)[0].read()
+    torn = pack(tmp_path / "torn.zip", [("torn.png", b"pixels" * 9)])
+    torn.write_bytes(torn.read_bytes().replace(b"pixels", b"PIXELS", 1))  # its checksum is wrong now
+    with pytest.raises(InputError, match=r"torn\.png.*damaged"):
+        find_pictures(torn)[0].read()
+
+
+def test_what_generate_wrote_is_taken_best_first_without_its_sheet_and_zip(tmp_path):
+    (tmp_path / "beach").mkdir()
+    for number in (0, 1):
+        (tmp_path / f"beach/00{number}.png").write_bytes(b"picture")
+    (tmp_path / "contact_sheet.png").write_bytes(b"sheet")
+    pack(tmp_path / "pictures.zip", [("beach/000.png", b"picture")])
+    images = [{"file": "beach/001.png"}, {"file": "beach/000.png"}, {"file": "../outside.png"}]
+    (tmp_path / "index.json").write_text(json.dumps({"images": images}))
+    assert names(tmp_path) == ["beach / 001.png", "beach / 000.png"]
+
+
+def test_too_many_are_refused_and_a_file_that_is_gone_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_PICTURES", 2)
+    with pytest.raises(InputError, match="3 pictures are more than the limit of 2"):
+        find_pictures(pack(tmp_path / "many.zip", [(f"{number}.png", b"") for number in range(9)]))
+    (tmp_path / "one.png").touch()
+    (found,) = find_pictures(tmp_path / "one.png")
+    (tmp_path / "one.png").unlink()
+    with pytest.raises(InputError, match=r"one\.png.*cannot be read"):
+        found.read()
