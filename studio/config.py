@@ -562,8 +562,8 @@ class UpscaleStep(StrictModel):
     """Longer side of the result, for example 1024 to 8192; larger pictures stay as they are."""
     denoise: float | None = Field(default=None, ge=0.0, le=1.0)
     """1 removes all noise, 0 keeps it; only for general-x4v3, which exists in two versions to mix. None is 1."""
-    tile_px: int = Field(default=256, ge=32, le=2048)
-    """Side of the tiles that the network sees at once; smaller needs less memory."""
+    tile_px: int | None = Field(default=None, ge=32, le=2048)
+    """Side of the tiles that the network sees at once; smaller needs less memory. None suits the network."""
     prompt: Text = Field(default="", max_length=1000)
     """What the picture shows; only for sd-x4."""
     num_inference_steps: int = Field(default=50, ge=1, le=200)

@@ -12,8 +12,12 @@ OVERLAP_PX = 64
 """How far a tile sees its neighbours. Networks of many blocks see further, but hardly: on x4plus (23 blocks) a seam
 shows up to 13 levels with 32 px, 3 with 48, 2 with 56 and 1 with 64."""
 SMALLEST_TILE_PX = 32
-_BYTES_PER_PIXEL = 12_000
-"""Of x4plus per input pixel of a tile, single precision: three layers of 64 channels at four times the size."""
+_TILE_PX = {"Compact": 512}
+_TILE_PX_ELSE = 256
+_BYTES_PER_PIXEL = {"Compact": 1_000}
+_BYTES_PER_PIXEL_ELSE = 12_000
+"""By spandrel's name of the architecture, per input pixel of a tile, single precision. Compact networks work at the
+size of the input; x4plus and its like hold three layers of 64 channels at four times the size."""
 
 
 class NetworkUpscaler:
@@ -23,23 +27,25 @@ class NetworkUpscaler:
         name: to be shown.
         weights: its tensors.
         device: where it computes.
-        tile_px: side of a tile, pixels of the input; halved by itself where the device's memory is too small.
+        tile_px: side of a tile, pixels of the input; halved by itself where the device's memory is too small. None
+            takes 512 for a Compact network, which needs little memory, and 256 for others.
 
     Raises:
         InputError: the weights are of no known network, or of one that does not enlarge.
     """
 
-    def __init__(self, name: str, weights: Weights, *, device: torch.device, tile_px: int) -> None:
+    def __init__(self, name: str, weights: Weights, *, device: torch.device, tile_px: int | None = None) -> None:
         model = build(weights, name)
         if model.scale < 2:
             raise refused(name, "does not enlarge (its factor is 1)", "give an upscaling network")
         self.name = name
         self.scale: int = model.scale
+        self._bytes_per_pixel = _BYTES_PER_PIXEL.get(model.architecture.id, _BYTES_PER_PIXEL_ELSE)
         self._half = device.type == "cuda" and model.supports_half
         self._model = model.to(device).half() if self._half else model.to(device).float()
         self._model.model.to(memory_format=torch.channels_last)  # a quarter to a third faster on CPUs
         self._device = device
-        self._tile_px = tile_px
+        self._tile_px = tile_px or _TILE_PX.get(model.architecture.id, _TILE_PX_ELSE)
         # A network sees at most the sum of its kernels' halves: for small ones that is less than the general overlap.
         self._overlap_px = min(OVERLAP_PX, sum(value.shape[-1] // 2 for value in weights.values() if value.ndim == 4))
 
@@ -50,7 +56,7 @@ class NetworkUpscaler:
     def working_bytes(self, size_hw: tuple[int, int]) -> int:
         """Return about how much memory the largest tile of such a picture needs, bytes."""
         height, width = (min(side, self._tile_px + 2 * self._overlap_px) for side in size_hw)
-        return height * width * _BYTES_PER_PIXEL // (2 if self._half else 1)
+        return height * width * self._bytes_per_pixel // (2 if self._half else 1)
 
     def enlarge(self, picture: Pixels, *, tick: Tick) -> Pixels:
         """Return ``(H, W, 3)`` sRGB levels enlarged by ``scale``; ``tick`` is called before each tile.

@@ -25,7 +25,7 @@ def open_upscaler(
     home: Path,
     *,
     device: torch.device,
-    tile_px: int = 256,
+    tile_px: int | None = None,
     denoise: float | None = None,
     prompt: str = "",
     seed: int = 0,
@@ -39,7 +39,7 @@ def open_upscaler(
         model: a name, a path, the name of a file in the studio's weights folder, or hf:owner/name/file.
         home: the studio's home, where weights are kept.
         device: where it computes.
-        tile_px: side of a tile, pixels of the input.
+        tile_px: side of a tile, pixels of the input; None suits the network.
         denoise: 1 removes noise, 0 keeps it; only where a pair of networks exists.
         prompt: what the picture shows; only for sd-x4, as are the next three.
         seed: of the noise.

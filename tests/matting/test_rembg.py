@@ -130,7 +130,9 @@ def test_on_photos_the_matte_is_the_one_of_rembg_called_directly(tmp_path, monke
     session = rembg.new_session("u2netp")
     matter = ours.RembgMatter("u2netp", found.path)
     photos = {"astronaut": Image.fromarray(data.astronaut())}
-    photos |= {path.parent.name: Image.open(path).convert("RGB") for path in PHOTOS}
+    for path in PHOTOS:
+        with Image.open(path) as opened:
+            photos[path.parent.name] = opened.convert("RGB")
     for name, picture in photos.items():
         theirs = np.asarray(rembg.remove(picture, session=session, only_mask=True)) > 127
         matte = matter.matte(picture)
