@@ -28,7 +28,7 @@ from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 from studio.adapters import AdapterInfo, write_info
-from studio.catalog import POCKET_FOLDER, base_spec
+from studio.catalog import BASES, POCKET_FOLDER
 from studio.config import GenerateConfig
 from studio.device import pick_device
 from studio.domain import Event
@@ -100,7 +100,7 @@ def write_adapter(folder: Path, seed: int) -> Path:
 def write_run(run: Path, seed: int) -> Path:
     """Write a run folder with such an adapter and the likeness reference of a drawn person."""
     write_adapter(run / "adapter", seed)
-    base, engine = base_spec("pocket"), get_engine("pocket")
+    base, engine = BASES["pocket"], get_engine("pocket")
     scenes = [sample_scene(number, style="photo") for number in range(4)]
     photos = [Image.fromarray(render(sample_identity(seed), scene, 128)) for scene in scenes]
     mean = engine.embed(photos).mean(axis=0)
@@ -148,7 +148,7 @@ def loop(adapter: Path, device: torch.device, pictures: int, steps: int) -> floa
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_lora_weights(adapter)
     pipeline.fuse_lora()
-    base = base_spec("pocket")
+    base = BASES["pocket"]
     with tempfile.TemporaryDirectory() as folder:
         started_s = time.perf_counter()
         for seed, prompt in enumerate(prompts):

@@ -40,6 +40,8 @@ Word = Annotated[str, BeforeValidator(_clean_text), Field(min_length=1, max_leng
 
 LikenessName = Literal["auto", "pocket", "face", "subject", "none"]
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
 Quantization = Literal["none", "8bit", "4bit"]
 
 OPTIONAL_PACKAGES: dict[str, str] = {
@@ -327,7 +329,7 @@ class TrainConfig(StrictModel):
     """Engine that scores checkpoints: auto takes the one that fits the base and the class noun."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random in the run."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     """Precision of the frozen base; auto is float32 on the CPU and bfloat16 on a GPU that has it."""
 
     @field_validator("steps")
@@ -486,7 +488,7 @@ class ExportConfig(StrictModel):
     """diffusers or kohya (ComfyUI, A1111): the adapter; merged or single_file: the whole model in one."""
     checkpoint: int | None = Field(default=None, ge=1)
     """Step of the checkpoint to export; None takes the best."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     """Precision of the file; auto keeps an adapter as it was trained and halves a whole model."""
 
 
@@ -701,7 +703,7 @@ class PublishConfig(StrictModel):
     """adapter: the LoRA for diffusers and, where it exists, kohya's layout; merged or single_file: a whole model."""
     checkpoint: int | None = Field(default=None, ge=1)
     """Step of the checkpoint to publish; None takes the best."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     """Precision of the files; auto keeps an adapter as it was trained and halves a whole model."""
     title: Text | None = Field(default=None, min_length=1, max_length=100)
     """Title of the model card; None takes the subject's name."""

@@ -9,7 +9,9 @@ from typing import Literal
 import psutil
 import torch
 
+from studio.config import Dtype
 from studio.errors import InputError, MissingExtraError, Problem
+from studio.settings import DeviceName
 
 Placement = Literal["device", "model_offload", "group_offload"]
 """All of a pipeline on the device; one part at a time, as it is needed; one layer at a time."""
@@ -19,7 +21,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 _GLIBC_DEFAULTS = {_M_TRIM_THRESHOLD: 128 * 1024, _M_MMAP_MAX: 65536}
 
 
-def pick_device(name: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> torch.device:
+def pick_device(name: DeviceName = "auto") -> torch.device:
     """Return the device that ``name`` (a setting, see ``Settings.device``) means on this machine.
 
     Raises:
@@ -37,7 +39,7 @@ def pick_device(name: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> torch.d
     return torch.device(name)
 
 
-def pick_dtype(name: Literal["auto", "float32", "bfloat16", "float16"], device: torch.device) -> torch.dtype:
+def pick_dtype(name: Dtype, device: torch.device) -> torch.dtype:
     """Return the precision that ``name`` (a setting, see ``TrainConfig.dtype``) means on ``device``.
 
     ``auto`` is float32 except on a GPU with bfloat16: half precision is slower on a CPU without units for it.

@@ -41,6 +41,7 @@ from studio.formats import (
     unet_to_original,
     vae_to_original,
 )
+from studio.infer import public_name
 from studio.packs import fill
 from studio.settings import load_settings
 from studio.tensorfile import Header, read_header, write_safetensors
@@ -542,11 +543,6 @@ def _drop_paths(file: Path) -> None:
 def _result_files(out_dir: Path) -> list[Path]:
     own = {REQUEST_NAME, RESULT_NAME, DONE_NAME}
     return [path for path in out_dir.rglob("*") if path.is_file() and path.relative_to(out_dir).as_posix() not in own]
-
-
-def public_name(base: str) -> str:
-    """Return the base's name without folders of this machine: exports travel."""
-    return Path(base).name if Path(base).exists() else base
 
 
 def _slug(name: str) -> str:

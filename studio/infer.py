@@ -194,10 +194,10 @@ def planned(config: GenerateConfig, run_dir: Path) -> list["Wish"]:
 
 
 def _opened(config: GenerateConfig, info: AdapterInfo, weights_dir: Path, opener: "Opener", on_event: OnEvent) -> Any:
-    on_event(Event("stage", {"name": "loading", "message": f"Loading {_public_name(info.base)}"}))
+    on_event(Event("stage", {"name": "loading", "message": f"Loading {public_name(info.base)}"}))
     pipeline, placement = opener(info, weights_dir if config.adapter_scale > 0 else None, config.adapter_scale)
     if placement != "device":
-        text = f"the GPU has no room for all of {_public_name(info.base)}: its parts take turns, which is slower"
+        text = f"the GPU has no room for all of {public_name(info.base)}: its parts take turns, which is slower"
         on_event(Event("message", {"level": "info", "text": text}))
     return pipeline
 
@@ -620,7 +620,7 @@ def _plan(
                 **asdict(wish),
                 "size_hw": list(size_hw),
                 "shot": shot.name,
-                "base": _public_name(info.base),
+                "base": public_name(info.base),
                 "revision": info.revision,
                 "adapter_sha256": sha256,
                 "adapter_scale": config.adapter_scale,
@@ -649,7 +649,7 @@ def _pack(config: GenerateConfig, info: AdapterInfo) -> tuple[Pack, list[str]]:
     if pack.bases and info.base not in pack.bases:
         remarks.append(
             f"the pack {pack.name} is written for {' and '.join(pack.bases)}; "
-            f"{_public_name(info.base)} may not know its words"
+            f"{public_name(info.base)} may not know its words"
         )
     require_kind(pack, info.class_noun)
     return pack, remarks
@@ -706,8 +706,8 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w\-]+", "_", name).strip("_") or "shot"
 
 
-def _public_name(base: str) -> str:
-    """Return the base's name without folders of this machine: pictures travel."""
+def public_name(base: str) -> str:
+    """Return the base's name without folders of this machine: pictures and exports travel."""
     return Path(base).name if Path(base).exists() else base
 
 

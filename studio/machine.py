@@ -19,6 +19,7 @@ from studio.catalog import BASES
 from studio.config import OPTIONAL_PACKAGES, TrainConfig
 from studio.errors import InputError, Problem
 from studio.presets import TrainPreset, list_presets, load_preset
+from studio.settings import DeviceName
 
 Kind = Literal["cpu", "cuda", "mps"]
 
@@ -47,7 +48,7 @@ class Machine:
 
 
 @cache
-def look(device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> Machine:
+def look(device: DeviceName = "auto") -> Machine:
     """Look for GPU, memory and packages; ``device`` is that of the settings.
 
     Looks for the drivers' device files and for Apple silicon, and asks the driver's own program for the memory.

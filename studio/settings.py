@@ -22,6 +22,9 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds app.py and presets/."""
 
 
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
 class Settings(BaseSettings):
     """Settings of one installation; every field is read from ``STUDIO_<NAME>``."""
 
@@ -35,7 +38,7 @@ class Settings(BaseSettings):
     """Address that the app listens on."""
     port: int = Field(default=7860, ge=0, le=65535)
     """Port that the app listens on; 0 lets the system choose."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: DeviceName = "auto"
     """Device for training and generation; auto takes CUDA, then MPS, then the CPU."""
     gpus: str = Field(default="auto", pattern=r"^(auto|[\w-]+(,[\w-]+)*)$")
     """NVIDIA GPUs for jobs, one job on each at a time: auto takes all; or numbers or UUIDs, such as 0,2."""

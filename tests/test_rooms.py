@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "presets": {"errors", "domain", "config", "settings", "packs"},
     "adapters": {"errors"},
     "fit": {"catalog", "config"},
-    "machine": {"errors", "catalog", "config", "presets"},
+    "machine": {"errors", "catalog", "config", "settings", "presets"},
     # maths on tensors and pixels; bases by name
     "diffusion": GROUND,
     "imaging": GROUND,

@@ -464,6 +464,17 @@ def test_the_running_average_is_exported_and_the_newest_weights_are_gone_on_from
         assert not torch.equal(tensor, kept[f"adapter.denoiser.{rest}"])
 
 
+def test_float16_trains_with_scaled_losses_that_a_checkpoint_keeps(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    train(config(dtype="float16", samples_per_checkpoint=0), make_dataset(), tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints" / "4"
+    assert json.loads((folder / "state.json").read_text())["scaler"]["scale"] > 1
+    learned = load_file(folder / WEIGHTS_NAME)
+    assert all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in learned.values())
+    assert any(float(tensor.abs().max()) > 0 for name, tensor in learned.items() if "lora_B" in name)
+
+
 def test_memory_that_gives_out_costs_speed_and_no_step(
     config: Callable[..., TrainConfig],
     make_dataset: Callable[..., Path],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
 
 from studio import certificate, reload
 from studio.catalog import FAMILIES
@@ -234,6 +235,35 @@ def test_it_trains_certifies_and_generates(
     wanted = GenerateConfig(prompts=("photo of {subject}",), count=2, num_inference_steps=2, likeness="none")
     made = generate(wanted, run_dir, tmp_path / "pictures")
     assert len(made.images) == 2
+
+
+def test_it_trains_in_half_precision_as_on_a_gpu(
+    loaded: Loaded, folder: Path, make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    spec = loaded[0].spec
+    config = TrainConfig(
+        base=str(folder),
+        class_noun="woman",
+        method={"rank": 2, "text_encoder": bool(spec.learning_text_encoders)},
+        token_learning_rate=1e-3 if spec.learns_token else None,
+        resolution_px=SIDE_PX,
+        steps=2,
+        learning_rate=1e-3,
+        prior={"mode": "prediction"},
+        gradient_checkpointing=True,
+        dtype="bfloat16",
+        certify=False,
+        checkpoint_every_steps=2,
+        samples_per_checkpoint=1,
+        sample_steps=2,
+        likeness="none",
+    )
+    result = train(config, make_dataset(photos=2), tmp_path / "run")
+    assert np.isfinite(result.checkpoints[0]["val_loss"])
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["dtype"] == "bfloat16"
+    learned = load_file(tmp_path / "run" / "adapter" / "pytorch_lora_weights.safetensors")
+    assert {tensor.dtype for tensor in learned.values()} == {torch.float32}, "what learns is never rounded"
+    assert all(bool(tensor.isfinite().all()) for tensor in learned.values())
 
 
 def test_another_familys_folder_is_refused(tmp_path: Path) -> None:
