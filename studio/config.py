@@ -50,6 +50,7 @@ OPTIONAL_PACKAGES: dict[str, str] = {
     "optimizer=schedule_free": "schedulefree",
     "quantization=8bit": "bitsandbytes",
     "quantization=4bit": "bitsandbytes",
+    "attention=xformers": "xformers",
 }
 """Setting of a training run -> the package beyond requirements.txt that it needs."""
 
@@ -311,6 +312,8 @@ class TrainConfig(StrictModel):
     """Hold the frozen base in fewer bits (lora, transformers): 8bit in half the memory, 4bit in less than a third."""
     block_offload: bool = False
     """Keep the denoiser in main memory and bring one block at a time to the GPU: least memory, slow."""
+    attention: Literal["torch", "xformers"] = "torch"
+    """Whose attention the denoiser computes with: torch's own, or xformers', which may be faster on older GPUs."""
     compile_blocks: bool = False
     """Compile the denoiser's blocks: faster steps after some minutes of compiling."""
     certify: bool = True

@@ -126,6 +126,33 @@ def require_compiler(wanted: bool, device: torch.device) -> None:
         ) from error
 
 
+def xformers_fault(device: torch.device) -> str | None:
+    """Call xformers' attention and its gradient; return why they do not run on the device, or None."""
+    try:
+        from xformers.ops import memory_efficient_attention
+
+        # Not by diffusers' is_xformers_available(), which says yes wherever the wheel is installed.
+        dtype = torch.float16 if device.type == "cuda" else torch.float32
+        query = torch.zeros(1, 16, 2, 32, device=device, dtype=dtype, requires_grad=True)
+        memory_efficient_attention(query, query, query).sum().backward()
+    except Exception as error:  # of a broken wheel anything may come
+        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return None
+
+
+def require_xformers(wanted: bool, device: torch.device) -> None:
+    """Try xformers' attention, where it is wanted, before anything large is loaded.
+
+    Raises:
+        MissingExtraError: it does not run here.
+    """
+    if wanted and (fault := xformers_fault(device)):
+        raise MissingExtraError(
+            f"attention=xformers does not run here ({fault}); install the extra xformers on a machine with an NVIDIA "
+            "GPU, or set attention=torch."
+        )
+
+
 def used_bytes(device: torch.device) -> int:
     """Return the most memory that was taken from a GPU, or what this process holds now elsewhere."""
     if device.type == "cuda":

@@ -175,7 +175,7 @@ def _records(home: Path) -> dict[str, Any]:
 _MATTERS = {
     "base", "revision", "method", "resolution_px", "batch_size", "micro_batch_size", "optimizer",
     "gradient_checkpointing", "quantization", "block_offload",
-    "compile_blocks", "dtype", "sample_steps", "ema_decay",
+    "attention", "compile_blocks", "dtype", "sample_steps", "ema_decay",
 }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ _NVIDIA = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,noun
 _NVIDIA_TIMEOUT_S = 10.0
 _AMD = ("/sys/class/drm", "card*/device/mem_info_vram_total")
 _APPLE_SHARE = 2 / 3  # of the memory that all share, as Metal recommends for the smaller machines
-_CUDA_ONLY = frozenset({"bitsandbytes"})  # diffusers refuses it elsewhere
+_CUDA_ONLY = frozenset({"bitsandbytes", "xformers"})  # diffusers refuses it elsewhere
 _GPU_BASE = "sd15"
 _CPU_BASE = "pocket"
 # A GPU is called by decimal gigabytes and counts in binary ones, but its driver keeps some to itself.
@@ -107,7 +107,7 @@ def choose(base: str | None, preset: str | None, machine: Machine, presets_dir: 
 
 def needed_packages(config: TrainConfig) -> set[str]:
     """Return the optional packages that a run with these settings imports."""
-    given = (f"optimizer={config.optimizer}", f"quantization={config.quantization}")
+    given = (f"{name}={getattr(config, name)}" for name in ("optimizer", "quantization", "attention"))
     return {OPTIONAL_PACKAGES[setting] for setting in given if setting in OPTIONAL_PACKAGES}
 
 

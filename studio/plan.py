@@ -15,7 +15,7 @@ from diffusers.training_utils import free_memory
 
 from studio import fit, ladder, optimizers, quantization
 from studio.config import TrainConfig
-from studio.device import device_name, pick_device, require_compiler, room_bytes, used_bytes
+from studio.device import device_name, pick_device, require_compiler, require_xformers, room_bytes, used_bytes
 from studio.domain import OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import JobCancelled
 from studio.evaluate import sample
@@ -59,6 +59,7 @@ def plan(
     optimizers.require(config.optimizer, device)
     quantization.require(config.quantization, device)
     require_compiler(config.compile_blocks, device)
+    require_xformers(config.attention == "xformers", device)
     base = resolve_base(config.base, config.revision)
     changes: dict[str, Any] = {}
     while True:

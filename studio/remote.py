@@ -643,7 +643,7 @@ def _server_config(server: Server, request: TrainRequest) -> tuple[str, TrainCon
     base = request.base or (preset["base"] if preset else default)
     if preset is None:
         row = bases.get(base)
-        if row is None:
+        if row is None or row["default_preset"] is None:
             problem = Problem("--preset", f"base {base!r} has no preset of its own", "name one", "no_preset")
             raise InputError.of([problem])
         preset = presets[row["default_preset"]]

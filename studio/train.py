@@ -34,7 +34,15 @@ from studio.catalog import FamilySpec
 from studio.certificate import Export, TrialShot, certify, is_lora, write_certificate
 from studio.config import TrainConfig
 from studio.curve import draw_curve
-from studio.device import device_name, pick_device, pick_dtype, require_compiler, room_bytes, used_bytes
+from studio.device import (
+    device_name,
+    pick_device,
+    pick_dtype,
+    require_compiler,
+    require_xformers,
+    room_bytes,
+    used_bytes,
+)
 from studio.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, JobCancelled, Problem, ResourceError
 from studio.evaluate import (
@@ -127,6 +135,7 @@ def train(
     optimizers.require(config.optimizer, device)
     quantization.require(config.quantization, device)
     require_compiler(config.compile_blocks, device)
+    require_xformers(config.attention == "xformers", device)
     # The revision of the run's first start is kept, whatever the Hub has got since.
     base = resolve_base(config.base, before.get("revision") or config.revision)
     # A checkpoint holds what the run started from; its file may be gone by then.
@@ -232,6 +241,8 @@ def settle(run: Run, parts: Parts) -> None:
         keep_blocks_away(parts.denoiser, run.device)
     else:
         parts.denoiser.to(run.device)
+    if run.config.attention == "xformers":
+        parts.denoiser.enable_xformers_memory_efficient_attention()  # type: ignore[operator]  # diffusers' ModelMixin
     if run.config.compile_blocks:
         parts.denoiser.compile_repeated_blocks()  # type: ignore[operator]  # diffusers' ModelMixin
 

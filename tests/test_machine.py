@@ -13,7 +13,7 @@ from studio.errors import InputError, NotFoundError
 from studio.machine import Machine, choose, default_base, default_preset
 from studio.presets import PRESETS_DIR, TrainPreset, list_presets
 
-ALL = frozenset({"bitsandbytes", "prodigyopt", "schedulefree"})
+ALL = frozenset({"bitsandbytes", "prodigyopt", "schedulefree", "xformers"})
 MIB = 2**20
 # What drivers report of cards that are sold with so many gigabytes: a plain one, and one that keeps much to itself.
 GPUS_MIB = {

@@ -1,12 +1,13 @@
 """Blocks that wait in main memory: on the CPU what is away is empty, so that nothing can compute with it unseen."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 
 from studio import offload
 from studio.catalog import FAMILIES
@@ -152,6 +153,32 @@ def test_what_is_compiled_is_the_denoiser_with_its_adapter(
     settings = {**SHORT, "steps": 1, "samples_per_checkpoint": 0, "base": str(tiny_bases("flux"))}
     train(TrainConfig.parse({**settings, "compile_blocks": True}), make_dataset(), tmp_path / "run")
     assert compiled == [True]
+
+
+def test_the_denoiser_computes_with_the_attention_that_was_asked_for(
+    tiny_bases: Callable[[str], Path],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+    settings = {
+        **SHORT,
+        "steps": 1,
+        "samples_per_checkpoint": 0,
+        "base": str(tiny_bases("sd")),
+        "attention": "xformers",
+    }
+    monkeypatch.setitem(sys.modules, "xformers", None)
+    with pytest.raises(MissingExtraError, match="attention=xformers"):
+        train(TrainConfig.parse(settings), make_dataset(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("studio.train.require_xformers", lambda *_: None)
+    monkeypatch.setattr(  # it has no kernel for a CPU
+        UNet2DConditionModel, "enable_xformers_memory_efficient_attention", lambda self: asked.append(True)
+    )
+    train(TrainConfig.parse(settings), make_dataset(name="other"), tmp_path / "run")
+    assert asked == [True]
 
 
 @pytest.mark.slow

@@ -678,3 +678,13 @@ def test_the_largest_photo_is_one_that_a_server_takes() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1536, 1536, 3), dtype=np.uint8)
     packed = remote._packed("001", Image.fromarray(noise), (1536, 1536), original_bytes=10**9)
     assert len(packed.data) <= remote.MOST_BYTES
+
+
+@pytest.mark.parametrize("rows", [[], [{"name": "sd21", "default_preset": None}]])
+def test_a_base_that_the_server_has_no_preset_for_is_refused_in_words(rows: list[dict[str, Any]]) -> None:
+    class Told:
+        def call(self, name: str) -> list[dict[str, Any]]:
+            return rows if name == "bases" else []
+
+    with pytest.raises(InputError, match="--preset: base 'sd21' has no preset of its own"):
+        remote._server_config(Told(), TrainRequest("Ada", "woman", base="sd21"))  # type: ignore[arg-type]

@@ -104,7 +104,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # edges
     "samples": GROUND | {"pocket"},
     "demo": GROUND | {"samples", "imaging", "pocket"},
-    "doctor": GROUND | {"likeness", "backup"},  # its probes run in child processes
+    "doctor": GROUND | {"likeness", "backup", "device"},  # its probes run in child processes
     "ui": GROUND | {"service", "samples", "asgi", "login"},
     "routes": GROUND | {"service", "jobs", "ui"},
     "server": GROUND | {"service", "ui", "routes", "asgi", "login"},

@@ -38,7 +38,10 @@ _GROUPS = (
     ("Adapter", tuple(field.path for field in _FIELDS if field.path.startswith("method."))),
     ("Losses and captions", ("min_snr_gamma", "noise_offset", "caption_dropout", "background_weight", "flip")),
     ("Prior preservation", tuple(field.path for field in _FIELDS if field.path.startswith("prior."))),
-    ("Memory and speed", ("gradient_checkpointing", "quantization", "block_offload", "compile_blocks", "dtype")),
+    (
+        "Memory and speed",
+        ("gradient_checkpointing", "quantization", "block_offload", "attention", "compile_blocks", "dtype"),
+    ),
     (
         "Checkpoints and samples",
         (
