@@ -5,8 +5,10 @@ Each cell is the likeness benchmark (same held-out identities, photos, prompts a
     python -m benchmarks.methods --identities 3
     python -m benchmarks.methods --identities 1 --methods lora full --steps 40     # does it work?
 
-It goes on where it was stopped. Results: ``benchmarks/results/methods.json`` and, on standard output, one table of
-likeness, bleed, following, processor seconds of training and megabytes.
+The checkpoint is chosen as in every run, by likeness less bleed. It goes on where it was stopped, and then counts the
+processor seconds of the last part only: delete the folder of a person that was cut off. Results:
+``benchmarks/results/methods.json`` and, on standard output, one table of likeness, bleed, following, processor seconds
+of training and megabytes.
 """
 
 import argparse
