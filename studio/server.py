@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -58,7 +58,6 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     from studio.routes import add_routes
     from studio.ui.actions import Desk
     from studio.ui.build import build
-    from studio.ui.theme import CSS, WORDS, theme
     from studio.ui.visitors import asking
 
     @asynccontextmanager
@@ -86,23 +85,34 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         path="/",
         server_name=settings.host,
         server_port=settings.port,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        show_error=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        allowed_paths=[],
-        max_file_size=settings.max_upload_bytes,
-        theme=theme(),
-        css=CSS,
-        i18n=gr.I18n(en=WORDS),
+        **page_options(settings),
     )
     if settings.login:
         doorman.session_secret = _session_secret(app)
         public.update(map(Path, named_paths(json.dumps(page.config, default=str).encode())))
     return app
+
+
+def page_options(settings: Settings) -> dict[str, Any]:
+    """Return how Gradio serves a page of ours, mounted or launched: its looks, and what of its own stays closed."""
+    import gradio as gr
+
+    from studio.ui.theme import CSS, WORDS, theme
+
+    return {
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "show_error": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "allowed_paths": [],
+        "max_file_size": settings.max_upload_bytes,
+        "theme": theme(),
+        "css": CSS,
+        "i18n": gr.I18n(en=WORDS),
+    }
 
 
 def _require_account() -> None:

@@ -401,7 +401,8 @@ def exact_arithmetic(device: torch.device, threads: int | None) -> Iterator[None
     memory.fill_uninitialized_memory = False
     flushed = torch.set_flush_denormal(True)  # numbers near zero are very slow on a CPU otherwise
     try:
-        with freed_memory_kept():
+        # Not with a GPU: there the text encoders that have done their work would stay in main memory.
+        with freed_memory_kept() if device.type == "cpu" else nullcontext():
             yield
     finally:
         if flushed:

@@ -27,12 +27,11 @@ from studio.errors import InputError, NotFoundError, Problem, ResourceError, Stu
 from studio.infer import Wish, generate, planned
 from studio.presets import list_packs
 from studio.resident import Residents
-from studio.server import Guard, upload_folder
+from studio.server import Guard, page_options, upload_folder
 from studio.settings import Settings
 from studio.sources import Found
 from studio.ui import parts
 from studio.ui.room import QUIET
-from studio.ui.theme import CSS, WORDS, theme
 from studio.weights import resolve_adapter
 
 LONGEST_S = 120
@@ -325,18 +324,7 @@ def serve(
             server_port=settings.port or None,
             quiet=True,
             prevent_thread_lock=True,
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            show_error=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            allowed_paths=[],
-            max_file_size=settings.max_upload_bytes,
-            theme=theme(),
-            css=CSS,
-            i18n=gr.I18n(en=WORDS),
+            **page_options(settings),
             app_kwargs={
                 "middleware": [Middleware(Guard, settings=settings)],
                 "docs_url": None,

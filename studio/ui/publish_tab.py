@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from studio.domain import JobView
-from studio.ui import files, parts
+from studio.ui import files, parts, widgets
 from studio.ui.actions import Desk, is_open, label
 from studio.ui.finish_tab import made_choices
 from studio.ui.generate_tab import run_choices
@@ -78,13 +78,8 @@ def publish_tab(room: Room) -> PublishTab:
                 label="Licence", info="Only for a base outside the catalog.", placeholder="of the base", max_lines=1
             )
             update = gr.Checkbox(label="Update a repository that exists")
-            token = gr.Textbox(
-                label="Token",
-                info="With write access; used for this one job and not kept.",
-                placeholder="empty takes your login" if desk.visitor else "empty takes this machine's login",
-                type="password",
-                max_lines=1,
-                elem_id="ls-token",
+            token = widgets.token_box(
+                "With write access; used for this one job and not kept.", "ls-token", login=desk.visitor is not None
             )
             preview = gr.Button("Preview")
             start = gr.Button("Publish", variant="primary")

@@ -123,13 +123,10 @@ def train_tab(room: Room) -> TrainTab:
                     max_lines=1,
                 )
                 seen_by = gr.Radio([PRIVATE, PUBLIC], value=PRIVATE, label="Who may see it")
-                token = gr.Textbox(
-                    label="Token",
-                    info="Asked before the training whether it may write; used for this one job and not kept.",
-                    placeholder="empty takes your login" if desk.visitor else "empty takes this machine's login",
-                    type="password",
-                    max_lines=1,
-                    elem_id="ls-train-token",
+                token = widgets.token_box(
+                    "Asked before the training whether it may write; used for this one job and not kept.",
+                    "ls-train-token",
+                    login=desk.visitor is not None,
                 )
             plan = gr.HTML(elem_id="ls-train-plan")
             train = gr.Button("Train", variant="primary")

@@ -127,6 +127,18 @@ def folded(title: str) -> Iterator[None]:
         yield
 
 
+def token_box(info: str, elem_id: str, *, login: bool) -> gr.Textbox:
+    """Return the field for a token of the Hub; ``login`` tells whether visitors log in here."""
+    return gr.Textbox(
+        label="Token",
+        info=info,
+        placeholder="empty takes your login" if login else "empty takes this machine's login",
+        type="password",
+        max_lines=1,
+        elem_id=elem_id,
+    )
+
+
 def build(fields: Collection[Field], values: Mapping[str, Any]) -> dict[str, gr.components.Component]:
     """Make one component per field inside the current layout; returns them by dotted name.
 
