@@ -71,6 +71,14 @@ class StrictModel(BaseModel):
             raise InputError.of(problems_of(error, cls)) from None
 
 
+def _variant(union: Any, name: str) -> Any:
+    """Return the member of a discriminated union that a literal field calls ``name``; None if there is none."""
+    for kind in get_args(next(iter(get_args(union)), None)):
+        if any(name in get_args(field.annotation) for field in getattr(kind, "model_fields", {}).values()):
+            return kind
+    return None
+
+
 def _fields_below(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     current: Any = model
     for part in location:
@@ -78,7 +86,7 @@ def _fields_below(model: type[BaseModel], location: tuple[Any, ...]) -> list[str
             current = next(iter(get_args(current)), current)  # an item; where kinds differ, its kind comes next
             continue
         field = getattr(current, "model_fields", {}).get(part)
-        current = getattr(field, "annotation", None) if field else STEPS.get(str(part))
+        current = getattr(field, "annotation", None) if field else _variant(current, str(part))
         current = next((kind for kind in get_args(current) if hasattr(kind, "model_fields")), current)
     return sorted(getattr(current, "model_fields", {}))
 
