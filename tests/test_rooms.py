@@ -12,7 +12,8 @@ from studio.settings import PROJECT_ROOT
 PACKAGE = PROJECT_ROOT / "studio"
 
 GROUND = {
-    "errors", "domain", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "machine", "__init__",
+    "errors", "domain", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "machine", "core",
+    "__init__",
 }  # fmt: skip
 MATHS = {
     "diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "weight_files", "networks", "device",
@@ -28,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "domain": set(),
+    "core": {"errors", "domain"},
     "catalog": {"errors"},
     "config": {"errors"},
     "settings": {"errors", "config"},
