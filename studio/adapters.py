@@ -8,12 +8,12 @@ library only, so that the edges can show an adapter too.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.core.files import sha256_of, write_json
 from studio.errors import InputError, NotFoundError, Problem
 
 INFO_NAME = "adapter.json"
@@ -56,9 +56,7 @@ class AdapterInfo:
 
 def write_info(folder: Path, info: AdapterInfo) -> None:
     """Write ``adapter.json`` under a temporary name and rename it."""
-    part = folder / f".{INFO_NAME}.part"
-    part.write_text(json.dumps(asdict(info), indent=1) + "\n", encoding="utf-8")
-    os.replace(part, folder / INFO_NAME)
+    write_json(folder / INFO_NAME, asdict(info))
 
 
 def read_info(folder: Path) -> AdapterInfo:
@@ -132,6 +130,5 @@ def adapter_sha256(folder: Path) -> str:
         path = folder / name
         if path.is_file():
             digest.update(name.encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(sha256_of(path)))
     return digest.hexdigest()

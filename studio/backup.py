@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from studio.core.files import sha256_of, sync_tree
+from studio.core.folder import is_clutter
 from studio.errors import InputError, MissingExtraError, Problem, StudioError
 from studio.jobs.child import LOCK_FILE, PHOTOS_FOLDER
 from studio.jobs.store import Store
@@ -143,7 +145,7 @@ class Shelf:
             if not self._fs.exists(place):
                 raise DamagedError(f"{path.name} is missing")
             self._fs.get_file(place, str(path))
-            if _sha256(path) != facts["sha256"]:
+            if sha256_of(path) != facts["sha256"]:
                 raise DamagedError(f"{path.name} is damaged")
 
     def try_out(self) -> None:
@@ -278,7 +280,7 @@ class Backup:
             if (job_id, relative) not in self._sent:
                 shelf.put(job_id, relative, path)
                 self._sent.add((job_id, relative))
-            files[relative] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[relative] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         if not files:  # deleted by hand
             return True
         shelf.seal(job_id, {"version": 1, **self._store.dump(job_id), "files": files})
@@ -321,6 +323,7 @@ class Backup:
                 shelf.get(job_id, record, part)
                 place = self._jobs_dir / job_id
                 shutil.rmtree(place, ignore_errors=True)  # whole, but cut off before its row was written
+                sync_tree(part)  # its row below says that it is here for good
                 os.replace(part, place)
                 self._store.restore(job_id, record)
             except (KeyError, TypeError, ValueError, AttributeError):
@@ -344,14 +347,9 @@ def _files_of(folder: Path) -> Iterator[Path]:
     """Yield the files of a finished job that are worth keeping, in order."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
+        hidden = is_clutter(path) or any(part.startswith(".") for part in relative.parts)
         if not hidden and relative.parts[0] not in (PHOTOS_FOLDER, LOCK_FILE) and path.is_file():
             yield path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reason(error: Exception) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core.files import full_disk_in_words
 from studio.errors import ResourceError
 
 _MARGIN_BYTES = 256 * 2**20
@@ -193,15 +194,17 @@ class Cache:
 @contextlib.contextmanager
 def disk_full(folder: Path) -> Iterator[None]:
     """Say in words that the disk below ``folder`` is full, or cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
-            raise
-        reason = "is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "cannot be written to"
-        raise ResourceError(
-            f"the disk that holds {folder.name} {reason}; free space, or set STUDIO_BASES_DIR to another one."
-        ) from error
+    elsewhere = "set STUDIO_BASES_DIR to a folder on another disk"
+    with full_disk_in_words(f"free some space, or {elsewhere}"):
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS):
+                raise
+            text = (
+                f"The disk that holds {folder.name} cannot be written to; give the studio the right to, or {elsewhere}."
+            )
+            raise ResourceError(text) from error
 
 
 def _size_bytes(folder: Path) -> int:

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from studio.checkpoints import write_text
+from studio.core.files import write_json
+from studio.core.progress import GO_ON, check_stop
 from studio.domain import ShouldStop, never_stop
-from studio.errors import JobCancelled, TrainingError
+from studio.errors import TrainingError
 from studio.tensorfile import read_header
 
 CERTIFICATE_NAME = "certificate.json"
@@ -122,7 +123,7 @@ def is_lora(path: Path) -> bool:
 
 def write_certificate(folder: Path, certificate: Mapping[str, Any]) -> None:
     """Write ``certificate.json`` under a temporary name and rename it."""
-    write_text(folder / CERTIFICATE_NAME, json.dumps(certificate, indent=1) + "\n")
+    write_json(folder / CERTIFICATE_NAME, certificate)
 
 
 def _reloaded(
@@ -169,8 +170,7 @@ def _run(command: Sequence[str], errors: Path, should_stop: ShouldStop) -> tuple
                     status = process.wait(_POLL_S)
                     break
                 except subprocess.TimeoutExpired:
-                    if should_stop():
-                        raise JobCancelled("Stopped while reading the file back; start again to go on.") from None
+                    check_stop(should_stop, GO_ON, "while reading the file back")
         except BaseException:
             process.kill()
             raise

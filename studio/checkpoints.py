@@ -6,7 +6,6 @@ temporary name, flushed and renamed, so a folder without a valid DONE is never t
 ``resume.safetensors``: every adapter stays for the choice of the best. Called by ``studio.train``.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from studio.core.files import sha256_of, sync_folder, write_json, write_text
+from studio.core.folder import is_clutter
 from studio.tensorfile import write_safetensors
 
 DONE_NAME = "DONE"
@@ -59,16 +60,16 @@ def save(
         part.mkdir(parents=True)
         write_adapter(part)
         write_safetensors(part / RESUME_NAME, tensors, {"format": "pt"})
-        write_text(part / STATE_NAME, json.dumps({**state, "step": step}, indent=1) + "\n")
-        digests = {path.name: _sha256(path) for path in sorted(part.iterdir())}
-        write_text(part / DONE_NAME, json.dumps(digests, indent=1) + "\n")
+        write_json(part / STATE_NAME, {**state, "step": step})
+        digests = {path.name: sha256_of(path) for path in sorted(part.iterdir())}
+        write_json(part / DONE_NAME, digests)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)  # a full disk has no room for what is left of it
         raise
-    _sync_folder(part)
+    sync_folder(part)
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(part, folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def newest(run_dir: Path) -> Checkpoint | None:
@@ -86,7 +87,7 @@ def is_whole(folder: Path) -> bool:
     try:
         digests = json.loads((folder / DONE_NAME).read_text(encoding="utf-8"))
         return all(
-            _sha256(folder / name) == digest
+            sha256_of(folder / name) == digest
             for name, digest in digests.items()
             if name != RESUME_NAME or (folder / name).exists()
         )
@@ -118,14 +119,14 @@ def folder_of(run_dir: Path, step: int) -> Path:
 def adapter_files(folder: Path) -> list[Path]:
     """Return the files of a checkpoint that are the adapter."""
     own = {DONE_NAME, RESUME_NAME, STATE_NAME}
-    return sorted(path for path in folder.iterdir() if path.name not in own)
+    return sorted(path for path in folder.iterdir() if path.name not in own and not is_clutter(path))
 
 
 def write_scores(run_dir: Path, step: int, scores: Mapping[str, Any]) -> None:
     """Write what was measured at ``step``; its presence says that sampling at that step is done."""
     folder = run_dir / "samples" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / _SCORES_NAME, json.dumps(scores, indent=1) + "\n")
+    write_json(folder / _SCORES_NAME, scores)
 
 
 def read_scores(run_dir: Path, last_step: int) -> dict[int, dict[str, Any]]:
@@ -166,32 +167,5 @@ def read_losses(run_dir: Path) -> list[float]:
     return [row["loss"] for row in rows if "loss" in row]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, flush it to the disk and rename."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 def _steps(run_dir: Path) -> list[int]:
     return [int(path.name) for path in (run_dir / "checkpoints").glob("*") if path.name.isdecimal()]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, without which a rename may be lost with the power."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows has no handle for folders
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

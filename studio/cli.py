@@ -35,6 +35,7 @@ from studio.config import (
     StrictModel,
     TrainConfig,
 )
+from studio.core.progress import stopped
 from studio.domain import (
     Dataset,
     Event,
@@ -253,9 +254,7 @@ def _here(talker: Screen | Lines, settings: Settings, should_stop: Callable[[], 
             with talker, contextlib.redirect_stdout(sys.stderr):
                 return studio.run(verb, config, source, out, on_event=talker.event, should_stop=should_stop)
         except JobCancelled:
-            raise JobCancelled(
-                f"Stopped. What was done so far is kept in {out}; run the same command again to go on."
-            ) from None
+            raise stopped(f"what was done so far is kept in {out}, and the same command goes on from there") from None
 
     return run
 
@@ -979,7 +978,7 @@ def run(arguments: Sequence[str]) -> int:
         talker.error(error)
         return 2 if isinstance(error, InputError | NotFoundError) else 1
     except KeyboardInterrupt:
-        talker.error(JobCancelled("Stopped at once."))
+        talker.error(stopped("what was written stays", "at once"))
         return 130
     except typer.TyperException as error:
         talker.error(InputError(error.format_message()))

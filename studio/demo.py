@@ -3,8 +3,6 @@
 Below the command line, above the verbs: it only composes. Run it with ``python -m studio demo --out DIR``.
 """
 
-import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,6 +12,8 @@ from typing import Any
 from PIL import Image
 
 from studio.config import CheckConfig, GenerateConfig, StrictModel
+from studio.core.files import replacing, write_json
+from studio.core.folder import contents
 from studio.domain import Dataset, Event, GenerateResult, OnEvent, TrainResult, ignore_event
 from studio.errors import InputError, Problem
 from studio.imaging.sheet import PAPER, contact_sheet
@@ -82,7 +82,7 @@ def demo(
     started_s = time.monotonic()
     out = out.resolve()
     photos_dir = out / "photos"
-    if not (photos_dir.is_dir() and any(photos_dir.iterdir())):
+    if not contents(photos_dir):
         on_event(Event("stage", {"name": "drawing", "message": "Drawing a sample person"}))
         sample_photos(photos_dir, seed=seed, class_noun=class_noun)
 
@@ -107,7 +107,7 @@ def demo(
         dataset=str(out / "dataset"),
         train=trained,
     )
-    (out / "demo.json").write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+    write_json(out / "demo.json", asdict(result))
     return result
 
 
@@ -163,6 +163,5 @@ def _mean_text(value: float | None) -> str:
 
 
 def _write(path: Path, picture: Image.Image) -> None:
-    part = path.with_name(f".{path.name}.part")
-    picture.save(part, format="PNG")
-    os.replace(part, path)
+    with replacing(path) as part:
+        picture.save(part, format="PNG")

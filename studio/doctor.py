@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from studio.catalog import BASES, POCKET_FOLDER
+from studio.core.files import sha256_of
 from studio.errors import StudioError
 from studio.machine import has_room
 from studio.presets import list_packs, list_presets
@@ -190,7 +191,7 @@ def _base(settings: Settings) -> Iterator[Finding]:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.relative_to(POCKET_FOLDER).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(bytes.fromhex(sha256_of(path)))
         if path.suffix == ".safetensors":
             try:
                 with safe_open(path, framework="numpy") as tensors:

@@ -5,7 +5,6 @@ Called by ``studio.train``. All scores are on the calibrated likeness scale (``s
 
 import hashlib
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,10 +20,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from studio import checkpoints
-from studio.errors import JobCancelled, TrainingError
+from studio.core.files import replacing, write_json
+from studio.core.progress import TrainingReporter
+from studio.errors import TrainingError
 from studio.likeness.base import LikenessEngine, centroid, likeness
 from studio.likeness.registry import choose_engine
-from studio.listener import Listener
 from studio.settings import load_settings
 from studio.steps import SCENES, Model, Run, class_caption, scene_prompts
 
@@ -61,7 +61,7 @@ class Reference:
         return [round(float(score), 4) for score in scores]
 
 
-def find_reference(run: Run, listener: Listener) -> tuple[Reference | None, str]:
+def find_reference(run: Run, reporter: TrainingReporter) -> tuple[Reference | None, str]:
     """Return how likeness is measured in this run, or None, and why.
 
     Raises:
@@ -76,7 +76,7 @@ def find_reference(run: Run, listener: Listener) -> tuple[Reference | None, str]
             return Reference(engine, centroid(engine.embed(pictures))), reason
         except ValueError:
             reason = f"{engine.name} finds the subject in none of the photos"
-    listener.message(f"Likeness is not measured: {reason}.", level="warning" if engine else "info")
+    reporter.message(f"Likeness is not measured: {reason}.", level="warning" if engine else "info")
     return None, reason
 
 
@@ -84,19 +84,18 @@ def find_reference(run: Run, listener: Listener) -> tuple[Reference | None, str]
 
 
 def sample(
-    run: Run, model: Model, prompts: Sequence[str], seeds: Sequence[int], listener: Listener
+    run: Run, model: Model, prompts: Sequence[str], seeds: Sequence[int], reporter: TrainingReporter
 ) -> list[Image.Image]:
     """Make one square picture per pair of prompt and seed, as many at once as the pixels allow.
 
     The prompts must be among those that ``model.prompts`` encoded: text encoders may be gone.
 
     Raises:
-        JobCancelled: the listener asked to stop.
+        JobCancelled: the owner asked to stop.
     """
 
     def at_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        if listener.should_stop():
-            raise JobCancelled("Stopped while sampling; start again to go on from there.")
+        reporter.check_stop("while sampling")
         return tensors
 
     if not prompts:
@@ -128,7 +127,7 @@ def sample(
     return pictures
 
 
-def class_pictures(run: Run, model: Model, listener: Listener) -> list[Image.Image]:
+def class_pictures(run: Run, model: Model, reporter: TrainingReporter) -> list[Image.Image]:
     """Return the base's own pictures of the class for prior mode ``images``.
 
     Each is drawn once per base, class and settings, and shared by all runs of this installation: they depend on
@@ -136,7 +135,7 @@ def class_pictures(run: Run, model: Model, listener: Listener) -> list[Image.Ima
 
     Raises:
         TrainingError: the base makes pictures of one colour.
-        JobCancelled: the listener asked to stop; pictures that are done stay.
+        JobCancelled: the owner asked to stop; pictures that are done stay.
     """
     prior = run.config.prior
     if prior.mode != "images":
@@ -146,9 +145,7 @@ def class_pictures(run: Run, model: Model, listener: Listener) -> list[Image.Ima
     folder = load_settings().home.expanduser() / "cache" / "class_images" / digest
     folder.mkdir(parents=True, exist_ok=True)
     # Two runs may write here at the same time: each under a name of its own, the last one stays.
-    own = f"{os.getpid()}.part"
-    (folder / f".about.{own}").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    os.replace(folder / f".about.{own}", folder / "about.json")
+    write_json(folder / "about.json", about, shared=True)
     found: list[Image.Image] = []
     # Always in the same batches, a few at a time: a run that is killed here loses little and draws the same again.
     for start in range(0, prior.class_images, _CLASS_PICTURES_AT_ONCE):
@@ -157,14 +154,15 @@ def class_pictures(run: Run, model: Model, listener: Listener) -> list[Image.Ima
         }
         pictures = [picture for path in paths.values() if (picture := _picture(path)) is not None]
         if len(pictures) < len(paths):
-            listener.stage("class_images", f"The base draws pictures of a {run.config.class_noun}, from {start + 1}.")
+            reporter.stage("class_images", f"The base draws pictures of a {run.config.class_noun}, from {start + 1}.")
             prompts = [model.class_scenes[i % len(model.class_scenes)] for i in paths]
             with model.method.without(model.parts):
-                pictures = sample(run, model, prompts, [_CLASS_SEED + i for i in paths], listener)
+                pictures = sample(run, model, prompts, [_CLASS_SEED + i for i in paths], reporter)
             _require_something(pictures, 0)
             for path, picture in zip(paths.values(), pictures, strict=True):
-                picture.save(path.with_name(f".{path.stem}.{own}"), format="PNG")
-                os.replace(path.with_name(f".{path.stem}.{own}"), path)
+                # Not flushed: a picture that a power cut has torn is drawn again.
+                with replacing(path, durable=False, shared=True) as part:
+                    picture.save(part, format="PNG")
         found += [picture.convert("RGB") for picture in pictures]
     return found
 
@@ -208,7 +206,7 @@ def evaluate(
     val_loss: float,
     before: Mapping[str, Any] | None,
     log: TextIO,
-    listener: Listener,
+    reporter: TrainingReporter,
 ) -> dict[str, Any]:
     """Make and score the pictures of one checkpoint.
 
@@ -220,14 +218,14 @@ def evaluate(
         val_loss: validation loss at this step.
         before: scores of step 0; None if these are they.
         log: ``metrics.jsonl``, open for appending.
-        listener: hears of the pictures.
+        reporter: hears of the pictures.
 
     Returns:
         The scores: step, val_loss, likeness, bleed, class_likeness, samples; None where not measured.
 
     Raises:
         TrainingError: the pictures show nothing.
-        JobCancelled: the listener asked to stop.
+        JobCancelled: the owner asked to stop.
     """
     config, started_s = run.config, time.monotonic()
     count = config.samples_per_checkpoint
@@ -237,7 +235,7 @@ def evaluate(
     prompts = [of_subject[i % len(SCENES)] for i in range(count)]
     class_prompts = [class_caption(scene, config.class_noun) for scene in scenes] if reference else []
     # One call for both kinds, because a batch costs less than its pictures one by one.
-    pictures = sample(run, model, prompts + class_prompts, seeds + seeds[: len(class_prompts)], listener)
+    pictures = sample(run, model, prompts + class_prompts, seeds + seeds[: len(class_prompts)], reporter)
     # Apart: a destroyed subject beside an untouched class is a destroyed subject.
     _require_something(pictures[:count], step)
     _require_something(pictures[count:], step)
@@ -269,7 +267,7 @@ def evaluate(
     log.write(json.dumps(metrics) + "\n")
     log.flush()
     checkpoints.write_scores(run.out_dir, step, row)
-    listener.evaluated(row, metrics, time.monotonic() - started_s)
+    reporter.evaluated(row, metrics, time.monotonic() - started_s)
     return row
 
 

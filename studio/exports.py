@@ -6,7 +6,6 @@ for the adapter alone, ``merged`` (a diffusers folder) and ``single_file`` (an o
 or XL) for base and adapter in one. No file names a photo, a caption or a path of this machine.
 """
 
-import errno
 import json
 import os
 import re
@@ -18,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from studio import __version__, infer
 from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, adapter_folder, adapter_sha256, read_info
 from studio.certificate import CERTIFICATE_NAME, Export, TrialShot, certify, write_certificate
-from studio.checkpoints import write_text
 from studio.config import ExportConfig
+from studio.core import folder as output
+from studio.core.files import full_disk_in_words, write_json
+from studio.core.folder import DONE_NAME, REQUEST_NAME
+from studio.core.progress import FROM_THE_START, ProgressReporter
 from studio.device import cpu_threads, pick_device, pick_dtype
-from studio.domain import Event, ExportResult, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, Problem, ResourceError
+from studio.domain import ExportResult, OnEvent, ShouldStop, ignore_event, never_stop
+from studio.errors import InputError, Problem
 from studio.families import registry
 from studio.families.base import Family
 from studio.formats import (
@@ -47,9 +48,7 @@ from studio.settings import load_settings
 from studio.tensorfile import Header, read_header, write_safetensors
 from studio.weights import Base, resolve_base
 
-REQUEST_NAME = "request.json"
 RESULT_NAME = "export.json"
-DONE_NAME = "DONE"
 
 _PART = ".export.part"
 _TRIAL_PROMPTS = ("photo of {subject}", "portrait of {subject}, smiling")
@@ -78,6 +77,7 @@ _PREDICTION_TYPES = {
 # ---------------------------------------------------------------------------------------------------------- the verb
 
 
+@full_disk_in_words()
 def export(
     config: ExportConfig,
     run_dir: Path,
@@ -111,16 +111,12 @@ def export(
     if finished is not None:
         return finished
 
-    def stage(name: str, message: str) -> None:
-        if should_stop():
-            raise JobCancelled("Stopped; start again for the whole export.")
-        on_event(Event("stage", {"name": name, "message": message}))
-
+    reporter = ProgressReporter(on_event, should_stop, kept=FROM_THE_START)
     settings = load_settings()
     device = pick_device(settings.device)
     dtype = pick_dtype("auto", device)
     with cpu_threads(settings.threads):
-        stage("loading", "Drawing with the trained pipeline.")
+        reporter.stage("loading", "Drawing with the trained pipeline.")
         shots = _trial_shots(source.info)
         pipeline, placement = infer.open_pipeline(source.base)
         without_adapter = _drawn(pipeline, shots)
@@ -135,11 +131,11 @@ def export(
             torch.cuda.empty_cache()  # the other process needs the room
         part = out_dir / _PART
         try:
-            stage("exporting", f"Writing {config.format}.")
+            reporter.stage("exporting", f"Writing {config.format}.")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             written = _FORMATS[config.format].write(source, part)
-            stage("certifying", "Reading it back in a fresh process.")
+            reporter.stage("certifying", "Reading it back in a fresh process.")
             certificate = certify(
                 Export(
                     loader=written.loader,
@@ -162,10 +158,6 @@ def export(
             write_certificate(part, {"format": config.format, **certificate})
             for path in part.iterdir():
                 os.rename(path, out_dir / path.name)
-        except (OSError, SafetensorError) as error:
-            if os.strerror(errno.ENOSPC) not in str(error):  # safetensors has only the text
-                raise
-            raise ResourceError("The disk is full; free space and export again.") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
     files = sorted(path.relative_to(out_dir).as_posix() for path in _result_files(out_dir))
@@ -178,8 +170,8 @@ def export(
         difference_mean=certificate["difference_mean"],
         seconds=round(time.monotonic() - started_s, 3),
     )
-    write_text(out_dir / RESULT_NAME, json.dumps(asdict(result), indent=1) + "\n")
-    write_text(out_dir / DONE_NAME, "")
+    write_json(out_dir / RESULT_NAME, asdict(result))
+    output.finish(out_dir)
     return result
 
 
@@ -256,23 +248,16 @@ def _open_folder(out_dir: Path, source: _Source) -> ExportResult | None:
         "revision": source.info.revision,
         "adapter_sha256": adapter_sha256(source.weights_dir),
     }
-    text = json.dumps(request, indent=1, sort_keys=True) + "\n"
-    there = out_dir / REQUEST_NAME
-    same = there.is_file() and there.read_text(encoding="utf-8") == text
-    if same and (out_dir / DONE_NAME).is_file():
+    if not output.claim(out_dir, request, what="an export"):
+        return None
+    if output.is_finished(out_dir):
         data = json.loads((out_dir / RESULT_NAME).read_text(encoding="utf-8"))
         if all((out_dir / file).is_file() for file in data["files"]):
             return ExportResult(**{**data, "files": tuple(data["files"])})
-        (out_dir / DONE_NAME).unlink()
-    out_dir.mkdir(parents=True, exist_ok=True)
-    if same:  # what a kill has left is written again from the start
-        for path in out_dir.iterdir():
-            if path.name not in (REQUEST_NAME, _PART):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif any(path.name != REQUEST_NAME and not path.name.startswith(".") for path in out_dir.iterdir()):
-        held = "another export" if there.is_file() else "other files"
-        raise ConflictError(f"{out_dir.name}: the folder holds {held}; choose another one.")
-    write_text(there, text)
+        output.reopen(out_dir)
+    for path in output.contents(out_dir):  # what a kill has left is written again from the start
+        if path.name != REQUEST_NAME:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     return None
 
 
@@ -537,12 +522,12 @@ def _drop_paths(file: Path) -> None:
     data = json.loads(file.read_text(encoding="utf-8"))
     if isinstance(data, dict) and data.keys() & {"_name_or_path", "name_or_path"}:
         kept = {key: value for key, value in data.items() if key not in ("_name_or_path", "name_or_path")}
-        write_text(file, json.dumps(kept, indent=2, sort_keys=True) + "\n")
+        write_json(file, kept, indent=2, sort_keys=True)
 
 
 def _result_files(out_dir: Path) -> list[Path]:
     own = {REQUEST_NAME, RESULT_NAME, DONE_NAME}
-    return [path for path in out_dir.rglob("*") if path.is_file() and path.relative_to(out_dir).as_posix() not in own]
+    return [path for path in output.files_below(out_dir) if path.relative_to(out_dir).as_posix() not in own]
 
 
 def _slug(name: str) -> str:

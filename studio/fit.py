@@ -7,7 +7,6 @@ Ground level: no torch.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from studio.catalog import BASES
 from studio.config import TrainConfig
+from studio.core.files import write_json
 
 MEASURED_NAME = "fit.json"
 
@@ -143,9 +143,7 @@ def remember(home: Path, config: TrainConfig, measured: Measured) -> None:
     """Keep what was measured, for plans of runs like this one."""
     records = {**_records(home), _key(config): asdict(measured)}
     home.mkdir(parents=True, exist_ok=True)
-    part = home / f".{MEASURED_NAME}.{os.getpid()}.part"
-    part.write_text(json.dumps(dict(list(records.items())[-_RECORDS:]), indent=1) + "\n", encoding="utf-8")
-    os.replace(part, home / MEASURED_NAME)
+    write_json(home / MEASURED_NAME, dict(list(records.items())[-_RECORDS:]), shared=True)
 
 
 def recall(home: Path, config: TrainConfig) -> Measured | None:

@@ -27,8 +27,11 @@ from huggingface_hub.utils import (
     hf_raise_for_status,
 )
 
+from studio.core.files import sha256_of
+from studio.core.folder import files_below
+from studio.core.progress import NOTHING_PUBLISHED, check_stop
 from studio.domain import ShouldStop, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, Problem, ResourceError
+from studio.errors import ConflictError, InputError, NotFoundError, Problem, ResourceError
 from studio.settings import Settings
 
 T = TypeVar("T")
@@ -194,7 +197,7 @@ def push(
         As ``check_access``, and JobCancelled: ``should_stop`` answered True; nothing was committed.
     """
     api = _api(token)
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
     with _in_words(repo), _no_bars():
         if "README.md" in files:
             card = files["README.md"].read_text(encoding="utf-8")
@@ -215,8 +218,7 @@ def push(
             operations: list[Any] = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
             api.preupload_lfs_files(repo, operations, free_memory=False)
             operations += [CommitOperationDelete(name) for name in gone if name in there - files.keys()]
-            if should_stop():
-                raise JobCancelled("Stopped; nothing was published.")
+            check_stop(should_stop, NOTHING_PUBLISHED)
             return api.create_commit(repo, operations, commit_message=message, parent_commit=head.sha).oid
 
         commit = _patiently(attempt, should_stop, on_wait)
@@ -322,8 +324,7 @@ def _is_same(api: HfApi, repo: str, files: Mapping[str, Path]) -> bool:
         if not isinstance(row, RepoFile) or row.size != path.stat().st_size:
             return False
         if row.lfs is not None:
-            with path.open("rb") as file:
-                same = row.lfs.sha256 == hashlib.file_digest(file, "sha256").hexdigest()
+            same = row.lfs.sha256 == sha256_of(path)
         else:
             data = path.read_bytes()
             same = row.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # as git names it
@@ -346,8 +347,7 @@ def _patiently(
             on_wait(f"The Hub is busy ({_reason(error)}); trying again in {wait_s:.0f} s.")
         end_s = time.monotonic() + wait_s
         while (left_s := end_s - time.monotonic()) > 0:
-            if should_stop():
-                raise JobCancelled("Stopped while waiting for the Hub; nothing was published.")
+            check_stop(should_stop, NOTHING_PUBLISHED, "while waiting for the Hub")
             time.sleep(min(_TICK_S, left_s))
     raise AssertionError  # the last try returns or raises
 

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,9 +33,12 @@ from studio import __version__
 from studio.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info
 from studio.catalog import BASES, FamilySpec
 from studio.config import GenerateConfig
+from studio.core import folder as output
+from studio.core.files import full_disk_in_words, read_json, replacing, write_json, write_zip
+from studio.core.progress import PICTURES_KEPT, ProgressReporter, check_stop
 from studio.device import Placement, choose_placement, cpu_threads, free_bytes, pick_device, pick_dtype
 from studio.domain import Event, GenerateResult, Image, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraError, Problem, ResourceError
+from studio.errors import InputError, MissingExtraError, Problem, ResourceError
 from studio.families import registry
 from studio.families.base import Conditioning
 from studio.families.loading import part_bytes, place
@@ -57,21 +59,21 @@ from studio.weights import Base, resolve_adapter, resolve_base
 Shape = tuple[tuple[int, int], int, float]
 """Height and width in pixels, denoising steps, guidance scale."""
 
-REQUEST_NAME = "request.json"
 INDEX_NAME = "index.json"
 SHEET_NAME = "contact_sheet.png"
 ARCHIVE_NAME = "pictures.zip"
-DONE_NAME = "DONE"
 LEFT_OUT_NAME = "left_out"
 
 _SHEET_PICTURES = 96
 _SHEET_CELL_PX = 200
 _SCORED_AT_ONCE = 16
+_MAKING = "Making pictures"
 
 
 # ---------------------------------------------------------------------------------------------------------- the verb
 
 
+@full_disk_in_words()
 def generate(
     config: GenerateConfig,
     run_dir: Path,
@@ -105,10 +107,11 @@ def generate(
             pack is for other kinds of subject.
         MissingExtraError: the base or the result cache's client is not on this machine.
         ConflictError: ``out_dir`` holds other things.
-        ResourceError: one picture alone does not fit into the device's memory.
+        ResourceError: one picture alone does not fit into the device's memory, or the disk is full.
         JobCancelled: ``should_stop`` answered True; finished pictures stay.
     """
     started_s = time.monotonic()
+    reporter = ProgressReporter(on_event, should_stop, kept=PICTURES_KEPT)
     pulled = resolve_adapter(config.adapter) if config.adapter else None  # lives, and keeps the files, to the end
     run_dir = pulled.folder if pulled else run_dir
     weights_dir = adapter_folder(run_dir, config.checkpoint)
@@ -122,46 +125,43 @@ def generate(
     if finished is not None:
         return finished
     for remark in remarks:
-        on_event(Event("message", {"level": "warning", "text": remark}))
-    ruler = _ruler(config, info, on_event)
+        reporter.warn(remark)
+    ruler = _ruler(config, info, reporter)
     made = _Made(config.keep is not None)
 
     for index, item in enumerate(plan):
         if (picture := _kept(out_dir, item)) is not None:
             made.add(index, picture, ruler.score([picture])[0])
     if made.scores:
-        text = f"{len(made.scores)} of {len(plan)} pictures were already there"
-        on_event(Event("message", {"level": "info", "text": text}))
+        reporter.message(f"{len(made.scores)} of {len(plan)} pictures were already there")
     missing = [index for index in range(len(plan)) if index not in made.scores]
     from_cache = 0
 
     rows = _rows_of([item.wish for item in plan], config.batch_size)
-    with _opened_shelf(config, info, sha256, bool(missing), on_event) as shelf:
+    with _opened_shelf(config, info, sha256, bool(missing), reporter) as shelf:
         for index in missing:
-            if should_stop():
-                raise JobCancelled("Stopped; finished pictures are kept.")
+            reporter.check_stop()
             if (found := shelf.get(plan[index])) is not None:
                 picture, sampler = found
                 made.add(index, picture, ruler.score([picture])[0])
                 _write_picture(out_dir, plan[index], picture, sampler, made.scores[index], on_event)
                 from_cache += 1
         if from_cache:
-            text = f"{from_cache} of {len(plan)} pictures were made before and come from the cache"
-            on_event(Event("message", {"level": "info", "text": text}))
+            reporter.message(f"{from_cache} of {len(plan)} pictures were made before and come from the cache")
         missing = [index for index in missing if index not in made.scores]
         if missing:
-            pipeline = _opened(config, info, weights_dir, opener or open_base, on_event)
-            _make(pipeline, plan, missing, rows, out_dir, ruler, made, shelf, on_event, should_stop)
+            pipeline = _opened(config, info, weights_dir, opener or open_base, reporter)
+            _make(pipeline, plan, missing, rows, out_dir, ruler, made, shelf, reporter)
 
-    on_event(Event("stage", {"name": "ranking", "message": "Ranking and packing the pictures"}))
+    reporter.stage("ranking", "Ranking and packing the pictures")
     result = replace(
         _ranked(config, plan, made, ruler), seconds=round(time.monotonic() - started_s, 3), from_cache=from_cache
     )
     _sort_out(out_dir, result)
     result = _write_sheets(out_dir, plan, made, result, info.subject, config.pack or "prompts")
     _write_archive(out_dir, result, info.subject)
-    _write_text(out_dir / INDEX_NAME, json.dumps(asdict(result), indent=1) + "\n")
-    _write_text(out_dir / DONE_NAME, "")
+    write_json(out_dir / INDEX_NAME, asdict(result))
+    output.finish(out_dir)
     return result
 
 
@@ -193,12 +193,15 @@ def planned(config: GenerateConfig, run_dir: Path) -> list["Wish"]:
     return [item.wish for item in _plan(config, info, registry.family(info.family).spec, sha256)[0]]
 
 
-def _opened(config: GenerateConfig, info: AdapterInfo, weights_dir: Path, opener: "Opener", on_event: OnEvent) -> Any:
-    on_event(Event("stage", {"name": "loading", "message": f"Loading {public_name(info.base)}"}))
+def _opened(
+    config: GenerateConfig, info: AdapterInfo, weights_dir: Path, opener: "Opener", reporter: ProgressReporter
+) -> Any:
+    reporter.stage("loading", f"Loading {public_name(info.base)}")
     pipeline, placement = opener(info, weights_dir if config.adapter_scale > 0 else None, config.adapter_scale)
     if placement != "device":
-        text = f"the GPU has no room for all of {public_name(info.base)}: its parts take turns, which is slower"
-        on_event(Event("message", {"level": "info", "text": text}))
+        reporter.message(
+            f"the GPU has no room for all of {public_name(info.base)}: its parts take turns, which is slower"
+        )
     return pipeline
 
 
@@ -211,30 +214,29 @@ def _make(
     ruler: "_Ruler",
     made: _Made,
     shelf: "_Shelf",
-    on_event: OnEvent,
-    should_stop: ShouldStop,
+    reporter: ProgressReporter,
 ) -> None:
     """Render what is missing, writing each picture as soon as it is there."""
-    on_event(Event("stage", {"name": "generating", "message": f"Making {len(missing)} pictures"}))
+    reporter.stage("generating", f"Making {len(missing)} pictures")
     sampler = type(pipeline.scheduler).__name__.removesuffix("Scheduler")
-    progress = _Progress(len(plan), len(made.scores), on_event)
-    progress.tell()
+    reporter.start(len(plan), len(made.scores))
+    reporter.tick(_MAKING)
     wishes = [plan[index].wish for index in missing]
     with cpu_threads(load_settings().threads):
         for batch in render_batches(
             pipeline,
             wishes,
             rows=rows,
-            should_stop=should_stop,
-            on_step=progress.tell_each_second,
+            should_stop=reporter.should_stop,
+            on_step=lambda: reporter.tick(_MAKING),
         ):
             scores = ruler.score([picture for _, picture in batch])
             for (position, picture), score in zip(batch, scores, strict=True):
                 index = missing[position]
                 made.add(index, picture, score)
-                _write_picture(out_dir, plan[index], picture, sampler, score, on_event)
+                _write_picture(out_dir, plan[index], picture, sampler, score, reporter.on_event)
                 shelf.put(plan[index], picture, sampler)
-            progress.add(len(batch))
+            reporter.advance(_MAKING, len(batch))
 
 
 def _write_picture(
@@ -500,16 +502,14 @@ def _render(
     on_step: Callable[[], None],
 ) -> list[PILImage.Image]:
     first = wishes[0]
-    if should_stop():
-        raise JobCancelled("Stopped; finished pictures are kept.")
+    check_stop(should_stop, PICTURES_KEPT)
 
     def at_step(_pipeline: Any, _step: int, _timestep: Any, _tensors: dict[str, Any]) -> dict[str, Any]:
-        if should_stop():
-            raise JobCancelled("Stopped; finished pictures are kept.")
+        check_stop(should_stop, PICTURES_KEPT)
         on_step()
         return {}
 
-    output = pipeline(
+    made = pipeline(
         **inputs(wishes),
         height=first.size_hw[0],
         width=first.size_hw[1],
@@ -519,7 +519,7 @@ def _render(
         callback_on_step_end=at_step,
         output_type="pil",
     )
-    return list(output.images)
+    return list(made.images)
 
 
 def _prompt_inputs(pipeline: Any) -> Callable[[Sequence[Wish]], dict[str, Any]]:
@@ -724,19 +724,11 @@ def _open_folder(out_dir: Path, config: GenerateConfig, info: AdapterInfo, sha25
         "revision": info.revision,
         "adapter_sha256": sha256,
     }
-    out_dir.mkdir(parents=True, exist_ok=True)
-    there = _read_json(out_dir / REQUEST_NAME)
-    if there != request:
-        if any(path.name != REQUEST_NAME and not path.name.startswith(".") for path in out_dir.iterdir()):
-            held = "other files" if there is None else "pictures of other settings"
-            raise ConflictError(f"{out_dir.name}: the folder holds {held}; choose another one.")
-        _write_text(out_dir / REQUEST_NAME, json.dumps(request, indent=1, sort_keys=True) + "\n")
+    if not output.claim(out_dir, request, what="pictures") or not output.is_finished(out_dir):
         return None
-    if not (out_dir / DONE_NAME).is_file():
-        return None
-    data = _read_json(out_dir / INDEX_NAME)
+    data = read_json(out_dir / INDEX_NAME)
     if data is None or not all((out_dir / row["file"]).is_file() for row in data["images"]):
-        (out_dir / DONE_NAME).unlink()
+        output.reopen(out_dir)
         return None
     lists = {name: tuple(Image(**row) for row in data[name]) for name in ("images", "left_out")}
     return GenerateResult(**{**data, **lists, "sheets": tuple(data["sheets"])})
@@ -762,27 +754,14 @@ def _sort_out(out_dir: Path, result: GenerateResult) -> None:
         os.replace(out_dir / image.file.removeprefix(f"{LEFT_OUT_NAME}/"), place)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 # -------------------------------------------------------------------------------------------------- the result cache
 
 
 class _Shelf:
     """The result cache as one run sees it; where it cannot be reached, the run goes on without."""
 
-    def __init__(self, cache: PictureCache | None, facts: Mapping[str, Any], on_event: OnEvent):
-        self._cache, self._facts, self._on_event = cache, facts, on_event
+    def __init__(self, cache: PictureCache | None, facts: Mapping[str, Any], reporter: ProgressReporter):
+        self._cache, self._facts, self._reporter = cache, facts, reporter
 
     def get(self, item: _Item) -> tuple[PILImage.Image, str] | None:
         """Return the picture and the name of its sampler."""
@@ -811,7 +790,7 @@ class _Shelf:
 
     def _give_up(self, error: OSError) -> None:
         text = f"the result cache cannot be used ({type(error).__name__}: {error}), so all pictures are made"
-        self._on_event(Event("message", {"level": "warning", "text": text}))
+        self._reporter.warn(text)
         self._cache = None
 
 
@@ -821,7 +800,7 @@ def _opened_shelf(
     info: AdapterInfo,
     sha256: str | None,
     needed: bool,
-    on_event: OnEvent,
+    reporter: ProgressReporter,
 ) -> Iterator[_Shelf]:
     settings = load_settings()
     cache = open_cache(settings) if config.use_cache and needed else None
@@ -844,7 +823,7 @@ def _opened_shelf(
             "diffusers": diffusers.__version__,
         }
     try:
-        yield _Shelf(cache, facts, on_event)
+        yield _Shelf(cache, facts, reporter)
     finally:
         if cache is not None:
             cache.close()
@@ -881,49 +860,21 @@ def _require_reference(config: GenerateConfig, info: AdapterInfo) -> None:
     raise InputError.of([problem])
 
 
-def _ruler(config: GenerateConfig, info: AdapterInfo, on_event: OnEvent) -> _Ruler:
+def _ruler(config: GenerateConfig, info: AdapterInfo, reporter: ProgressReporter) -> _Ruler:
     if config.likeness == "none":
         return _Ruler(None)
     if info.likeness_engine is None or info.centroid is None:
-        text = "this run holds no likeness reference, so its pictures are not ranked"
-        on_event(Event("message", {"level": "warning", "text": text}))
+        reporter.warn("this run holds no likeness reference, so its pictures are not ranked")
         return _Ruler(None)
     try:
         choice = choose_engine(info.likeness_engine, base=info.base, class_noun=info.class_noun)
     except MissingExtraError as error:
-        on_event(Event("message", {"level": "warning", "text": f"the pictures are not ranked: {error}"}))
+        reporter.warn(f"the pictures are not ranked: {error}")
         return _Ruler(None)
     if choice.engine is None:
-        on_event(Event("message", {"level": "warning", "text": f"the pictures are not ranked: {choice.reason}"}))
+        reporter.warn(f"the pictures are not ranked: {choice.reason}")
         return _Ruler(None)
     return _Ruler(choice.engine.name, choice.engine, np.asarray(info.centroid, dtype=np.float32), info.class_noun)
-
-
-class _Progress:
-    """Counts finished pictures and tells the time that is left."""
-
-    def __init__(self, total: int, kept: int, on_event: OnEvent) -> None:
-        self._total, self._done, self._kept, self._on_event = total, kept, kept, on_event
-        self._started_s = self._told_s = time.monotonic()
-        self._each_s: float | None = None
-
-    def add(self, pictures: int) -> None:
-        self._done += pictures
-        self._each_s = (time.monotonic() - self._started_s) / (self._done - self._kept)
-        self.tell()
-
-    def tell(self) -> None:
-        now_s = self._told_s = time.monotonic()
-        eta_s = None
-        if self._each_s is not None:
-            whole_s = self._each_s * (self._total - self._kept)
-            eta_s = round(max(0.0, whole_s - (now_s - self._started_s)), 1)
-        data = {"step": self._done, "total": self._total, "eta_s": eta_s, "message": "Making pictures"}
-        self._on_event(Event("progress", data))
-
-    def tell_each_second(self) -> None:
-        if time.monotonic() - self._told_s >= 1.0:
-            self.tell()
 
 
 # ------------------------------------------------------------------------------------------------- sheet and archive
@@ -977,9 +928,8 @@ def _write_sheet(
         title=title,
         subtitle=" · ".join(parts),
     )
-    part = path.with_name(f".{path.name}.part")
-    sheet.save(part, format="PNG")
-    os.replace(part, path)
+    with replacing(path, durable=False) as part:
+        sheet.save(part, format="PNG")
 
 
 def _write_archive(out_dir: Path, result: GenerateResult, subject: str) -> None:
@@ -990,17 +940,6 @@ def _write_archive(out_dir: Path, result: GenerateResult, subject: str) -> None:
         "likeness_mean": result.likeness_mean,
         "images": [asdict(image) for image in result.images],
     }
-    part = out_dir / f".{ARCHIVE_NAME}.part"
-    # Stored: PNGs do not shrink. One date for all: no clock in the bytes.
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        for image in sorted(result.images, key=lambda image: image.file):
-            archive.writestr(_zip_entry(image.file), (out_dir / image.file).read_bytes())
-        archive.writestr(_zip_entry(INDEX_NAME), json.dumps(index, indent=1) + "\n")
-    os.replace(part, out_dir / ARCHIVE_NAME)
-
-
-def _zip_entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    entry.create_system = 3
-    entry.external_attr = 0o644 << 16
-    return entry
+    members: list[tuple[str, Path | bytes]] = [(name, out_dir / name) for name in sorted(i.file for i in result.images)]
+    members.append((INDEX_NAME, (json.dumps(index, indent=1) + "\n").encode()))
+    write_zip(out_dir / ARCHIVE_NAME, members)

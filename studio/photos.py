@@ -8,12 +8,9 @@ It decodes every photo safely, looks at each (size, sharpness, light, face) and 
 subject, variety), then crops and captions those that can be used. All metadata stays behind.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
-import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,8 +23,11 @@ from PIL import Image
 
 from studio.catalog import POCKET_FOLDER
 from studio.config import CheckConfig
+from studio.core import folder as output
+from studio.core.files import full_disk_in_words, sha256_of, write_json
+from studio.core.progress import PHOTOS_UNTOUCHED, ProgressReporter
 from studio.domain import Dataset, Event, OnEvent, Photo, ShouldStop, Verdict, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, Problem
+from studio.errors import InputError, Problem
 from studio.imaging import quality
 from studio.imaging.bucket import nearest_bucket
 from studio.imaging.crop import Box, centre_crop, face_crop, whole
@@ -58,6 +58,7 @@ ATTRIBUTE_MIN_PROBABILITY = 0.8
 
 _SCENE_ATTRIBUTES = ("background", "accessory", "clothing_colour", "clothes", "style", "expression", "light")
 """Never identity: what a caption names, the instance token does not have to learn."""
+_DATASET_NAME = "dataset.json"
 _SIDECAR_BYTES = 8192
 _CAPTION_CHARACTERS = 500
 
@@ -94,31 +95,7 @@ class _Candidate:
         return any(finding.serious for finding in self.findings)
 
 
-class _Progress:
-    """Tells how far the check is, and asks whether to stop, once per photo and stage."""
-
-    def __init__(self, total: int, on_event: OnEvent, should_stop: ShouldStop) -> None:
-        self._total, self._on_event, self._should_stop = total, on_event, should_stop
-        self._done = 0
-        self._started_s = time.monotonic()
-
-    def stage(self, name: str, message: str) -> None:
-        self._stop_if_asked()
-        self._on_event(Event("stage", {"name": name, "message": message}))
-
-    def step(self, message: str) -> None:
-        self._done += 1
-        each_s = (time.monotonic() - self._started_s) / self._done
-        eta_s = round(each_s * (self._total - self._done), 1)
-        data = {"step": self._done, "total": self._total, "eta_s": eta_s, "message": message}
-        self._on_event(Event("progress", data))
-        self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        if self._should_stop():
-            raise JobCancelled("the photo check was stopped; your photos are untouched")
-
-
+@full_disk_in_words()
 def check(
     config: CheckConfig,
     photos_dir: Path,
@@ -144,27 +121,31 @@ def check(
         InputError: no photos, too many, or none that can be used (every photo's problem is listed).
         ConflictError: ``out_dir`` holds something that is not a dataset.
         MissingExtraError: the likeness engine asked for by name is not installed.
+        ResourceError: the disk is full.
         JobCancelled: ``should_stop`` said so; nothing was written.
     """
     out_dir = out_dir.resolve()
-    files = _listed(config, photos_dir, on_event)
+    reporter = ProgressReporter(on_event, should_stop, kept=PHOTOS_UNTOUCHED)
+    files = _listed(config, photos_dir, reporter)
     _refuse_foreign(out_dir, photos_dir)
-    progress = _Progress(3 * len(files), on_event, should_stop)
 
-    progress.stage("reading", f"Reading {len(files)} photos")
+    reporter.start(3 * len(files))
+    reporter.stage("reading", f"Reading {len(files)} photos")
     candidates = []
     for path, name in zip(files, _distinct_names(files), strict=True):
         candidates.append(_read(config, path, name))
-        progress.step(f"Read {name}")
+        reporter.advance(f"Read {name}")
+        reporter.check_stop()
 
-    progress.stage("looking", "Looking at faces and likeness")
-    engine, drawn = _engine(config, [c.look for c in candidates if c.look is not None], on_event)
+    reporter.stage("looking", "Looking at faces and likeness")
+    engine, drawn = _engine(config, [c.look for c in candidates if c.look is not None], reporter)
     embeddings = []
     for candidate in candidates:
         if is_person(config.class_noun) and not drawn:
             _look_for_faces(candidate)
         embeddings.append(_embedded(engine, candidate))
-        progress.step(f"Looked at {candidate.name}")
+        reporter.advance(f"Looked at {candidate.name}")
+        reporter.check_stop()
     if drawn and is_person(config.class_noun):
         _refuse_undrawn(candidates, embeddings)
     _mark_duplicates(candidates)
@@ -177,9 +158,9 @@ def check(
         )
     set_problems = _set_problems(config, chosen, drawn)
     for problem in set_problems:
-        _warn(on_event, f"{problem['message']}; {problem['cure']}")
+        reporter.warn(f"{problem['message']}; {problem['cure']}")
 
-    progress.stage("preparing", f"Preparing {len(chosen)} photos")
+    reporter.stage("preparing", f"Preparing {len(chosen)} photos")
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "photos").mkdir(parents=True)
@@ -196,7 +177,8 @@ def check(
                 preview = f"previews/{len(photos):03d}.webp"
             verdicts.append(_verdict(candidate, preview))
             on_event(Event("verdict", asdict(verdicts[-1])))
-            progress.step(f"Prepared {candidate.name}" if preview else f"Left out {candidate.name}")
+            reporter.advance(f"Prepared {candidate.name}" if preview else f"Left out {candidate.name}")
+            reporter.check_stop()
         dataset = Dataset(
             subject=config.subject,
             class_noun=config.class_noun,
@@ -205,10 +187,9 @@ def check(
             set_problems=set_problems,
             likeness_engine=engine.name if engine else None,
         )
-        text = json.dumps(dataset.to_json(), indent=1, ensure_ascii=False)
-        (partial / "dataset.json").write_text(text + "\n", encoding="utf-8")
-        (partial / "DONE").touch()
-        _put_in_place(partial, out_dir)
+        write_json(partial / _DATASET_NAME, dataset.to_json(), ensure_ascii=False)
+        output.finish(partial)
+        output.swap(partial, out_dir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return dataset
@@ -221,8 +202,8 @@ def load_dataset(folder: Path) -> Dataset:
         InputError: the folder holds no finished dataset.
     """
     try:
-        if (folder / "DONE").exists():
-            return Dataset.from_json(json.loads((folder / "dataset.json").read_text(encoding="utf-8")))
+        if output.is_finished(folder):
+            return Dataset.from_json(json.loads((folder / _DATASET_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise InputError.of(
@@ -233,11 +214,7 @@ def load_dataset(folder: Path) -> Dataset:
 # ------------------------------------------------------------------------------------------------ before and after
 
 
-def _warn(on_event: OnEvent, text: str) -> None:
-    on_event(Event("message", {"level": "warning", "text": text}))
-
-
-def _listed(config: CheckConfig, photos_dir: Path, on_event: OnEvent) -> list[Path]:
+def _listed(config: CheckConfig, photos_dir: Path, reporter: ProgressReporter) -> list[Path]:
     """Return the photos of the folder; their number is judged before any of them is opened."""
     files, others = list_photos(photos_dir)
     if not files:
@@ -248,11 +225,13 @@ def _listed(config: CheckConfig, photos_dir: Path, on_event: OnEvent) -> list[Pa
         raise InputError.of([Problem("photos", text, cure, "too_many")])
     if others:
         names = ", ".join(display_name(path.name) for path in others[:5]) + (" ..." if len(others) > 5 else "")
-        on_event(Event("message", {"level": "info", "text": f"left alone, not photos: {names}"}))
+        reporter.message(f"left alone, not photos: {names}")
     return files
 
 
-def _engine(config: CheckConfig, looks: Sequence[Image.Image], on_event: OnEvent) -> tuple[LikenessEngine | None, bool]:
+def _engine(
+    config: CheckConfig, looks: Sequence[Image.Image], reporter: ProgressReporter
+) -> tuple[LikenessEngine | None, bool]:
     """Return the engine that compares the photos, if any, and whether these are drawn portraits."""
     choice = choose_engine(config.likeness, base=None, class_noun=config.class_noun, pictures=looks)
     if config.likeness == "none" and is_person(config.class_noun):
@@ -260,7 +239,7 @@ def _engine(config: CheckConfig, looks: Sequence[Image.Image], on_event: OnEvent
         automatic = choose_engine("auto", base=None, class_noun=config.class_noun, pictures=looks).engine
         return None, automatic is not None and automatic.name == "pocket"
     if choice.engine is None and config.likeness != "none":
-        _warn(on_event, f"whether all photos show one subject was not checked: {choice.reason}")
+        reporter.warn(f"whether all photos show one subject was not checked: {choice.reason}")
     return choice.engine, choice.engine is not None and choice.engine.name == "pocket"
 
 
@@ -269,19 +248,8 @@ def _refuse_foreign(out_dir: Path, photos_dir: Path) -> None:
     if photos_dir.resolve().is_relative_to(out_dir):
         problem = Problem("out", "holds the photos themselves", "choose another folder", "same_folder")
         raise InputError.of([problem])
-    if out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / "dataset.json").is_file():
-        raise ConflictError(f"{display_name(out_dir.name)} holds other files; choose an empty folder.")
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ConflictError(f"{display_name(out_dir.name)} is a file; choose a folder.")
-
-
-def _put_in_place(partial: Path, out_dir: Path) -> None:
-    old = out_dir.with_name(f".{out_dir.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out_dir.exists():
-        os.replace(out_dir, old)
-    os.replace(partial, out_dir)
-    shutil.rmtree(old, ignore_errors=True)
+    if not (out_dir / _DATASET_NAME).is_file():
+        output.require_free(out_dir)
 
 
 def _distinct_names(files: Sequence[Path]) -> list[str]:
@@ -514,7 +482,7 @@ def _prepare(
     return Photo(
         file=file,
         name=candidate.name,
-        sha256=hashlib.sha256((folder / file).read_bytes()).hexdigest(),
+        sha256=sha256_of(folder / file),
         size_hw=(prepared.height, prepared.width),
         caption=caption,
         bucket=nearest_bucket((prepared.height, prepared.width)),

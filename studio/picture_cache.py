@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from studio.core.files import sha256_of, write_bytes
 from studio.errors import MissingExtraError
 from studio.settings import Settings
 
@@ -71,8 +72,7 @@ def folder_digest(folder: Path) -> str:
     for path, stat in zip(paths, stats, strict=True):
         digest.update(f"{path.relative_to(folder)}\0{stat.st_size}\0".encode())
         if in_full:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(sha256_of(path)))
         else:
             digest.update(str(stat.st_mtime_ns).encode())
     return digest.hexdigest()
@@ -133,10 +133,9 @@ class DiskCache:
         path = self._path(key)
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # A name of its own for each process: the last one that finishes stays, and all are the same.
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            part.write_bytes(value)
-            os.replace(part, path)
+            # The last of several writers stays, and all write the same. Not flushed: there may be thousands, and one
+            # that a power cut has torn is refused by ``unpacked`` and made again.
+            write_bytes(path, value, durable=False, shared=True)
             if self._taken_bytes is not None:
                 self._taken_bytes += len(value)
         if self._taken_bytes is None or self._taken_bytes > self._max_bytes:

@@ -15,13 +15,12 @@ from diffusers.training_utils import free_memory
 
 from studio import fit, ladder, optimizers, quantization
 from studio.config import TrainConfig
+from studio.core.progress import NOTHING_KEPT, TrainingReporter
 from studio.device import device_name, pick_device, require_compiler, require_xformers, room_bytes, used_bytes
 from studio.domain import OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import JobCancelled
 from studio.evaluate import sample
 from studio.families import registry as families
 from studio.fit import FitPlan, Measured
-from studio.listener import Listener
 from studio.methods import registry as methods
 from studio.settings import load_settings
 from studio.steps import Model, Run, cache, exact_arithmetic, train_step
@@ -51,8 +50,8 @@ def plan(
         ResourceError: it does not fit at the foot of the ladder either.
         JobCancelled: ``should_stop`` answered True.
     """
-    listener = Listener(on_event, should_stop)
-    listener.stage("planning", f"Trying a few steps on {config.base}.")
+    reporter = TrainingReporter(on_event, should_stop, kept=NOTHING_KEPT)
+    reporter.stage("planning", f"Trying a few steps on {config.base}.")
     settings = load_settings()
     device = pick_device(settings.device)
     dataset = read_dataset(dataset_dir)
@@ -66,18 +65,18 @@ def plan(
         run = prepare(ladder.climbed(config, changes), dataset, dataset_dir, dataset_dir, base, device)
         try:
             with exact_arithmetic(device, settings.threads):
-                measured = _measure(run, listener)
+                measured = _measure(run, reporter)
             break
         except (RuntimeError, MemoryError) as error:
             rung = rung_after(error, run)
         free_memory()
         changes.update(rung.changes)
-        listener.message(f"The device's memory gave out. Trying {rung.words}.", level="warning")
+        reporter.message(f"The device's memory gave out. Trying {rung.words}.", level="warning")
     fit.remember(settings.home.expanduser(), config, measured)
     return fit.plan_of(config, len(run.photos), measured, room_bytes=room_bytes(device), changes=changes)
 
 
-def _measure(run: Run, listener: Listener) -> Measured:
+def _measure(run: Run, reporter: TrainingReporter) -> Measured:
     started_s = time.perf_counter()
     on_gpu = run.device.type == "cuda"
     if on_gpu:
@@ -97,7 +96,7 @@ def _measure(run: Run, listener: Listener) -> Measured:
     load_s = time.perf_counter() - started_s
 
     begun_s = time.perf_counter()
-    sample(run, model, [run.photos[0].caption], [0], listener)
+    sample(run, model, [run.photos[0].caption], [0], reporter)
     picture_s = time.perf_counter() - begun_s
     parts.vae = None
     learner = Learner(run, groups, method.trainable(parts))
@@ -105,8 +104,7 @@ def _measure(run: Run, listener: Listener) -> Measured:
 
     step_times_s = []
     for step in range(_STEPS):
-        if listener.should_stop():
-            raise JobCancelled("Stopped while planning; nothing was kept.")
+        reporter.check_stop("while planning")
         begun_s = time.perf_counter()
         learner.set_rates(step)
         train_step(model, data, learner.optimizer, learner.scaler, step)

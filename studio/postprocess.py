@@ -10,11 +10,8 @@ finished does not stop the rest; it is named at the end. Runs in a worker's chil
 import hashlib
 import importlib
 import json
-import os
 import re
-import threading
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil, log
@@ -28,9 +25,12 @@ from PIL import Image
 
 from studio import __version__
 from studio.config import BackgroundStep, CutoutStep, FaceStep, FinishConfig, FinishStep, FitStep, UpscaleStep
+from studio.core import folder as output
+from studio.core.files import full_disk_in_words, replacing, sha256_of, write_bytes, write_json, write_zip
+from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.device import cpu_threads, pick_device
 from studio.domain import Event, FinishedPicture, FinishResult, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, Problem
+from studio.errors import InputError, Problem
 from studio.imaging import compose, matte
 from studio.imaging.decode import decode, decode_bytes, display_name
 from studio.imaging.faces import find_faces
@@ -43,11 +43,9 @@ from studio.settings import load_settings
 from studio.upscaling.faces import restore_faces
 from studio.upscaling.registry import DIFFUSION, open_face_restorer, open_upscaler
 
-REQUEST_NAME = "request.json"
 INDEX_NAME = "index.json"
 SHEET_NAME = "contact_sheet.png"
 ARCHIVE_NAME = "pictures.zip"
-DONE_NAME = "DONE"
 PICTURES_FOLDER = "pictures"
 PREVIEWS_FOLDER = "previews"
 _RECORDS_FOLDER = "records"
@@ -103,6 +101,7 @@ _Step = Callable[[_Canvas, _Work], _Canvas]
 # ---------------------------------------------------------------------------------------------------------- the verb
 
 
+@full_disk_in_words()
 def finish(
     config: FinishConfig,
     source: Path,
@@ -131,6 +130,7 @@ def finish(
         InputError: no pictures, none that could be finished (each is named), or an unknown model.
         ConflictError: ``out_dir`` holds other things.
         MissingExtraError: weights that a step needs are not here and cannot be had.
+        ResourceError: the disk is full.
         JobCancelled: ``should_stop`` answered True; finished pictures stay.
     """
     started_s = time.monotonic()
@@ -139,22 +139,24 @@ def finish(
     finished = _open_folder(out_dir, config, [one.name for one in sources], backdrop)
     if finished is not None:
         return finished
-    speaker = _Speaker(len(sources), on_event, should_stop)
+    reporter = ProgressReporter(on_event, should_stop, kept=PICTURES_KEPT)
+    reporter.start(len(sources))
     settings = load_settings()
     with cpu_threads(settings.threads):
-        steps = [_OPENERS[step.do](step, config, backdrop, speaker) for step in config.steps]
+        steps = [_OPENERS[step.do](step, config, backdrop, reporter) for step in config.steps]
         last = config.steps[-1] if config.steps and isinstance(config.steps[-1], FitStep) else FitStep()
-        speaker.stage("finishing", f"Finishing {len(sources)} pictures")
+        reporter.stage("finishing", f"Finishing {len(sources)} pictures")
+        reporter.start(len(sources))
         pictures: list[FinishedPicture] = []
         thumbnails: list[Image.Image] = []
         failed: list[Problem] = []
         names = _file_names([one.name for one in sources])
         for number, (one, stem) in enumerate(zip(sources, names, strict=True), start=1):
-            speaker.picture(number, one.name)
+            reporter.tick(f"{one.name}: reading")
             try:
                 data = one.read()
                 picture = _kept(out_dir, number, data) or _finished(
-                    one, data, number, stem, steps, last, config, out_dir, speaker
+                    one, data, number, stem, steps, last, config, out_dir, reporter
                 )
                 if picture is None:
                     thumbnails.append(_at_most(_decoded(one.name, data).image(), _CELL_PX))
@@ -167,12 +169,12 @@ def finish(
                 found = [Problem(one.name, p.message, p.cure, p.code) for p in error.problems]
                 failed += found
                 for problem in found:
-                    on_event(Event("message", {"level": "warning", "text": str(problem)}))
-            speaker.done()
+                    reporter.warn(str(problem))
+            reporter.advance(f"{one.name}: done")
     if not thumbnails:
         raise InputError.of(failed)
 
-    speaker.stage("packing", "Packing the pictures")
+    reporter.stage("packing", "Packing the pictures")
     shown = [one.source for one in pictures] or [one.name for one in sources if not _is_in(failed, one.name)]
     title = config.sheet_title or config.chain or ""
     sheet = contact_sheet(
@@ -182,9 +184,10 @@ def finish(
         cell_px=_CELL_PX,
         title=title or None,
     )
-    _replace(out_dir / SHEET_NAME, lambda part: sheet.save(part, format="PNG"))
+    with replacing(out_dir / SHEET_NAME, durable=False) as part:
+        sheet.save(part, format="PNG")
     if config.steps:
-        _write_archive(out_dir, pictures)
+        write_zip(out_dir / ARCHIVE_NAME, [(Path(one.file).name, out_dir / one.file) for one in pictures])
     result = FinishResult(
         pictures=tuple(pictures),
         failed=tuple(asdict(problem) for problem in failed),
@@ -193,8 +196,8 @@ def finish(
         seconds=round(time.monotonic() - started_s, 3),
         chain=config.chain,
     )
-    _write_text(out_dir / INDEX_NAME, json.dumps(asdict(result), indent=1) + "\n")
-    _write_text(out_dir / DONE_NAME, "")
+    write_json(out_dir / INDEX_NAME, asdict(result))
+    output.finish(out_dir)
     return result
 
 
@@ -207,14 +210,14 @@ def _finished(
     last: FitStep,
     config: FinishConfig,
     out_dir: Path,
-    speaker: "_Speaker",
+    reporter: ProgressReporter,
 ) -> FinishedPicture | None:
     """Put one picture through the steps and write it; None where there are no steps."""
     if not steps:
         return None
     started_s = time.monotonic()
     canvas = _decoded(source.name, data)
-    work = _Work(source.name, speaker.tick)
+    work = _Work(source.name, lambda message: reporter.tick(f"{source.name}: {message}"))
     for step in steps:
         canvas = step(canvas, work)
     picture = canvas.image()
@@ -245,7 +248,7 @@ def _finished(
     names = [f"{PREVIEWS_FOLDER}/{number:03d}_{which}.webp" for which in ("before", "after")]
     for name, shown in zip(names, (Image.fromarray(canvas.original), picture), strict=True):
         _save_preview(out_dir / name, _at_most(shown, PREVIEW_PX))
-    _write_bytes(out_dir / file, encoded.data)
+    write_bytes(out_dir / file, encoded.data, durable=False)
     made = FinishedPicture(
         file=file,
         source=source.name,
@@ -259,23 +262,23 @@ def _finished(
         notes=tuple(work.notes),
     )
     entry = {"source_sha256": hashlib.sha256(data).hexdigest(), "picture": asdict(made)}
-    _write_text(_record_path(out_dir, number), json.dumps(entry, indent=1) + "\n")
+    write_json(_record_path(out_dir, number), entry, durable=False)
     return made
 
 
 # --------------------------------------------------------------------------------------------------------- the steps
 
 
-def _open_cutout(step: CutoutStep, config: FinishConfig, backdrop: Path | None, speaker: "_Speaker") -> _Step:
+def _open_cutout(step: CutoutStep, config: FinishConfig, backdrop: Path | None, reporter: ProgressReporter) -> _Step:
     settings = load_settings()
-    speaker.stage("loading", f"Loading the matting model {step.model}")
-    matter = speaker.patiently(
-        lambda: open_matter(step.model, settings.home, threads=settings.threads, on_bytes=speaker.bytes_told)
+    reporter.stage("loading", f"Loading the matting model {step.model}")
+    matter = reporter.wait_for(
+        lambda: open_matter(step.model, settings.home, threads=settings.threads, on_bytes=_fetching(reporter))
     )
     if step.refine == "closed_form":
         # pymatting compiles itself when it is first imported, for about a minute, once per installation.
-        speaker.stage("loading", "Preparing closed-form matting; the first time takes a minute or two")
-        speaker.patiently(lambda: importlib.import_module("pymatting.alpha.estimate_alpha_cf"))
+        reporter.stage("loading", "Preparing closed-form matting; the first time takes a minute or two")
+        reporter.wait_for(lambda: importlib.import_module("pymatting.alpha.estimate_alpha_cf"))
 
     def cutout(canvas: _Canvas, work: _Work) -> _Canvas:
         work.tick("cutting out")
@@ -295,7 +298,9 @@ def _open_cutout(step: CutoutStep, config: FinishConfig, backdrop: Path | None, 
     return cutout
 
 
-def _open_background(step: BackgroundStep, config: FinishConfig, backdrop: Path | None, speaker: "_Speaker") -> _Step:
+def _open_background(
+    step: BackgroundStep, config: FinishConfig, backdrop: Path | None, reporter: ProgressReporter
+) -> _Step:
     picture = decode(backdrop).picture if backdrop is not None else None
 
     def background(canvas: _Canvas, work: _Work) -> _Canvas:
@@ -319,12 +324,12 @@ def _open_background(step: BackgroundStep, config: FinishConfig, backdrop: Path 
     return background
 
 
-def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None, speaker: "_Speaker") -> _Step:
+def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None, reporter: ProgressReporter) -> _Step:
     settings = load_settings()
     device = pick_device(settings.device)
     on_cpu = device.type == "cpu"
-    speaker.stage("loading", f"Loading the upscaler {Path(step.model).name}")
-    upscaler = speaker.patiently(
+    reporter.stage("loading", f"Loading the upscaler {Path(step.model).name}")
+    upscaler = reporter.wait_for(
         lambda: open_upscaler(
             step.model,
             settings.home,
@@ -335,7 +340,7 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
             seed=config.seed,
             num_inference_steps=step.num_inference_steps,
             guidance_scale=step.guidance_scale,
-            on_bytes=speaker.bytes_told,
+            on_bytes=_fetching(reporter),
         )
     )
 
@@ -370,10 +375,10 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
     return upscale
 
 
-def _open_face(step: FaceStep, config: FinishConfig, backdrop: Path | None, speaker: "_Speaker") -> _Step:
+def _open_face(step: FaceStep, config: FinishConfig, backdrop: Path | None, reporter: ProgressReporter) -> _Step:
     settings = load_settings()
-    speaker.stage("loading", f"Loading {Path(step.model).name}")
-    restorer = speaker.patiently(
+    reporter.stage("loading", f"Loading {Path(step.model).name}")
+    restorer = reporter.wait_for(
         lambda: open_face_restorer(step.model, settings.home, device=pick_device(settings.device), seed=config.seed)
     )
 
@@ -391,7 +396,7 @@ def _open_face(step: FaceStep, config: FinishConfig, backdrop: Path | None, spea
     return face
 
 
-def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, speaker: "_Speaker") -> _Step:
+def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, reporter: ProgressReporter) -> _Step:
     def fitted(canvas: _Canvas, work: _Work) -> _Canvas:
         picture = canvas.image()
         target_wh = step.target_wh()
@@ -417,7 +422,7 @@ def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, speake
     return fitted
 
 
-_OPENERS: dict[str, Callable[[Any, FinishConfig, Path | None, "_Speaker"], _Step]] = {
+_OPENERS: dict[str, Callable[[Any, FinishConfig, Path | None, ProgressReporter], _Step]] = {
     "cutout": _open_cutout,
     "background": _open_background,
     "upscale": _open_upscale,
@@ -492,74 +497,11 @@ def _resized_alpha(alpha: NDArray[np.float32], size_hw: tuple[int, int]) -> NDAr
     return np.clip(np.asarray(resized), 0, 1)
 
 
-# -------------------------------------------------------------------------------------------------- telling, stopping
+def _fetching(reporter: ProgressReporter) -> Callable[[int, int], None]:
+    def tell(done_bytes: int, total_bytes: int) -> None:
+        reporter.tick(f"Fetching weights: {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB")
 
-
-class _Speaker:
-    """Tells how far the work is, at most four times a second, and asks each time whether to stop."""
-
-    def __init__(self, total: int, on_event: OnEvent, should_stop: ShouldStop) -> None:
-        self._total, self._on_event, self._should_stop = total, on_event, should_stop
-        self._done, self._name = 0, ""
-        self._started_s = time.monotonic()
-        self._told_s = float("-inf")
-
-    def stage(self, name: str, message: str) -> None:
-        self._stop_if_asked()
-        self._on_event(Event("stage", {"name": name, "message": message}))
-        self._started_s = time.monotonic()
-
-    def picture(self, number: int, name: str) -> None:
-        self._name = name
-        self._told_s = float("-inf")
-        self.tick("reading")
-
-    def done(self) -> None:
-        self._done += 1
-        self._tell(f"{self._name}: done")
-
-    def tick(self, message: str) -> None:
-        self._stop_if_asked()
-        if time.monotonic() - self._told_s >= 0.25:
-            self._tell(f"{self._name}: {message}")
-
-    def bytes_told(self, done: int, total: int) -> None:
-        self._stop_if_asked()
-        if time.monotonic() - self._told_s >= 0.25:
-            self._told_s = time.monotonic()
-            text = f"Fetching weights: {done / 1e6:.0f} of {total / 1e6:.0f} MB"
-            self._on_event(Event("progress", {"step": 0, "total": self._total, "eta_s": None, "message": text}))
-
-    def patiently(self, work: Callable[[], Any]) -> Any:
-        """Do something long that cannot be interrupted, in a thread, so that a request to stop is heard meanwhile."""
-        answers: list[Any] = []
-        errors: list[BaseException] = []
-
-        def run() -> None:
-            try:
-                answers.append(work())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.25)
-            self._stop_if_asked()
-        if errors:
-            raise errors[0]
-        return answers[0]
-
-    def _tell(self, message: str) -> None:
-        self._told_s = time.monotonic()
-        each_s = (self._told_s - self._started_s) / self._done if self._done else None
-        eta_s = None if each_s is None else round(each_s * (self._total - self._done), 1)
-        data = {"step": self._done, "total": self._total, "eta_s": eta_s, "message": message}
-        self._on_event(Event("progress", data))
-
-    def _stop_if_asked(self) -> None:
-        if self._should_stop():
-            raise JobCancelled("finishing was stopped; the pictures that are done are kept")
+    return tell
 
 
 # ------------------------------------------------------------------------------------------------------- the pictures
@@ -600,23 +542,12 @@ def _open_folder(
     request = {
         "config": config.model_dump(mode="json"),
         "pictures": list(names),
-        "backdrop_sha256": hashlib.sha256(backdrop.read_bytes()).hexdigest() if backdrop else None,
+        "backdrop_sha256": sha256_of(backdrop) if backdrop else None,
     }
-    if out_dir.exists() and not out_dir.is_dir():
-        raise ConflictError(f"{display_name(out_dir.name)} is a file; choose a folder.")
-    if out_dir.is_dir() and any(out_dir.iterdir()):
-        try:
-            known = json.loads((out_dir / REQUEST_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise ConflictError(f"{display_name(out_dir.name)} holds other files; choose an empty folder.") from None
-        if known != request:
-            name = display_name(out_dir.name)
-            raise ConflictError(f"{name} holds what was made of other pictures or settings; choose another folder.")
-        if (out_dir / DONE_NAME).is_file():
-            return _read_result(json.loads((out_dir / INDEX_NAME).read_text(encoding="utf-8")))
-    for folder in (PICTURES_FOLDER, PREVIEWS_FOLDER, _RECORDS_FOLDER):
-        (out_dir / folder).mkdir(parents=True, exist_ok=True)
-    _write_text(out_dir / REQUEST_NAME, json.dumps(request, indent=1) + "\n")
+    if output.claim(out_dir, request, what="pictures") and output.is_finished(out_dir):
+        return _read_result(json.loads((out_dir / INDEX_NAME).read_text(encoding="utf-8")))
+    for name in (PICTURES_FOLDER, PREVIEWS_FOLDER, _RECORDS_FOLDER):
+        (out_dir / name).mkdir(exist_ok=True)
     return None
 
 
@@ -638,7 +569,7 @@ def _kept(out_dir: Path, number: int, data: bytes) -> FinishedPicture | None:
     try:
         entry = json.loads(_record_path(out_dir, number).read_text(encoding="utf-8"))
         picture = _read_picture(entry["picture"])
-        whole = hashlib.sha256((out_dir / picture.file).read_bytes()).hexdigest() == picture.sha256
+        whole = sha256_of(out_dir / picture.file) == picture.sha256
     except (OSError, ValueError, KeyError, TypeError):
         return None
     same = entry["source_sha256"] == hashlib.sha256(data).hexdigest()
@@ -673,31 +604,8 @@ def _at_most(picture: Image.Image, longest_px: int) -> Image.Image:
 
 
 def _save_preview(path: Path, picture: Image.Image) -> None:
-    _replace(path, lambda part: picture.save(part, format="WEBP", quality=85))
-
-
-def _write_archive(out_dir: Path, pictures: Sequence[FinishedPicture]) -> None:
-    def pack(part: Path) -> None:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
-            for picture in pictures:
-                archive.write(out_dir / picture.file, Path(picture.file).name)
-
-    _replace(out_dir / ARCHIVE_NAME, pack)
-
-
-def _write_text(path: Path, text: str) -> None:
-    _write_bytes(path, text.encode())
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    _replace(path, lambda part: part.write_bytes(data))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under a temporary name and rename it."""
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    os.replace(part, path)
+    with replacing(path, durable=False) as part:
+        picture.save(part, format="WEBP", quality=85)
 
 
 def _refused(name: str, message: str, cure: str, code: str) -> InputError:

@@ -6,14 +6,12 @@ exports, each with its certificate -> assemble ``out_dir/repo``, exactly what is
 no embedding.
 """
 
-import errno
-import hashlib
 import json
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,16 +19,18 @@ from typing import Any
 
 import yaml
 from PIL import Image
-from safetensors import SafetensorError
 
 from studio import __version__, hub
 from studio.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info, write_info
 from studio.card import CardFacts, GalleryPicture, check_card, model_card
 from studio.catalog import BASES, LicenceSpec, licence_spec, published_licence
-from studio.checkpoints import read_scores, write_text
+from studio.checkpoints import read_scores
 from studio.config import ExportConfig, PublishConfig
-from studio.domain import Event, OnEvent, PublishResult, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, Problem, ResourceError, StudioError
+from studio.core import folder as output
+from studio.core.files import full_disk_in_words, sha256_of, write_json, write_text
+from studio.core.progress import GO_ON, ProgressReporter
+from studio.domain import OnEvent, PublishResult, ShouldStop, ignore_event, never_stop
+from studio.errors import ConflictError, InputError, Problem, StudioError
 from studio.exports import export, public_name
 from studio.exports import problems as export_problems
 from studio.imaging.decode import decode_bytes, list_photos
@@ -44,16 +44,13 @@ CONFIG_NAME = "config.yaml"
 MANIFEST_NAME = "files.json"
 GALLERY_FOLDER = "gallery"
 KOHYA_FOLDER = "kohya"
-REQUEST_NAME = "request.json"
 RESULT_NAME = "publish.json"
-DONE_NAME = "DONE"
 
 _PART = ".repo.part"
 _WORK = ".exports"
 _GALLERY_PX = 1024
 _MOST_IN_FOLDER = 5000
 _POLL_S = 0.2
-_TELL_EVERY_S = 20.0
 _LOCAL_ENDINGS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _TRAINING_FACTS = ("method", "resolution_px", "batch_size", "optimizer", "learning_rate", "lr_scheduler", "seed")
 _NOT_PUBLISHED = ("subject", "revision", "likeness", "dtype")
@@ -63,6 +60,7 @@ _NOT_PUBLISHED = ("subject", "revision", "likeness", "dtype")
 # ---------------------------------------------------------------------------------------------------------- the verb
 
 
+@full_disk_in_words()
 def publish(
     config: PublishConfig,
     run_dir: Path,
@@ -96,12 +94,7 @@ def publish(
         TrainingError: read back, an export is not the trained model. JobCancelled: ``should_stop`` answered True.
     """
     started_s = time.monotonic()
-
-    def stage(name: str, message: str) -> None:
-        if should_stop():
-            raise JobCancelled("Stopped; start again to go on.")
-        on_event(Event("stage", {"name": name, "message": message}))
-
+    reporter = ProgressReporter(on_event, should_stop, kept=GO_ON)
     source = _read_source(config, run_dir)
     _claim(out_dir, source)
     before = _result_before(out_dir)
@@ -111,26 +104,26 @@ def publish(
     token = None if config.dry_run else hub.token_of(settings)
     _require_no_secrets(config, token, settings)
     if not config.dry_run:
-        stage("checking", f"Asking the Hub whether {config.repo} can be written to.")
+        reporter.stage("checking", f"Asking the Hub whether {config.repo} can be written to.")
         _may_write(config, token, has_begun=(out_dir / REPO_FOLDER).is_dir())
     for warning in source.warnings:
-        on_event(Event("message", {"level": "warning", "text": warning}))
-    with _full_disk_in_words(), _without_work(out_dir):
+        reporter.warn(warning)
+    with _without_work(out_dir):
         repo_dir = out_dir / REPO_FOLDER
         if not repo_dir.is_dir():
             part = out_dir / _PART
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            _assemble(source, part, out_dir / _WORK, stage, on_event, should_stop)
-            stage("looking", "Looking over what will be published.")
+            _assemble(source, part, out_dir / _WORK, reporter)
+            reporter.stage("looking", "Looking over what will be published.")
             _look_over(source, part, token, settings)
             os.rename(part, repo_dir)
         else:
             _require_whole(repo_dir)
     commit, url = None, f"{hub.constants.ENDPOINT}/{config.repo}"
     if not config.dry_run:
-        stage("publishing", f"Publishing {config.repo}.")
-        pushed = _pushed(config, repo_dir, token, out_dir, on_event, should_stop)
+        reporter.stage("publishing", f"Publishing {config.repo}.")
+        pushed = _pushed(config, repo_dir, token, out_dir, reporter)
         commit, url = pushed.commit, pushed.url
     files = _files_below(repo_dir)
     result = PublishResult(
@@ -146,9 +139,8 @@ def publish(
         warnings=source.warnings,
         seconds=round(time.monotonic() - started_s, 3),
     )
-    with _full_disk_in_words():
-        write_text(out_dir / RESULT_NAME, json.dumps(asdict(result), indent=1) + "\n")
-        write_text(out_dir / DONE_NAME, "")
+    write_json(out_dir / RESULT_NAME, asdict(result))
+    output.finish(out_dir)
     return result
 
 
@@ -310,21 +302,13 @@ def _claim(out_dir: Path, source: _Source) -> None:
         "adapter_sha256": source.adapter_sha256,
         "pictures": [[shown.name, _sha256(shown.path)] for shown in source.pictures],
     }
-    text = json.dumps(request, indent=1, sort_keys=True) + "\n"
-    there = out_dir / REQUEST_NAME
-    if there.is_file() and there.read_text(encoding="utf-8") == text:
-        return
-    if out_dir.is_dir() and any(not path.name.startswith(".") for path in out_dir.iterdir()):
-        held = "what was published with other settings" if there.is_file() else "other files"
-        raise ConflictError(f"{out_dir.name}: the folder holds {held}; choose another one.")
-    with _full_disk_in_words():
-        out_dir.mkdir(parents=True, exist_ok=True)
-        write_text(there, text)
+    # The exports of a call that was cut off are gone on with, whatever else is asked for.
+    output.claim(out_dir, request, what="a repository", scratch={_WORK})
 
 
 def _result_before(out_dir: Path) -> PublishResult | None:
     """Return the result of a call that came to its end in this folder."""
-    if not ((out_dir / DONE_NAME).is_file() and (out_dir / REPO_FOLDER).is_dir()):
+    if not (output.is_finished(out_dir) and (out_dir / REPO_FOLDER).is_dir()):
         return None
     data = json.loads((out_dir / RESULT_NAME).read_text(encoding="utf-8"))
     return PublishResult(**{**data, "files": tuple(data["files"]), "warnings": tuple(data["warnings"])})
@@ -345,17 +329,6 @@ def _without_work(out_dir: Path) -> Iterator[None]:
     shutil.rmtree(out_dir / _WORK, ignore_errors=True)
 
 
-@contextmanager
-def _full_disk_in_words() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if not full and os.strerror(errno.ENOSPC) not in str(error):  # safetensors has only the text
-            raise
-        raise ResourceError("The disk is full; free space and publish again, it goes on from there.") from None
-
-
 # --------------------------------------------------------------------------------------------------------- assembling
 
 
@@ -363,19 +336,17 @@ def _assemble(
     source: _Source,
     repo_dir: Path,
     work: Path,
-    stage: Callable[[str, str], None],
-    on_event: OnEvent,
-    should_stop: ShouldStop,
+    reporter: ProgressReporter,
 ) -> None:
     """Write exactly what is pushed."""
+    reporter.start(len(source.exports))
     for number, wanted in enumerate(source.exports):
-        progress = {"step": number, "total": len(source.exports), "eta_s": None, "message": f"Writing {wanted.format}"}
-        on_event(Event("progress", progress))
+        reporter.step(number, f"Writing {wanted.format}")
         folder = work / wanted.format
-        result = export(wanted, source.run_dir, folder, on_event=on_event, should_stop=should_stop)
+        result = export(wanted, source.run_dir, folder, on_event=reporter.on_event, should_stop=reporter.should_stop)
         for file in result.files:
             _lay(folder / file, repo_dir / _place_of(wanted.format, file))
-    stage("assembling", "Writing the model card and its gallery.")
+    reporter.stage("assembling", "Writing the model card and its gallery.")
     pictures = _write_gallery(source, repo_dir)
     if source.config.form == "adapter":
         write_info(repo_dir, source.info)
@@ -385,7 +356,7 @@ def _assemble(
     card = model_card(_card_facts(source, pictures, tuple(_files_below(repo_dir))))
     write_text(repo_dir / CARD_NAME, card)
     digests = {name: _sha256(path) for name, path in _files_below(repo_dir).items()}
-    write_text(repo_dir / MANIFEST_NAME, json.dumps(digests, indent=1) + "\n")
+    write_json(repo_dir / MANIFEST_NAME, digests)
 
 
 def _place_of(form: str, file: str) -> str:
@@ -556,8 +527,7 @@ def _pushed(
     repo_dir: Path,
     token: str | None,
     out_dir: Path,
-    on_event: OnEvent,
-    should_stop: ShouldStop,
+    reporter: ProgressReporter,
 ) -> hub.Pushed:
     """Push from a thread, so that a request to stop is heard and a long upload is not taken for a hung one."""
     ended: list[hub.Pushed | BaseException] = []
@@ -590,19 +560,18 @@ def _pushed(
     # A daemon: a stuck upload must not keep the process from ending; it cannot commit any more by then.
     thread = threading.Thread(target=work, name="studio-publish", daemon=True)
     thread.start()
-    told_s = time.monotonic()
+    reporter.start(1)
     while not ended:
         thread.join(_POLL_S)
         while waits:
-            on_event(Event("message", {"level": "warning", "text": waits.pop(0)}))
-        if should_stop():
+            reporter.warn(waits.pop(0))
+        if reporter.should_stop():
             stop.set()
             thread.join(10 * _POLL_S)
             if not ended:
-                raise JobCancelled("Stopped; start again to go on.")
-        elif time.monotonic() - told_s > _TELL_EVERY_S:
-            told_s = time.monotonic()
-            on_event(Event("progress", {"step": 1, "total": 1, "eta_s": None, "message": "Uploading"}))
+                reporter.check_stop()
+        else:
+            reporter.step(0, "Uploading")
     shutil.rmtree(out_dir / _WORK, ignore_errors=True)
     if isinstance(ended[0], BaseException):
         raise ended[0]
@@ -610,12 +579,11 @@ def _pushed(
 
 
 def _files_below(folder: Path) -> dict[str, Path]:
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path for path in output.files_below(folder)}
 
 
 def _sha256(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return None  # named later, with all the others

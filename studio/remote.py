@@ -17,7 +17,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import secrets
 import threading
 import time
@@ -35,6 +34,8 @@ from PIL import Image, ImageOps
 
 from studio.catalog import BASES, FAMILIES
 from studio.config import CheckConfig, ExportConfig, StrictModel, TrainConfig
+from studio.core.files import move_into_place, sha256_of, write_json
+from studio.core.progress import ProgressReporter, stopped
 from studio.domain import (
     TERMINAL_STATES,
     Dataset,
@@ -78,6 +79,7 @@ _QUALITIES = (98, 97, 96, 95, 93, 90, 85, 80)
 
 _AT_ONCE = 4
 _POLL_S = 1.0
+_SENT_STAYS = "what was sent waits there for a day, and the same command goes on from there"
 _LONGEST_WAIT_S = 8.0
 _TRIED_AGAIN = frozenset({408, 425, 429, 502, 503, 504})
 _ANSWERED = "event: "
@@ -333,8 +335,8 @@ class Server:
 
         for _ in range(2):  # a part left by an older file of this name spoils the first try only
             self._patiently(once)
-            if _digest(part) == row["sha256"]:
-                os.replace(part, target)
+            if sha256_of(part) == row["sha256"]:
+                move_into_place(part, target)
                 return
             part.unlink(missing_ok=True)
         raise ResourceError(f"{row['path']}: what arrived is not what the server has; try again.")
@@ -417,11 +419,6 @@ def _answer(stream: str) -> Any:
                 raise _TryAgainError("the call was lost")
             raise InputError(str(words))
     raise _TryAgainError("the answer was cut off")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------------- the road
@@ -610,9 +607,7 @@ class _Record:
     def write(self) -> None:
         data = asdict(self)
         del data["path"]
-        part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, self.path)
+        write_json(self.path, data)
 
 
 def read_record(run_dir: Path) -> dict[str, Any]:
@@ -727,15 +722,13 @@ def upload(
     held = server.held()
     contents = {sha256: data for _, sha256, data in parcel.files}
     missing = [sha256 for sha256 in contents if sha256 not in held]
-    on_event(Event("stage", {"name": "uploading", "message": f"Sending {len(missing)} of {len(contents)} files"}))
-    started_s = time.monotonic()
+    reporter = ProgressReporter(on_event, should_stop, kept=_SENT_STAYS)
+    reporter.stage("uploading", f"Sending {len(missing)} of {len(contents)} files")
+    reporter.start(len(missing))
     with _together(lambda sha256: server.upload(sha256, contents[sha256]), missing) as sent:
-        for done, _ in enumerate(sent, start=1):
-            eta_s = round((time.monotonic() - started_s) / done * (len(missing) - done), 1)
-            data = {"step": done, "total": len(missing), "eta_s": eta_s, "message": "uploading"}
-            on_event(Event("progress", data))
-            if should_stop():
-                raise JobCancelled("Stopped; what was sent waits there for a day. Run the same command to go on.")
+        for _ in sent:
+            reporter.advance("uploading")
+            reporter.check_stop()
     return len(missing)
 
 
@@ -777,10 +770,8 @@ def watch(
         if view["state"] in TERMINAL_STATES:
             return view
         if should_stop():
-            raise JobCancelled(
-                f"Stopped watching. Job {job} goes on there; the same command watches it again, "
-                f"and `remote cancel {job}` ends it."
-            )
+            goes_on = f"job {job} goes on there, the same command watches it again, and `remote cancel {job}` ends it"
+            raise stopped(goes_on, "watching")
         time.sleep(_POLL_S)
 
 
@@ -810,14 +801,15 @@ def download(server: Server, job: str, out: Path, *, on_event: OnEvent = ignore_
     if not rows:
         raise NotFoundError(f"job {job} has no files (yet).")
     targets = [(row, _inside(out, row["path"])) for row in rows]
-    missing = [(row, path) for row, path in targets if not path.is_file() or _digest(path) != row["sha256"]]
+    missing = [(row, path) for row, path in targets if not path.is_file() or sha256_of(path) != row["sha256"]]
     total_mb = sum(row["bytes"] for row, _ in missing) / 1e6
     message = f"Downloading {len(missing)} files, {total_mb:.1f} MB"
-    on_event(Event("stage", {"name": "downloading", "message": message}))
+    reporter = ProgressReporter(on_event)
+    reporter.stage("downloading", message)
+    reporter.start(len(missing))
     with _together(lambda item: server.fetch(job, *item), missing) as fetched:
-        for done, _ in enumerate(fetched, start=1):
-            data = {"step": done, "total": len(missing), "eta_s": None, "message": "downloading"}
-            on_event(Event("progress", data))
+        for _ in fetched:
+            reporter.advance("downloading")
     return [path for _, path in targets]
 
 

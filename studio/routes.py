@@ -6,7 +6,6 @@ digest and is wiped when the server starts, so that a broken transfer could only
 
 import contextlib
 import hashlib
-import os
 import re
 import secrets
 import shutil
@@ -22,6 +21,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import Field
 
 from studio.config import CheckConfig, StrictModel
+from studio.core.files import sha256_of, write_bytes
 from studio.errors import ConflictError, InputError, Problem, StudioError
 from studio.jobs import intake
 from studio.settings import Settings
@@ -152,17 +152,9 @@ class Uploads:
             return False
         if len(held) >= self._most:
             raise ConflictError(f"{len(held)} files wait for a check already; start it, or wait a day.")
-        part = self._of(owner) / f".{sha256}.{secrets.token_hex(4)}"
         with intake.disk_errors():
-            part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                with part.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, part.with_name(sha256))
-            finally:
-                part.unlink(missing_ok=True)
+            self._of(owner).mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_bytes(self._of(owner) / sha256, data, shared=True)
         return True
 
     @contextlib.contextmanager
@@ -222,9 +214,7 @@ def _manifest(desk: Desk, job_id: str) -> dict[str, Any]:
         for relative in home_files(job, desk.studio.out_dir(job.id, owner=desk.owner)):
             path = desk.out_file(job.id, relative)
             if path is not None and path.suffix in _SERVED:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                rows.append({"path": relative, "bytes": path.stat().st_size, "sha256": digest})
+                rows.append({"path": relative, "bytes": path.stat().st_size, "sha256": sha256_of(path)})
     return {"job": job.id, "kind": job.kind, "state": job.state, "files": rows}
 
 

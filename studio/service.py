@@ -38,6 +38,7 @@ from studio.config import (
     TrainConfig,
     UpscaleStep,
 )
+from studio.core.files import sync_folder, write_json
 from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.errors import ConflictError, InputError, NotFoundError, Problem, StudioError
 from studio.fit import FitPlan
@@ -557,10 +558,9 @@ class Studio:
             if token is not None or owner != self._settings.owner:
                 request["own_token"] = True
                 self._tokens[job_id] = token or ""
-            intake.write_synced(job_dir / REQUEST_FILE, json.dumps(request, indent=1))
             with intake.disk_errors():
-                intake.sync_folder(job_dir)
-                intake.sync_folder(self._jobs_dir)
+                write_json(job_dir / REQUEST_FILE, request)
+                sync_folder(self._jobs_dir)
             fingerprint = _fingerprint(kind, config, source, photos)
             view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, fingerprint, source, key))
         finally:

@@ -32,6 +32,7 @@ from huggingface_hub.utils import filter_repo_objects
 from studio.adapters import EMBEDS_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.cache import Cache, disk_full
 from studio.catalog import BASES
+from studio.core.files import read_json, write_json
 from studio.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
 from studio.settings import Settings
 from studio.tensorfile import Header, read_header
@@ -259,13 +260,8 @@ def _note_commit(hub_id: str, revision: str | None, commit: str, settings: Setti
     path = _commits_file(settings)
     with disk_full(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = {}
-        part = path.with_name(f".commits.{hashlib.sha256(hub_id.encode()).hexdigest()[:12]}.part")
-        part.write_text(json.dumps({**known, f"{hub_id}@{revision or 'main'}": commit}, indent=1), encoding="utf-8")
-        part.replace(path)
+        known = read_json(path) or {}
+        write_json(path, {**known, f"{hub_id}@{revision or 'main'}": commit}, shared=True)
 
 
 @contextmanager

@@ -5,18 +5,19 @@ in this checkout, its presets and app.py, a README with front matter (``spaces/N
 own) and exact requirements.
 """
 
-import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from studio.errors import ConflictError, InputError, NotFoundError, Problem, ResourceError, StudioError
+from studio.core.files import full_disk_in_words, is_disk_full
+from studio.core.folder import require_free, swap
+from studio.errors import InputError, NotFoundError, Problem, ResourceError, StudioError
 from studio.settings import PROJECT_ROOT
 
 SPACES_DIR = PROJECT_ROOT / "spaces"
 _SHIPPED = ("studio", "presets", "app.py", "LICENSE")
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "Thumbs.db", "desktop.ini")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?P<extras>\[[^\]]*\])?")
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -26,6 +27,7 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in SPACES_DIR.glob("*/README.md"))
 
 
+@full_disk_in_words()
 def build(name: str, out: Path) -> list[str]:
     """Write exactly what a push would send.
 
@@ -41,8 +43,7 @@ def build(name: str, out: Path) -> list[str]:
     """
     if name not in names():
         raise NotFoundError(f"there is no Space {name!r}; use one of: {', '.join(names())}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConflictError(f"{out.name} is not an empty folder; choose another one.")
+    require_free(out)
     part = out.resolve().with_name(f".{out.name}.partial")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -55,10 +56,10 @@ def build(name: str, out: Path) -> list[str]:
                 shutil.copy2(source, part / item)
         shutil.copytree(SPACES_DIR / name, part, ignore=_LEFT_OUT, dirs_exist_ok=True)
         (part / "requirements.txt").write_text("\n".join(pinned(name)) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rmdir()
-        os.replace(part, out)
+        swap(part, out.resolve())
     except OSError as error:
+        if is_disk_full(error):
+            raise
         raise ResourceError(f"{out} cannot be written ({error.strerror}).") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -17,6 +17,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from studio.core.files import replacing
 from studio.errors import InputError, Problem
 
 _MAX_HEADER_BYTES = 100 * 2**20  # the limit of the safetensors library itself
@@ -106,13 +107,9 @@ def write_safetensors(
     header["__metadata__"] = dict(sorted(strings.items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _bad(where: str, message: str, cure: str, code: str = "bad_safetensors") -> InputError:

@@ -10,15 +10,14 @@ One optimizer step is in ``studio.steps``, samples and scores are in ``studio.ev
 with the same number of threads, bit for bit.
 """
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,9 @@ from studio.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME, AdapterInfo, w
 from studio.catalog import FamilySpec
 from studio.certificate import Export, TrialShot, certify, is_lora, write_certificate
 from studio.config import TrainConfig
+from studio.core import folder as output
+from studio.core.files import full_disk_in_words, sha256_of, write_json, write_text
+from studio.core.progress import GO_ON, TrainingReporter, stopped
 from studio.curve import draw_curve
 from studio.device import (
     device_name,
@@ -44,7 +46,7 @@ from studio.device import (
     used_bytes,
 )
 from studio.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, JobCancelled, Problem, ResourceError
+from studio.errors import InputError, Problem, ResourceError
 from studio.evaluate import (
     EARLY_LOOK_STEPS,
     LossWatch,
@@ -62,7 +64,6 @@ from studio.families.base import Parts
 from studio.fit import Measured, checkpoint_steps
 from studio.imaging.bucket import buckets
 from studio.imports import Start, apply_start, read_start
-from studio.listener import Listener
 from studio.methods import registry as methods
 from studio.methods.groups import TOKEN_PART
 from studio.offload import keep_blocks_away
@@ -85,17 +86,16 @@ from studio.weights import Base, resolve_base
 CONFIG_NAME = "config.yaml"
 INPUTS_NAME = "inputs.json"
 REPORT_NAME = "report.json"
-DONE_NAME = "DONE"
 MASKS_FOLDER = "masks"
 
 _ADAPTER_PART = ".adapter.part"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LOOK_PX = 512
 
 
 # ---------------------------------------------------------------------------------------------------------- the verb
 
 
+@full_disk_in_words()
 def train(
     config: TrainConfig,
     dataset_dir: Path,
@@ -123,12 +123,13 @@ def train(
         JobCancelled: ``should_stop`` answered True; a checkpoint is kept.
     """
     started_s = time.monotonic()
-    listener = Listener(on_event, should_stop)
-    listener.stage("validating", "Reading the dataset.")
+    reporter = TrainingReporter(on_event, should_stop)
+    reporter.stage("validating", "Reading the dataset.")
     dataset = read_dataset(dataset_dir)
     inputs = _inputs(config, dataset, dataset_dir)
-    before = _inputs_before(out_dir, inputs)
-    if before and (out_dir / DONE_NAME).exists():
+    claimed = output.look(out_dir, inputs, what="a run", name=INPUTS_NAME, scratch={CONFIG_NAME})
+    before = claimed or {}
+    if before and output.is_finished(out_dir):
         return _read_result(out_dir)
     settings = load_settings()
     device = pick_device(settings.device)
@@ -143,38 +144,27 @@ def train(
     start = None if begun else read_start(config, base, families.family(base.family).spec)
     rungs = ladder.read(out_dir)
     run = prepare(ladder.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
-    _tell_plan(run, settings.home.expanduser(), listener, starts=not before)
-    with _full_disk_in_words():
-        if not before:
-            out_dir.mkdir(parents=True, exist_ok=True)
-            checkpoints.write_text(out_dir / CONFIG_NAME, dump(config))
-            checkpoints.write_text(out_dir / INPUTS_NAME, json.dumps({**inputs, "revision": base.revision}, indent=1))
-        while True:
-            try:
-                with exact_arithmetic(device, settings.threads):
-                    result = _train(run, start, listener, started_s)
-                break
-            except (RuntimeError, MemoryError) as error:
-                rung = rung_after(error, run)
-            # Out of the except clause, whose traceback would keep the tensors of the failed step.
-            free_memory()
-            rungs.update(rung.changes)
-            checkpoints.write_text(out_dir / ladder.LADDER_NAME, json.dumps(rungs, indent=1) + "\n")
-            listener.message(f"The device's memory gave out. Going on with {rung.words}.", level="warning")
-            run = prepare(ladder.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
-        _publish(run, result, settings.threads, listener)
-        checkpoints.write_text(out_dir / DONE_NAME, "")
+    _tell_plan(run, settings.home.expanduser(), reporter, starts=not before)
+    if not before:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        write_text(out_dir / CONFIG_NAME, dump(config))
+        write_json(out_dir / INPUTS_NAME, {**inputs, "revision": base.revision})
+    while True:
+        try:
+            with exact_arithmetic(device, settings.threads):
+                result = _train(run, start, reporter, started_s)
+            break
+        except (RuntimeError, MemoryError) as error:
+            rung = rung_after(error, run)
+        # Out of the except clause, whose traceback would keep the tensors of the failed step.
+        free_memory()
+        rungs.update(rung.changes)
+        write_json(out_dir / ladder.LADDER_NAME, rungs)
+        reporter.message(f"The device's memory gave out. Going on with {rung.words}.", level="warning")
+        run = prepare(ladder.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
+    _publish(run, result, settings.threads, reporter)
+    output.finish(out_dir)
     return result
-
-
-@contextmanager
-def _full_disk_in_words() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise ResourceError("The disk is full; free space and start again: the run goes on.") from error
 
 
 def rung_after(error: Exception, run: Run) -> ladder.Rung:
@@ -196,7 +186,7 @@ def rung_after(error: Exception, run: Run) -> ladder.Rung:
     return rung
 
 
-def _tell_plan(run: Run, home: Path, listener: Listener, *, starts: bool) -> None:
+def _tell_plan(run: Run, home: Path, reporter: TrainingReporter, *, starts: bool) -> None:
     """Say what the run will take, where that is known.
 
     Raises:
@@ -204,7 +194,7 @@ def _tell_plan(run: Run, home: Path, listener: Listener, *, starts: bool) -> Non
     """
     plan = fit.plan_of(run.config, len(run.photos), fit.recall(home, run.config), room_bytes=room_bytes(run.device))
     if plan.peak_bytes is not None:
-        listener.message(f"Plan: {plan.words()}", level="warning" if plan.fits is False else "info")
+        reporter.message(f"Plan: {plan.words()}", level="warning" if plan.fits is False else "info")
     place = next(folder for folder in (run.out_dir, *run.out_dir.absolute().parents) if folder.is_dir())
     free_bytes = shutil.disk_usage(place).free
     if starts and plan.disk_bytes is not None and plan.disk_bytes > free_bytes:
@@ -247,9 +237,9 @@ def settle(run: Run, parts: Parts) -> None:
         parts.denoiser.compile_repeated_blocks()  # type: ignore[operator]  # diffusers' ModelMixin
 
 
-def _train(run: Run, start: Start | None, listener: Listener, started_s: float) -> TrainResult:
+def _train(run: Run, start: Start | None, reporter: TrainingReporter, started_s: float) -> TrainResult:
     config = run.config
-    listener.stage("loading", f"Loading the base {config.base}.")
+    reporter.stage("loading", f"Loading the base {config.base}.")
     begun_loading_s = time.monotonic()
     family = families.family(run.base.family)
     method = methods.method(config.method.name)
@@ -260,22 +250,22 @@ def _train(run: Run, start: Start | None, listener: Listener, started_s: float) 
     if config.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' ModelMixin
     load_s = time.monotonic() - begun_loading_s
-    listener.stage("caching", "Encoding photos and prompts once.")
+    reporter.stage("caching", "Encoding photos and prompts once.")
     model = Model(run, family, method, parts)
     if not model.prompts.learns:
         parts.text_encoders = []
     settle(run, parts)
-    reference, engine_reason = find_reference(run, listener)
-    data = cache(run, model, class_pictures(run, model, listener))
+    reference, engine_reason = find_reference(run, reporter)
+    data = cache(run, model, class_pictures(run, model, reporter))
     parts.vae = None
     learner = Learner(run, groups, method.trainable(parts))
     untouched = fingerprints(learner.trainable)
 
-    step = _resume(run, model, learner, listener)
+    step = _resume(run, model, learner, reporter)
     due = {0, *checkpoint_steps(config, run.steps)}
     rows = checkpoints.read_scores(run.out_dir, step)
     watch = LossWatch(checkpoints.read_losses(run.out_dir))
-    listener.stage("training", f"{run.steps} steps on {len(run.photos)} photos.")
+    reporter.stage("training", f"{run.steps} steps on {len(run.photos)} photos.")
     # Buffered by lines: a kill loses none that a checkpoint relies on.
     with (run.out_dir / checkpoints.METRICS_NAME).open("a", buffering=1, encoding="utf-8") as log:
         while True:
@@ -288,16 +278,16 @@ def _train(run: Run, start: Start | None, listener: Listener, started_s: float) 
                 if step:
                     _save(run, model, learner, step)
                     checkpoints.prune(run.out_dir, config.keep_checkpoints, due)
-                listener.stage("sampling", f"Pictures at step {step}.")
+                reporter.stage("sampling", f"Pictures at step {step}.")
                 with learner.averaged():
-                    rows[step] = evaluate(run, model, reference, step, val_loss, rows.get(0), log, listener)
-                listener.stage("training", f"Step {step} of {run.steps}.")
+                    rows[step] = evaluate(run, model, reference, step, val_loss, rows.get(0), log, reporter)
+                reporter.stage("training", f"Step {step} of {run.steps}.")
             if step == run.steps:
                 break
-            if listener.should_stop():
+            if reporter.should_stop():
                 if step not in due:
                     _save(run, model, learner, step)
-                raise JobCancelled(f"Stopped at step {step} of {run.steps}; start again to go on from there.")
+                raise stopped(GO_ON, f"at step {step} of {run.steps}")
             begun_s = time.perf_counter()
             learning_rate = learner.set_rates(step)
             try:
@@ -314,11 +304,11 @@ def _train(run: Run, start: Start | None, listener: Listener, started_s: float) 
             step_s = time.perf_counter() - begun_s
             metrics = {"step": step, "loss": loss, "learning_rate": learning_rate, "step_s": round(step_s, 4)}
             log.write(json.dumps(metrics) + "\n")
-            listener.step(metrics, step_s, run.steps, sum(later >= step for later in due))
+            reporter.trained(metrics, step_s, run.steps, sum(later >= step for later in due))
 
-    if listener.evaluation_s:  # not where a run only had its export left to do
-        fit.remember(load_settings().home.expanduser(), run.config, _measured(run, rows[step], listener, load_s))
-    listener.stage("exporting", "Choosing the best checkpoint.")
+    if reporter.evaluation_s:  # not where a run only had its export left to do
+        fit.remember(load_settings().home.expanduser(), run.config, _measured(run, rows[step], reporter, load_s))
+    reporter.stage("exporting", "Choosing the best checkpoint.")
     return _export(run, rows, reference, engine_reason, started_s)
 
 
@@ -464,24 +454,7 @@ def _inputs(config: TrainConfig, dataset: Dataset, dataset_dir: Path) -> dict[st
 
 
 def _mask_digest(path: Path) -> tuple[str, ...]:
-    return (hashlib.sha256(path.read_bytes()).hexdigest(),) if path.is_file() else ()
-
-
-def _inputs_before(out_dir: Path, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """Return the inputs of the run that ``out_dir`` holds, with the base's revision; empty if it holds none.
-
-    Raises:
-        ConflictError: they are not the same, or something else lies there.
-    """
-    if not (out_dir / INPUTS_NAME).exists():
-        if out_dir.is_dir() and any(path.suffix != ".part" and path.name != CONFIG_NAME for path in out_dir.iterdir()):
-            raise ConflictError(f"{out_dir.name} is not empty and holds no training run; choose another output folder.")
-        return {}
-    before = json.loads((out_dir / INPUTS_NAME).read_text(encoding="utf-8"))
-    for name, digest in inputs.items():
-        if before[name] != digest:
-            raise ConflictError(f"{out_dir.name} holds a run with other {name}; choose another output folder.")
-    return before
+    return (sha256_of(path),) if path.is_file() else ()
 
 
 def _read_result(out_dir: Path) -> TrainResult:
@@ -551,7 +524,7 @@ def _save(run: Run, model: Model, learner: Learner, step: int) -> None:
     checkpoints.save(run.out_dir, step, tensors, {**numbers, "torch": torch.__version__}, write_adapter)
 
 
-def _resume(run: Run, model: Model, learner: Learner, listener: Listener) -> int:
+def _resume(run: Run, model: Model, learner: Learner, reporter: TrainingReporter) -> int:
     """Put the newest whole checkpoint back; returns the steps done, 0 without one."""
     checkpoint = checkpoints.newest(run.out_dir)
     step = checkpoint.step if checkpoint else 0
@@ -562,7 +535,7 @@ def _resume(run: Run, model: Model, learner: Learner, listener: Listener) -> int
             by_kind.setdefault(kind, {})[rest] = tensor
         model.method.load_adapter_state(model.parts, by_kind["adapter"])
         learner.load(by_kind, checkpoint.state)
-        listener.message(f"Going on from step {step}.")
+        reporter.message(f"Going on from step {step}.")
     checkpoints.rewind_metrics(run.out_dir, step, scored=step in checkpoints.read_scores(run.out_dir, step))
     return step
 
@@ -570,7 +543,7 @@ def _resume(run: Run, model: Model, learner: Learner, listener: Listener) -> int
 # ------------------------------------------------------------------------------------------------------------ export
 
 
-def _measured(run: Run, row: Mapping[str, Any], listener: Listener, load_s: float) -> Measured:
+def _measured(run: Run, row: Mapping[str, Any], reporter: TrainingReporter, load_s: float) -> Measured:
     """Return what this run took, for the plans of runs like it."""
     lines = (run.out_dir / checkpoints.METRICS_NAME).read_text(encoding="utf-8").splitlines()
     times_s = [line["step_s"] for line in map(json.loads, lines) if "step_s" in line]
@@ -580,7 +553,7 @@ def _measured(run: Run, row: Mapping[str, Any], listener: Listener, load_s: floa
         device=device_name(run.device),
         load_s=round(load_s, 3),
         step_s=statistics.median(times_s[-50:]),
-        picture_s=round(listener.evaluation_s / max(1, pictures), 3),
+        picture_s=round(reporter.evaluation_s / max(1, pictures), 3),
         peak_bytes=used_bytes(run.device),
         adapter_bytes=sum(path.stat().st_size for path in checkpoints.adapter_files(folder)),
         resume_bytes=(folder / checkpoints.RESUME_NAME).stat().st_size,
@@ -649,11 +622,11 @@ def _export(
         "versions": {"likeness-studio": __version__, "torch": torch.__version__},
     }
     draw_curve(out_dir / checkpoints.METRICS_NAME, out_dir / "curve.png")
-    checkpoints.write_text(out_dir / REPORT_NAME, json.dumps(report, indent=1) + "\n")
+    write_json(out_dir / REPORT_NAME, report)
     return result
 
 
-def _publish(run: Run, result: TrainResult, threads: int | None, listener: Listener) -> None:
+def _publish(run: Run, result: TrainResult, threads: int | None, reporter: TrainingReporter) -> None:
     """Certify the adapter against a sample of its own checkpoint, then give it its name.
 
     Raises:
@@ -663,7 +636,7 @@ def _publish(run: Run, result: TrainResult, threads: int | None, listener: Liste
     shutil.rmtree(run.out_dir / "adapter", ignore_errors=True)
     # Other methods than LoRA are read back where `export` merges them into their base.
     if run.config.certify and is_lora(part / WEIGHTS_NAME):
-        listener.stage("certifying", "Reading the adapter back in a fresh process.")
+        reporter.stage("certifying", "Reading the adapter back in a fresh process.")
         if run.device.type == "cuda":
             torch.cuda.empty_cache()  # the other process needs the room
         spec = families.family(run.base.family).spec
@@ -698,7 +671,7 @@ def _publish(run: Run, result: TrainResult, threads: int | None, listener: Liste
             denoiser=spec.denoiser,
             quantization=quantization.arguments(run.config.quantization, run.dtype),
         )
-        write_certificate(part, certify(export, shots, wanted, threads=threads, should_stop=listener.should_stop))
+        write_certificate(part, certify(export, shots, wanted, threads=threads, should_stop=reporter.should_stop))
     os.rename(part, run.out_dir / "adapter")
 
 

@@ -6,9 +6,7 @@ candidate has to have the SHA-256 that stands here; only what the user names on 
 ``studio.matting`` and ``studio.upscaling``.
 """
 
-import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +27,7 @@ from huggingface_hub.errors import (
 )
 
 from studio.config import HUB_FILE
+from studio.core.files import move_into_place, sha256_of
 from studio.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
 from studio.settings import Settings
 
@@ -339,12 +338,6 @@ def _complete(folder: Path, variant: Variant) -> bool:
         return False
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, hexadecimal; raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fetch(variant: Variant, folder: Path, on_bytes: OnBytes) -> None:
     """Put a variant's verified files into ``folder``; raises _UnreachableError, OSError."""
     if constants.HF_HUB_OFFLINE:
@@ -358,7 +351,7 @@ def _fetch(variant: Variant, folder: Path, on_bytes: OnBytes) -> None:
         if not _complete(room, variant):
             raise _UnreachableError("what was fetched is not the file that was published (its SHA-256 differs)")
         for file in variant.files:
-            os.replace(room / file, folder / file)
+            move_into_place(room / file, folder / file)
 
 
 def _download(url: str, path: Path, on_bytes: OnBytes) -> None:

@@ -443,7 +443,7 @@ def test_ctrl_c_asks_the_verb_to_stop_and_says_how_to_go_on(
     assert cli.run(["check", str(photos), "--out", str(tmp_path / "out")]) == 130
     shown = capsys.readouterr().err.replace("\n", " ")
     assert "again to stop at once" in shown
-    assert "run the same command again to go on" in shown
+    assert "the same command goes on from there" in shown
     assert signal.getsignal(signal.SIGINT) is before
 
 

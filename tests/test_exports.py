@@ -256,7 +256,7 @@ def test_a_finished_export_answers_at_once_and_a_damaged_one_is_made_again(
         assert export(config(), run_dir, out) == first
     (out / WEIGHTS_NAME).unlink()
     assert export(config(), run_dir, out).files == first.files
-    with pytest.raises(ConflictError, match="another export"):
+    with pytest.raises(ConflictError, match="an export made with other settings"):
         export(config(format="kohya"), run_dir, out)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 
 import studio.photos
 from studio.config import CheckConfig
+from studio.core import progress
 from studio.domain import Dataset, Event
 from studio.errors import ConflictError, InputError, JobCancelled
 from studio.imaging.decode import decode
@@ -81,7 +82,10 @@ def test_good_photos_become_a_dataset_that_can_be_read_back(run: Callable[..., D
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
-def test_listener_hears_stages_progress_and_every_verdict_as_json(folder: Path, tmp_path: Path) -> None:
+def test_listener_hears_stages_progress_and_every_verdict_as_json(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
     events: list[Event] = []
     check(CheckConfig(**SETTINGS), folder, tmp_path / "out", on_event=events.append)
     json.dumps([dict(event.data) for event in events])

@@ -425,7 +425,7 @@ def test_a_changed_picture_is_finished_again(one, tmp_path):
 def test_folders_with_other_things_are_not_touched(one, tmp_path):
     out = tmp_path / "out"
     finish(steps(FIT), one, out)
-    with pytest.raises(ConflictError, match="other pictures or settings"):
+    with pytest.raises(ConflictError, match="pictures made with other settings"):
         finish(steps({**FIT, "width_px": 41}), one, out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

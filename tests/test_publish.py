@@ -590,3 +590,15 @@ def test_finishing_hands_on_how_a_picture_was_generated(tmp_path: Path, pictures
     done = finish(wanted, pictures / "beach" / "001.png", tmp_path / "finished")
     made = made_record((tmp_path / "finished" / done.pictures[0].file).read_bytes())
     assert made == {"prompt": "sks woman, 1"}
+
+
+def test_what_a_file_manager_leaves_while_somebody_looks_over_a_dry_run_is_not_pushed(
+    hub: Any, run_dir: Path, tmp_path: Path, assembled: None
+) -> None:
+    published(run_dir, tmp_path / "out", dry_run=True)
+    (tmp_path / "out" / "repo" / ".DS_Store").touch()
+    (tmp_path / "out" / "repo" / "gallery" / "Thumbs.db").touch()
+    result = published(run_dir, tmp_path / "out")
+    (commit,) = hub.commits(REPO)
+    assert commit.oid == result.commit and "README.md" in commit.files
+    assert not {".DS_Store", "gallery/Thumbs.db"} & (commit.files.keys() | set(result.files))

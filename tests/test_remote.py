@@ -26,6 +26,8 @@ from studio import cli, infer, photos, remote
 from studio import server as app_server
 from studio import train as training
 from studio.config import CheckConfig, GenerateConfig, StrictModel, TrainConfig
+from studio.core import folder as output
+from studio.core import progress
 from studio.domain import Dataset, Event, TrainResult
 from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
 from studio.imaging.bucket import buckets
@@ -210,7 +212,10 @@ def routes_alone(home: Path, port: int = 0) -> Iterator[tuple[str, "subprocess.P
             child.kill()
 
 
-def test_a_server_killed_during_the_upload_and_started_again_gets_the_rest(tmp_path: Path, events: list) -> None:
+def test_a_server_killed_during_the_upload_and_started_again_gets_the_rest(
+    tmp_path: Path, events: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
     parcel = parcel_of(12)
     again: list[Any] = []
     with routes_alone(tmp_path) as (address, child):
@@ -386,8 +391,9 @@ def whole_app(home: Path, log: Path, port: int = 0) -> Iterator[tuple[str, "subp
 
 @pytest.mark.slow
 def test_the_app_killed_during_the_upload_and_started_again_trains_and_the_run_comes_home(
-    phone_photos: Path, tmp_path: Path, events: list
+    phone_photos: Path, tmp_path: Path, events: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
     home, log, out = tmp_path / "far", tmp_path / "log.txt", tmp_path / "run"
     changes = {"steps": 4, "samples_per_checkpoint": 1, "sample_steps": 2, "prior.mode": "none", "likeness": "none"}
     again: list[Any] = []
@@ -446,9 +452,8 @@ def run_here(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
     if verb == "export":
         out.mkdir(parents=True)
         return None
-    assert training._inputs_before(out, {"settings": "", "photos": ""}) == {}, (
-        "training takes no folder that holds more"
-    )
+    free = output.look(out, {"settings": ""}, what="a run", name=training.INPUTS_NAME, scratch={training.CONFIG_NAME})
+    assert free is None, "training takes no folder that holds more"
     assert isinstance(config, TrainConfig) and Dataset.from_json(json.loads((source / "dataset.json").read_text()))
     return TrainResult("adapter", 1, "here", config.total_steps(3), 1.0, 0.0, 0.5, 0.0, None)
 

@@ -12,7 +12,8 @@ from studio.settings import PROJECT_ROOT
 PACKAGE = PROJECT_ROOT / "studio"
 
 GROUND = {
-    "errors", "domain", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "machine", "__init__",
+    "errors", "domain", "core", "catalog", "config", "settings", "packs", "presets", "adapters", "fit", "machine",
+    "__init__",
 }  # fmt: skip
 MATHS = {
     "diffusion", "imaging", "pocket", "weights", "tensorfile", "formats", "weight_files", "networks", "device",
@@ -21,28 +22,29 @@ MATHS = {
 ENGINES = {"families", "methods", "likeness", "matting", "upscaling"}
 VERBS = {"photos", "train", "infer", "postprocess"}
 
-TRAINING = {"offload", "listener", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate"}
+TRAINING = {"offload", "curve", "checkpoints", "ladder", "optimizers", "steps", "evaluate"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     # ground: each one only those that stand before it
     "__init__": set(),
     "errors": set(),
     "domain": set(),
+    "core": {"errors", "domain"},
     "catalog": {"errors"},
     "config": {"errors"},
     "settings": {"errors", "config"},
     "packs": {"errors", "domain", "config"},
     "presets": {"errors", "domain", "config", "settings", "packs"},
-    "adapters": {"errors"},
-    "fit": {"catalog", "config"},
+    "adapters": {"errors", "core"},
+    "fit": {"catalog", "config", "core"},
     "machine": {"errors", "catalog", "config", "settings", "presets"},
     # maths on tensors and pixels; bases by name
     "diffusion": GROUND,
     "imaging": GROUND,
     "pocket": GROUND,
-    "tensorfile": {"errors"},
-    "cache": {"errors"},
-    "sources": {"errors", "adapters", "catalog", "settings", "tensorfile", "cache"},
+    "tensorfile": {"errors", "core"},
+    "cache": {"errors", "core"},
+    "sources": {"errors", "core", "adapters", "catalog", "settings", "tensorfile", "cache"},
     "weights": GROUND | {"tensorfile", "sources"},
     "formats": {"errors"},
     "weight_files": GROUND,
@@ -57,20 +59,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "matting": GROUND | MATHS,
     "upscaling": GROUND | MATHS,
     # the verbs, and the parts of train
-    "listener": GROUND,
     "curve": GROUND | MATHS,
     "checkpoints": GROUND | MATHS,
     "ladder": GROUND,
     "optimizers": GROUND,
     "steps": GROUND | MATHS | ENGINES,
-    "evaluate": GROUND | MATHS | ENGINES | {"checkpoints", "listener", "steps"},
+    "evaluate": GROUND | MATHS | ENGINES | {"checkpoints", "steps"},
     "photos": GROUND | MATHS | ENGINES,
     "train": GROUND
     | MATHS
     | ENGINES
     | {
         "offload",
-        "listener",
         "curve",
         "checkpoints",
         "ladder",
@@ -83,15 +83,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": GROUND | MATHS | ENGINES | TRAINING | {"train"},
     "imports": GROUND | MATHS | ENGINES,
     "selection": {"imaging"},
-    "picture_cache": {"errors", "settings"},
+    "picture_cache": {"errors", "core", "settings"},
     "infer": GROUND | MATHS | ENGINES | {"selection", "picture_cache"},
     "postprocess": GROUND | MATHS | ENGINES,
     "resident": {"adapters", "errors", "device", "infer", "methods"},
     # what leaves the studio: drawn by infer, proved by a process that knows nothing of the studio
     "reload": set(),
-    "certificate": {"errors", "domain", "checkpoints", "tensorfile"},
+    "certificate": {"errors", "domain", "core", "tensorfile"},
     "exports": GROUND | MATHS | ENGINES | {"infer", "certificate", "checkpoints"},
-    "hub": {"errors", "domain", "settings"},
+    "hub": {"errors", "domain", "core", "settings"},
     "card": {"__init__", "errors", "catalog", "adapters", "packs"},
     "publish": GROUND | MATHS | {"exports", "certificate", "checkpoints", "hub", "card"},
     # machinery and the one door; verbs are strings here

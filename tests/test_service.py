@@ -568,7 +568,7 @@ def test_full_disk_leaves_nothing_behind(studio, photos, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResourceError, match="the disk is full"):
+    with pytest.raises(ResourceError, match="The disk is full; nothing was stored"):
         studio.submit_check(CheckConfig(), photos, owner=OWNER)
     monkeypatch.undo()
     assert studio.list(owner=OWNER) == []

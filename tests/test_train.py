@@ -291,8 +291,13 @@ def test_cancelling_while_sampling_keeps_the_checkpoint(
     config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
+    events: list[Event] = []
+
+    def should_stop() -> bool:
+        return any(event.data.get("message") == "Pictures at step 2." for event in events)
+
     with pytest.raises(JobCancelled, match="while sampling"):
-        train(config(), make_dataset(), run, should_stop=lambda: (run / "checkpoints" / "2" / "DONE").exists())
+        train(config(), make_dataset(), run, on_event=events.append, should_stop=should_stop)
     assert checkpoint_steps(run) == [2]
     assert not (run / "samples" / "2" / "scores.json").exists()
 
@@ -321,7 +326,7 @@ def test_other_settings_or_photos_do_not_go_on_in_the_same_folder(
         train(config(steps=1), make_dataset(photos=3, name="other"), run)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
-    with pytest.raises(ConflictError, match="not empty"):
+    with pytest.raises(ConflictError, match="other files"):
         train(config(), dataset, tmp_path / "full")
 
 

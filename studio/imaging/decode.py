@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from studio.core.folder import is_clutter
 from studio.errors import InputError, Problem
 
 MAX_BYTES = 64 * 2**20
@@ -108,11 +109,15 @@ def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
         raise InputError.of(
             [Problem(display_name(str(folder)), "is not a folder", "give a folder that holds photos", "no_folder")]
         )
-    files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=_natural)
+    files = sorted((p for p in folder.iterdir() if p.is_file() and not _is_hidden(p)), key=_natural)
     photos = [p for p in files if p.suffix.lower() in _PHOTO_ENDINGS or not p.suffix]
     captioned = {p.stem for p in photos}
     others = [p for p in files if p not in set(photos) and not (p.suffix == ".txt" and p.stem in captioned)]
     return photos, others
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or is_clutter(path)
 
 
 def _refuse(name: str, message: str, cure: str, code: str) -> InputError:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core.folder import is_clutter
 from studio.errors import InputError, NotFoundError, Problem
 from studio.imaging.decode import MAX_BYTES, display_name, list_photos
 
@@ -112,7 +113,8 @@ def _of_zip(archive: Path) -> list[Source]:
 def _is_clutter(name: str) -> bool:
     """Tell whether a member is what file managers add on their own."""
     parts = re.split(r"[/\\]", name)
-    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts)
+    hidden = any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts)
+    return hidden or is_clutter(parts[-1])
 
 
 def _member(archive: Path, item: zipfile.ZipInfo) -> Source:

@@ -6,7 +6,6 @@ the same and more as JSON for programs. Called by ``studio.infer``.
 
 import io
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
+
+from studio.core.files import replacing
 
 JSON_KEY = "likeness_studio"
 PARAMETERS_KEY = "parameters"
@@ -75,9 +76,9 @@ def write_png(path: Path, picture: Image.Image, *, parameters: str, record: Mapp
     info = PngInfo()
     info.add_text(PARAMETERS_KEY, parameters)
     info.add_text(JSON_KEY, json.dumps(record, sort_keys=True))
-    part = path.with_name(f".{path.name}.part")
-    picture.save(part, format="PNG", pnginfo=info)
-    os.replace(part, path)
+    # Not flushed: there may be hundreds, and one that a power cut has torn is refused by ``read_png`` and made again.
+    with replacing(path, durable=False) as part:
+        picture.save(part, format="PNG", pnginfo=info)
 
 
 def read_png(path: Path) -> tuple[Image.Image, dict[str, Any]] | None:

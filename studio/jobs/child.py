@@ -9,7 +9,6 @@ that it starts die with its server, and hold ``JOB_DIR/child.lock`` until then.
 import argparse
 import contextlib
 import ctypes
-import errno
 import faulthandler
 import fcntl
 import importlib
@@ -25,6 +24,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from studio.config import CONFIGS
+from studio.core.files import DISK_IS_FULL, is_disk_full
 from studio.domain import Event, OnEvent, ShouldStop, plain
 from studio.errors import JobCancelled, MissingExtraError, ResourceError, StudioError
 from studio.jobs.events import Outcome, ProgressThinner, event_line, outcome_line
@@ -122,8 +122,8 @@ def explain(error: BaseException) -> Outcome:
     name = type(error).__name__
     if isinstance(error, MemoryError) or "OutOfMemory" in name:  # torch.OutOfMemoryError, without importing torch
         cause = "Memory ran out. Choose a smaller batch size, resolution or base, then retry."
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        cause = "The disk is full. Free some space, then retry."
+    elif is_disk_full(error):
+        cause = DISK_IS_FULL
     else:
         cause = f"Something unexpected went wrong ({name}); details are in the job's log."
     return Outcome("stalled", cause=cause)

@@ -5,12 +5,12 @@ neither (something printed by a foreign library before the child was ready) is n
 """
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
+from studio.core.progress import Throttle
 from studio.domain import Event, plain
 
 KINDS: frozenset[str] = frozenset(get_args(get_type_hints(Event)["kind"]))
@@ -53,23 +53,23 @@ def parse_line(line: bytes | str) -> Event | Outcome | None:
 class ProgressThinner:
     """A listener that passes on at most one ``progress`` event per ``interval_s``; every other event passes.
 
-    The last step always passes, so that a finished bar is full.
+    The last step always passes, so that a finished bar is full. It is for verbs
+    that do not hold back by themselves; without an interval it is as patient as ``ProgressReporter``.
     """
 
     def __init__(
-        self, listener: Callable[[Event], None], interval_s: float = 0.25, clock: Callable[[], float] = time.monotonic
+        self,
+        listener: Callable[[Event], None],
+        interval_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listener = listener
-        self._interval_s = interval_s
-        self._clock = clock
-        self._next_s = -math.inf
+        self._throttle = Throttle(interval_s, clock)
 
     def __call__(self, event: Event) -> None:
         """Hear one event."""
         if event.kind == "progress":
-            now = self._clock()
             last = event.data.get("step") is not None and event.data.get("step") == event.data.get("total")
-            if now < self._next_s and not last:
+            if not self._throttle.is_due(always=last):
                 return
-            self._next_s = now + self._interval_s
         self._listener(event)

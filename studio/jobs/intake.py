@@ -4,7 +4,6 @@ The user's file name is kept as far as it is safe, because the photo check names
 ``studio.service`` before a check job is stored.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core.files import full_disk_in_words, is_disk_full, sync_folder
 from studio.errors import InputError, Problem, ResourceError
 
 _CHUNK_BYTES = 2**20
@@ -117,36 +117,17 @@ def copy(uploads: Sequence[Upload], folder: Path, *, max_bytes: int) -> list[lis
     return rows
 
 
-def write_synced(path: Path, text: str) -> None:
-    """Write a text file and see it safely on the disk; raises ResourceError."""
-    with disk_errors(), path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """See a folder's entries safely on the disk; raises OSError."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextmanager
 def disk_errors() -> Iterator[None]:
     """Translate what a file system answers to a write into ResourceError."""
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(_disk_words(error)) from error
-
-
-def _disk_words(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "the disk is full, so nothing was stored; free some space and try again."
-    return f"the studio's folder cannot be written ({error.strerror}), so nothing was stored; check it and try again."
+    with full_disk_in_words("nothing was stored; free some space and try again"):
+        try:
+            yield
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            text = f"The studio's folder cannot be written ({error.strerror}), so nothing was stored"
+            raise ResourceError(f"{text}; check it and try again.") from error
 
 
 def _too_large(name: str, max_bytes: int) -> Problem:

@@ -45,8 +45,8 @@ def arm(moment: str) -> None:
         )
     elif kind == "save":
         # The files of the checkpoint are there, its DONE is not.
-        checkpoints._sync_folder = deadly(
-            checkpoints._sync_folder, lambda folder: folder.name == f".{number}.part" and not cut_short(folder)
+        checkpoints.sync_folder = deadly(
+            checkpoints.sync_folder, lambda folder: folder.name == f".{number}.part" and not cut_short(folder)
         )
     elif kind == "sample":
         train_module.evaluate = deadly(train_module.evaluate, lambda *args: args[3] == int(number))

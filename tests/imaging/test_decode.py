@@ -298,7 +298,19 @@ def test_long_name_is_shortened_and_keeps_its_ending() -> None:
 
 
 def test_folder_is_listed_in_natural_order_and_others_are_reported(tmp_path: Path) -> None:
-    for name in ("10.jpg", "2.JPG", "1.heic", "noending", "2.txt", "notes.md", ".DS_Store", "loop.gif", "orphan.txt"):
+    for name in (
+        "10.jpg",
+        "2.JPG",
+        "1.heic",
+        "noending",
+        "2.txt",
+        "notes.md",
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "loop.gif",
+        "orphan.txt",
+    ):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.jpg").mkdir()
     photos, others = list_photos(tmp_path)

@@ -43,7 +43,9 @@ def test_a_folder_gives_its_pictures_in_order_and_those_of_its_zips_but_not_what
 
 def test_of_a_zip_neither_folders_nor_clutter_count_and_equal_names_are_told_apart(tmp_path):
     members = [("a/one.png", b"1"), ("b/one.png", b"2"), ("../../evil.png", b"3"), ("__MACOSX/._one.png", b"4")]
-    found = find_pictures(pack(tmp_path / "many.zip", [*members, (".DS_Store", b"5"), ("a/", b"")]))
+    found = find_pictures(
+        pack(tmp_path / "many.zip", [*members, (".DS_Store", b"5"), ("Thumbs.db", b"6"), ("a/", b"")])
+    )
     assert [(one.name, one.read()) for one in found] == [
         ("one.png", b"1"),
         ("one.png (2)", b"2"),

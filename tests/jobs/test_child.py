@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from studio.core.files import DISK_IS_FULL
 from studio.errors import InputError, MissingExtraError, Problem, ResourceError
 from studio.jobs import child, worker
 from studio.jobs.events import Outcome, parse_line
@@ -27,7 +28,7 @@ class OutOfMemoryError(RuntimeError):
         (InputError(""), "InputError"),
         (MemoryError(), NO_MEMORY),
         (OutOfMemoryError("CUDA: tried to allocate"), NO_MEMORY),
-        (OSError(errno.ENOSPC, "x"), "The disk is full. Free some space, then retry."),
+        (OSError(errno.ENOSPC, "x"), DISK_IS_FULL),
         (OSError(errno.EACCES, "/secret/path"), UNEXPECTED.format("PermissionError")),
         (SystemExit(3), UNEXPECTED.format("SystemExit")),
     ],
