@@ -1,6 +1,6 @@
 """Likeness Studio in the browser: ``python app.py``, then open the address that it prints.
 
-Composition only: settings -> studio -> server. STUDIO_* variables change the settings; see studio/settings.py.
+Composition only: settings -> studio -> server. STUDIO_* variables change the settings; see studio/core/settings.py.
 """
 
 import sys
@@ -15,9 +15,9 @@ def main() -> int:
 
 
 def _serve() -> int:
-    from studio.errors import StudioError
-    from studio.server import serve
-    from studio.settings import load_settings
+    from studio.core.errors import StudioError
+    from studio.core.settings import load_settings
+    from studio.web.server import serve
 
     try:
         serve(load_settings(), on_ready=lambda address: print(f"Likeness Studio is at {address}", flush=True))

@@ -22,14 +22,14 @@ import torch
 from PIL import Image
 
 from benchmarks.likeness import FIRST_SEED, noun_of
-from studio.config import CheckConfig, GenerateConfig
-from studio.domain import Image as Picture
+from studio.check import check
+from studio.core.config import CheckConfig, GenerateConfig
+from studio.core.domain import Image as Picture
+from studio.core.presets import train_config
 from studio.infer import generate
 from studio.likeness.base import centroid, likeness
 from studio.likeness.registry import get_engine
-from studio.photos import check
 from studio.pocket.portraits import Identity, render, sample_identity, sample_scene
-from studio.presets import train_config
 from studio.train import train
 
 PROMPTS = (

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from studio.config import FinishConfig
-from studio.networks.read import build, read_weights
+from studio.bases.weight_files import resolve
+from studio.core.finish_config import FinishConfig
+from studio.core.settings import load_settings
+from studio.finishing.networks.read import build, read_weights
 from studio.postprocess import finish
-from studio.settings import load_settings
-from studio.weight_files import resolve
 
 STEPS = [{"do": "cutout", "refine": "none"}, {"do": "upscale", "model": "animevideov3", "factor": 2}]
 

@@ -30,16 +30,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from studio import __version__
-from studio.adapters import read_info
-from studio.config import CheckConfig, GenerateConfig, TrainConfig
-from studio.device import cpu_threads
-from studio.domain import Dataset, Event, TrainResult
+from studio.bases.resolve import Base, resolve_base
+from studio.check import check, load_dataset
+from studio.compute.device import cpu_threads
+from studio.core.adapters import read_info
+from studio.core.config import CheckConfig, GenerateConfig
+from studio.core.domain import Dataset, Event, TrainResult
+from studio.core.packs import subject_phrase
+from studio.core.presets import dump, load_preset, override, parse_assignments
+from studio.core.settings import load_settings
+from studio.core.train_config import TrainConfig
 from studio.imaging.sheet import contact_sheet
-from studio.infer import generate, load_pipeline, render_prompts
+from studio.infer import generate
 from studio.likeness.base import Embeddings, LikenessEngine, likeness
 from studio.likeness.registry import get_engine
-from studio.packs import subject_phrase
-from studio.photos import check, load_dataset
+from studio.pictures.render import load_pipeline, render_prompts
 from studio.pocket.identity import AttributeClassifier, load_classifier
 from studio.pocket.portraits import (
     CLASS_NOUNS,
@@ -50,10 +55,7 @@ from studio.pocket.portraits import (
     sample_identity,
     sample_scene,
 )
-from studio.presets import dump, load_preset, override, parse_assignments
-from studio.settings import load_settings
 from studio.train import train
-from studio.weights import Base, resolve_base
 
 FIRST_SEED = HELD_OUT_SEED + 5_000
 """Seed of the first identity; away from those that the demo and the recipe's own report draw."""

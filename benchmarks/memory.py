@@ -3,10 +3,10 @@
     python -m benchmarks.memory [--base sd15] [--out benchmarks/results/memory.json]
 
 Each base's denoiser is built in its true shape on fake tensors, which have sizes and no contents. One training step
-(forward, backward, AdamW, autocast to bfloat16 over bfloat16 weights, as ``studio.steps`` does) runs on them while
-every tensor that is made and dropped is counted. What one more picture adds is told with and without recomputed
-activations. Attention is counted as a fused kernel keeps it: queries, keys, values, output and one number per row.
-The context of the driver and the allocator's gaps come on top (``studio.fit``).
+(forward, backward, AdamW, autocast to bfloat16 over bfloat16 weights, as ``studio.training.steps`` does) runs on them
+while every tensor that is made and dropped is counted. What one more picture adds is told with and without recomputed
+activations. Attention is counted as a fused kernel keeps it: queries, keys, values, output and one number per row. The
+context of the driver and the allocator's gaps come on top (``studio.core.fit``).
 """
 
 import argparse
@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.weak import WeakIdKeyDictionary
 
-from studio.catalog import BASES, FAMILIES
+from studio.core.catalog import BASES, FAMILIES
 from studio.families import qwen_image, zimage
 from studio.families.registry import family
 

@@ -24,12 +24,12 @@ import torch
 
 from benchmarks import likeness as bench_of
 from studio import __version__
-from studio.device import cpu_threads
+from studio.bases.resolve import resolve_base
+from studio.compute.device import cpu_threads
+from studio.core.presets import load_preset, override, parse_assignments
+from studio.core.settings import load_settings
 from studio.likeness.registry import get_engine
 from studio.pocket.identity import load_classifier
-from studio.presets import load_preset, override, parse_assignments
-from studio.settings import load_settings
-from studio.weights import resolve_base
 
 _PLAIN: dict[str, Any] = {"token_learning_rate": None, "token_vectors": 1, "token_share": 1.0}
 METHODS: dict[str, dict[str, Any]] = {

@@ -27,18 +27,19 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
-from studio.adapters import AdapterInfo, write_info
-from studio.catalog import BASES, POCKET_FOLDER
-from studio.config import GenerateConfig
-from studio.device import pick_device
-from studio.domain import Event
-from studio.infer import generate, load_pipeline
+from studio.compute.device import pick_device
+from studio.core.adapters import AdapterInfo, write_info
+from studio.core.catalog import BASES, POCKET_FOLDER
+from studio.core.config import GenerateConfig
+from studio.core.domain import Event
+from studio.core.packs import takes
+from studio.core.presets import load_pack
+from studio.core.settings import load_settings
+from studio.infer import generate
 from studio.likeness.registry import get_engine
-from studio.packs import takes
+from studio.pictures.render import load_pipeline
+from studio.pictures.swapper import AdapterSwapper
 from studio.pocket.portraits import render, sample_identity, sample_scene
-from studio.presets import load_pack
-from studio.resident import Resident
-from studio.settings import load_settings
 
 PACK = "pocket_scenes"
 WORDS = {"instance_token": "sks", "class_noun": "woman"}
@@ -167,7 +168,7 @@ def loop(adapter: Path, device: torch.device, pictures: int, steps: int) -> floa
 def swaps(folder: Path, count: int) -> dict[str, Any]:
     """Exchange three adapters on one resident base and draw now and then."""
     adapters = [write_adapter(folder / f"adapter-{seed}", seed) for seed in range(3)]
-    resident, process = Resident("pocket"), psutil.Process()
+    resident, process = AdapterSwapper("pocket"), psutil.Process()
     draw: Callable[[], Any] = lambda: resident.pipeline(  # noqa: E731
         "photo of a woman", height=64, width=64, num_inference_steps=1, output_type="latent"
     )

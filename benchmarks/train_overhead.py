@@ -23,11 +23,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from studio.bases.resolve import resolve_base
+from studio.core.presets import train_config
 from studio.families import registry as families
 from studio.methods import registry as methods
-from studio.presets import train_config
-from studio.steps import Model, PreparedPhoto, Run, _photo_rows, cache, exact_arithmetic, train_step
-from studio.weights import resolve_base
+from studio.training.data import cache
+from studio.training.run import AdaptedModel, PreparedPhoto, TrainingRun
+from studio.training.steps import _photo_rows, exact_arithmetic, train_step
 
 PHOTOS = 8
 LIMIT = 1.10
@@ -46,7 +48,7 @@ def main() -> None:
     caption, class_caption = f"photo of {config.instance_token} woman", "photo of a woman"
     photos = tuple(PreparedPhoto(picture, picture, "1:1", caption, class_caption) for picture in pictures)
     with tempfile.TemporaryDirectory() as out, exact_arithmetic(torch.device("cpu"), arguments.threads):
-        run = Run(config, Path(out), base, photos, torch.device("cpu"), torch.float32, steps=1000)
+        run = TrainingRun(config, Path(out), base, photos, torch.device("cpu"), torch.float32, steps=1000)
         ours, bare = contestants(run)
         for step in range(3):
             ours(step), bare(step)
@@ -73,14 +75,14 @@ def main() -> None:
         arguments.out.write_text(text + "\n", encoding="utf-8")
 
 
-def contestants(run: Run) -> tuple[Callable[[int], Any], Callable[[int], Any]]:
+def contestants(run: TrainingRun) -> tuple[Callable[[int], Any], Callable[[int], Any]]:
     """Return ``train_step`` and the bare loop over one and the same model."""
     family, method = families.family(run.base.family), methods.method("lora")
     parts = family.load(run.base.folder, dtype=run.dtype, device=run.device)
     groups: list[Any] = method.attach(parts, family.spec, run.config)
     optimizer = torch.optim.AdamW(groups, fused=True)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    model = Model(run, family, method, parts)
+    model = AdaptedModel(run, family, method, parts)
     data = cache(run, model, [])
     rows = _photo_rows(model, data, 0)
     # Where the token learns, its encoding belongs to the forward pass of the bare loop too.

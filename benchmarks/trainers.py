@@ -93,7 +93,7 @@ def write_base(options: argparse.Namespace) -> Path:
     from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from studio.catalog import POCKET_FOLDER
+    from studio.core.catalog import POCKET_FOLDER
 
     folder: Path = options.work / ("base-tiny" if options.tiny else "base")
     if (folder / "model_index.json").exists():
@@ -164,10 +164,10 @@ def _run(options: argparse.Namespace) -> Any:
     """Return the studio's run, its model and its data."""
     import torch
 
-    from studio.config import TrainConfig
-    from studio.device import pick_device, pick_dtype
-    from studio.steps import PreparedPhoto, Run
-    from studio.weights import resolve_base
+    from studio.bases.resolve import resolve_base
+    from studio.compute.device import pick_device, pick_dtype
+    from studio.core.train_config import TrainConfig
+    from studio.training.run import PreparedPhoto, TrainingRun
 
     config = TrainConfig.parse(
         {
@@ -182,7 +182,7 @@ def _run(options: argparse.Namespace) -> Any:
     photos = tuple(PreparedPhoto(one, one, "1:1", PROMPT, "photo of a woman") for one in pictures(options))
     where = pick_device()
     torch.manual_seed(0)
-    return Run(
+    return TrainingRun(
         config, options.work, resolve_base(str(options.base)), photos, where, pick_dtype(options.dtype, where), 1000
     )
 
@@ -190,8 +190,10 @@ def _run(options: argparse.Namespace) -> Any:
 def _ours(options: argparse.Namespace) -> None:
     from studio.families import registry as families
     from studio.methods import registry as methods
-    from studio.steps import Model, cache, exact_arithmetic, train_step
-    from studio.train import Learner
+    from studio.training.data import cache
+    from studio.training.run import AdaptedModel
+    from studio.training.state import TrainingState
+    from studio.training.steps import exact_arithmetic, train_step
 
     run = _run(options)
     family, method = families.family("sd"), methods.method("lora")
@@ -200,12 +202,12 @@ def _ours(options: argparse.Namespace) -> None:
         groups: list[Any] = method.attach(parts, family.spec, run.config)
         if options.gradient_checkpointing:
             parts.denoiser.enable_gradient_checkpointing()
-        model = Model(run, family, method, parts)
+        model = AdaptedModel(run, family, method, parts)
         parts.text_encoders = []
         parts.denoiser.to(run.device)
         data = cache(run, model, [])
         parts.vae = None
-        learner = Learner(run, groups, method.trainable(parts))
+        learner = TrainingState(run, groups, method.trainable(parts))
         tell(options, run.device, lambda step: train_step(model, data, learner.optimizer, learner.scaler, step))
 
 
@@ -215,7 +217,7 @@ def _plain(options: argparse.Namespace) -> None:
 
     from studio.families import registry as families
     from studio.methods import registry as methods
-    from studio.steps import _pixels
+    from studio.training.data import _pixels
 
     run = _run(options)
     family, method = families.family("sd"), methods.method("lora")
@@ -298,7 +300,7 @@ def kohya_command(options: argparse.Namespace, base: Path, steps: int, cached: b
 
 def write_words(folder: Path) -> None:
     """Write the tokenizer in the two files that the slow tokenizer of older transformers reads."""
-    from studio.catalog import POCKET_FOLDER
+    from studio.core.catalog import POCKET_FOLDER
 
     made = json.loads((POCKET_FOLDER / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     folder.mkdir(parents=True, exist_ok=True)

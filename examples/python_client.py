@@ -8,9 +8,10 @@ The same call goes on after anything that broke. STUDIO_REMOTE_TOKEN opens a ser
 import sys
 from pathlib import Path
 
-from studio.remote import Server, TrainRequest, generate, train
+from studio.core.settings import load_settings
+from studio.remote.client import Server
+from studio.remote.run import TrainRequest, generate, train
 from studio.service import Studio
-from studio.settings import load_settings
 
 
 def main(address: str, photos: Path, out: Path) -> None:

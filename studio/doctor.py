@@ -24,12 +24,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from studio.catalog import BASES, POCKET_FOLDER
+from studio.core.catalog import BASES, POCKET_FOLDER
+from studio.core.errors import StudioError
 from studio.core.files import sha256_of
-from studio.errors import StudioError
-from studio.machine import has_room
-from studio.presets import list_packs, list_presets
-from studio.settings import PROJECT_ROOT, Settings, load_settings
+from studio.core.machine import has_room
+from studio.core.presets import list_packs, list_presets
+from studio.core.settings import PROJECT_ROOT, Settings, load_settings
 
 PROBE_TIMEOUT_S = 180.0
 """A probe that is silent for longer counts as failed; the first import of torch on a cold disk takes a while."""
@@ -166,13 +166,13 @@ def _mounted_over_network(folder: Path) -> bool:
 
 
 def _backup(settings: Settings) -> Iterator[Finding]:
-    from studio.backup import Shelf, reason
+    from studio.jobs.backup import BackupFolder, reason
 
     if not settings.backup_url:
         yield ok("backup", "none: finished jobs are on this disk only (STUDIO_BACKUP_URL)")
         return
     try:
-        shelf = Shelf(settings)
+        shelf = BackupFolder(settings)
         shelf.try_out()
         held = shelf.held()
     except Exception as error:  # each kind of store raises what it likes
@@ -289,7 +289,7 @@ def _subject_likeness(settings: Settings) -> Iterator[Finding]:
 def _attention(settings: Settings) -> Iterator[Finding]:
     import torch
 
-    from studio.device import xformers_fault
+    from studio.compute.device import xformers_fault
 
     try:
         version("xformers")

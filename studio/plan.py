@@ -13,19 +13,24 @@ from typing import Any
 import torch
 from diffusers.training_utils import free_memory
 
-from studio import fit, ladder, optimizers, quantization
-from studio.config import TrainConfig
+from studio.bases.resolve import resolve_base
+from studio.compute import quantization
+from studio.compute.device import device_name, pick_device, require_compiler, require_xformers, room_bytes, used_bytes
+from studio.core import fit
+from studio.core.domain import OnEvent, ShouldStop, ignore_event, never_stop
+from studio.core.fit import FitPlan, MeasuredRun
 from studio.core.progress import NOTHING_KEPT, TrainingReporter
-from studio.device import device_name, pick_device, require_compiler, require_xformers, room_bytes, used_bytes
-from studio.domain import OnEvent, ShouldStop, ignore_event, never_stop
-from studio.evaluate import sample
+from studio.core.settings import load_settings
+from studio.core.train_config import TrainConfig
 from studio.families import registry as families
-from studio.fit import FitPlan, Measured
 from studio.methods import registry as methods
-from studio.settings import load_settings
-from studio.steps import Model, Run, cache, exact_arithmetic, train_step
-from studio.train import Learner, prepare, read_dataset, rung_after, settle
-from studio.weights import resolve_base
+from studio.training import memory_fallback, optimizers
+from studio.training.data import cache
+from studio.training.evaluate import sample
+from studio.training.photos import fallback_after, prepare, read_dataset, settle
+from studio.training.run import AdaptedModel, TrainingRun
+from studio.training.state import TrainingState
+from studio.training.steps import exact_arithmetic, train_step
 
 _STEPS = 3
 
@@ -62,21 +67,21 @@ def plan(
     base = resolve_base(config.base, config.revision)
     changes: dict[str, Any] = {}
     while True:
-        run = prepare(ladder.climbed(config, changes), dataset, dataset_dir, dataset_dir, base, device)
+        run = prepare(memory_fallback.climbed(config, changes), dataset, dataset_dir, dataset_dir, base, device)
         try:
             with exact_arithmetic(device, settings.threads):
                 measured = _measure(run, reporter)
             break
         except (RuntimeError, MemoryError) as error:
-            rung = rung_after(error, run)
+            fallback = fallback_after(error, run)
         free_memory()
-        changes.update(rung.changes)
-        reporter.message(f"The device's memory gave out. Trying {rung.words}.", level="warning")
+        changes.update(fallback.changes)
+        reporter.message(f"The device's memory gave out. Trying {fallback.words}.", level="warning")
     fit.remember(settings.home.expanduser(), config, measured)
     return fit.plan_of(config, len(run.photos), measured, room_bytes=room_bytes(device), changes=changes)
 
 
-def _measure(run: Run, reporter: TrainingReporter) -> Measured:
+def _measure(run: TrainingRun, reporter: TrainingReporter) -> MeasuredRun:
     started_s = time.perf_counter()
     on_gpu = run.device.type == "cuda"
     if on_gpu:
@@ -86,7 +91,7 @@ def _measure(run: Run, reporter: TrainingReporter) -> Measured:
     groups: list[Any] = method.attach(parts, family.spec, run.config)
     if run.config.gradient_checkpointing:
         parts.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]  # diffusers' ModelMixin
-    model = Model(run, family, method, parts)
+    model = AdaptedModel(run, family, method, parts)
     if not model.prompts.learns:
         parts.text_encoders = []
     settle(run, parts)
@@ -99,16 +104,16 @@ def _measure(run: Run, reporter: TrainingReporter) -> Measured:
     sample(run, model, [run.photos[0].caption], [0], reporter)
     picture_s = time.perf_counter() - begun_s
     parts.vae = None
-    learner = Learner(run, groups, method.trainable(parts))
+    training_state = TrainingState(run, groups, method.trainable(parts))
     free_memory()
 
     step_times_s = []
     for step in range(_STEPS):
         reporter.check_stop("while planning")
         begun_s = time.perf_counter()
-        learner.set_rates(step)
-        train_step(model, data, learner.optimizer, learner.scaler, step)
-        learner.moved(step + 1)
+        training_state.set_rates(step)
+        train_step(model, data, training_state.optimizer, training_state.scaler, step)
+        training_state.moved(step + 1)
         if on_gpu:
             torch.cuda.synchronize(run.device)
         step_times_s.append(time.perf_counter() - begun_s)
@@ -116,9 +121,9 @@ def _measure(run: Run, reporter: TrainingReporter) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         method.write(parts, family, Path(folder))
         adapter_bytes = sum(path.stat().st_size for path in Path(folder).iterdir())
-    tensors, _ = learner.state()
+    tensors, _ = training_state.state()
     state_bytes = sum(tensor.nbytes for tensor in (*tensors.values(), *method.adapter_state(parts).values()))
-    return Measured(
+    return MeasuredRun(
         device=device_name(run.device),
         load_s=round(load_s, 3),
         step_s=round(statistics.median(step_times_s), 4),  # the first step makes the optimizer's memory

@@ -22,34 +22,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio import fit, machine
-from studio.backup import Backup
-from studio.catalog import BASES, published_licence
-from studio.config import (
-    HUB_FILE,
-    BackgroundStep,
-    CheckConfig,
-    ExportConfig,
-    FaceStep,
-    FinishConfig,
-    GenerateConfig,
-    PublishConfig,
-    StrictModel,
-    TrainConfig,
-    UpscaleStep,
-)
+from studio.core import fit, machine
+from studio.core.catalog import BASES, published_licence
+from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
+from studio.core.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
+from studio.core.errors import ConflictError, InputError, NotFoundError, Problem, StudioError
 from studio.core.files import sync_folder, write_json
-from studio.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import ConflictError, InputError, NotFoundError, Problem, StudioError
-from studio.fit import FitPlan
+from studio.core.finish_config import HUB_FILE, BackgroundStep, FaceStep, FinishConfig, UpscaleStep
+from studio.core.fit import FitPlan
+from studio.core.presets import list_chains, list_packs, list_presets
+from studio.core.settings import Settings
+from studio.core.strict import StrictModel
+from studio.core.train_config import TrainConfig
 from studio.jobs import intake
+from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
 from studio.jobs.slots import slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
-from studio.presets import list_chains, list_packs, list_presets
-from studio.settings import Settings
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _Rows = list[dict[str, Any]]
@@ -301,7 +292,7 @@ class Studio:
 
         Raises:
             InputError: the run will have no such form, its licence forbids it or is not known, the pictures are of
-                another run; all problems at once. Otherwise what ``studio.hub:check_access`` raises.
+                another run; all problems at once. Otherwise what ``studio.publishing.hub:check_access`` raises.
         """
         _require_no_folder(publish)
         problems = []
@@ -324,9 +315,9 @@ class Studio:
     def check_access(self, config: PublishConfig, *, owner: str, token: str | None = None) -> None:
         """Ask the Hub whether the repository can be written to as ``config`` says; changes nothing.
 
-        Raises: what ``studio.hub:check_access`` raises.
+        Raises: what ``studio.publishing.hub:check_access`` raises.
         """
-        check = resolve("studio.hub:check_access")
+        check = resolve("studio.publishing.hub:check_access")
         check(config.repo, self._token(owner, token), public=config.public, update=config.update)
 
     def unpublish(self, repo: str, *, owner: str | None = None, token: str | None = None) -> None:
@@ -337,9 +328,9 @@ class Studio:
             owner: who asks; None is the owner of this machine.
             token: of the Hub; None takes this machine's for the owner of the machine.
 
-        Raises: what ``studio.hub:delete`` raises.
+        Raises: what ``studio.publishing.hub:delete`` raises.
         """
-        resolve("studio.hub:delete")(repo, self._token(owner or self._settings.owner, token))
+        resolve("studio.publishing.hub:delete")(repo, self._token(owner or self._settings.owner, token))
 
     def submit_finish(
         self,
@@ -585,7 +576,7 @@ class Studio:
         """Return the token of a request; that of this machine only for the owner of the machine."""
         if token is not None or owner != self._settings.owner:
             return token
-        found: str | None = resolve("studio.hub:token_of")(self._settings)
+        found: str | None = resolve("studio.publishing.hub:token_of")(self._settings)
         return found
 
     def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str | None]:

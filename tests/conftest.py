@@ -81,19 +81,21 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A stand-in of the Hub that the studio's own calls go to; see ``reference/hub_stand_in.py``."""
     from huggingface_hub import constants
 
-    import studio.hub
-    import studio.sources
+    import studio.bases.hub
+    import studio.bases.single_file
+    import studio.publishing.hub
 
     module = load_file_module(HUB_STAND_IN)
     with module.serve() as server:
         shared = str(tmp_path / "hub-cache")
         # The client's own ENDPOINT stays: it builds its addresses from it and puts ours in its place.
         ours = SimpleNamespace(ENDPOINT=server.address, HF_HUB_CACHE=shared)
-        monkeypatch.setattr(studio.hub, "constants", ours)
-        monkeypatch.setattr(studio.sources, "constants", ours)
+        monkeypatch.setattr(studio.publishing.hub, "constants", ours)
+        monkeypatch.setattr(studio.bases.hub, "constants", ours)
+        monkeypatch.setattr(studio.bases.single_file, "constants", ours)
         monkeypatch.setattr("huggingface_hub.repocard.constants", ours)
-        monkeypatch.setattr(studio.hub, "_WAITS_S", (0.0,) * 5)
-        monkeypatch.setattr(studio.hub, "get_token", lambda: None)
+        monkeypatch.setattr(studio.publishing.hub, "_WAITS_S", (0.0,) * 5)
+        monkeypatch.setattr(studio.publishing.hub, "get_token", lambda: None)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", shared)
@@ -146,7 +148,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a dataset folder as ``check`` does: ``make_dataset(photos=4)``."""
 
     def make(photos: int = 4, *, name: str = "dataset", buckets: tuple[str, ...] = ("1:1",)) -> Path:
-        from studio.domain import Dataset, Photo
+        from studio.core.domain import Dataset, Photo
         from studio.imaging.bucket import aspect
 
         folder = tmp_path / name

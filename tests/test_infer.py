@@ -19,20 +19,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from studio import infer
-from studio.adapters import AdapterInfo, write_info
-from studio.catalog import FAMILIES
-from studio.config import GenerateConfig
 from studio.core import progress
-from studio.domain import Event, GenerateResult
-from studio.errors import (
-    ConflictError,
-    InputError,
-    JobCancelled,
-    MissingExtraError,
-    NotFoundError,
-    ResourceError,
-)
+from studio.core.adapters import AdapterInfo, write_info
+from studio.core.catalog import FAMILIES
+from studio.core.config import GenerateConfig
+from studio.core.domain import Event, GenerateResult
+from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, NotFoundError, ResourceError
 from studio.likeness.base import Scale
+from studio.pictures import render, request, scorer
 
 SETTINGS: dict[str, Any] = {"size_hw": (64, 64), "num_inference_steps": 3, "guidance_scale": 4.0}
 PROMPTS = ["photo of sks woman", "photo of sks woman at the beach", "pop art portrait of sks woman"]
@@ -59,7 +53,7 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_lora(base: Path, folder: Path, seed: int, strength: float = 0.3) -> None:
-    unet = infer.load_pipeline(str(base)).unet
+    unet = render.load_pipeline(str(base)).unet
     unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
     generator = torch.Generator().manual_seed(seed)
     state = get_peft_model_state_dict(unet)
@@ -95,7 +89,7 @@ def run_dir(tiny_base: Path, adapter: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def engine(monkeypatch: pytest.MonkeyPatch) -> RednessEngine:
     engine = RednessEngine()
-    monkeypatch.setattr(infer, "choose_engine", lambda *_, **__: SimpleNamespace(engine=engine, reason="test"))
+    monkeypatch.setattr(scorer, "choose_engine", lambda *_, **__: SimpleNamespace(engine=engine, reason="test"))
     return engine
 
 
@@ -130,11 +124,11 @@ def stop_after(images: int, events: list[Event]) -> Callable[[], bool]:
 
 
 def test_a_picture_is_the_same_alone_and_in_any_batch(tiny_base_kl: Path, adapter: Path) -> None:
-    pipeline = infer.load_pipeline(str(tiny_base_kl))
-    infer.load_adapter(pipeline, adapter)
-    alone = pixels(infer.render_prompts(pipeline, PROMPTS, [5, 6, 7], batch_size=1, **SETTINGS))
-    together = pixels(infer.render_prompts(pipeline, PROMPTS, [5, 6, 7], batch_size=3, **SETTINGS))
-    other_order = pixels(infer.render_prompts(pipeline, PROMPTS[::-1], [7, 6, 5], batch_size=2, **SETTINGS))[::-1]
+    pipeline = render.load_pipeline(str(tiny_base_kl))
+    render.load_adapter(pipeline, adapter)
+    alone = pixels(render.render_prompts(pipeline, PROMPTS, [5, 6, 7], batch_size=1, **SETTINGS))
+    together = pixels(render.render_prompts(pipeline, PROMPTS, [5, 6, 7], batch_size=3, **SETTINGS))
+    other_order = pixels(render.render_prompts(pipeline, PROMPTS[::-1], [7, 6, 5], batch_size=2, **SETTINGS))[::-1]
     assert abs(alone - together).max() <= 1
     assert abs(alone - other_order).max() <= 1
     assert abs(alone[0] - alone[1]).mean() > 2  # the bound above is far below what a seed changes
@@ -142,10 +136,10 @@ def test_a_picture_is_the_same_alone_and_in_any_batch(tiny_base_kl: Path, adapte
 
 def test_adapter_changes_pictures_and_its_scale_sets_how_much(tiny_base: Path, adapter: Path) -> None:
     def pictures(scale: float) -> np.ndarray:
-        pipeline = infer.load_pipeline(str(tiny_base))
+        pipeline = render.load_pipeline(str(tiny_base))
         if scale:
-            infer.load_adapter(pipeline, adapter, scale=scale)
-        return pixels(infer.render_prompts(pipeline, PROMPTS[:1], [5], **SETTINGS))
+            render.load_adapter(pipeline, adapter, scale=scale)
+        return pixels(render.render_prompts(pipeline, PROMPTS[:1], [5], **SETTINGS))
 
     base, half, whole = pictures(0), pictures(0.5), pictures(1)
     assert 0 < abs(half - base).mean() < abs(whole - base).mean()
@@ -156,26 +150,26 @@ def test_learned_token_is_loaded_for_its_word_only(tiny_base: Path, adapter: Pat
     folder.mkdir()
     for path in adapter.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    pipeline = infer.load_pipeline(str(tiny_base))
-    infer.load_adapter(pipeline, folder)
+    pipeline = render.load_pipeline(str(tiny_base))
+    render.load_adapter(pipeline, folder)
     prompts = ["photo of zwx woman", "photo of a woman"]
-    before = pixels(infer.render_prompts(pipeline, prompts, [1, 1], **SETTINGS))
+    before = pixels(render.render_prompts(pipeline, prompts, [1, 1], **SETTINGS))
     width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
     save_file({"zwx": torch.full((width,), 3.0)}, folder / "learned_embeds.safetensors")
-    pipeline = infer.load_pipeline(str(tiny_base))
-    infer.load_adapter(pipeline, folder)
-    after = pixels(infer.render_prompts(pipeline, prompts, [1, 1], **SETTINGS))
+    pipeline = render.load_pipeline(str(tiny_base))
+    render.load_adapter(pipeline, folder)
+    after = pixels(render.render_prompts(pipeline, prompts, [1, 1], **SETTINGS))
     assert len(pipeline.tokenizer.tokenize("zwx")) == 1
     assert abs(after[0] - before[0]).max() > 1
     assert abs(after[1] - before[1]).max() <= 1
 
 
 def test_negative_prompt_changes_the_picture_only_with_guidance(tiny_base: Path) -> None:
-    pipeline = infer.load_pipeline(str(tiny_base))
+    pipeline = render.load_pipeline(str(tiny_base))
 
     def picture(guidance_scale: float, negative_prompt: str) -> np.ndarray:
         settings = {**SETTINGS, "guidance_scale": guidance_scale}
-        made = infer.render_prompts(pipeline, PROMPTS[:1], [5], negative_prompt=negative_prompt, **settings)
+        made = render.render_prompts(pipeline, PROMPTS[:1], [5], negative_prompt=negative_prompt, **settings)
         return pixels(made)
 
     assert (picture(4.0, "at the beach") != picture(4.0, "")).any()
@@ -183,18 +177,20 @@ def test_negative_prompt_changes_the_picture_only_with_guidance(tiny_base: Path)
 
 
 def test_batch_is_halved_when_memory_gives_out(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = infer.load_pipeline(str(tiny_base))
-    expected = pixels(infer.render_prompts(pipeline, PROMPTS, [1, 2, 3], **SETTINGS))
-    whole, sizes = infer._render, []
+    pipeline = render.load_pipeline(str(tiny_base))
+    expected = pixels(render.render_prompts(pipeline, PROMPTS, [1, 2, 3], **SETTINGS))
+    whole, sizes = render._render, []
 
-    def little_memory(pipeline: Any, wishes: Sequence[infer.Wish], *rest: Any) -> list[Image.Image]:
-        sizes.append(len(wishes))
-        if len(wishes) > 1:
+    def little_memory(
+        pipeline: Any, picture_requests: Sequence[render.PictureRequest], *rest: Any
+    ) -> list[Image.Image]:
+        sizes.append(len(picture_requests))
+        if len(picture_requests) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(pipeline, wishes, *rest)
+        return whole(pipeline, picture_requests, *rest)
 
-    monkeypatch.setattr(infer, "_render", little_memory)
-    assert abs(pixels(infer.render_prompts(pipeline, PROMPTS, [1, 2, 3], **SETTINGS)) - expected).max() <= 1
+    monkeypatch.setattr(render, "_render", little_memory)
+    assert abs(pixels(render.render_prompts(pipeline, PROMPTS, [1, 2, 3], **SETTINGS)) - expected).max() <= 1
     assert sizes == [3, 2, 1, 1, 1]
 
 
@@ -202,9 +198,9 @@ def test_no_memory_for_one_picture_is_said_with_its_size(tiny_base: Path, monkey
     def no_memory(*_: Any) -> list[Image.Image]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(infer, "_render", no_memory)
+    monkeypatch.setattr(render, "_render", no_memory)
     with pytest.raises(ResourceError, match="64 x 64 px"):
-        infer.render_prompts(infer.load_pipeline(str(tiny_base)), PROMPTS[:1], [1], **SETTINGS)
+        render.render_prompts(render.load_pipeline(str(tiny_base)), PROMPTS[:1], [1], **SETTINGS)
 
 
 # ------------------------------------------------------------------------------------------------ the verb's folder
@@ -274,8 +270,8 @@ def test_png_tells_how_it_was_made_but_not_where(run_dir: Path, tiny_base: Path,
 
 def test_scale_zero_gives_the_pictures_of_the_untrained_base(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
     infer.generate(config(adapter_scale=0.0), run_dir, tmp_path / "out")
-    expected = infer.render_prompts(
-        infer.load_pipeline(str(tiny_base)),
+    expected = render.render_prompts(
+        render.load_pipeline(str(tiny_base)),
         ["photo of sks woman"],
         [0],
         size_hw=(64, 64),
@@ -324,13 +320,13 @@ def test_cancelled_run_keeps_its_pictures_and_goes_on_to_the_same_end(
 def test_an_interrupted_run_goes_on_to_the_same_bytes_in_other_batches(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, rows = infer._render, []
+    whole, rows = render._render, []
 
-    def counted(pipeline: Any, wishes: Sequence[infer.Wish], *rest: Any) -> list[Image.Image]:
-        rows.append(len(wishes))
-        return whole(pipeline, wishes, *rest)
+    def counted(pipeline: Any, picture_requests: Sequence[render.PictureRequest], *rest: Any) -> list[Image.Image]:
+        rows.append(len(picture_requests))
+        return whole(pipeline, picture_requests, *rest)
 
-    monkeypatch.setattr(infer, "_render", counted)
+    monkeypatch.setattr(render, "_render", counted)
     wanted = config(count=3, batch_size=4)  # six pictures: two passes of three
     infer.generate(wanted, run_dir, tmp_path / "whole")
     out, events = tmp_path / "out", []
@@ -371,7 +367,7 @@ def test_finished_folder_answers_without_loading_a_model(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = infer.generate(config(), run_dir, tmp_path / "out")
-    monkeypatch.setattr(infer, "open_pipeline", lambda *_, **__: pytest.fail("loaded the base"))
+    monkeypatch.setattr(render, "open_pipeline", lambda *_, **__: pytest.fail("loaded the base"))
     assert infer.generate(config(), run_dir, tmp_path / "out") == first
 
 
@@ -395,7 +391,7 @@ def test_folder_without_any_picture_may_be_used_for_other_settings(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(JobCancelled):
-        patch.setattr(infer, "open_pipeline", lambda *_, **__: (_ for _ in ()).throw(JobCancelled("stopped")))
+        patch.setattr(render, "open_pipeline", lambda *_, **__: (_ for _ in ()).throw(JobCancelled("stopped")))
         infer.generate(config(), run_dir, tmp_path / "out")
     assert len(infer.generate(config(seed=1), run_dir, tmp_path / "out").images) == 4
 
@@ -440,10 +436,10 @@ def test_without_a_ruler_pictures_stay_in_order(
         def missing(*_: Any, **__: Any) -> None:
             raise MissingExtraError("its weights are not here.")
 
-        monkeypatch.setattr(infer, "choose_engine", missing)
+        monkeypatch.setattr(scorer, "choose_engine", missing)
     if case == "no_engine":
         nothing = SimpleNamespace(engine=None, reason="nobody can")
-        monkeypatch.setattr(infer, "choose_engine", lambda *_, **__: nothing)
+        monkeypatch.setattr(scorer, "choose_engine", lambda *_, **__: nothing)
     events: list[Event] = []
     wanted = config(likeness="none" if case == "none" else "auto")
     result = infer.generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
@@ -485,20 +481,23 @@ def test_left_out_pictures_are_not_made_again(run_dir: Path, tmp_path: Path, mon
     wanted, out = config(count=3, keep=1), tmp_path / "out"
     first = infer.generate(wanted, run_dir, out)
     (out / "DONE").unlink()
-    monkeypatch.setattr(infer, "load_pipeline", lambda *_: pytest.fail("loaded the base"))
+    monkeypatch.setattr(render, "load_pipeline", lambda *_: pytest.fail("loaded the base"))
     assert without_clock(infer.generate(wanted, run_dir, out)) == without_clock(first)
 
 
 def test_a_picture_that_repeats_a_better_one_is_left_out_first(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = infer._render
+    whole = render._render
 
-    def twins(pipeline: Any, wishes: Sequence[infer.Wish], *rest: Any) -> list[Image.Image]:
-        same = [dataclasses.replace(wish, seed=7 if wish.seed < 3 else wish.seed) for wish in wishes]
+    def twins(pipeline: Any, picture_requests: Sequence[render.PictureRequest], *rest: Any) -> list[Image.Image]:
+        same = [
+            dataclasses.replace(picture_request, seed=7 if picture_request.seed < 3 else picture_request.seed)
+            for picture_request in picture_requests
+        ]
         return whole(pipeline, same, *rest)
 
-    monkeypatch.setattr(infer, "_render", twins)
+    monkeypatch.setattr(render, "_render", twins)
     result = infer.generate(config(prompts=["photo of {subject}"], count=5, keep=3), run_dir, tmp_path / "out")
     assert sorted(image.seed for image in result.images)[1:] == [3, 4]
     kept = next(image.file for image in result.images if image.seed < 3)
@@ -521,7 +520,7 @@ def test_the_same_request_is_served_from_the_cache_to_the_bit(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = infer.generate(config(use_cache=True), run_dir, tmp_path / "a")
-    monkeypatch.setattr(infer, "open_pipeline", lambda *_, **__: pytest.fail("loaded the base"))
+    monkeypatch.setattr(render, "open_pipeline", lambda *_, **__: pytest.fail("loaded the base"))
     events: list[Event] = []
     again = infer.generate(config(use_cache=True), run_dir, tmp_path / "b", on_event=events.append)
     assert (first.from_cache, again.from_cache) == (0, 4)
@@ -588,16 +587,16 @@ def test_a_pack_for_other_subjects_is_refused_kindly(run_dir: Path, tmp_path: Pa
 
 
 def test_a_base_that_draws_squares_only_gets_squares() -> None:
-    assert infer._drawable("16:9", "pocket") == "1:1"
-    assert infer._drawable("16:9", "sd15") == infer._drawable("16:9", "/a/folder") == "16:9"
+    assert request._drawable("16:9", "pocket") == "1:1"
+    assert request._drawable("16:9", "sd15") == request._drawable("16:9", "/a/folder") == "16:9"
 
 
 @pytest.mark.parametrize(("family", "negative"), [("sd", "person, blurry, a hat"), ("flux", "")])
 def test_negative_prompts_go_to_families_that_have_them_only(family: str, negative: str, run_dir: Path) -> None:
     change_info(run_dir, class_noun="dog")
     wanted = GenerateConfig(pack="pets", negative_prompt="a hat")
-    plan, remarks = infer._plan(wanted, infer.read_info(run_dir / "adapter"), FAMILIES[family], None)
-    found = plan[0].wish.negative_prompt
+    plan, remarks = request.plan_pictures(wanted, infer.read_info(run_dir / "adapter"), FAMILIES[family], None)
+    found = plan[0].picture_request.negative_prompt
     assert found.startswith("person, blurry") == found.endswith("a hat") == bool(negative)
     assert remarks == ([] if negative else ["this base knows no negative prompt; it is left out"])
 
@@ -608,7 +607,7 @@ def test_a_shot_says_how_closely_it_is_followed_in_the_bases_own_scale(run_dir: 
     def guidances(own: float, **changes: Any) -> set[float]:
         base = dataclasses.replace(info, guidance_scale=own)
         wanted = GenerateConfig(pack="studio_headshot", **changes)
-        return {item.wish.guidance_scale for item in infer._plan(wanted, base, spec, None)[0]}
+        return {item.picture_request.guidance_scale for item in request.plan_pictures(wanted, base, spec, None)[0]}
 
     assert guidances(4.0) == {4.0, 4.6}
     assert guidances(1.0) == {1.0}  # drawn without guidance: stays so
@@ -630,11 +629,11 @@ def test_a_shot_says_how_closely_it_is_followed_in_the_bases_own_scale(run_dir: 
 def test_size_follows_the_aspect_unless_asked_otherwise(
     changes: dict[str, int], aspect: str, expected_hw: tuple[int, int]
 ) -> None:
-    assert infer._size_hw(config(**changes), aspect, 512, 8) == expected_hw
+    assert request._size_hw(config(**changes), aspect, 512, 8) == expected_hw
 
 
 def test_shot_names_become_folders_that_differ_everywhere() -> None:
-    assert infer._folder_names(["at night", "at_night", "At Night", "../x", "é"]) == [
+    assert request._folder_names(["at night", "at_night", "At Night", "../x", "é"]) == [
         "at_night",
         "at_night_2",
         "At_Night_3",

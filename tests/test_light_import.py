@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from studio.settings import PROJECT_ROOT
+from studio.core.settings import PROJECT_ROOT
 
 HEAVY = ("torch", "diffusers", "transformers", "peft", "gradio", "cv2", "dlib", "huggingface_hub")
 GROUND = ["errors", "domain", "catalog", "config", "settings", "presets", "adapters", "machine"]
@@ -31,7 +31,7 @@ def heavy_ones(answer):
     return {name.split(".")[0] for name in answer["modules"]} & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["studio.service", "studio.cli", "studio.jobs.child"])
+@pytest.mark.parametrize("module", ["studio.service", "studio.cli.main", "studio.jobs.child"])
 def test_door_and_command_line_bring_in_nothing_heavy(module):
     answer = probe(module)
     assert heavy_ones(answer) == set()
@@ -39,11 +39,11 @@ def test_door_and_command_line_bring_in_nothing_heavy(module):
 
 
 def test_ground_is_light_and_fast():
-    answer = probe(*(f"studio.{name}" for name in GROUND))
+    answer = probe(*(f"studio.core.{name}" for name in GROUND))
     assert heavy_ones(answer) == set()
     assert answer["threads"] == 1
     assert answer["cpu_s"] < 1.0, "about 0.2 s on an idle machine"
 
 
 def test_probe_sees_what_is_heavy():
-    assert heavy_ones(probe("studio.ui.theme")) >= {"gradio"}
+    assert heavy_ones(probe("studio.web.page.theme")) >= {"gradio"}

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from studio import fit
 from studio import plan as plan_module
-from studio.config import TrainConfig
-from studio.domain import Event
-from studio.errors import InputError, ResourceError
+from studio.core import fit
+from studio.core.domain import Event
+from studio.core.errors import InputError, ResourceError
+from studio.core.train_config import TrainConfig
 from studio.plan import plan
 
 

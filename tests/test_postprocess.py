@@ -13,13 +13,14 @@ import pytest
 from PIL import Image, ImageDraw
 
 from studio import postprocess
-from studio.config import FinishConfig, FitStep
-from studio.errors import ConflictError, InputError, JobCancelled
+from studio.core.errors import ConflictError, InputError, JobCancelled
+from studio.core.finish_config import FinishConfig, FitStep
+from studio.core.presets import finish_config, list_chains
+from studio.finishing import steps as steps_module
+from studio.finishing.networks.read import read_weights
+from studio.finishing.upscaling.network import NetworkUpscaler
 from studio.imaging.faces import Face
-from studio.networks.read import read_weights
 from studio.postprocess import finish
-from studio.presets import finish_config, list_chains
-from studio.upscaling.network import NetworkUpscaler
 
 
 class CircleMatter:
@@ -40,7 +41,7 @@ def matter(monkeypatch):
         opened.append(name)
         return CircleMatter()
 
-    monkeypatch.setattr(postprocess, "open_matter", open_matter)
+    monkeypatch.setattr(steps_module, "open_matter", open_matter)
     return opened
 
 
@@ -153,7 +154,7 @@ def test_a_cutout_is_enlarged_with_its_transparency(one, tmp_path, tiny_upscaler
 
 
 def test_a_huge_target_is_refused_with_the_memory_it_would_need(one, tmp_path, tiny_upscaler, monkeypatch):
-    monkeypatch.setattr(postprocess, "_free_bytes", lambda: 200_000_000)
+    monkeypatch.setattr(steps_module, "_free_bytes", lambda: 200_000_000)
     with pytest.raises(InputError, match=r"8192 x 6144 px would need about \d\.\d GB of memory, 0\.2 GB are free"):
         finish(steps({"do": "upscale", "model": str(tiny_upscaler), "long_side_px": 8192}), one, tmp_path / "out")
 
@@ -166,7 +167,7 @@ def test_a_huge_target_is_refused_with_the_memory_it_would_need(one, tmp_path, t
     ],
 )
 def test_a_huge_fit_is_refused_with_the_memory_it_would_need(fit, size, one, tmp_path, monkeypatch):
-    monkeypatch.setattr(postprocess, "_free_bytes", lambda: 500_000_000)
+    monkeypatch.setattr(steps_module, "_free_bytes", lambda: 500_000_000)
     with pytest.raises(InputError, match=rf"{size} px would need about \d\.\d GB of memory, 0\.5 GB are free"):
         finish(steps({"do": "fit", **fit}), one, tmp_path / "out")
 
@@ -202,8 +203,8 @@ def test_closed_form_matting_is_prepared_with_a_word_and_hears_a_request_to_stop
         begun.set()
         assert done.wait(30)
 
-    monkeypatch.setattr(postprocess, "importlib", SimpleNamespace(import_module=compiles))
-    monkeypatch.setattr(postprocess.matte, "closed_form", lambda alpha, rgb: alpha)
+    monkeypatch.setattr(steps_module, "importlib", SimpleNamespace(import_module=compiles))
+    monkeypatch.setattr(steps_module.matte, "closed_form", lambda alpha, rgb: alpha)
     chain = steps({"do": "cutout", "refine": "closed_form"})
     with pytest.raises(JobCancelled):
         finish(chain, one, tmp_path / "out", on_event=events.append, should_stop=begun.is_set)
@@ -234,7 +235,7 @@ def test_before_and_after_have_the_same_size_and_cut(one, tmp_path, matter):
 
 
 def test_where_no_face_is_there_none_is_restored(one, tmp_path, monkeypatch):
-    monkeypatch.setattr(postprocess, "open_face_restorer", lambda *_, **__: None)
+    monkeypatch.setattr(steps_module, "open_face_restorer", lambda *_, **__: None)
     made = finish(steps({"do": "face", "model": "gfpgan.pth"}), one, tmp_path / "out")
     assert "no face" in made.pictures[0].notes[0]
 
@@ -268,9 +269,9 @@ def test_every_shipped_chain_runs_to_its_end(chain, one, tmp_path, matter, tiny_
         asked.append(model)
         return Whitener()
 
-    monkeypatch.setattr(postprocess, "open_upscaler", open_upscaler)
-    monkeypatch.setattr(postprocess, "open_face_restorer", open_face_restorer)
-    monkeypatch.setattr(postprocess, "find_faces", lambda picture: [Face((20, 30, 20, 20), 1.0)])
+    monkeypatch.setattr(steps_module, "open_upscaler", open_upscaler)
+    monkeypatch.setattr(steps_module, "open_face_restorer", open_face_restorer)
+    monkeypatch.setattr(steps_module, "find_faces", lambda picture: [Face((20, 30, 20, 20), 1.0)])
     by_kind = {step.do: step for step in chain.steps}
     long_side = "upscale" in by_kind and by_kind["upscale"].long_side_px
     config = finish_config(chain, {"upscale.long_side_px": 256} if long_side else {})
@@ -446,7 +447,7 @@ def test_progress_names_picture_and_part(one, tmp_path, tiny_upscaler, events):
 
 def test_a_long_loading_hears_a_request_to_stop(one, tmp_path, monkeypatch):
     never, asked = threading.Event(), []
-    monkeypatch.setattr(postprocess, "open_matter", lambda *_, **__: never.wait(30))
+    monkeypatch.setattr(steps_module, "open_matter", lambda *_, **__: never.wait(30))
 
     def should_stop():
         asked.append(1)

@@ -21,19 +21,21 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors import SafetensorError
 
-from studio import certificate, publish, reload
-from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME, read_info
-from studio.catalog import POCKET_FOLDER
-from studio.config import CheckConfig, GenerateConfig, PublishConfig
-from studio.domain import PublishResult
-from studio.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
+from studio import publish
+from studio.check import check
+from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, read_info
+from studio.core.catalog import POCKET_FOLDER
+from studio.core.config import CheckConfig, GenerateConfig, PublishConfig
+from studio.core.domain import PublishResult
+from studio.core.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
+from studio.core.presets import override, train_config
+from studio.core.settings import PROJECT_ROOT
+from studio.exporting import certificate, reload
 from studio.imaging.fit import encode
 from studio.imaging.png import made_record, write_png
 from studio.infer import generate
-from studio.photos import check
-from studio.presets import override, train_config
-from studio.samples import sample_photos
-from studio.settings import PROJECT_ROOT
+from studio.pocket.samples import sample_photos
+from studio.publishing import assemble
 from studio.train import train
 
 WRITE, READ = "hf_write0123456789", "hf_read0123456789"
@@ -49,7 +51,7 @@ def _module(name: str) -> Any:
     return module
 
 
-write_run = _module("test_exports").write_run
+write_run = _module("test_export").write_run
 
 
 def finish_run(run: Path, step: int = 10) -> Path:
@@ -126,7 +128,7 @@ def assembled(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             files.append(EMBEDS_NAME)
         return SimpleNamespace(files=files)
 
-    monkeypatch.setattr(publish, "export", export)
+    monkeypatch.setattr(assemble, "export", export)
 
 
 def test_a_run_becomes_one_private_commit_with_card_gallery_certificates_and_both_layouts(
@@ -374,7 +376,7 @@ def test_a_token_that_cannot_write_is_told_before_anything_long(
     hub: Any, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str
 ) -> None:
     monkeypatch.setenv("STUDIO_HUB_TOKEN", bad)
-    monkeypatch.setattr(publish, "export", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr(assemble, "export", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(InputError) as caught:
         published(run_dir, tmp_path / "out")
     assert [problem.where for problem in caught.value.problems] == ["token"]
@@ -389,7 +391,7 @@ def test_a_hub_that_is_away_keeps_what_was_assembled(
     with pytest.raises(ResourceError, match="what was assembled is kept"):
         publish.publish(config(), run_dir, tmp_path / "out", on_event=said.append)
     assert sum("trying again" in event.data.get("text", "") for event in said) == 5
-    monkeypatch.setattr(publish, "_assemble", lambda *_: pytest.fail("assembled twice"))
+    monkeypatch.setattr(publish, "assemble", lambda *_: pytest.fail("assembled twice"))
     assert published(run_dir, tmp_path / "out").commit and len(hub.commits(REPO)) == 1
 
 
@@ -406,11 +408,11 @@ def test_a_full_disk_is_told_in_words_and_the_next_call_goes_on(
             def serialized(*_: Any, **__: Any) -> Any:
                 raise SafetensorError(f'I/O error: Os {{ code: 28, message: "{os.strerror(errno.ENOSPC)}" }}')
 
-            patch.setattr(publish, "export", serialized)
+            patch.setattr(assemble, "export", serialized)
         elif where == "gallery":
             patch.setattr(Image.Image, "save", full)
         elif where == "card":
-            patch.setattr(publish, "model_card", full)
+            patch.setattr(assemble, "model_card", full)
         else:
             patch.setattr(publish, "asdict", full)
         with pytest.raises(ResourceError, match="The disk is full"):
@@ -446,9 +448,9 @@ def test_what_says_too_much_is_caught_before_it_is_sent(
     with pytest.raises(InputError, match="about: holds a key of yours; take it out"):
         published(run_dir, tmp_path / "one", about=f"My token is {WRITE} and nobody knows.")
     with monkeypatch.context() as patch, pytest.raises(StudioError, match=r"README\.md holds a key of yours"):
-        patch.setattr(publish, "_require_no_secrets", lambda *_: None)
+        patch.setattr(publish, "require_no_secrets", lambda *_: None)
         published(run_dir, tmp_path / "three", about=f"My token is {WRITE} and nobody knows.")
-    monkeypatch.setattr(publish, "_public_settings", lambda source: {"base": str(run_dir)})
+    monkeypatch.setattr(assemble, "_public_settings", lambda source: {"base": str(run_dir)})
     with pytest.raises(StudioError, match=r"config\.yaml holds a path of this machine"):
         published(run_dir, tmp_path / "two")
     assert hub.asked("POST", "/") == []
@@ -583,7 +585,7 @@ def test_what_is_no_adapter_or_not_there_is_told(hub: Any, run_dir: Path, tmp_pa
 
 
 def test_finishing_hands_on_how_a_picture_was_generated(tmp_path: Path, pictures: Path) -> None:
-    from studio.config import FinishConfig
+    from studio.core.finish_config import FinishConfig
     from studio.postprocess import finish
 
     wanted = FinishConfig.parse({"steps": [{"do": "fit", "width_px": 32, "height_px": 32, "format": "jpeg"}]})

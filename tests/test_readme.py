@@ -14,11 +14,11 @@ import yaml
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from studio import cli
-from studio.presets import train_config
-from studio.routes import add_routes
-from studio.samples import sample_photos
-from studio.settings import Settings
+from studio.cli import common, main
+from studio.core.presets import train_config
+from studio.core.settings import Settings
+from studio.pocket.samples import sample_photos
+from studio.web.routes import add_routes
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -108,7 +108,7 @@ def test_every_command_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureF
     commands = [shlex.split(line) for line in COMMANDS.strip().splitlines()]
     for command in commands:
         assert command[:3] == [PYTHON, "-m", "studio"]
-        code = cli.run(command[3:])
+        code = main.run(command[3:])
         shown = capsys.readouterr()
         assert code == 0, f"{shlex.join(command)}: {shown.err}"
         assert shown.out.strip()
@@ -120,7 +120,7 @@ def test_every_command_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureF
 def test_the_readme_shows_every_command_but_those_that_need_a_server() -> None:
     shown = {line.split()[3] for line in COMMANDS.strip().splitlines()}
     assert shown | {"serve", "unpublish"} == {
-        command.name or command.callback.__name__ for command in cli.app.registered_commands
+        command.name or command.callback.__name__ for command in common.app.registered_commands
     }  # type: ignore[union-attr]
 
 
@@ -152,7 +152,7 @@ def test_the_remote_commands_of_the_readme_run_against_the_app(
     for line in FAR.strip().splitlines():
         assert ADDRESS in line
         _, _, _, *command = shlex.split(line.replace(ADDRESS, server))
-        assert cli.run(command) == 0, capsys.readouterr().err
+        assert main.run(command) == 0, capsys.readouterr().err
     assert (sandbox / "out" / "far" / "adapter" / "adapter.json").is_file()
     assert (sandbox / "out" / "far-pictures" / "contact_sheet.png").is_file()
 

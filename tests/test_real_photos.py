@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from studio.cli import app
+from studio.cli.common import app
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "dreambooth"
 

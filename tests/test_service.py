@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from studio import machine, service
-from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
-from studio.errors import ConflictError, InputError, NotFoundError, ResourceError
-from studio.fit import Measured, remember
-from studio.machine import Machine
+from studio import service
+from studio.core import machine
+from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
+from studio.core.errors import ConflictError, InputError, NotFoundError, ResourceError
+from studio.core.finish_config import FinishConfig
+from studio.core.fit import MeasuredRun, remember
+from studio.core.machine import Machine
+from studio.core.settings import PROJECT_ROOT, Settings
+from studio.core.train_config import TrainConfig
 from studio.service import Studio
-from studio.settings import PROJECT_ROOT, Settings
 
 FAKES = Path(__file__).parent / "jobs" / "fake_verbs.py"
 OWNER = "ada"
@@ -209,14 +212,14 @@ def test_what_cannot_be_published_is_refused_before_the_training(studio, photos,
 
 
 def test_a_taken_name_and_a_hub_that_is_away_are_told_before_the_training(studio, photos, hub, monkeypatch):
-    from studio.hub import _api
+    from studio.publishing.hub import _api
 
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
     token, config, then = "hf_write0123456789", TrainConfig(subject="quick"), PublishConfig(repo="ada/portrait")
     _api(token).create_repo("ada/portrait", private=False)
     with pytest.raises(ConflictError, match="is public; ask for a public one"):
         studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
-    monkeypatch.setattr("studio.hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("studio.publishing.hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ResourceError, match="cannot be reached"):
         studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
     assert [job.id for job in studio.list(owner=OWNER)] == [check.id]
@@ -240,7 +243,7 @@ def test_a_run_whose_publishing_cannot_be_queued_is_not_started(studio, photos, 
 
 
 def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos, hub, monkeypatch):
-    monkeypatch.setattr("studio.hub.get_token", lambda: "hf_write0123456789")
+    monkeypatch.setattr("studio.publishing.hub.get_token", lambda: "hf_write0123456789")
     monkeypatch.setenv("STUDIO_HUB_TOKEN", "hf_write0123456789")
     wanted = PublishConfig(repo="ada/portrait", title="quick")
     jobs = {}
@@ -263,8 +266,9 @@ def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos
 @pytest.mark.parametrize("owner", ["somebody", "hf:eve"])
 def test_a_job_of_somebody_else_runs_without_the_machines_secrets(owner, tmp_path, monkeypatch, photos):
     (tmp_path / "tell_secrets.py").write_text(
-        "import dataclasses, os\nfrom huggingface_hub import get_token\nfrom studio.settings import load_settings\n"
-        "from studio.hub import token_of\n"
+        "import dataclasses, os\nfrom huggingface_hub import get_token\n"
+        "from studio.core.settings import load_settings\n"
+        "from studio.publishing.hub import token_of\n"
         "@dataclasses.dataclass\nclass Told:\n    secrets: list\n    token: bool\n    login: bool\n    guest: bool\n"
         "def run(config, source, out, *, on_event, should_stop):\n"
         "    found = sorted(name for name, value in os.environ.items() if 'sesame' in value)\n"
@@ -312,7 +316,7 @@ def test_somebody_else_may_not_train_on_what_lies_on_this_machine(studio, photos
 
 
 def test_what_was_published_is_deleted_again(studio, hub):
-    from studio.hub import _api
+    from studio.publishing.hub import _api
 
     _api("hf_write0123456789").create_repo("ada/portrait", private=True)
     with pytest.raises(InputError, match="token"):
@@ -587,7 +591,7 @@ def test_accepted_job_is_in_the_table_and_in_its_folder(studio, photos, tmp_path
 
 def test_child_gets_the_settings_of_its_server(studio, photos, monkeypatch, tmp_path):
     (tmp_path / "tell_settings.py").write_text(
-        "import dataclasses, os\nfrom studio.settings import Settings\n"
+        "import dataclasses, os\nfrom studio.core.settings import Settings\n"
         "@dataclasses.dataclass\nclass Told:\n    home: str\n    device: str\n    threads: int\n    omp: str\n"
         "def run(config, source, out, *, on_event, should_stop):\n"
         "    s = Settings()\n    return Told(str(s.home), s.device, s.threads, os.environ['OMP_NUM_THREADS'])\n"
@@ -645,8 +649,8 @@ def test_presets_and_packs_are_plain_data(studio, tmp_path):
     )
     (folder / "packs" / "one.yaml").write_text("title: T\ndescription: D\nshots: [{name: a, prompt: '{subject}'}]\n")
     studio = Studio(Settings(home=tmp_path / "home", presets_dir=folder))
-    assert json.loads(json.dumps(studio.presets()))[0]["config"]["steps"] == 5
-    assert json.loads(json.dumps(studio.packs()))[0]["shots"][0]["name"] == "a"
+    assert json.loads(json.dumps(studio.core.presets()))[0]["config"]["steps"] == 5
+    assert json.loads(json.dumps(studio.core.packs()))[0]["shots"][0]["name"] == "a"
 
 
 def test_verb_runs_in_another_process_that_is_gone_afterwards(studio, photos):
@@ -669,6 +673,6 @@ def test_a_plan_is_told_at_once_for_this_gpu_from_the_catalog_or_from_what_was_m
     monkeypatch.setattr(machine, "look", lambda device: Machine("cuda", 2 * 2**30, frozenset()))
     small = studio.plan(config, photos=8)
     assert small.fits is False and "GB of 2.0 GB memory" in small.words()
-    measured = Measured("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
+    measured = MeasuredRun("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
     remember(tmp_path / "home", config, measured)
     assert studio.plan(config, photos=8).measured

@@ -14,16 +14,17 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from studio import certificate, evaluate, reload
 from studio import train as train_module
-from studio.adapters import EMBEDS_NAME, FULL_NAME, WEIGHTS_NAME, adapter_folder, checkpoint_steps, read_info
-from studio.catalog import FAMILIES
-from studio.config import TrainConfig
-from studio.domain import Event, TrainResult
-from studio.errors import ConflictError, InputError, JobCancelled, MissingExtraError, ResourceError, TrainingError
+from studio.core.adapters import EMBEDS_NAME, FULL_NAME, WEIGHTS_NAME, adapter_folder, checkpoint_steps, read_info
+from studio.core.catalog import FAMILIES
+from studio.core.domain import Event, TrainResult
+from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, ResourceError, TrainingError
+from studio.core.train_config import TrainConfig
+from studio.exporting import certificate, reload
 from studio.likeness.base import Embeddings, Scale
 from studio.likeness.registry import EngineChoice
 from studio.train import train
+from studio.training import evaluate
 
 
 class ColourEngine:

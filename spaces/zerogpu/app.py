@@ -22,9 +22,9 @@ def _serve() -> int:
         os.environ.setdefault("STUDIO_RESIDENT_BASES", "pocket,sd15,sdxl")
     os.environ.setdefault("STUDIO_RESULTS_CACHE", "off")  # pictures of people whom visitors know stay with them
 
-    from studio.errors import StudioError
-    from studio.server import prepare_environment
-    from studio.settings import load_settings
+    from studio.core.errors import StudioError
+    from studio.core.settings import load_settings
+    from studio.web.server import prepare_environment
 
     try:
         settings = load_settings()
@@ -33,7 +33,7 @@ def _serve() -> int:
             from spaces import GPU
         except ImportError:
             GPU = None  # noqa: N806
-        from studio.zerogpu import serve
+        from studio.web.zerogpu import serve
 
         serve(
             settings,

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from studio.errors import ResourceError
+from studio.core.errors import ResourceError
 
 DISK_IS_FULL = "The disk is full; free some space and start again."
 """The one sentence for it; ``full_disk_in_words`` may put a better cure in."""

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from studio.core.errors import ConflictError
 from studio.core.files import read_json, sync_folder, sync_tree, write_bytes, write_json
-from studio.errors import ConflictError
 
 REQUEST_NAME = "request.json"
 DONE_NAME = "DONE"

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-from studio.domain import Event, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.errors import JobCancelled
+from studio.core.domain import Event, OnEvent, ShouldStop, ignore_event, never_stop
+from studio.core.errors import JobCancelled
 
 EVERY_S = 0.25
 """Least time between two ``progress`` events."""

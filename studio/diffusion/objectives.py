@@ -2,8 +2,8 @@
 
 All three mix a clean sample with noise, ``noisy = signal * x0 + sigma * noise``; they differ in the two coefficients'
 course over time (the ``Schedule``) and in what is asked of the net (the ``Objective``). A family fills
-``Parts.schedule`` with ``Schedule.from_scheduler``; ``studio.steps`` uses nothing but the functions below and never
-asks which is which.
+``Parts.schedule`` with ``Schedule.from_scheduler``; ``studio.training.steps`` uses nothing but the functions below and
+never asks which is which.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from studio.errors import InputError, Problem
+from studio.core.errors import InputError, Problem
 
 
 @dataclass(frozen=True, slots=True)

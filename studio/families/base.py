@@ -9,8 +9,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from studio.catalog import FamilySpec
-from studio.config import Quantization
+from studio.core.catalog import FamilySpec
+from studio.core.train_config import Quantization
 from studio.diffusion.objectives import Schedule
 
 Conditioning = Mapping[str, Tensor]
@@ -54,7 +54,7 @@ class Family(Protocol):
     ) -> Parts:
         """Read a local diffusers folder; never downloads, never reads pickle. Raises InputError on another family.
 
-        ``quantization`` holds the denoiser's linear layers in fewer bits; see ``studio.quantization.require``.
+        ``quantization`` holds the denoiser's linear layers in fewer bits; see ``studio.compute.quantization.require``.
         """
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

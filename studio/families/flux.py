@@ -13,8 +13,8 @@ from diffusers import DiffusionPipeline, FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from studio.catalog import FamilySpec
-from studio.config import Quantization
+from studio.core.catalog import FamilySpec
+from studio.core.train_config import Quantization
 from studio.diffusion.packing import grid, patchify, positions, tokens, unpatchify
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, load_parts, prefixed, scaled_latents, text_pipeline

@@ -13,8 +13,8 @@ from diffusers import DiffusionPipeline, Flux2KleinPipeline, Flux2Transformer2DM
 from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
-from studio.catalog import FamilySpec
-from studio.config import Quantization
+from studio.core.catalog import FamilySpec
+from studio.core.train_config import Quantization
 from studio.diffusion.packing import grid, patchify, positions, tokens
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, raw_latents, text_pipeline, vae_of

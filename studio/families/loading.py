@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from studio.catalog import FamilySpec
-from studio.config import Quantization
-from studio.device import Placement
+from studio.compute.device import Placement
+from studio.compute.quantization import quantized
+from studio.core.catalog import FamilySpec
+from studio.core.errors import InputError, Problem
+from studio.core.train_config import Quantization
 from studio.diffusion.objectives import Schedule
-from studio.errors import InputError, Problem
 from studio.families.base import Conditioning, Parts
-from studio.quantization import quantized
 
 AUTOENCODERS: dict[str, Any] = {
     "AutoencoderKL": AutoencoderKL,

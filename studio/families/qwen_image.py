@@ -13,8 +13,8 @@ from diffusers import DiffusionPipeline, QwenImagePipeline, QwenImageTransformer
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from studio.catalog import FamilySpec
-from studio.config import Quantization
+from studio.core.catalog import FamilySpec
+from studio.core.train_config import Quantization
 from studio.diffusion.packing import grid, patchify, tokens, unpatchify
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import (

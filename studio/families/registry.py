@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from studio.catalog import FAMILIES, FamilySpec
-from studio.errors import NotFoundError
+from studio.core.catalog import FAMILIES, FamilySpec
+from studio.core.errors import NotFoundError
 from studio.families.base import Family, Parts
 from studio.families.flux import Flux
 from studio.families.flux2 import Flux2Klein

@@ -13,8 +13,8 @@ from diffusers import DiffusionPipeline, SD3Transformer2DModel, StableDiffusion3
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from studio.catalog import FamilySpec
-from studio.config import Quantization
+from studio.core.catalog import FamilySpec
+from studio.core.train_config import Quantization
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, scaled_latents, text_pipeline
 

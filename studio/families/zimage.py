@@ -13,8 +13,8 @@ from diffusers import DiffusionPipeline, ZImagePipeline, ZImageTransformer2DMode
 from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3Model
 
-from studio.catalog import FamilySpec
-from studio.config import Quantization
+from studio.core.catalog import FamilySpec
+from studio.core.train_config import Quantization
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, load_parts, padded, prefixed, scaled_latents, text_pipeline
 

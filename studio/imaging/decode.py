@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from studio.core.errors import InputError, Problem
 from studio.core.folder import is_clutter
-from studio.errors import InputError, Problem
 
 MAX_BYTES = 64 * 2**20
 """Largest file that is read, bytes."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from studio.errors import InputError, Problem
+from studio.core.errors import InputError, Problem
 from studio.imaging.png import JSON_KEY
 
 Format = Literal["png", "jpeg", "webp"]

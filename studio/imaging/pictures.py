@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core.errors import InputError, NotFoundError, Problem
 from studio.core.folder import is_clutter
-from studio.errors import InputError, NotFoundError, Problem
 from studio.imaging.decode import MAX_BYTES, display_name, list_photos
 
 MAX_PICTURES = 1000
@@ -21,7 +21,7 @@ _INDEX_NAME = "index.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PictureSource:
     """One picture that is there."""
 
     name: str
@@ -30,7 +30,7 @@ class Source:
     """Raises InputError where it cannot be read."""
 
 
-def find_pictures(source: Path, *, leave_out: Path | None = None) -> list[Source]:
+def find_pictures(source: Path, *, leave_out: Path | None = None) -> list[PictureSource]:
     """Return the pictures at ``source``.
 
     Args:
@@ -57,14 +57,14 @@ def find_pictures(source: Path, *, leave_out: Path | None = None) -> list[Source
     return list(_distinct(found))
 
 
-def _distinct(found: list[Source]) -> Iterator[Source]:
+def _distinct(found: list[PictureSource]) -> Iterator[PictureSource]:
     taken: set[str] = set()
     for one in found:
         name, number = one.name, 2
         while name in taken:
             name, number = f"{one.name} ({number})", number + 1
         taken.add(name)
-        yield Source(name, one.read)
+        yield PictureSource(name, one.read)
 
 
 def _of_folder(folder: Path) -> list[tuple[Path, str]]:
@@ -80,7 +80,7 @@ def _of_folder(folder: Path) -> list[tuple[Path, str]]:
     return [(path, path.name) for path in list_photos(folder)[0]]
 
 
-def _file(path: Path, name: str) -> Source:
+def _file(path: Path, name: str) -> PictureSource:
     def read() -> bytes:
         try:
             if path.stat().st_size > MAX_BYTES:
@@ -90,7 +90,7 @@ def _file(path: Path, name: str) -> Source:
             reason = error.strerror or "unknown reason"
             raise _refused(name, f"cannot be read ({reason})", "check the file and its rights") from None
 
-    return Source(" / ".join(display_name(part) for part in Path(name).parts), read)
+    return PictureSource(" / ".join(display_name(part) for part in Path(name).parts), read)
 
 
 def _is_zip(path: Path) -> bool:
@@ -101,7 +101,7 @@ def _is_zip(path: Path) -> bool:
         return False
 
 
-def _of_zip(archive: Path) -> list[Source]:
+def _of_zip(archive: Path) -> list[PictureSource]:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [item for item in opened.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
@@ -117,7 +117,7 @@ def _is_clutter(name: str) -> bool:
     return hidden or is_clutter(parts[-1])
 
 
-def _member(archive: Path, item: zipfile.ZipInfo) -> Source:
+def _member(archive: Path, item: zipfile.ZipInfo) -> PictureSource:
     name = display_name(item.filename)
 
     def read() -> bytes:
@@ -132,7 +132,7 @@ def _member(archive: Path, item: zipfile.ZipInfo) -> Source:
             raise _too_large(name)
         return data
 
-    return Source(name, read)
+    return PictureSource(name, read)
 
 
 def _too_large(name: str) -> InputError:

@@ -23,11 +23,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from studio.config import CONFIGS
+from studio.core.config import CONFIGS
+from studio.core.domain import Event, OnEvent, ShouldStop, plain
+from studio.core.errors import JobCancelled, MissingExtraError, ResourceError, StudioError
 from studio.core.files import DISK_IS_FULL, is_disk_full
-from studio.domain import Event, OnEvent, ShouldStop, plain
-from studio.errors import JobCancelled, MissingExtraError, ResourceError, StudioError
-from studio.jobs.events import Outcome, ProgressThinner, event_line, outcome_line
+from studio.jobs.events import Outcome, ProgressThrottle, event_line, outcome_line
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if _take_lock(arguments.job_dir):
         _fork_guard(channel)
-        outcome = _attempt(arguments.job_dir, arguments.verb, ProgressThinner(tell), stop)
+        outcome = _attempt(arguments.job_dir, arguments.verb, ProgressThrottle(tell), stop)
     else:
         outcome = Outcome("stalled", cause="An earlier attempt of this job is still running; retry in a moment.")
     channel.write(outcome_line(outcome))

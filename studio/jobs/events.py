@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
+from studio.core.domain import Event, plain
 from studio.core.progress import Throttle
-from studio.domain import Event, plain
 
 KINDS: frozenset[str] = frozenset(get_args(get_type_hints(Event)["kind"]))
 """All kinds of event."""
@@ -50,7 +50,7 @@ def parse_line(line: bytes | str) -> Event | Outcome | None:
         return None
 
 
-class ProgressThinner:
+class ProgressThrottle:
     """A listener that passes on at most one ``progress`` event per ``interval_s``; every other event passes.
 
     The last step always passes, so that a finished bar is full. It is for verbs

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.files import full_disk_in_words, is_disk_full, sync_folder
-from studio.errors import InputError, Problem, ResourceError
 
 _CHUNK_BYTES = 2**20
 _NAME_BYTES = 160

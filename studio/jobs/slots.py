@@ -6,7 +6,7 @@ Two GPUs on one subject gain about a quarter; two subjects on two GPUs gain twof
 import os
 from pathlib import Path
 
-from studio.settings import Settings
+from studio.core.settings import Settings
 
 Slot = dict[str, str]
 """Variables of the environment that tie a job's process to its device."""

@@ -7,16 +7,11 @@ is not in the table cannot happen. Called by ``store``, ``worker`` and ``studio.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from studio.config import (
-    CheckConfig,
-    ExportConfig,
-    FinishConfig,
-    GenerateConfig,
-    PublishConfig,
-    StrictModel,
-    TrainConfig,
-)
-from studio.domain import JobKind, JobState
+from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
+from studio.core.domain import JobKind, JobState
+from studio.core.finish_config import FinishConfig
+from studio.core.strict import StrictModel
+from studio.core.train_config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +28,10 @@ class VerbSpec:
 
 
 VERBS: dict[JobKind, VerbSpec] = {
-    "check": VerbSpec("studio.photos:check", CheckConfig, "checking", needs_device=False),
+    "check": VerbSpec("studio.check:check", CheckConfig, "checking", needs_device=False),
     "train": VerbSpec("studio.train:train", TrainConfig, "training", needs_device=True),
     "generate": VerbSpec("studio.infer:generate", GenerateConfig, "generating", needs_device=True),
-    "export": VerbSpec("studio.exports:export", ExportConfig, "exporting", needs_device=True),
+    "export": VerbSpec("studio.export:export", ExportConfig, "exporting", needs_device=True),
     "finish": VerbSpec("studio.postprocess:finish", FinishConfig, "finishing", needs_device=True),
     "publish": VerbSpec("studio.publish:publish", PublishConfig, "publishing", needs_device=True),
 }

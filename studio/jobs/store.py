@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.domain import Event, JobKind, JobView, plain
-from studio.errors import ConflictError, NotFoundError, ResourceError
+from studio.core.domain import Event, JobKind, JobView, plain
+from studio.core.errors import ConflictError, NotFoundError, ResourceError
 from studio.jobs.events import Outcome
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
 

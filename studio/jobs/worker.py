@@ -21,15 +21,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from studio.domain import Event, JobKind
-from studio.errors import ResourceError
+from studio.core.domain import Event, JobKind
+from studio.core.errors import ResourceError
+from studio.core.settings import PROJECT_ROOT
 from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.intake import disk_errors
 from studio.jobs.slots import Slot
 from studio.jobs.states import VerbSpec
 from studio.jobs.store import Claim, Store
-from studio.settings import PROJECT_ROOT
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from studio.errors import MissingExtraError
+from studio.core.errors import MissingExtraError
 from studio.imaging.faces import find_faces, landmarks
 from studio.likeness.base import Embeddings, Scale
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from studio.errors import MissingExtraError
+from studio.core.errors import MissingExtraError
 from studio.likeness.base import Embeddings, Scale
 from studio.pocket.identity import load_encoder
 

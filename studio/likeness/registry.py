@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from studio.catalog import BASES, POCKET_FOLDER
-from studio.domain import PERSON_NOUNS
-from studio.errors import InputError, MissingExtraError, Problem
+from studio.core.catalog import BASES, POCKET_FOLDER
+from studio.core.domain import PERSON_NOUNS
+from studio.core.errors import InputError, MissingExtraError, Problem
 from studio.imaging.faces import find_faces
 from studio.imaging.quality import drawnness
 from studio.likeness.base import LikenessEngine

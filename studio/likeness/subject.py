@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from studio.errors import MissingExtraError
+from studio.core.errors import MissingExtraError
 from studio.likeness.base import Embeddings, Scale
 
 SOURCE = "facebook/dinov2-small"

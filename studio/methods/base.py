@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from studio.catalog import FamilySpec
-from studio.config import TrainConfig
+from studio.core.catalog import FamilySpec
+from studio.core.train_config import TrainConfig
 from studio.families.base import Family, Parts
 
 

@@ -18,13 +18,13 @@ from diffusers.training_utils import cast_training_params
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from studio.adapters import FULL_NAME
-from studio.catalog import FamilySpec
-from studio.config import TrainConfig
+from studio.bases.tensorfile import write_safetensors
+from studio.core.adapters import FULL_NAME
+from studio.core.catalog import FamilySpec
+from studio.core.train_config import TrainConfig
 from studio.families.base import Family, Parts
 from studio.methods import tokens
 from studio.methods.groups import encoder_names, optimizer_groups, parameters_of
-from studio.tensorfile import write_safetensors
 
 _BASE = "full.base"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from studio.config import TrainConfig
+from studio.core.train_config import TrainConfig
 from studio.families.base import Parts
 
 TOKEN_PART = "token_embedding"

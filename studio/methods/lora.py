@@ -22,15 +22,15 @@ from peft import LoKrConfig, LoraConfig, PeftConfig, get_peft_model_state_dict, 
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from studio.adapters import WEIGHTS_NAME
-from studio.catalog import FamilySpec
-from studio.config import MethodConfig, TrainConfig
-from studio.errors import InputError, Problem
+from studio.bases.tensorfile import write_safetensors
+from studio.core.adapters import WEIGHTS_NAME
+from studio.core.catalog import FamilySpec
+from studio.core.errors import InputError, Problem
+from studio.core.train_config import MethodConfig, TrainConfig
 from studio.families.base import Family, Parts
-from studio.formats import portable_name
 from studio.methods import tokens
+from studio.methods.formats import portable_name
 from studio.methods.groups import TOKEN_PART, encoder_names, optimizer_groups, parameters_of
-from studio.tensorfile import write_safetensors
 
 _ADAPTER = "default"
 _MARKS = ("lora_", "lokr_")

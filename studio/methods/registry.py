@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from studio.adapters import FULL_NAME
-from studio.errors import NotFoundError
+from studio.core.adapters import FULL_NAME
+from studio.core.errors import NotFoundError
 from studio.methods.base import Method
 from studio.methods.full import Full
 from studio.methods.lora import Lora

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from studio.adapters import EMBEDS_NAME
-from studio.catalog import FamilySpec
-from studio.config import TrainConfig
-from studio.errors import InputError, Problem
+from studio.bases.tensorfile import write_safetensors
+from studio.core.adapters import EMBEDS_NAME
+from studio.core.catalog import FamilySpec
+from studio.core.errors import InputError, Problem
+from studio.core.train_config import TrainConfig
 from studio.families.base import Parts
 from studio.methods.groups import TOKEN_PART, encoder_names
-from studio.tensorfile import write_safetensors
 
 _EXTRA = "token"
 

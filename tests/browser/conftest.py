@@ -30,7 +30,7 @@ PATIENCE_MS = 120_000
 
 
 def _edge() -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "ui" / "conftest.py"
+    path = Path(__file__).resolve().parents[1] / "web" / "conftest.py"
     spec = importlib.util.spec_from_file_location("edge_fixtures", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from studio.settings import Settings
+from studio.core.settings import Settings
 
 pytestmark = pytest.mark.browser
 TESTS = Path(__file__).resolve().parents[1]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from studio.samples import sample_photos
-from studio.settings import Settings
+from studio.core.settings import Settings
+from studio.pocket.samples import sample_photos
 
 pytestmark = pytest.mark.browser
 

@@ -12,16 +12,17 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-from studio import certificate, reload
-from studio.catalog import FAMILIES
-from studio.config import GenerateConfig, TrainConfig
-from studio.errors import InputError, NotFoundError
+from studio.bases.resolve import resolve_base
+from studio.core.catalog import FAMILIES
+from studio.core.config import GenerateConfig
+from studio.core.errors import InputError, NotFoundError
+from studio.core.train_config import TrainConfig
+from studio.exporting import certificate, reload
 from studio.families.base import Conditioning, Family, Parts
 from studio.families.registry import family, opened
 from studio.infer import generate
 from studio.methods.registry import method
 from studio.train import train
-from studio.weights import resolve_base
 
 CPU = torch.device("cpu")
 SIDE_PX = 64

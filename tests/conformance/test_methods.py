@@ -8,14 +8,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from studio.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME
-from studio.config import MethodConfig, TrainConfig
-from studio.errors import InputError
+from studio.core.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME
+from studio.core.errors import InputError
+from studio.core.train_config import MethodConfig, TrainConfig
 from studio.families.base import Parts
 from studio.families.registry import family
-from studio.infer import load_adapter
 from studio.methods.base import Method
 from studio.methods.registry import method, method_of
+from studio.pictures.render import load_adapter
 
 CPU = torch.device("cpu")
 SD = family("sd")
@@ -152,7 +152,7 @@ def test_an_adapter_of_another_family_is_refused_in_words(shape: str, tiny_base:
     (path,) = tmp_path.glob("*.safetensors")
     with safe_open(path, "pt") as file:
         foreign = {f"transformer.blocks.{key.partition('.')[2]}": file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    from studio.tensorfile import write_safetensors
+    from studio.bases.tensorfile import write_safetensors
 
     write_safetensors(path, foreign, {"format": "pt"})
     pipeline = SD.pipeline(parts)

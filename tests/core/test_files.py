@@ -11,7 +11,7 @@ import pytest
 from safetensors import SafetensorError
 
 from studio.core import files
-from studio.errors import InputError, ResourceError
+from studio.core.errors import InputError, ResourceError
 
 
 @pytest.fixture

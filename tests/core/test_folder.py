@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from studio.adapters import WEIGHTS_NAME, AdapterInfo, write_info
-from studio.config import CheckConfig, ExportConfig, FinishConfig, GenerateConfig, PublishConfig, TrainConfig
 from studio.core import files, folder
-from studio.domain import Event
-from studio.errors import ConflictError, JobCancelled, ResourceError
+from studio.core.adapters import WEIGHTS_NAME, AdapterInfo, write_info
+from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
+from studio.core.domain import Event
+from studio.core.errors import ConflictError, JobCancelled, ResourceError
+from studio.core.finish_config import FinishConfig
+from studio.core.train_config import TrainConfig
 
 REQUEST = {"verb": "generate", "config": {"seed": 1}, "adapter_sha256": "a"}
 CLUTTER = (".DS_Store", "Thumbs.db", "desktop.ini", "Desktop.ini", "._letter.txt")
@@ -145,9 +147,9 @@ def verbs(
     run_dir: Path, tiny_base: Path, make_dataset: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, tuple[Callable[..., Any], Any, Path]]:
     """Name -> the verb, a config, what it works on."""
-    from studio.exports import export
+    from studio.check import check
+    from studio.export import export
     from studio.infer import generate
-    from studio.photos import check
     from studio.postprocess import finish
     from studio.publish import publish
     from studio.train import train

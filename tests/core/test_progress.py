@@ -3,9 +3,9 @@ import threading
 import pytest
 
 from studio.core import progress
+from studio.core.domain import Event
+from studio.core.errors import JobCancelled
 from studio.core.progress import ProgressReporter, Throttle, TrainingReporter, check_stop, stopped
-from studio.domain import Event
-from studio.errors import JobCancelled
 
 
 class Clock:

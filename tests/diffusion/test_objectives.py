@@ -2,8 +2,8 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
+from studio.core.errors import InputError
 from studio.diffusion.objectives import OBJECTIVES, Schedule
-from studio.errors import InputError
 
 
 def ddpm(**changes: object) -> DDPMScheduler:

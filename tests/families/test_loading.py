@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from studio import infer
-from studio.config import TrainConfig
+from studio.bases.resolve import resolve_base
+from studio.core.train_config import TrainConfig
 from studio.families import loading
 from studio.families.registry import family, opened
 from studio.methods.registry import method
-from studio.weights import resolve_base
+from studio.pictures import render
 
 Bases = Callable[[str], Path]
 
@@ -34,7 +34,7 @@ def write_adapter(name: str, base: Path, folder: Path) -> Path:
 
 def draw(pipeline: Any) -> np.ndarray:
     settings: dict[str, Any] = {"size_hw": (64, 64), "num_inference_steps": 2, "guidance_scale": 3.0}
-    made = infer.render_prompts(pipeline, ["photo of a woman", "a dog"], [1, 2], batch_size=1, **settings)
+    made = render.render_prompts(pipeline, ["photo of a woman", "a dog"], [1, 2], batch_size=1, **settings)
     return np.stack([np.asarray(picture, dtype=int) for picture in made])
 
 
@@ -44,17 +44,17 @@ def test_parts_that_take_turns_draw_the_same_picture(
 ) -> None:
     base = resolve_base(str(tiny_bases(name)))
     adapter = write_adapter(name, base.folder, tmp_path / "adapter")
-    pipeline, placement = infer.open_pipeline(base, adapter)
+    pipeline, placement = render.open_pipeline(base, adapter)
     assert placement == "device"
     wanted = draw(pipeline)
-    assert abs(wanted - draw(infer.open_pipeline(base)[0])).max() > 3, "the adapter shows"
+    assert abs(wanted - draw(render.open_pipeline(base)[0])).max() > 3, "the adapter shows"
     sizes = loading.part_bytes(pipeline)
     assert sizes["vae"] == sum(tensor.nbytes for tensor in pipeline.vae.state_dict().values())
 
     largest = max(sizes.values())
     for free, placement in ((round(largest / 0.79), "model_offload"), (largest, "group_offload")):
-        monkeypatch.setattr(infer, "free_bytes", lambda _, free=free: free)
-        offloaded, found = infer.open_pipeline(base, adapter)
+        monkeypatch.setattr(render, "free_bytes", lambda _, free=free: free)
+        offloaded, found = render.open_pipeline(base, adapter)
         assert found == placement
         hook = "_hf_hook" if placement == "model_offload" else "_diffusers_hook"
         hooked = {part for part in sizes for layer in offloaded.components[part].modules() if hasattr(layer, hook)}

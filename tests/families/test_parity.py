@@ -12,12 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from studio import steps
-from studio.config import TrainConfig
+from studio.bases.resolve import resolve_base
+from studio.core.train_config import TrainConfig
 from studio.families.registry import family
 from studio.methods.registry import method
-from studio.steps import Model, PreparedPhoto, Run, cache, train_step
-from studio.weights import resolve_base
+from studio.training import steps
+from studio.training.data import cache
+from studio.training.run import AdaptedModel, PreparedPhoto, TrainingRun
+from studio.training.steps import train_step
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "dreambooth_lora.py"
 GOLDENS = json.loads(REFERENCE.with_suffix(".json").read_text())["families"]
@@ -36,7 +38,7 @@ def reference() -> ModuleType:
 
 
 def trained_steps(name: str, folder: Path, reference: ModuleType, patch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Do the goldens' steps with ``studio.steps.train_step`` and the goldens' noise and timesteps."""
+    """Do the goldens' steps with ``studio.training.steps.train_step`` and the goldens' noise and timesteps."""
     config = TrainConfig(
         base=str(folder),
         method={"rank": reference.RANK, "target": TARGETS[name]},
@@ -49,12 +51,12 @@ def trained_steps(name: str, folder: Path, reference: ModuleType, patch: pytest.
         PreparedPhoto(Image.fromarray(pixels), Image.fromarray(pixels), "1:1", caption, "photo of a woman")
         for pixels, caption in zip(reference.photos(), reference.CAPTIONS, strict=True)
     )
-    run = Run(config, folder, resolve_base(str(folder)), photos, CPU, torch.float32, len(reference.DRAWS))
+    run = TrainingRun(config, folder, resolve_base(str(folder)), photos, CPU, torch.float32, len(reference.DRAWS))
     speaks, learns = family(name), method("lora")
     parts = speaks.load(folder, dtype=torch.float32, device=CPU)
     optimizer = torch.optim.AdamW(learns.attach(parts, speaks.spec, config))
     reference.tiny_bases.fill(parts.denoiser, "adapter", only="lora_")
-    model = Model(run, speaks, learns, parts)
+    model = AdaptedModel(run, speaks, learns, parts)
     data = replace(cache(run, model, []), batches=lambda step: [0, 1])
 
     found: list[dict[str, Any]] = []
@@ -71,7 +73,7 @@ def trained_steps(name: str, folder: Path, reference: ModuleType, patch: pytest.
     for step in range(len(reference.DRAWS)):
         # The examples count the schedule of flow models down from pure noise.
         indices = reference.indices_of(step)
-        patch.setattr(steps, "_timesteps", lambda *_, drawn=999 - indices if flows else indices: drawn)
+        patch.setattr(steps, "draw_timesteps", lambda *_, drawn=999 - indices if flows else indices: drawn)
         patch.setattr(steps, "noise", lambda shape, *_, step=step: reference.noise_of(shape, step))
         loss = train_step(model, data, optimizer, torch.amp.GradScaler("cpu", enabled=False), step)
         found[step]["loss"] = loss

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from studio.errors import InputError
+from studio.core.errors import InputError
 from studio.families.registry import family
 
 CPU = torch.device("cpu")

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from studio import checkpoints
 from studio import train as train_module
-from studio.config import TrainConfig
-from studio.errors import ResourceError
+from studio.core.errors import ResourceError
+from studio.core.train_config import TrainConfig
+from studio.training import checkpoints
 
 
 def arm(moment: str) -> None:

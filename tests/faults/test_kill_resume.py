@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME
+from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME
 
 PROGRAM = Path(__file__).with_name("killed_trainings.py")
 ROOT = PROGRAM.parents[2]

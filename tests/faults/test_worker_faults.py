@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from studio.config import CheckConfig
-from studio.errors import ResourceError
+from studio.core.config import CheckConfig
+from studio.core.errors import ResourceError
+from studio.core.settings import PROJECT_ROOT, Settings
 from studio.service import Studio
-from studio.settings import PROJECT_ROOT, Settings
 
 FAKES = Path(__file__).parent.parent / "jobs" / "fake_verbs.py"
 OWNER = "ada"

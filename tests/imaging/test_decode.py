@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from studio.errors import InputError
+from studio.core.errors import InputError
 from studio.imaging.decode import MAX_PIXELS, decode, decode_bytes, display_name, list_photos
 
 MARKER = b"PLANTED-GPS-51.4778"

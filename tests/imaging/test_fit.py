@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from studio.errors import InputError
+from studio.core.errors import InputError
 from studio.imaging.fit import aspect_wh, encode, fit
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8))

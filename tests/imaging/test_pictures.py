@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from studio.errors import InputError, NotFoundError
+from studio.core.errors import InputError, NotFoundError
 from studio.imaging import pictures
 from studio.imaging.pictures import find_pictures
 

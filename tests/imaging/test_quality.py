@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
+from studio.checking.judge import BRIGHT_REJECTED, DARK_REJECTED, DARK_WARNED, SHARPNESS_REJECTED, SHARPNESS_WARNED
 from studio.imaging import quality
 from studio.imaging.decode import decode
-from studio.photos import BRIGHT_REJECTED, DARK_REJECTED, DARK_WARNED, SHARPNESS_REJECTED, SHARPNESS_WARNED
 from studio.pocket import portraits
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "dreambooth"

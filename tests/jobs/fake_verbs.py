@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from studio.domain import Event
-from studio.errors import InputError, JobCancelled, Problem
+from studio.core.domain import Event
+from studio.core.errors import InputError, JobCancelled, Problem
 from studio.jobs import states
 
 FOLDER = str(Path(__file__).resolve().parent)

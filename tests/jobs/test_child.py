@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from studio.core.errors import InputError, MissingExtraError, Problem, ResourceError
 from studio.core.files import DISK_IS_FULL
-from studio.errors import InputError, MissingExtraError, Problem, ResourceError
 from studio.jobs import child, worker
 from studio.jobs.events import Outcome, parse_line
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studio.domain import Event, GenerateResult, Image, plain
-from studio.jobs.events import KINDS, Outcome, ProgressThinner, event_line, outcome_line, parse_line
+from studio.core.domain import Event, GenerateResult, Image, plain
+from studio.jobs.events import KINDS, Outcome, ProgressThrottle, event_line, outcome_line, parse_line
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -63,7 +63,7 @@ def test_plain_opens_records_and_has_no_nan():
 def test_thinner_passes_four_progress_events_a_second_and_everything_else():
     clock_s = 0.0
     heard = []
-    thinner = ProgressThinner(heard.append, interval_s=0.25, clock=lambda: clock_s)
+    thinner = ProgressThrottle(heard.append, interval_s=0.25, clock=lambda: clock_s)
     for step in range(1, 101):
         clock_s += 0.01
         thinner(Event("progress", {"step": step, "total": 100}))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from studio.errors import InputError, ResourceError
+from studio.core.errors import InputError, ResourceError
 from studio.jobs import intake
 
 

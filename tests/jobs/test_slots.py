@@ -1,7 +1,7 @@
 import pytest
 
+from studio.core.settings import Settings
 from studio.jobs.slots import slots_of
-from studio.settings import Settings
 
 AUTO = {"device": "auto", "gpus": "auto"}
 

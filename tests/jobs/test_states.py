@@ -2,8 +2,8 @@ from typing import get_args
 
 import pytest
 
-from studio.config import CONFIGS
-from studio.domain import TERMINAL_STATES, JobKind, JobState
+from studio.core.config import CONFIGS
+from studio.core.domain import TERMINAL_STATES, JobKind, JobState
 from studio.jobs.states import RUNNING, SOURCE_KIND, TRANSITIONS, VERBS, WAITING, claimed_state, origins, waiting_state
 
 

@@ -18,8 +18,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from studio.domain import TERMINAL_STATES, Event
-from studio.errors import ConflictError, NotFoundError, ResourceError
+from studio.core.domain import TERMINAL_STATES, Event
+from studio.core.errors import ConflictError, NotFoundError, ResourceError
 from studio.jobs.events import Outcome
 from studio.jobs.states import RUNNING, TRANSITIONS
 from studio.jobs.store import Claim, NewJob, Store

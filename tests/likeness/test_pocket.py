@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from studio.catalog import POCKET_FOLDER
-from studio.errors import MissingExtraError
+from studio.core.catalog import POCKET_FOLDER
+from studio.core.errors import MissingExtraError
 from studio.likeness.base import Scale, centroid, likeness
 from studio.likeness.pocket import PocketEngine
 from studio.pocket import portraits

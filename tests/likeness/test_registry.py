@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance
 
-from studio.errors import InputError, MissingExtraError
+from studio.core.errors import InputError, MissingExtraError
 from studio.imaging.decode import decode
 from studio.likeness import registry
 from studio.likeness.registry import choose_engine, get_engine, is_person, looks_drawn
 from studio.pocket import portraits
-from studio.samples import sample_photos
+from studio.pocket.samples import sample_photos
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from studio.adapters import EMBEDS_NAME, WEIGHTS_NAME
-from studio.config import MethodConfig, TrainConfig
-from studio.errors import InputError, NotFoundError
+from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME
+from studio.core.errors import InputError, NotFoundError
+from studio.core.train_config import MethodConfig, TrainConfig
 from studio.families.base import Parts
 from studio.families.registry import family
 from studio.methods.lora import Lora

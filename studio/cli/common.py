@@ -1,0 +1,127 @@
+"""What all commands share: option types, how a verb is run and stopped, how settings are put together."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from studio.cli.output import JsonLinesOutput, TerminalOutput
+from studio.core import machine
+from studio.core.config import CheckConfig, GenerateConfig, PublishConfig
+from studio.core.errors import InputError, JobCancelled, Problem
+from studio.core.presets import override, parse_assignments
+from studio.core.progress import stopped
+from studio.core.settings import Settings
+from studio.core.strict import StrictModel
+from studio.core.train_config import TrainConfig
+from studio.service import Studio
+
+app = typer.Typer(
+    name="studio",
+    help="From photos of a person, pet or thing to a trained adapter and finished pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def help_of(model: type[StrictModel], field: str) -> str:
+    """Return a config field's own sentence, so that no help text is written twice."""
+    return model.model_fields[field].description or ""
+
+
+Json = Annotated[bool, typer.Option("--json", help="Events as JSON lines; the last line is the result.")]
+
+
+Subject = Annotated[str | None, typer.Option(help=help_of(CheckConfig, "subject"))]
+
+
+ClassNoun = Annotated[str | None, typer.Option(help=help_of(CheckConfig, "class_noun"))]
+
+
+SetAny = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")]
+
+
+Seed = Annotated[int | None, typer.Option(help=help_of(GenerateConfig, "seed"))]
+
+
+@contextlib.contextmanager
+def stop_on_interrupt(talker: TerminalOutput | JsonLinesOutput) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a request to stop; the second one interrupts at once."""
+    asked = False
+
+    def heard(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        talker.interrupted()
+
+    before = signal.signal(signal.SIGINT, heard)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+Runner = Callable[[str, StrictModel, Path, Path], Any]
+"""``(verb, config, source, out) -> result``."""
+
+
+@contextlib.contextmanager
+def open_runner(talker: TerminalOutput | JsonLinesOutput, settings: Settings) -> Iterator[Runner]:
+    """Yield a function that runs one verb here and now and shows its events."""
+    with stop_on_interrupt(talker) as should_stop:
+        yield local_runner(talker, settings, should_stop)
+
+
+def local_runner(
+    talker: TerminalOutput | JsonLinesOutput, settings: Settings, should_stop: Callable[[], bool]
+) -> Runner:
+    """Return a function that runs one verb in this process and shows its events."""
+    studio = Studio(settings)
+
+    def run(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
+        try:
+            # What a foreign library prints must not get between the lines of ours.
+            with talker, contextlib.redirect_stdout(sys.stderr):
+                return studio.run(verb, config, source, out, on_event=talker.event, should_stop=should_stop)
+        except JobCancelled:
+            raise stopped(f"what was done so far is kept in {out}, and the same command goes on from there") from None
+
+    return run
+
+
+def require_folder(path: Path, what: str) -> Path:
+    """Return ``path``; raises InputError if it is not a folder, ``what`` says of what."""
+    if not path.is_dir():
+        cure = "give an existing folder" if not path.exists() else "give the folder, not a file in it"
+        raise InputError.of([Problem(str(path), f"is not a folder of {what}", cure, "no_folder")])
+    return path
+
+
+def given_options(**values: Any) -> dict[str, Any]:
+    """Return the options that were given on the command line."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def published_folder(run_dir: Path, config: PublishConfig) -> Path:
+    """Return the default output folder of ``publish``: beside the run, named after the repository."""
+    return Path(f"{run_dir.resolve()}-{config.repo.replace('/', '--')}")
+
+
+def train_config_of(
+    settings: Settings, base: str | None, preset: str | None, assignments: Sequence[str], **given: str
+) -> TrainConfig:
+    """Return the preset's numbers with everything that was asked for put in.
+
+    Raises:
+        InputError: a base that no preset is made for, without a preset; unknown settings.
+    """
+    base, chosen = machine.choose(base, preset, machine.look(settings.device), settings.presets_dir)
+    return override(chosen.config, {**parse_assignments(assignments), **given, "base": base})

@@ -1,0 +1,145 @@
+"""How commands speak: to a person on a terminal, or to a program in JSON lines."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from studio.core.domain import Event, plain
+from studio.core.errors import StudioError
+
+
+def _eta(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
+
+
+class _EtaColumn(ProgressColumn):
+    """The verb's own estimate, not one from the bar's speed."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_eta(task.fields["eta_s"]), style="dim")
+
+
+class TerminalOutput:
+    """Shows events to a person: one bar per stage on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.out = Console(highlight=False, markup=False)
+        self.err = Console(stderr=True, highlight=False, markup=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            _EtaColumn(),
+            TextColumn("{task.fields[metrics]}", style="cyan", markup=False),
+            console=self.err,
+            disable=not self.err.is_terminal,
+            transient=True,
+        )
+        self._task: Any = None
+        self._stage = ""
+        self._entered = 0
+
+    def __enter__(self) -> "TerminalOutput":
+        self._entered += 1
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entered -= 1
+        if not self._entered:  # a verb that runs inside of a longer road must not end its bars
+            self._progress.stop()
+
+    def event(self, event: Event) -> None:
+        """Show one event."""
+        data = event.data
+        if event.kind == "stage":
+            self._begin(str(data.get("message") or data.get("name", "")))
+        elif event.kind == "progress":
+            if self._task is None:
+                self._begin(str(data.get("message") or "working"))
+            self._progress.update(
+                self._task, completed=data.get("step", 0), total=data.get("total"), eta_s=data.get("eta_s")
+            )
+        elif event.kind == "metrics":
+            self._measure(data)
+        elif event.kind == "message":
+            style = "yellow" if data.get("level") == "warning" else None
+            self._progress.console.print(str(data.get("text", "")), style=style)
+
+    def _begin(self, title: str) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(title, total=None, eta_s=None, metrics="")
+        if title != self._stage and not self.err.is_terminal:
+            self.err.print(title)
+        self._stage = title
+
+    def _measure(self, data: Mapping[str, Any]) -> None:
+        shown = [f"{key} {data[key]:.3f}" for key in ("loss", "likeness", "bleed") if data.get(key) is not None]
+        if self._task is not None:
+            self._progress.update(self._task, metrics="  ".join(shown))
+        if data.get("likeness") is not None:
+            self._progress.console.print(f"step {data.get('step', 0)}: " + ", ".join(shown))
+
+    def error(self, error: StudioError) -> None:
+        """Say what went wrong."""
+        self.err.print(str(error), style="red")
+
+    def interrupted(self) -> None:
+        """Answer the first Ctrl-C."""
+        self._progress.console.print("Stopping after this step; press Ctrl-C again to stop at once.", style="yellow")
+
+    def result(self, value: Any, show: Callable[[Console], None]) -> None:
+        """Show a result with ``show``."""
+        show(self.out)
+
+
+class JsonLinesOutput:
+    """Writes events to a program: JSON lines on standard output."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stdout
+
+    def __enter__(self) -> "JsonLinesOutput":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def _write(self, value: Any) -> None:
+        self._stream.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+        self._stream.flush()
+
+    def event(self, event: Event) -> None:
+        """Write one event as an object with ``kind`` and ``data``."""
+        self._write(event)
+
+    def error(self, error: StudioError) -> None:
+        """Write an object with ``error`` and ``problems``."""
+        self._write({"error": str(error), "problems": error.problems})
+
+    def interrupted(self) -> None:
+        """Say nothing: this is called in the middle of anything, a line included. The error comes soon enough."""
+
+    def result(self, value: Any, show: Callable[[Console], None]) -> None:
+        """Write the result itself, the last line."""
+        self._write(value)
+
+
+def open_output(as_json: bool) -> TerminalOutput | JsonLinesOutput:
+    """Return the output for a program or for a person."""
+    return JsonLinesOutput() if as_json else TerminalOutput()
+
+
+def score_text(value: float | None) -> str:
+    """Return a likeness with two decimals, or a dash where it was not measured."""
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,139 @@
+"""The results of verbs as tables on a terminal."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from studio.cli.output import score_text
+from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult
+
+
+def new_table(*columns: str, names: bool = False) -> Table:
+    """Return an empty table; with ``names`` the first column holds names to type again, which are never broken."""
+    table = Table(header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=names and index == 0)
+    return table
+
+
+_STATUS_STYLE = {"good": "green", "usable": "yellow", "rejected": "red"}
+
+
+def show_dataset(dataset: Dataset, out: Path) -> Callable[[Console], None]:
+    """Return what prints the verdict on each photo."""
+
+    def show(console: Console) -> None:
+        table = new_table("photo", "verdict", "likeness", "what to do")
+        for verdict in dataset.verdicts:
+            advice = "\n".join(f"{problem['message']}; {problem['cure']}." for problem in verdict.problems)
+            table.add_row(
+                Text(verdict.name),
+                Text(verdict.status, style=_STATUS_STYLE[verdict.status]),
+                score_text(verdict.likeness),
+                Text(advice),
+            )
+        console.print(table)
+        for problem in dataset.set_problems:
+            console.print(f"The set: {problem['message']}; {problem['cure']}.", style="yellow")
+        console.print(f"{len(dataset.photos)} of {len(dataset.verdicts)} photos are ready in {out}")
+
+    return show
+
+
+def show_run(result: TrainResult, out: Path) -> Callable[[Console], None]:
+    """Return what prints the checkpoints of a run and their scores."""
+
+    def show(console: Console) -> None:
+        if result.checkpoints:
+            table = new_table("step", "likeness", "bleed", "validation loss")
+            for row in result.checkpoints:
+                best = row.get("step") == result.best_step
+                loss = row.get("val_loss")
+                table.add_row(
+                    f"{row.get('step')}{' (best)' if best else ''}",
+                    score_text(row.get("likeness")),
+                    score_text(row.get("bleed")),
+                    "-" if loss is None else f"{loss:.4f}",
+                    style="green" if best else None,
+                )
+            console.print(table)
+        console.print(f"Best: step {result.best_step} of {result.steps} ({result.best_reason})")
+        console.print(
+            f"Likeness {score_text(result.likeness_before)} before, {score_text(result.likeness_after)} after"
+        )
+        console.print(f"The adapter is in {out / result.adapter}")
+
+    return show
+
+
+def show_pictures(result: GenerateResult, out: Path) -> Callable[[Console], None]:
+    """Return what prints the generated pictures, best first."""
+
+    def show(console: Console) -> None:
+        table = new_table("rank", "likeness", "picture", "prompt")
+        for image in sorted(result.images, key=lambda image: image.rank):
+            table.add_row(str(image.rank), score_text(image.likeness), Text(image.file), Text(image.prompt))
+        console.print(table)
+        if result.left_out:
+            twins = sum(image.duplicate_of is not None for image in result.left_out)
+            console.print(
+                f"Kept {len(result.images)} of {len(result.images) + len(result.left_out)} pictures: mean likeness "
+                f"{score_text(result.likeness_mean)} instead of {score_text(result.likeness_mean_made)}; "
+                f"{twins} of the others nearly repeat a better one; all of them are in {out / 'left_out'}"
+            )
+        if result.from_cache:
+            console.print(f"{result.from_cache} pictures were made before and came from the result cache")
+        console.print(f"{len(result.images)} pictures in {out}; contact sheet: {out / result.contact_sheet}")
+
+    return show
+
+
+def show_export(result: ExportResult, out: Path) -> Callable[[Console], None]:
+    """Return what prints the files of an export and its certificate."""
+
+    def show(console: Console) -> None:
+        for file in result.files:
+            console.print(str(out / file))
+        console.print(
+            f"{result.bytes / 1e6:.1f} MB, read back by plain diffusers in a fresh process; "
+            f"its pictures differ from the trained model's by at most {result.difference_max} of 255"
+        )
+
+    return show
+
+
+def show_finished(result: FinishResult, out: Path) -> Callable[[Console], None]:
+    """Return what prints the finished pictures and those that failed."""
+
+    def show(console: Console) -> None:
+        table = new_table("picture", "from", "pixels", "bytes", "worth knowing")
+        for picture in result.pictures:
+            size = f"{picture.size_hw[1]} x {picture.size_hw[0]}"
+            notes = Text("\n".join(picture.notes))
+            table.add_row(Text(picture.file), Text(picture.source), size, f"{picture.size_bytes:,}", notes)
+        console.print(table)
+        for problem in result.failed:
+            console.print(f"{problem['where']}: {problem['message']}; {problem['cure']}.", style="red")
+        count = len(result.pictures)
+        console.print(f"{count} of {count + len({row['where'] for row in result.failed})} pictures are in {out}")
+
+    return show
+
+
+def show_published(result: PublishResult, out: Path) -> Callable[[Console], None]:
+    """Return what prints where a run was published."""
+
+    def show(console: Console) -> None:
+        for file in result.files:
+            console.print(file)
+        size = f"{len(result.files)} files, {result.bytes / 1e6:.1f} MB, licence {result.licence}"
+        if result.commit is None:
+            console.print(f"{size}: what would be published is in {out / 'repo'}; run it without --dry-run to do it")
+        else:
+            seen = "everybody" if result.public else "you and those you allow"
+            console.print(f"{size}: published at {result.url} for {seen}, commit {result.commit}")
+
+    return show

@@ -1,0 +1,253 @@
+"""Commands that run a verb on folders of this machine."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from studio.cli.common import (
+    ClassNoun,
+    Json,
+    Seed,
+    SetAny,
+    Subject,
+    app,
+    given_options,
+    help_of,
+    open_runner,
+    published_folder,
+    require_folder,
+    train_config_of,
+)
+from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output, score_text
+from studio.cli.tables import show_dataset, show_export, show_finished, show_pictures, show_published, show_run
+from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
+from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult, plain
+from studio.core.errors import InputError, Problem
+from studio.core.finish_config import FinishConfig
+from studio.core.presets import finish_config, load_chain, parse_assignments
+from studio.core.settings import Settings, load_settings
+from studio.core.train_config import TrainConfig
+from studio.pocket.samples import SAMPLE_CLASS_NOUN
+from studio.service import Studio
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")],
+    seed: Annotated[int, typer.Option(help="Another seed draws another person.", min=0, max=2**31)] = 0,
+    class_noun: Annotated[str, typer.Option(help="woman or man.")] = SAMPLE_CLASS_NOUN,
+    as_json: Json = False,
+) -> None:
+    """Show the whole studio on a drawn sample person: check, train, generate; about five minutes on two cores."""
+    from studio.cli import demo as road
+
+    here = load_settings()
+    talker = open_output(as_json)
+    with open_runner(talker, here) as run:
+        result = road.demo(
+            run, out, seed=seed, class_noun=class_noun, presets_dir=here.presets_dir, on_event=talker.event
+        )
+
+    def show(console: Console) -> None:
+        console.print(
+            f"Likeness {score_text(result.likeness_before)} before, "
+            f"{score_text(result.likeness_after)} after training; "
+            f"{result.seconds:.0f} s in all"
+        )
+        console.print(f"Look at {result.contact_sheet}")
+
+    talker.result(result, show)
+
+
+@app.command()
+def check(
+    photos: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos.")],
+    subject: Subject = None,
+    class_noun: ClassNoun = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the dataset; default: DIR-dataset.")] = None,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Check a folder of photos: a verdict and a cure for each, crops, and a dataset to train on."""
+    config = CheckConfig.parse(
+        {**parse_assignments(settings or ()), **given_options(subject=subject, class_noun=class_noun)}
+    )
+    source = require_folder(photos, "photos")
+    target = out or Path(f"{source.resolve()}-dataset")
+    talker = open_output(as_json)
+    with open_runner(talker, load_settings()) as run:
+        dataset: Dataset = run("check", config, source, target)
+    talker.result(dataset, show_dataset(dataset, target))
+
+
+@app.command()
+def train(
+    source: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of photos (they are checked first), or a dataset.")
+    ],
+    subject: Annotated[str, typer.Option(help=help_of(TrainConfig, "subject"))],
+    class_noun: Annotated[str, typer.Option(help=help_of(TrainConfig, "class_noun"))],
+    out: Annotated[Path, typer.Option(help="Folder for the run; a stopped run there goes on.")],
+    base: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "base"))] = None,
+    preset: Annotated[str | None, typer.Option(help="Training preset; default: the base's own.")] = None,
+    settings: SetAny = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell what it will take, from a few real steps.")] = False,
+    publish_to: Annotated[
+        str | None, typer.Option("--publish", metavar="OWNER/NAME", help="Publish it then; the token is asked first.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help=help_of(PublishConfig, "public"))] = False,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter on a subject and choose its best checkpoint by likeness."""
+    here = load_settings()
+    after = PublishConfig.parse({"repo": publish_to, "public": public}) if publish_to else None
+    config = train_config_of(here, base, preset, settings or (), subject=subject, class_noun=class_noun)
+    require_folder(source, "photos")
+    talker = open_output(as_json)
+    if after is not None and not plan:  # not after an hour of training
+        Studio(here).check_publishing(config, after, owner=here.owner)
+    with open_runner(talker, here) as run:
+        dataset_dir = source
+        if not (source / "dataset.json").is_file():
+            dataset_dir = Path(f"{out.resolve()}-dataset")
+            # Again when a run goes on, too: the same photos give the same dataset, byte for byte.
+            dataset: Dataset = run("check", CheckConfig(subject=subject, class_noun=class_noun), source, dataset_dir)
+            if not as_json:
+                talker.result(dataset, show_dataset(dataset, dataset_dir))
+        if not plan:
+            result: TrainResult = run("train", config, dataset_dir, out)
+            if after is not None:
+                if not as_json:
+                    talker.result(result, show_run(result, out))
+                target = published_folder(out, after)
+                published: PublishResult = run("publish", after, out, target)
+    if plan:
+        _tell_plan(here, talker, config, dataset_dir)
+    elif after is not None:
+        talker.result(published, show_published(published, target))
+    else:
+        talker.result(result, show_run(result, out))
+
+
+def _tell_plan(
+    settings: Settings, talker: TerminalOutput | JsonLinesOutput, config: TrainConfig, dataset_dir: Path
+) -> None:
+    # Outside of the runner: there is nothing to keep, so that Ctrl-C may end it at once.
+    with talker, contextlib.redirect_stdout(sys.stderr):
+        plan = Studio(settings).measure_plan(config, dataset_dir, on_event=talker.event)
+    answer = {**plain(plan), "fits": plan.fits, "words": plan.words()}
+    talker.result(answer, lambda console: console.print(plan.words()))
+
+
+@app.command()
+def generate(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    run_dir: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Folder of a finished run; or give --adapter.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help=help_of(GenerateConfig, "adapter"))] = None,
+    pack: Annotated[str | None, typer.Option(help=help_of(GenerateConfig, "pack"))] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help=help_of(GenerateConfig, "prompts") + " Repeatable.")] = None,
+    count: Annotated[int | None, typer.Option(help=help_of(GenerateConfig, "count"))] = None,
+    keep: Annotated[int | None, typer.Option(help=help_of(GenerateConfig, "keep"))] = None,
+    seed: Seed = None,
+    cache: Annotated[bool | None, typer.Option(help=help_of(GenerateConfig, "use_cache"))] = None,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Make pictures of the subject, ranked by likeness, with a contact sheet."""
+    config = GenerateConfig.parse(
+        {
+            **parse_assignments(settings or ()),
+            **given_options(adapter=adapter, pack=pack, prompts=tuple(prompt) if prompt else None),
+            **given_options(count=count, keep=keep, seed=seed, use_cache=cache),
+        }
+    )
+    if (run_dir is None) == (config.adapter is None):
+        raise InputError.of([Problem("RUN", "comes from two places or from none", "give RUN or --adapter", "no_run")])
+    source = (
+        out if run_dir is None else require_folder(run_dir, "a run")
+    )  # the verb does not look at it beside an adapter
+    talker = open_output(as_json)
+    with open_runner(talker, load_settings()) as run:
+        result: GenerateResult = run("generate", config, source, out)
+    talker.result(result, show_pictures(result, out))
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")],
+    format: Annotated[str | None, typer.Option(help=help_of(ExportConfig, "format"))] = None,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Write the adapter for ComfyUI, A1111, kohya or diffusers, or merged into its base, and prove that it works."""
+    config = ExportConfig.parse({**parse_assignments(settings or ()), **given_options(format=format)})
+    source = require_folder(run_dir, "a run")
+    talker = open_output(as_json)
+    with open_runner(talker, load_settings()) as run:
+        result: ExportResult = run("export", config, source, out)
+    talker.result(result, show_export(result, out))
+
+
+@app.command()
+def publish(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    repo: Annotated[str, typer.Option(help=help_of(PublishConfig, "repo"))],
+    out: Annotated[Path | None, typer.Option(help="Folder for what is pushed; default: RUN-OWNER--NAME.")] = None,
+    public: Annotated[bool, typer.Option("--public", help=help_of(PublishConfig, "public"))] = False,
+    pictures: Annotated[str | None, typer.Option(metavar="DIR", help=help_of(PublishConfig, "pictures"))] = None,
+    update: Annotated[bool, typer.Option("--update", help=help_of(PublishConfig, "update"))] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=help_of(PublishConfig, "dry_run"))] = False,
+    settings: SetAny = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a run on the Hugging Face Hub: one commit, private unless asked; STUDIO_HUB_TOKEN or `hf auth login`."""
+    given = {"repo": repo, "public": public, "update": update, "dry_run": dry_run, **given_options(pictures=pictures)}
+    config = PublishConfig.parse({**parse_assignments(settings or ()), **given})
+    source = require_folder(run_dir, "a run")
+    target = out or published_folder(source, config)
+    talker = open_output(as_json)
+    with open_runner(talker, load_settings()) as run:
+        result: PublishResult = run("publish", config, source, target)
+    talker.result(result, show_published(result, target))
+
+
+@app.command()
+def unpublish(
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it, with all its history; this cannot be undone.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete a repository from the Hub, with all its history."""
+    if not yes:
+        raise InputError.of([Problem("--yes", f"{repo} would be gone for good", "add --yes to delete it", "not_sure")])
+    talker = open_output(as_json)
+    Studio(load_settings()).unpublish(PublishConfig.parse({"repo": repo}).repo)
+    talker.result({"deleted": repo}, lambda console: console.print(f"{repo} is deleted from the Hub"))
+
+
+@app.command()
+def finish(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A picture, a folder of pictures, or a zip of them.")],
+    chain: Annotated[str, typer.Option(help="A chain of steps; `chains` lists them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; stopped work there goes on.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A step's setting, like fit.max_bytes=5000000; repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Finish pictures: cut out, lay a background, enlarge, restore faces, fit to size and bytes."""
+    here = load_settings()
+    changes = parse_assignments(settings or ())
+    config: FinishConfig = finish_config(load_chain(chain, here.presets_dir), changes)
+    talker = open_output(as_json)
+    with open_runner(talker, here) as run:
+        result: FinishResult = run("finish", config, source, out)
+    talker.result(result, show_finished(result, out))

@@ -1,0 +1,1 @@
+"""Devices: where to compute, how precisely, and how models fit."""

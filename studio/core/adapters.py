@@ -1,0 +1,134 @@
+"""The adapter folder: what ``train`` hands to ``generate``.
+
+``pytorch_lora_weights.safetensors`` (diffusers' own name) or, of a full fine-tuning, ``full_weights.safetensors``;
+optional ``learned_embeds.safetensors`` (the instance token's embedding, ``{token: (D,) or (n, D)}``) and
+``adapter.json``, an :class:`AdapterInfo`. ``studio.train`` writes it, ``studio.infer`` reads it. Ground level: standard
+library only, so that the edges can show an adapter too.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.core.errors import InputError, NotFoundError, Problem
+from studio.core.files import sha256_of, write_json
+
+INFO_NAME = "adapter.json"
+WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+FULL_NAME = "full_weights.safetensors"
+EMBEDS_NAME = "learned_embeds.safetensors"
+
+READ_WITH = {
+    "lora": "load_lora_weights of diffusers",
+    "lokr": "load_lora_adapter of each part in diffusers (not load_lora_weights), or this studio",
+    "full": "this studio, which adds it to the base",
+}
+"""Name of a method -> what reads its adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """What generation has to know of a trained adapter."""
+
+    base: str
+    """Base that it was trained on: a name from the catalog, a local folder, or a Hub id."""
+    revision: str | None
+    """Exact revision of a base from the Hub; None for local bases."""
+    family: str
+    subject: str
+    class_noun: str
+    instance_token: str
+    resolution_px: int
+    """Side of a square of the same area as the training pictures."""
+    guidance_scale: float
+    num_inference_steps: int
+    likeness_engine: str | None
+    """The engine that made ``centroid``; None if none could."""
+    centroid: tuple[float, ...] | None
+    """Normalised mean embedding of the photos, ``(D,)``."""
+    step: int
+    """Training step of these weights."""
+    version: int = 1
+
+
+def write_info(folder: Path, info: AdapterInfo) -> None:
+    """Write ``adapter.json`` under a temporary name and rename it."""
+    write_json(folder / INFO_NAME, asdict(info))
+
+
+def read_info(folder: Path) -> AdapterInfo:
+    """Read ``adapter.json``.
+
+    Raises:
+        NotFoundError: the folder holds no adapter.
+        InputError: the file is damaged or of another version.
+    """
+    path = folder / INFO_NAME
+    try:
+        data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        centroid = data["centroid"]
+        return AdapterInfo(**{**data, "centroid": None if centroid is None else tuple(map(float, centroid))})
+    except FileNotFoundError:
+        raise NotFoundError(f"{folder.name}: there is no trained adapter; finish the training first.") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError.of(
+            [Problem(INFO_NAME, "is not an adapter's description", "train again", "bad_adapter")]
+        ) from None
+
+
+def checkpoint_steps(run_dir: Path) -> list[int]:
+    """Return the steps whose adapters a run still holds, ascending."""
+    return sorted(
+        int(path.name)
+        for path in (run_dir / "checkpoints").glob("*")
+        if path.name.isdecimal() and _weights_folder(path) is not None
+    )
+
+
+def adapter_folder(run_dir: Path, checkpoint: int | None = None) -> Path:
+    """Return the folder that holds a run's adapter weights.
+
+    Args:
+        run_dir: what ``train`` wrote.
+        checkpoint: step of the checkpoint; None takes the best one, ``run_dir/adapter``.
+
+    Raises:
+        NotFoundError: the run is not finished, or has no such checkpoint (those that are there are listed).
+    """
+    if checkpoint is None:
+        folder = run_dir / "adapter"
+        if not _holds_weights(folder):
+            raise NotFoundError(f"{run_dir.name}: there is no trained adapter; finish the training first.")
+        return folder
+    for path in (run_dir / "checkpoints").glob("*"):
+        if path.name.isdecimal() and int(path.name) == checkpoint:
+            folder_or_none = _weights_folder(path)
+            if folder_or_none is not None:
+                return folder_or_none
+    known = ", ".join(map(str, checkpoint_steps(run_dir))) or "(none)"
+    raise NotFoundError(f"checkpoint {checkpoint} is not there; use one of: {known}.")
+
+
+def _weights_folder(checkpoint_dir: Path) -> Path | None:
+    for folder in (checkpoint_dir / "adapter", checkpoint_dir):
+        if _holds_weights(folder):
+            return folder
+    return None
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (WEIGHTS_NAME, FULL_NAME))
+
+
+def adapter_sha256(folder: Path) -> str:
+    """Return one SHA-256 over the adapter's weight files, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME):
+        path = folder / name
+        if path.is_file():
+            digest.update(name.encode())
+            digest.update(bytes.fromhex(sha256_of(path)))
+    return digest.hexdigest()

@@ -1,0 +1,165 @@
+"""The strict configuration of every verb: one sentence per field, used as help text everywhere.
+
+The sentence under a field is the Gradio label's info, the ``--help`` text and the JSON schema's description.
+Ground level: pydantic only. Values are frozen; change one with ``config.model_copy(update=...)`` after
+validation or, from text, with ``studio.core.presets.override``.
+"""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from studio.core.finish_config import FinishConfig
+from studio.core.strict import Dtype, LikenessName, StrictModel, Text, Word, hub_id
+from studio.core.train_config import TrainConfig
+
+
+class CheckConfig(StrictModel):
+    """Settings of the photo check."""
+
+    subject: Word = "subject"
+    """Name of the subject, for example Ada; used for folders and titles."""
+    class_noun: Word = "person"
+    """What the subject is: woman, man, dog, teapot ..."""
+    likeness: LikenessName = "auto"
+    """Engine that decides whether the photos show one subject: auto, pocket (drawn portraits), face, subject, none."""
+    min_photos: int = Field(default=5, ge=1, le=100)
+    """Fewer usable photos than this is reported as a problem of the set."""
+    max_photos: int = Field(default=100, ge=1, le=1000)
+    """More photos than this are refused."""
+    min_side_px: int = Field(default=256, ge=32, le=4096)
+    """A photo whose shorter side is below this is too small."""
+    crop_px: int = Field(default=1024, ge=64, le=4096)
+    """Longest side of the prepared photos, pixels; photos are never enlarged."""
+    crop: Literal["face", "centre", "none"] = "face"
+    """face crops around the face where one is found, else around the centre; none keeps the whole photo."""
+    keep_rejected: bool = False
+    """Prepare photos with serious problems too (never those that cannot be decoded)."""
+
+
+class GenerateConfig(StrictModel):
+    """Settings of a generation run."""
+
+    adapter: Text | None = Field(default=None, max_length=300)
+    """A published adapter, as owner/name or owner/name@revision of the Hub, in the place of a run."""
+    pack: Word | None = None
+    """Name of a prompt pack; give either a pack or prompts."""
+    prompts: tuple[Annotated[Text, Field(min_length=1, max_length=1000)], ...] = ()
+    """Free prompts; {subject} stands for the instance token and the class noun."""
+    negative_prompt: Text = Field(default="", max_length=1000)
+    """What the pictures must not show."""
+    count: int = Field(default=1, ge=1, le=256)
+    """Pictures per shot or prompt."""
+    keep: int | None = Field(default=None, ge=1, le=256)
+    """Keep only so many of each, the most alike, and near-duplicates last; None keeps all."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the first picture; the others count on from it."""
+    num_inference_steps: int | None = Field(default=None, ge=1, le=200)
+    """Denoising steps; None takes the base's own."""
+    guidance_scale: float | None = Field(default=None, ge=0.0, le=30.0)
+    """How closely the prompt is followed; None takes the base's own."""
+    width_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
+    """Width; None takes the shot's aspect at the base's resolution."""
+    height_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
+    """Height; None takes the shot's aspect at the base's resolution."""
+    batch_size: int | None = Field(default=None, ge=1, le=64)
+    """Pictures per forward pass; None lets the device decide. Another number may round the last bits otherwise."""
+    adapter_scale: float = Field(default=1.0, ge=0.0, le=2.0)
+    """Strength of the adapter; 0 is the untrained base."""
+    checkpoint: int | None = Field(default=None, ge=1)
+    """Step of the checkpoint to use; None takes the best."""
+    likeness: LikenessName = "auto"
+    """Engine that ranks the pictures."""
+    use_cache: bool = True
+    """Take a picture that was made before with the same settings from the result cache."""
+
+    @field_validator("keep")
+    @classmethod
+    def _among_those_made(cls, keep: int | None, others: ValidationInfo) -> int | None:
+        count = others.data.get("count")
+        if keep is not None and count is not None and keep > count:
+            raise ValueError(f"cannot be more than count ({count}), the pictures that are made of each")
+        return keep
+
+    @field_validator("adapter")
+    @classmethod
+    def _on_the_hub(cls, adapter: str | None) -> str | None:
+        if adapter is not None:
+            repo, at, revision = adapter.partition("@")
+            hub_id(repo)
+            if at and not re.fullmatch(r"[\w][\w./-]{0,99}", revision, re.ASCII):
+                raise ValueError("names no revision after the @; give a commit, a branch or a tag")
+        return adapter
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.pack is None) == (not self.prompts):
+            raise ValueError("give either pack or prompts, exactly one of them")
+        return self
+
+
+class ExportConfig(StrictModel):
+    """Settings of an export."""
+
+    format: Literal["diffusers", "kohya", "merged", "single_file"] = "diffusers"
+    """diffusers or kohya (ComfyUI, A1111): the adapter; merged or single_file: the whole model in one."""
+    checkpoint: int | None = Field(default=None, ge=1)
+    """Step of the checkpoint to export; None takes the best."""
+    dtype: Dtype = "auto"
+    """Precision of the file; auto keeps an adapter as it was trained and halves a whole model."""
+
+
+class PublishConfig(StrictModel):
+    """Settings of publishing on the Hugging Face Hub."""
+
+    repo: Text = Field(max_length=200)
+    """Repository on the Hub, as owner/name."""
+    public: bool = False
+    """Let everybody see it; otherwise only you and those you allow."""
+    update: bool = False
+    """Write into a repository that exists; otherwise a taken name is refused."""
+    dry_run: bool = False
+    """Only assemble what would be published; nothing is sent and no token is needed."""
+    form: Literal["adapter", "merged", "single_file"] = "adapter"
+    """adapter: the LoRA for diffusers and, where it exists, kohya's layout; merged or single_file: a whole model."""
+    checkpoint: int | None = Field(default=None, ge=1)
+    """Step of the checkpoint to publish; None takes the best."""
+    dtype: Dtype = "auto"
+    """Precision of the files; auto keeps an adapter as it was trained and halves a whole model."""
+    title: Text | None = Field(default=None, min_length=1, max_length=100)
+    """Title of the model card; None takes the subject's name."""
+    about: Text = Field(default="", max_length=2000)
+    """A few sentences of yours for the model card."""
+    pictures: Text | None = Field(default=None, min_length=1, max_length=1000)
+    """Folder of generated or finished pictures for the gallery; None takes the samples of the checkpoint."""
+    choose: tuple[Annotated[Text, Field(min_length=1, max_length=300)], ...] = Field(default=(), max_length=50)
+    """Pictures of that folder, by their names in it; none takes the best ones."""
+    gallery: int = Field(default=12, ge=0, le=50)
+    """Most pictures in the gallery."""
+    licence: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]{0,60}$")] | None = None
+    """Licence of a base outside the catalog, as the Hub calls it; others come from the catalog."""
+
+    @field_validator("repo")
+    @classmethod
+    def _a_name_on_the_hub(cls, repo: str) -> str:
+        return hub_id(repo)
+
+    @field_validator("choose")
+    @classmethod
+    def _below_the_folder(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        outside = [name for name in names if name.startswith(("/", "~")) or ".." in re.split(r"[/\\]", name)]
+        if outside:
+            raise ValueError(f"these do not lie in the folder: {', '.join(outside)}")
+        return names
+
+
+CONFIGS: dict[str, type[StrictModel]] = {
+    "check": CheckConfig,
+    "train": TrainConfig,
+    "generate": GenerateConfig,
+    "export": ExportConfig,
+    "finish": FinishConfig,
+    "publish": PublishConfig,
+}
+"""Config class by verb name."""

@@ -1,0 +1,206 @@
+"""The fit plan: how much memory, time and disk a training run will take, told before it starts.
+
+What was measured on this machine with the same settings is told as it was (``STUDIO_HOME/fit.json``, written by
+``studio.plan`` and by every finished run); what was not is estimated from the catalog's figures and called rough.
+Ground level: no torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from studio.core.catalog import BASES
+from studio.core.files import write_json
+from studio.core.train_config import TrainConfig
+
+MEASURED_NAME = "fit.json"
+
+_RECORDS = 200
+_GB = 2**30
+_BITS = {"none": 16.0, "8bit": 8.0, "4bit": 4.5}  # 4 bits and, for each 64 weights, a scale of 32
+_FULL = 9.0  # weights, gradients and two moments in float32, and autocast's copy, instead of weights in half precision
+_ONE_BLOCK = 0.1  # of the weights: the block on the device, and what is no block
+# For the adapter with its moments, the allocator's gaps and the driver. With them the count meets what others measured:
+# 10.7 GB for FLUX.2 klein (PEFT's benchmark, 512 px, two pictures), about 17 GB for Z-Image at 1024 px (modl).
+_GAPS, _DRIVER_GB = 1.1, 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRun:
+    """What a few real steps took."""
+
+    device: str
+    """Name of the device."""
+    load_s: float
+    """Seconds until the first step."""
+    step_s: float
+    """Seconds per optimizer step."""
+    picture_s: float
+    """Seconds per sample picture."""
+    peak_bytes: int
+    """Most memory in use, of the GPU or of this process."""
+    adapter_bytes: int
+    """Size of one adapter on the disk."""
+    resume_bytes: int
+    """Size of what a checkpoint keeps to go on from."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """What to expect of a run; None where nothing is known."""
+
+    steps: int
+    checkpoints: int
+    seconds: float | None
+    peak_bytes: int | None
+    room_bytes: int | None
+    """Memory of the device, where it is known."""
+    disk_bytes: int | None
+    measured: bool
+    """False if the figures are the catalog's, which are rough."""
+    device: str | None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that memory asks for, as the ladder found them."""
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the run fits into the device's memory; None where one of both is unknown."""
+        if self.peak_bytes is None or self.room_bytes is None:
+            return None
+        return self.peak_bytes <= self.room_bytes
+
+    def words(self) -> str:
+        """Return the plan in one or two sentences."""
+        about = "measured here" if self.measured else "rough, from the catalogue"
+        parts = [f"{self.steps} steps"]
+        if self.seconds is not None:
+            parts.append(f"about {duration(self.seconds)}")
+        if self.peak_bytes is not None:
+            room = f" of {_size(self.room_bytes)}" if self.room_bytes else " of"
+            parts.append(f"{_size(self.peak_bytes)}{room} memory")
+        if self.disk_bytes is not None:
+            parts.append(f"{_size(self.disk_bytes)} on the disk")
+        text = f"{', '.join(parts)} ({about})." if len(parts) > 1 else f"{parts[0]}."
+        if self.seconds is None:
+            text += " The time is known after a first run here, or from `train --plan`."
+        if self.fits is False:
+            text += " That is more than there is: the run will take fewer photos at once and, at worst, smaller ones."
+        if self.changes:
+            text += f" To fit, it trains with {', '.join(f'{name}={value}' for name, value in self.changes.items())}."
+        return text
+
+
+def plan_of(
+    config: TrainConfig,
+    photos: int,
+    measured: MeasuredRun | None,
+    *,
+    room_bytes: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> FitPlan:
+    """Return the plan of a run.
+
+    Args:
+        config: the settings.
+        photos: how many photos there are.
+        measured: what was measured with these settings; None takes the catalog's figures.
+        room_bytes: memory of the device, if known.
+        changes: settings that memory asked for when it was measured.
+    """
+    steps = config.total_steps(photos)
+    count = len(checkpoint_steps(config, steps))
+    if measured is None:
+        return FitPlan(steps, count, None, _rough_bytes(config), room_bytes, None, False, None, changes or {})
+    # Step 0 is sampled too; where likeness is measured every sample has a twin of the class.
+    pictures = (count + 1) * config.samples_per_checkpoint * (1 if config.likeness == "none" else 2)
+    pictures += config.prior.class_images if config.prior.mode == "images" else 0
+    return FitPlan(
+        steps=steps,
+        checkpoints=count,
+        seconds=round(measured.load_s + steps * measured.step_s + pictures * measured.picture_s, 1),
+        peak_bytes=measured.peak_bytes,
+        room_bytes=room_bytes,
+        disk_bytes=(count + 1) * measured.adapter_bytes + min(count, config.keep_checkpoints) * measured.resume_bytes,
+        measured=True,
+        device=measured.device,
+        changes=changes or {},
+    )
+
+
+def checkpoint_steps(config: TrainConfig, steps: int) -> list[int]:
+    """Return the steps at which a run of ``steps`` steps makes checkpoints, ascending; the last step is one."""
+    every = config.checkpoint_every_steps or max(1, -(-steps // _CHECKPOINTS))
+    return sorted({*range(every, steps + 1, every), steps})
+
+
+_CHECKPOINTS = 5
+
+
+def remember(home: Path, config: TrainConfig, measured: MeasuredRun) -> None:
+    """Keep what was measured, for plans of runs like this one."""
+    records = {**_records(home), _key(config): asdict(measured)}
+    home.mkdir(parents=True, exist_ok=True)
+    write_json(home / MEASURED_NAME, dict(list(records.items())[-_RECORDS:]), shared=True)
+
+
+def recall(home: Path, config: TrainConfig) -> MeasuredRun | None:
+    """Return what was measured with these settings; None if nothing was."""
+    record = _records(home).get(_key(config))
+    try:
+        return MeasuredRun(**record) if record else None
+    except TypeError:  # written by another version
+        return None
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in words."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _records(home: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((home / MEASURED_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+_MATTERS = {
+    "base", "revision", "method", "resolution_px", "batch_size", "micro_batch_size", "optimizer",
+    "gradient_checkpointing", "quantization", "block_offload",
+    "attention", "compile_blocks", "dtype", "sample_steps", "ema_decay",
+}  # fmt: skip
+
+
+def _key(config: TrainConfig) -> str:
+    """Return a digest of the settings that memory and the time of a step depend on."""
+    what = config.model_dump(mode="json", include=_MATTERS)
+    what |= {"prior": [config.prior.mode, config.prior.batch_size], "token": config.token_learning_rate is not None}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _rough_bytes(config: TrainConfig) -> int | None:
+    """Return the most that is on the GPU at once: encoding the prompts, or training."""
+    base = BASES.get(config.base)
+    if base is None or base.memory is None:
+        return None
+    need = base.memory
+    full = config.method.name == "full"
+    denoiser = need.denoiser_gb * (_FULL if full else _BITS[config.quantization] / 16)
+    denoiser *= _ONE_BLOCK if config.block_offload else 1.0
+    encoders = 0.0
+    if config.method.text_encoder or config.token_learning_rate is not None:
+        encoders = need.text_encoders_gb * (_FULL if full and config.method.text_encoder else 1.0)
+    area = ((config.resolution_px or base.resolution_px) / base.resolution_px) ** 2
+    picture = need.recomputed_gb if config.gradient_checkpointing else need.kept_gb
+    training = denoiser + encoders + picture * area * config.pictures_at_once()
+    return round((max(training, need.text_encoders_gb) * _GAPS + _DRIVER_GB) * 10**9)
+
+
+def _size(count: int) -> str:
+    return f"{count / _GB:.1f} GB" if count >= _GB / 10 else f"{max(1, round(count / 2**20))} MB"

@@ -1,0 +1,129 @@
+"""Where the studio keeps things and how it serves, from STUDIO_* environment variables.
+
+The only reader of the environment. Ground level: no torch, no gradio.
+"""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from studio.core.errors import InputError, Problem
+from studio.core.strict import problems_of
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names of this machine that nobody else reaches it by."""
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds app.py and presets/."""
+
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Settings(BaseSettings):
+    """Settings of one installation; every field is read from ``STUDIO_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="STUDIO_", frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    home: Path = Path.home() / ".likeness-studio"
+    """Folder for jobs, datasets, runs and pictures."""
+    presets_dir: Path = PROJECT_ROOT / "presets"
+    """Folder that holds train/*.yaml and packs/*.yaml."""
+    host: str = "127.0.0.1"
+    """Address that the app listens on."""
+    port: int = Field(default=7860, ge=0, le=65535)
+    """Port that the app listens on; 0 lets the system choose."""
+    device: DeviceName = "auto"
+    """Device for training and generation; auto takes CUDA, then MPS, then the CPU."""
+    gpus: str = Field(default="auto", pattern=r"^(auto|[\w-]+(,[\w-]+)*)$")
+    """NVIDIA GPUs for jobs, one job on each at a time: auto takes all; or numbers or UUIDs, such as 0,2."""
+    threads: int | None = Field(default=None, ge=1, le=256)
+    """CPU threads for one job; None leaves torch's own choice."""
+    max_upload_bytes: int = Field(default=64 * 2**20, ge=2**10)
+    """Largest single photo that is accepted, bytes."""
+    max_photos: int = Field(default=100, ge=1, le=1000)
+    """Most photos that one check accepts."""
+    job_silence_s: int = Field(default=3600, ge=1)
+    """A job whose process tells nothing for so many seconds hangs and is ended; downloads are silent, too."""
+    bases_dir: Path | None = None
+    """Folder for downloaded and converted bases; None means the folder bases in home."""
+    bases_max_bytes: int = Field(default=200 * 10**9, ge=10**6)
+    """Most that all of those may take together, bytes; the least recently used goes first."""
+    resident_bases: str = "pocket"
+    """Bases, separated by commas, that the Space zerogpu loads once and keeps."""
+    results_cache: str = Field(default="disk", repr=False)  # may hold a password
+    """Keeps pictures to serve the same request again: disk, off, redis://HOST or redis+cluster://HOST (rediss: TLS)."""
+    results_max_bytes: int = Field(default=2 * 10**9, ge=10**5)
+    """Most that these pictures may take on the disk, bytes; the least recently used goes first."""
+    civitai_key: SecretStr | None = None
+    """Your key for Civitai, for models that are given to people with a key only."""
+    civitai_url: str = "https://civitai.com"
+    """Address of Civitai."""
+    backup_url: SecretStr | None = None  # may hold a key
+    """Folder that finished jobs are copied to and come back from at start: hf://buckets/..., s3://..., file://..."""
+    hub_token: SecretStr | None = None
+    """Your token for the Hugging Face Hub, for publishing; None takes that of `hf auth login` or HF_TOKEN."""
+    remote_server: str = ""
+    """Address of a studio on another machine, for the command `remote`."""
+    remote_token: SecretStr | None = None
+    """Token for that studio where it is behind a login, such as a Hugging Face token for a private Space."""
+    owner: str = "local"
+    """Name of the one local owner, who may use this machine's tokens; where people log in, of nobody else."""
+    login: bool | None = None
+    """Whether everybody logs in with Hugging Face and sees only what is theirs; None: where the platform offers it."""
+    guest: bool = False
+    """Set by the server for jobs of others than the machine's owner: a cached repository is shown to those only whom
+    the Hub shows it."""
+    trusted_hosts: str = ""
+    """Host names, separated by commas, under which a proxy serves this app; * allows any."""
+    frame_ancestors: str = "'self' https://huggingface.co https://*.hf.space"
+    """Pages that may show the app in a frame, as in the CSP directive of that name."""
+
+    @field_validator("results_cache")
+    @classmethod
+    def _known_cache(cls, value: str) -> str:
+        if not _CACHES.match(value):
+            raise ValueError(
+                "must be disk, off, or an address that begins with redis://, rediss:// or redis+cluster://"
+            )
+        return value
+
+
+_OAUTH = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+"""Given by a Space whose front matter says ``hf_oauth: true``; Gradio reads them, too."""
+
+_CACHES = re.compile(r"^(disk|off|rediss?(\+cluster)?://.+)$")
+
+
+def load_settings() -> Settings:
+    """Read the environment; where a host gives only ``PORT``, that is the port.
+
+    A Hugging Face Space gives its own names: it listens to its proxy on ``GRADIO_SERVER_PORT``, and offers a login with
+    ``OAUTH_CLIENT_ID`` and others. Elsewhere Gradio only plays a login, of whoever this machine is logged in as: it may
+    be asked for to look at it, where nobody else can come.
+
+    Raises:
+        InputError: variables out of range, all at once, each by its full name.
+    """
+    on_space = "SPACE_ID" in os.environ
+    port = os.environ.get("PORT") or (os.environ.get("GRADIO_SERVER_PORT") if on_space else None)
+    given: dict[str, Any] = {"port": port} if port and "STUDIO_PORT" not in os.environ else {}
+    if on_space and "STUDIO_HOST" not in os.environ:
+        given["host"] = "0.0.0.0"
+    offered = on_space and os.environ.get("SYSTEM") == "spaces" and all(os.environ.get(name) for name in _OAUTH)
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise InputError.of(
+            [replace(found, where=f"STUDIO_{found.where.upper()}") for found in problems_of(error, Settings)]
+        ) from None
+    if settings.login and not offered and settings.host not in LOOPBACK:
+        message = "cannot be true here: anybody could make up who they are"
+        cure = "leave it out, or run on a Space whose front matter says hf_oauth: true"
+        raise InputError.of([Problem("STUDIO_LOGIN", message, cure, "no_login")])
+    return settings if settings.login is not None else settings.model_copy(update={"login": offered})

@@ -1,0 +1,277 @@
+"""The settings of a training run."""
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from studio.core.strict import Dtype, LikenessName, StrictModel, Text, Word
+
+Quantization = Literal["none", "8bit", "4bit"]
+
+
+OPTIONAL_PACKAGES: dict[str, str] = {
+    "optimizer=adamw8bit": "bitsandbytes",
+    "optimizer=prodigy": "prodigyopt",
+    "optimizer=schedule_free": "schedulefree",
+    "quantization=8bit": "bitsandbytes",
+    "quantization=4bit": "bitsandbytes",
+    "attention=xformers": "xformers",
+}
+"""Setting of a training run -> the package beyond requirements.txt that it needs."""
+
+
+class StepsRule(StrictModel):
+    """Steps computed from the number of photos: clamp(per_photo x photos, minimum, maximum)."""
+
+    per_photo: int = Field(ge=1, le=2000)
+    """Steps per photo."""
+    minimum: int = Field(ge=1, le=100_000)
+    """Never fewer steps than this."""
+    maximum: int = Field(ge=1, le=100_000)
+    """Never more steps than this."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(f"minimum ({self.minimum}) is above maximum ({self.maximum}); swap them")
+        return self
+
+    def steps(self, photos: int) -> int:
+        """Return the number of steps for ``photos`` photos."""
+        return max(self.minimum, min(self.maximum, self.per_photo * photos))
+
+
+class MethodConfig(StrictModel):
+    """What of the base learns, and in which form."""
+
+    name: Literal["lora", "lokr", "full"] = "lora"
+    """lora: small and read everywhere; lokr: smaller still, read here; full: every weight (DreamBooth)."""
+    rank: int = Field(default=16, ge=1, le=512)
+    """Rank of the update (lora, lokr); more holds more detail and makes a larger file."""
+    alpha: int | None = Field(default=None, ge=1, le=1024)
+    """Scale of the update is alpha / rank; None means alpha = rank, the value every program reads correctly."""
+    rslora: bool = False
+    """Scale the update by alpha / sqrt(rank) instead, which keeps large ranks steady (lora)."""
+    dora: bool = False
+    """Learn size and direction of each weight apart: closer to full training, slower (lora)."""
+    factor: int | None = Field(default=None, ge=2, le=128)
+    """Size of the smaller Kronecker factor (lokr); larger makes a smaller file. None balances both factors."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the update's inputs (lora) or rows (lokr) that are dropped while training."""
+    target: Literal["attention", "attention+conv"] = "attention"
+    """Layers of the denoiser that get an update (lora, lokr); full trains all."""
+    text_encoder: bool = False
+    """Train the text encoder too (lora, full)."""
+    start_from: Text | None = Field(default=None, max_length=1000)
+    """A LoRA file (.safetensors, of diffusers or kohya) or an adapter folder to go on from (lora); None starts anew."""
+
+    @model_validator(mode="after")
+    def _fits_its_name(self) -> Self:
+        given = {
+            "alpha": self.alpha is not None,
+            "rslora": self.rslora,
+            "dora": self.dora,
+            "factor": self.factor is not None,
+            "dropout": self.dropout > 0,
+            "text_encoder": self.text_encoder,
+            "start_from": self.start_from is not None,
+        }
+        strange = [name for name, is_given in given.items() if is_given and name not in _METHOD_SETTINGS[self.name]]
+        if strange:
+            raise ValueError(
+                f"method {self.name} has no {' and no '.join(strange)}; leave that out or choose another method.name"
+            )
+        return self
+
+
+_METHOD_SETTINGS: dict[str, frozenset[str]] = {
+    "lora": frozenset({"alpha", "rslora", "dora", "dropout", "text_encoder", "start_from"}),
+    "lokr": frozenset({"alpha", "factor", "dropout"}),
+    "full": frozenset({"text_encoder"}),
+}
+"""Settings beyond rank and target that each method knows."""
+
+
+class PriorConfig(StrictModel):
+    """Prior preservation: keeps the class (every other woman, dog ...) from turning into the subject."""
+
+    mode: Literal["none", "images", "prediction"] = "none"
+    """images: pictures of the class that the base makes once for all runs; prediction: the base's own prediction."""
+    weight: float = Field(default=1.0, ge=0.0, le=10.0)
+    """Weight of the prior loss against the photo loss."""
+    class_images: int = Field(default=32, ge=1, le=1000)
+    """Number of class pictures (mode images)."""
+    batch_size: int | None = Field(default=None, ge=1, le=64)
+    """Class samples per step; None means as many as photos per step."""
+
+
+class TrainConfig(StrictModel):
+    """Settings of a training run."""
+
+    subject: Word = "subject"
+    """Name of the subject; used for folders and titles, not for prompts."""
+    class_noun: Word = "person"
+    """What the subject is: woman, man, dog, teapot ..."""
+    instance_token: Word = "sks"
+    """The rare word that will mean the subject in prompts."""
+    base: Text = Field(default="pocket", min_length=1, max_length=300)
+    """Base model: a name from the catalog, a diffusers folder, a .safetensors checkpoint, a Hub id, or civitai:ID."""
+    revision: Text | None = Field(default=None, max_length=100)
+    """Revision of a base from the Hub or Civitai; None pins the newest at the start of the run."""
+    method: MethodConfig = MethodConfig()
+    """What is trained."""
+    resolution_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
+    """Training resolution (side of a square of the same area); None takes the base's own."""
+    steps: int | StepsRule = StepsRule(per_photo=100, minimum=200, maximum=1500)
+    """Optimizer steps, or a rule that computes them from the number of photos."""
+    batch_size: int = Field(default=1, ge=1, le=64)
+    """Photos per optimizer step."""
+    micro_batch_size: int | None = Field(default=None, ge=1, le=64)
+    """Photos per forward pass; None means batch_size (no accumulation)."""
+    optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy", "schedule_free"] = "adamw"
+    """adamw; adamw8bit, adafactor: less memory; prodigy: finds its own rate; schedule_free: averages as it goes."""
+    learning_rate: float = Field(default=1e-4, gt=0.0, le=1.0)
+    """Learning rate of what the method trains; 1 for prodigy."""
+    token_learning_rate: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Learning rate of the instance token's embedding (pivotal tuning); None leaves the token as it is."""
+    token_vectors: int = Field(default=1, ge=1, le=8)
+    """Embedding vectors that the instance token stands for; more hold more of the subject."""
+    token_share: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the steps in which the token learns; afterwards it stays while the rest goes on."""
+    lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"] = "constant"
+    """Course of the learning rate."""
+    lr_warmup_steps: int = Field(default=0, ge=0, le=10_000)
+    """Steps over which the learning rate rises from zero."""
+    weight_decay: float = Field(default=1e-2, ge=0.0, le=1.0)
+    """AdamW weight decay."""
+    max_grad_norm: float = Field(default=1.0, gt=0.0, le=1000.0)
+    """Gradients are clipped to this norm."""
+    min_snr_gamma: float | None = Field(default=None, gt=0.0, le=100.0)
+    """Min-SNR cap (5 is the paper's value); None weighs all timesteps alike."""
+    noise_offset: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Adds this much per-channel constant noise; helps very dark and very bright pictures."""
+    caption_dropout: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of captions that are left empty while training."""
+    ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Samples and exports a running average of the weights (0.99: about 100 steps); None takes the newest ones."""
+    background_weight: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Weight of what lies outside the subject's masks (masks/NNN.png of the dataset); None ignores masks."""
+    flip: bool = False
+    """Mirror photos at random; off by default because faces are not symmetric."""
+    prior: PriorConfig = PriorConfig()
+    """Prior preservation."""
+    gradient_checkpointing: bool = False
+    """Recompute activations: less memory, slower."""
+    quantization: Quantization = "none"
+    """Hold the frozen base in fewer bits (lora, transformers): 8bit in half the memory, 4bit in less than a third."""
+    block_offload: bool = False
+    """Keep the denoiser in main memory and bring one block at a time to the GPU: least memory, slow."""
+    attention: Literal["torch", "xformers"] = "torch"
+    """Whose attention the denoiser computes with: torch's own, or xformers', which may be faster on older GPUs."""
+    compile_blocks: bool = False
+    """Compile the denoiser's blocks: faster steps after some minutes of compiling."""
+    certify: bool = True
+    """Read the finished adapter back in a fresh process and compare its pictures; if they differ the run fails."""
+    checkpoint_every_steps: int | None = Field(default=None, ge=1, le=100_000)
+    """Steps between checkpoints; None makes about five per run."""
+    keep_checkpoints: int = Field(default=2, ge=2, le=100)
+    """Resume checkpoints that are kept (adapters of all checkpoints stay for the choice of the best)."""
+    samples_per_checkpoint: int = Field(default=4, ge=0, le=64)
+    """Pictures generated and scored at each checkpoint."""
+    sample_steps: int = Field(default=20, ge=1, le=200)
+    """Inference steps of these pictures."""
+    guidance_scale: float | None = Field(default=None, ge=0.0, le=30.0)
+    """Guidance of these pictures; None takes the base's own."""
+    likeness: LikenessName = "auto"
+    """Engine that scores checkpoints: auto takes the one that fits the base and the class noun."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of everything random in the run."""
+    dtype: Dtype = "auto"
+    """Precision of the frozen base; auto is float32 on the CPU and bfloat16 on a GPU that has it."""
+
+    @field_validator("steps")
+    @classmethod
+    def _some_steps(cls, steps: int | StepsRule) -> int | StepsRule:
+        if isinstance(steps, int) and not 1 <= steps <= 100_000:
+            raise ValueError("there must be between 1 and 100000 steps")
+        return steps
+
+    @field_validator("micro_batch_size")
+    @classmethod
+    def _divides_the_batch(cls, micro: int | None, others: ValidationInfo) -> int | None:
+        batch = others.data.get("batch_size")
+        if micro is not None and batch is not None and (micro > batch or batch % micro):
+            raise ValueError(f"must divide batch_size ({batch})")
+        return micro
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Refuse settings that contradict each other, with every one of them named."""
+        wrong = [words for applies, words in _contradictions(self) if applies]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def total_steps(self, photos: int) -> int:
+        """Return the number of optimizer steps for a set of ``photos`` photos."""
+        return self.steps if isinstance(self.steps, int) else self.steps.steps(photos)
+
+    def pictures_at_once(self) -> int:
+        """Return the pictures in the largest forward pass that learns: photos, and what is there for the prior."""
+        prior = 0 if self.prior.mode == "none" else self.prior.batch_size or self.batch_size
+        return self.micro_batch_size or self.batch_size + prior
+
+
+def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
+    """Return (does it apply, what contradicts what and how to end it)."""
+    token, name = config.token_learning_rate, config.optimizer
+    return [
+        (
+            token is None and config.token_vectors > 1,
+            "token_vectors above 1 needs a token that learns: set token_learning_rate or token_vectors=1",
+        ),
+        (
+            token is None and config.token_share < 1,
+            "token_share needs a token that learns: set token_learning_rate or token_share=1",
+        ),
+        (
+            token is not None and config.method.name == "full" and config.method.text_encoder,
+            "a text encoder that is trained in full learns the token by itself: leave token_learning_rate out",
+        ),
+        (
+            config.quantization != "none" and config.method.name != "lora",
+            "only lora trains on a quantised base: set method.name=lora or quantization=none",
+        ),
+        (
+            config.block_offload and not config.gradient_checkpointing,
+            "block_offload needs recomputed activations: set gradient_checkpointing=true",
+        ),
+        (
+            config.block_offload and config.method.name == "full",
+            "weights that learn stay on the GPU: set method.name=lora or block_offload=false",
+        ),
+        (
+            config.block_offload and config.quantization != "none",
+            "a quantised base is not moved block by block: set block_offload=false or quantization=none",
+        ),
+        (
+            config.block_offload and config.compile_blocks,
+            "compiled blocks are not moved: set block_offload=false or compile_blocks=false",
+        ),
+        (
+            name == "prodigy" and config.learning_rate < 0.1,
+            f"prodigy multiplies the rate that it finds by learning_rate={config.learning_rate:g}: set learning_rate=1",
+        ),
+        (
+            name == "prodigy" and token not in (None, config.learning_rate),
+            "prodigy knows one rate: set token_learning_rate to learning_rate",
+        ),
+        (
+            name == "schedule_free" and not config.lr_scheduler.startswith("constant"),
+            f"schedule_free takes the place of a schedule: set lr_scheduler=constant, not {config.lr_scheduler}",
+        ),
+        (
+            name == "schedule_free" and config.ema_decay is not None,
+            "schedule_free averages the weights by itself: leave ema_decay out",
+        ),
+    ]

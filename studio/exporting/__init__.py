@@ -1,0 +1,1 @@
+"""Parts of the verb ``export``, and the proof that an export loads."""

@@ -1,0 +1,365 @@
+"""Finished jobs, kept once more at an address: on a Space the local disk is gone after every restart.
+
+``STUDIO_BACKUP_URL`` names a folder of a bucket, an object store or another disk, in fsspec's words. One thread brings
+every completed job there, and at start brings back what is there and not here:
+
+    <url>/jobs/<job id>/files/...     request.json, log.txt and what the verb wrote
+    <url>/jobs/<job id>/record.json   its row and events, and size and SHA-256 of each file
+    <url>/jobs/<job id>/DONE          SHA-256 of record.json, written last: without it nothing is taken for finished
+
+The table of jobs itself stays on the local disk: a mounted bucket has no locks for SQLite. Uploads are not kept; what
+came of them is. Called by ``studio.service`` and ``studio.doctor``.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from studio.core.errors import InputError, MissingExtraError, Problem, StudioError
+from studio.core.files import sha256_of, sync_tree
+from studio.core.folder import is_clutter
+from studio.core.settings import Settings
+from studio.jobs.child import LOCK_FILE, PHOTOS_FOLDER
+from studio.jobs.store import Store
+
+logger = logging.getLogger(__name__)
+
+_DONE, _RECORD, _FILES = "DONE", "record.json", "files"
+_DIGEST_BYTES = 64
+_JOB_ID = re.compile(r"[a-z]+-[0-9a-f]{16}")
+_WAITS_S = (5.0, 15.0, 60.0, 300.0)
+"""Pauses after one, two ... failures in a row; the last one holds."""
+_LEAVE_S = 10.0
+
+
+class DamagedError(Exception):
+    """What a backup holds of one job is not what was put there; trying again does not help."""
+
+
+class BackupFolder:
+    """The backup's folder, wherever it is.
+
+    Args:
+        settings: with its address.
+
+    Raises:
+        InputError: the address is none that can be used. MissingExtraError: the package for its kind is not installed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        import fsspec
+        from fsspec.core import url_to_fs
+
+        assert settings.backup_url is not None
+        url = settings.backup_url.get_secret_value()
+        kind = url.partition("://")[0].lower() if "://" in url else "file"
+        options: dict[str, Any] = {}
+        if kind in ("file", "local"):
+            options["auto_mkdir"] = True
+        elif kind == "hf":
+            if not url.startswith("hf://buckets/"):  # a repository makes a commit of each file, and keeps what is gone
+                raise _bad_url("is no bucket", "write hf://buckets/OWNER/NAME/FOLDER")
+            from huggingface_hub.utils import disable_progress_bars
+
+            disable_progress_bars()  # one for each file, in the server's log
+            if settings.hub_token is not None:
+                options["token"] = settings.hub_token.get_secret_value() or False
+        try:
+            self._fs, root = url_to_fs(url, **options)
+        except ImportError as error:
+            package = getattr(error, "name", None) or re.sub(r"^Install | to .*$", "", str(error))
+            raise MissingExtraError(
+                f"STUDIO_BACKUP_URL begins with {kind}://, which wants the Python package {package}; install it."
+            ) from None
+        except Exception as error:  # each kind has its own for an address that it does not understand
+            known = ", ".join(sorted({"file", "hf", "s3", "gs"} & set(fsspec.available_protocols())))
+            raise _bad_url(f"cannot be used ({type(error).__name__})", f"begin it with one of: {known}") from None
+        self._jobs = f"{root.rstrip('/')}/jobs"
+
+    def held(self) -> frozenset[str]:
+        """Return the ids of the jobs that are there, whole."""
+        self._fs.invalidate_cache()
+        try:
+            found = self._fs.find(self._jobs, detail=True)
+        except FileNotFoundError:
+            return frozenset()
+        ids = set()
+        for path, facts in found.items():
+            folder, name = PurePosixPath(path).parent.name, PurePosixPath(path).name
+            if name == _DONE and PurePosixPath(path).parent.parent.name == "jobs" and _JOB_ID.fullmatch(folder):
+                # A marker that was cut off on the way, as a local disk may leave it, is none.
+                ids |= {folder} if facts["size"] == _DIGEST_BYTES else set()
+        return frozenset(ids)
+
+    def put(self, job_id: str, relative: str, path: Path) -> None:
+        """Bring one file there; raises OSError if less of it arrived."""
+        place = self._place(job_id, f"{_FILES}/{relative}")
+        self._fs.put_file(str(path), place)
+        if self._fs.info(place)["size"] != path.stat().st_size:
+            raise OSError(f"{PurePosixPath(relative).name} arrived cut off")
+
+    def seal(self, job_id: str, record: Mapping[str, Any]) -> None:
+        """Write the record, then the marker."""
+        data = json.dumps(record, indent=1).encode()
+        self._fs.pipe_file(self._place(job_id, _RECORD), data)
+        self._fs.pipe_file(self._place(job_id, _DONE), hashlib.sha256(data).hexdigest().encode())
+
+    def record(self, job_id: str) -> dict[str, Any]:
+        """Return what was sealed.
+
+        Raises:
+            DamagedError: it is not what was sealed.
+        """
+        data = self._fs.cat_file(self._place(job_id, _RECORD))
+        if hashlib.sha256(data).hexdigest().encode() != self._fs.cat_file(self._place(job_id, _DONE)):
+            raise DamagedError(f"{_RECORD} is damaged")
+        try:
+            found: dict[str, Any] = json.loads(data)
+            float(found["job"]["created_s"])
+            return found
+        except (ValueError, KeyError, TypeError):
+            raise DamagedError(f"{_RECORD} is of another kind") from None
+
+    def get(self, job_id: str, record: Mapping[str, Any], folder: Path) -> None:
+        """Bring a job's files here, each verified.
+
+        Raises:
+            DamagedError: one is missing or not what was sealed.
+        """
+        for relative, facts in record["files"].items():
+            parts = PurePosixPath(relative).parts
+            if not parts or relative.startswith("/") or ".." in parts or "\\" in relative:
+                raise DamagedError("its record names a file outside of its folder")
+            path = folder.joinpath(*parts)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place = self._place(job_id, f"{_FILES}/{relative}")
+            if not self._fs.exists(place):
+                raise DamagedError(f"{path.name} is missing")
+            self._fs.get_file(place, str(path))
+            if sha256_of(path) != facts["sha256"]:
+                raise DamagedError(f"{path.name} is damaged")
+
+    def try_out(self) -> None:
+        """Write a file, read it back and delete it."""
+        place, data = f"{self._jobs}/.probe-{secrets.token_hex(4)}", secrets.token_bytes(16)
+        self._fs.pipe_file(place, data)
+        try:
+            if self._fs.cat_file(place) != data:
+                raise OSError("what was written does not come back")
+        finally:
+            self._fs.rm_file(place)
+
+    def _place(self, job_id: str, relative: str) -> str:
+        return f"{self._jobs}/{job_id}/{relative}"
+
+
+class Backup:
+    """Keeps the completed jobs of one installation at an address, from a thread of its own.
+
+    What fails is told in the log and, of a job that is not there yet, in its events; it is tried again for as long
+    as the studio runs, and at the next start. No job ever waits for it.
+
+    Args:
+        settings: with the address.
+        store: the table of jobs.
+        jobs_dir: folder that holds one folder per job.
+        waits_s: pauses after failures.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, jobs_dir: Path, *, waits_s: tuple[float, ...] = _WAITS_S
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._jobs_dir = jobs_dir
+        self._waits_s = waits_s
+        self._held: set[str] | None = None
+        """Jobs that are there; None until that is known."""
+        self._restored = False
+        self._sent: set[tuple[str, str]] = set()
+        """Files of jobs that are on their way, so that a broken line does not begin again."""
+        self._told: dict[str, str] = {}
+        """Job -> the warning that it carries."""
+        self._thread: threading.Thread | None = None
+        self._before: frozenset[str] | None = None
+        """Jobs that were completed before this start."""
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._given_up = threading.Event()
+
+    def start(self) -> None:
+        """Look at the address and start the thread.
+
+        Raises:
+            InputError, MissingExtraError: it can never work.
+        """
+        if self._thread is None:
+            BackupFolder(self._settings)
+            self._closing.clear()
+            self._given_up.clear()
+            self._thread = threading.Thread(target=self._loop, name="studio-backup", daemon=True)
+            self._thread.start()
+
+    def wake(self) -> None:
+        """Say that a job has ended."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Bring there what has just ended, as far as that takes no longer than a moment, and end the thread."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_LEAVE_S)  # a line that hangs must not keep the studio from closing
+            self._given_up.set()
+            self._thread = None
+
+    # The thread
+
+    def _loop(self) -> None:
+        failures = 0
+        last = False
+        while not last:
+            last = self._closing.is_set()
+            self._wake.clear()
+            try:
+                self._once()
+            except Exception as error:  # each kind of store raises what it likes
+                wait_s = self._waits_s[min(failures, len(self._waits_s) - 1)]
+                failures += 1
+                logger.warning("the backup does not work (%s); it is tried again in %.0f s", reason(error), wait_s)
+                self._closing.wait(wait_s)
+            else:
+                failures = 0
+                if not self._closing.is_set():
+                    self._wake.wait()
+
+    def _once(self) -> None:
+        """Bring back what is missing here, bring there what is missing there; raise the first failure at the end."""
+        if self._before is None:
+            self._before = frozenset(self._store.completed())
+        try:
+            shelf = BackupFolder(self._settings)  # of this thread: the Hub's are not shared
+            if self._held is None:
+                self._held = set(shelf.held())
+        except Exception as error:  # which of the older ones are there is not known
+            for job_id in set(self._store.completed()) - self._before:
+                self._warn(job_id, error)
+            raise
+        failures: list[Exception] = []
+        if not self._restored and not self._closing.is_set():
+            failures += self._restore(shelf, self._held)
+            self._restored = not failures and not self._closing.is_set()
+        for job_id in self._store.completed():
+            if job_id in self._held or self._given_up.is_set():
+                continue
+            try:
+                if self._save(shelf, job_id):
+                    self._held.add(job_id)
+            except Exception as error:
+                failures.append(error)
+                self._warn(job_id, error)
+        if failures:
+            raise failures[0]
+
+    def _save(self, shelf: BackupFolder, job_id: str) -> bool:
+        """Bring one job there; False if the studio has closed."""
+        folder, files = self._jobs_dir / job_id, {}
+        for path in _files_of(folder):
+            relative = path.relative_to(folder).as_posix()
+            if self._given_up.is_set():
+                return False
+            if (job_id, relative) not in self._sent:
+                shelf.put(job_id, relative, path)
+                self._sent.add((job_id, relative))
+            files[relative] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        if not files:  # deleted by hand
+            return True
+        shelf.seal(job_id, {"version": 1, **self._store.dump(job_id), "files": files})
+        self._sent -= {(job_id, relative) for relative in files}
+        if warning := self._told.pop(job_id, None):
+            self._store.tell(job_id, "info", "It is in the backup now.", instead_of=warning)
+        logger.info("job %s is in the backup", job_id)
+        return True
+
+    def _warn(self, job_id: str, error: Exception) -> None:
+        if job_id not in self._told:
+            text = f"This is not in the backup yet ({reason(error)}); it is tried again until it is."
+            self._store.tell(job_id, "warning", text)
+            self._told[job_id] = text
+
+    def _restore(self, shelf: BackupFolder, held: set[str]) -> list[Exception]:
+        """Bring back every job that is not here, the oldest first, since others build on it; return what failed."""
+        for leftover in self._jobs_dir.glob(".restore-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        failures: list[Exception] = []
+        records = {}
+        for job_id in held - self._store.ids():
+            with _one_by_one(job_id, failures):
+                records[job_id] = shelf.record(job_id)
+        back = 0
+        for job_id, record in sorted(records.items(), key=lambda row: row[1]["job"]["created_s"]):
+            if not self._closing.is_set():
+                with _one_by_one(job_id, failures):
+                    self._restore_one(shelf, job_id, record)
+                    back += 1
+        if back:
+            logger.warning("%d finished jobs came back from the backup", back)
+        return failures
+
+    def _restore_one(self, shelf: BackupFolder, job_id: str, record: Mapping[str, Any]) -> None:
+        part = self._jobs_dir / f".restore-{job_id}-{secrets.token_hex(4)}"
+        part.mkdir(mode=0o700)
+        try:
+            try:
+                shelf.get(job_id, record, part)
+                place = self._jobs_dir / job_id
+                shutil.rmtree(place, ignore_errors=True)  # whole, but cut off before its row was written
+                sync_tree(part)  # its row below says that it is here for good
+                os.replace(part, place)
+                self._store.restore(job_id, record)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise DamagedError(f"{_RECORD} is of another kind") from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _one_by_one(job_id: str, failures: list[Exception]) -> Iterator[None]:
+    """Go on with the next job: a damaged one is told of and left out for good, anything else is tried again."""
+    try:
+        yield
+    except DamagedError as error:
+        logger.warning("job %s of the backup cannot be used: %s", job_id, error)
+    except Exception as error:
+        failures.append(error)
+
+
+def _files_of(folder: Path) -> Iterator[Path]:
+    """Yield the files of a finished job that are worth keeping, in order."""
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        hidden = is_clutter(path) or any(part.startswith(".") for part in relative.parts)
+        if not hidden and relative.parts[0] not in (PHOTOS_FOLDER, LOCK_FILE) and path.is_file():
+            yield path
+
+
+def reason(error: Exception) -> str:
+    """Return what went wrong in words that hold no address: it may carry a key."""
+    if isinstance(error, StudioError):
+        return str(error).rstrip(".")
+    # Not the error's own words for it: some kinds of stores put the address there.
+    said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else None
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _bad_url(message: str, cure: str) -> InputError:
+    return InputError.of([Problem("STUDIO_BACKUP_URL", message, cure, "bad_url")])

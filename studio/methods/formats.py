@@ -1,0 +1,220 @@
+"""How other programs name the same tensors: kohya's LoRA keys and the original Stable Diffusion checkpoint layout.
+
+Pure renaming, kept as data; nothing here reads or writes a file. ``studio.export`` applies it and proves the result by
+loading it with diffusers, whose own readers go the other way.
+
+Source: LoRA keys: kohya-ss/sd-scripts@48d368fa networks/lora.py (prefixes at class LoRANetwork). Checkpoint layout:
+CompVis/stable-diffusion@21f890f9 ldm/modules/diffusionmodules/openaimodel.py (UNetModel) and model.py (Encoder,
+Decoder); the OpenCLIP text encoder: mlfoundations/open_clip src/open_clip/transformer.py (TextTransformer).
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from studio.core.errors import InputError, Problem
+
+# ------------------------------------------------------------------------------------------------------------- LoRA
+
+KOHYA_PREFIXES: dict[str, dict[str, str]] = {
+    "sd": {"unet": "lora_unet", "text_encoder": "lora_te"},
+    "sdxl": {"unet": "lora_unet", "text_encoder": "lora_te1", "text_encoder_2": "lora_te2"},
+}
+"""Family -> component in diffusers -> prefix in kohya's files; other families have no such layout."""
+
+_ENDS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+
+
+def portable_name(name: str) -> str:
+    """Return an adapter tensor's name as every release of diffusers reads it.
+
+    transformers 5.6 took the ``text_model`` level out of CLIPTextModel; diffusers reads names with it everywhere, names
+    without it only beside a new transformers.
+    """
+    return re.sub(r"^(text_encoder(?:_\d)?)\.encoder\.layers\.", r"\1.text_model.encoder.layers.", name)
+
+
+def to_kohya(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], family: str) -> dict[str, Tensor]:
+    """Rename a diffusers LoRA as kohya's trainer names it, with an ``alpha`` per layer.
+
+    kohya scales an update by alpha / rank. With rslora ours is alpha / sqrt(rank), so alpha * sqrt(rank) is written.
+
+    Args:
+        tensors: as ``load_lora_weights`` reads them, peft names.
+        settings: the file's ``lora_adapter_metadata``: ``<component>.lora_alpha`` and so on.
+        family: name of the family.
+
+    Raises:
+        InputError: a kind of layer that kohya's layout does not have.
+    """
+    prefixes = KOHYA_PREFIXES[family]
+    found: dict[str, Tensor] = {}
+    for name, tensor in sorted(tensors.items()):
+        component, _, rest = portable_name(name).partition(".")
+        module, end = _split(rest)
+        if component not in prefixes or end not in _ENDS:
+            raise InputError.of(
+                [Problem("format", f"the layer {name} has no name in kohya's layout", "use diffusers", "no_such_layer")]
+            )
+        key = f"{prefixes[component]}_{module.replace('.', '_')}"
+        found[f"{key}.{_ENDS[end]}"] = tensor.contiguous()
+        if end == "lora_A.weight":
+            found[f"{key}.alpha"] = torch.tensor(_kohya_alpha(component, module, tensor.shape[0], settings))
+    return found
+
+
+def _split(name: str) -> tuple[str, str]:
+    for end in _ENDS:
+        if name.endswith(f".{end}"):
+            return name.removesuffix(f".{end}"), end
+    return name, ""
+
+
+def _kohya_alpha(component: str, module: str, rank: int, settings: Mapping[str, Any]) -> float:
+    pattern: Mapping[str, float] = settings.get(f"{component}.alpha_pattern") or {}
+    # peft matches a pattern at the end of a module's name, at the border of a part.
+    special = next((alpha for key, alpha in pattern.items() if re.search(rf"(^|\.){key}$", module)), None)
+    alpha = float(settings.get(f"{component}.lora_alpha", rank) if special is None else special)
+    return alpha * math.sqrt(rank) if settings.get(f"{component}.use_rslora") else alpha
+
+
+# ------------------------------------------------------------------------------------- the single-file checkpoint
+
+_UNET_TOP = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+}
+_UNET_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+_VAE_MID = {
+    "mid_block.resnets.0": "mid.block_1",
+    "mid_block.attentions.0": "mid.attn_1",
+    "mid_block.resnets.1": "mid.block_2",
+}
+_VAE_TOP = {"conv_norm_out": "norm_out"}
+_VAE_RESNET = {"conv_shortcut": "nin_shortcut"}
+_VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+_OPEN_CLIP = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm": "ln_final",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
+
+
+def unet_to_original(tensors: Mapping[str, Tensor], layers_per_block: int) -> dict[str, Tensor]:
+    """Rename a UNet2DConditionModel's tensors as ``model.diffusion_model.*``.
+
+    The original numbers its blocks through: each level holds ``layers_per_block`` layers on the way down and one more
+    on the way up, and a level's down- or upsampling is one more block, or a further part of its last one.
+    """
+    per_level = layers_per_block + 1
+    with_attention = {match[1] for name in tensors if (match := re.match(r"up_blocks\.(\d+)\.attentions\.", name))}
+
+    def placed(name: str) -> str:
+        match = re.fullmatch(
+            r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", name
+        )
+        if match is None:
+            return _renamed_head(name, _UNET_TOP)
+        way, level, kind, index, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
+        if kind == "downsamplers":
+            return f"input_blocks.{(level + 1) * per_level}.0.{rest.replace('conv.', 'op.', 1)}"
+        if kind == "upsamplers":
+            return f"output_blocks.{(level + 1) * per_level - 1}.{2 if match[2] in with_attention else 1}.{rest}"
+        block = f"input_blocks.{1 + level * per_level + index}" if way == "down" else None
+        block = block or f"output_blocks.{level * per_level + index}"
+        return f"{block}.{0 if kind == 'resnets' else 1}.{rest}"
+
+    found = {}
+    for name, tensor in tensors.items():
+        new = placed(name)
+        if ".resnets." in name:
+            head, _, tail = new.rpartition(".")
+            stem, _, layer = head.rpartition(".")
+            new = f"{stem}.{_UNET_RESNET[layer]}.{tail}"
+        found[f"model.diffusion_model.{new}"] = tensor
+    return found
+
+
+def vae_to_original(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename an AutoencoderKL's tensors as ``first_stage_model.*``; its attention layers were 1x1 convolutions."""
+    levels = 1 + max(int(match[1]) for name in tensors if (match := re.match(r"decoder\.up_blocks\.(\d+)\.", name)))
+    found = {}
+    for name, tensor in tensors.items():
+        half, _, rest = name.partition(".")
+        if match := re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|downsamplers|upsamplers)\.(\d+)\.(.+)", rest):
+            way, level, kind, index, tail = match[1], int(match[2]), match[3], match[4], match[5]
+            level = level if way == "down" else levels - 1 - level  # the original counts from the finest level
+            part = f"block.{index}" if kind == "resnets" else f"{way}sample"
+            rest = f"{way}.{level}.{part}.{tail}"
+        rest = _renamed_head(_renamed_head(rest, _VAE_MID), _VAE_TOP)
+        if ".attentions." in name:
+            rest = _renamed_inside(rest, _VAE_ATTENTION)
+            tensor = tensor[..., None, None] if tensor.ndim == 2 else tensor
+        else:
+            rest = _renamed_inside(rest, _VAE_RESNET)
+        found[f"first_stage_model.{half}.{rest}" if rest else f"first_stage_model.{name}"] = tensor
+    return found
+
+
+def clip_to_original(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Rename a CLIPTextModel's tensors for the layout of OpenAI's CLIP (Stable Diffusion 1, first encoder of XL)."""
+    return {f"{prefix}text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}
+
+
+def open_clip_to_original(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Rename a CLIPTextModel's tensors for OpenCLIP's layout (Stable Diffusion 2, second encoder of XL).
+
+    OpenCLIP holds query, key and value in one matrix, and its text projection transposed.
+    """
+    plain = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
+    found = {}
+    for name, tensor in plain.items():
+        if name == "text_projection.weight":
+            found[f"{prefix}text_projection"] = tensor.T.contiguous()
+        elif ".self_attn.q_proj." in name:
+            parts = [plain[name.replace("q_proj", f"{which}_proj")] for which in "qkv"]
+            key = name.replace("encoder.layers.", "transformer.resblocks.").replace(
+                "self_attn.q_proj.", "attn.in_proj_"
+            )
+            found[prefix + key] = torch.cat(parts)
+        elif ".self_attn.k_proj." not in name and ".self_attn.v_proj." not in name:
+            renamed = _renamed_inside(name, _OPEN_CLIP)
+            found[prefix + renamed.replace("encoder.layers.", "transformer.resblocks.")] = tensor
+    return found
+
+
+def _renamed_head(name: str, table: Mapping[str, str]) -> str:
+    for old, new in table.items():
+        if name.startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return name
+
+
+def _renamed_inside(name: str, table: Mapping[str, str]) -> str:
+    for old, new in table.items():
+        name = re.sub(rf"(^|\.){re.escape(old)}(?=\.|$)", rf"\g<1>{new}", name)
+    return name

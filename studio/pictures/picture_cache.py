@@ -1,0 +1,214 @@
+"""The result cache: a picture that was made before with exactly the same inputs is not made again.
+
+The key is a digest of everything that decides a picture's bytes: base, adapter and its strength, prompt, negative
+prompt, seed, settings, shape, and what computes it. Values are PNG files without a word about the user. On the local
+disk with a byte budget (the least recently used goes first), or in Redis, single or cluster, by URL. A cache never
+fails a run: where it cannot be reached, pictures are made as if there were none. Called by ``studio.infer``.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from studio.core.errors import MissingExtraError
+from studio.core.files import sha256_of, write_bytes
+from studio.core.settings import Settings
+
+FOLDER_NAME = "pictures"
+_FACTS = "facts"
+_READ_IN_FULL_BYTES = 256 * 2**20
+_ROOM = 0.9
+"""Share of the budget that an eviction leaves in use, so that not every new picture evicts."""
+_KEPT_S = 30 * 24 * 3600
+_ANSWER_S = 5.0
+
+
+class PictureCache(Protocol):
+    """What a store of pictures can do; both may raise OSError."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value, or None."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep the value; a later one with the same key is the same."""
+
+    def close(self) -> None:
+        """Give connections back."""
+
+
+def open_cache(settings: Settings) -> PictureCache | None:
+    """Return the cache that the settings name; None where it is switched off.
+
+    Raises:
+        MissingExtraError: Redis is named and its client is not installed.
+    """
+    where = settings.results_cache
+    if where == "off":
+        return None
+    if where == "disk":
+        return DiskCache(settings.home.expanduser() / "cache" / FOLDER_NAME, settings.results_max_bytes)
+    return RedisCache(where)
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Return the digest of everything that decides a picture, hexadecimal."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Return what a local base is known by: the bytes of its files, or of a large one names, sizes and times."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    stats = [path.stat() for path in paths]
+    digest = hashlib.sha256()
+    in_full = sum(stat.st_size for stat in stats) <= _READ_IN_FULL_BYTES
+    for path, stat in zip(paths, stats, strict=True):
+        digest.update(f"{path.relative_to(folder)}\0{stat.st_size}\0".encode())
+        if in_full:
+            digest.update(bytes.fromhex(sha256_of(path)))
+        else:
+            digest.update(str(stat.st_mtime_ns).encode())
+    return digest.hexdigest()
+
+
+def packed(picture: Image.Image, facts: Mapping[str, Any]) -> bytes:
+    """Return an RGB picture and a few JSON facts about it as a PNG file, without loss."""
+    info = PngInfo()
+    info.add_text(_FACTS, json.dumps(facts, sort_keys=True))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def unpacked(value: bytes, size_hw: tuple[int, int]) -> tuple[Image.Image, dict[str, Any]] | None:
+    """Return the picture and its facts; None if the value is damaged or of another size."""
+    try:
+        with Image.open(io.BytesIO(value), formats=["PNG"]) as file:
+            if (file.height, file.width) != size_hw:  # before anything is decoded
+                return None
+            picture = file.convert("RGB")
+            facts = json.loads(file.info[_FACTS])
+    except (OSError, UnidentifiedImageError, KeyError, ValueError, SyntaxError):
+        return None
+    return (picture, facts) if isinstance(facts, dict) else None
+
+
+class DiskCache:
+    """Files below a folder, evicted by their time of last use.
+
+    Not ``studio.bases.cache``: that pins and locks entries of gigabytes; these are read in one go. Not diskcache, which
+    reads pickles.
+
+    Args:
+        folder: created when something is first put into it.
+        max_bytes: what all files may take together.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder, self._max_bytes = folder, max_bytes
+        self._taken_bytes: int | None = None
+
+    def get(self, key: str) -> bytes | None:
+        """See ``PictureCache.get``."""
+        path = self._path(key)
+        try:
+            value = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return value
+
+    def put(self, key: str, value: bytes) -> None:
+        """See ``PictureCache.put``."""
+        if len(value) > self._max_bytes:
+            return
+        path = self._path(key)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The last of several writers stays, and all write the same. Not flushed: there may be thousands, and one
+            # that a power cut has torn is refused by ``unpacked`` and made again.
+            write_bytes(path, value, durable=False, shared=True)
+            if self._taken_bytes is not None:
+                self._taken_bytes += len(value)
+        if self._taken_bytes is None or self._taken_bytes > self._max_bytes:
+            self._evict()
+
+    def close(self) -> None:
+        """See ``PictureCache.close``: there is nothing to give back."""
+
+    def _evict(self) -> None:
+        found = []
+        for path in self._folder.glob("*/*"):
+            with contextlib.suppress(OSError):  # another process evicts too
+                stat = path.stat()
+                found.append((stat.st_mtime_ns, stat.st_size, path))
+        taken = sum(size for _, size, _ in found)
+        if taken > self._max_bytes:
+            for _, size, path in sorted(found):
+                if taken <= self._max_bytes * _ROOM:
+                    break
+                path.unlink(missing_ok=True)
+                taken -= size
+        self._taken_bytes = taken
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.png"
+
+
+class RedisCache:
+    """Values in Redis; each is forgotten a month after its last use, or earlier by the server's own memory policy.
+
+    Args:
+        url: ``redis://`` or ``rediss://`` for one server, ``redis+cluster://`` or ``rediss+cluster://`` for a cluster.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            import redis
+        except ImportError:
+            raise MissingExtraError(
+                "STUDIO_RESULTS_CACHE names Redis, whose client is not installed; pip install redis, or set it to disk."
+            ) from None
+        patience: dict[str, Any] = {"socket_timeout": _ANSWER_S, "socket_connect_timeout": _ANSWER_S}
+        self._failure = redis.exceptions.RedisError
+        self._open: Callable[[], Any]
+        if "+cluster://" in url:
+            plain = url.replace("+cluster://", "://", 1)
+            self._open = lambda: redis.RedisCluster.from_url(plain, **patience)
+        else:
+            self._open = lambda: redis.Redis.from_url(url, **patience)
+        self._client: Any = None
+
+    def get(self, key: str) -> bytes | None:
+        """See ``PictureCache.get``."""
+        value = self._ask(lambda client: client.getex(self._name(key), ex=_KEPT_S))
+        return value if isinstance(value, bytes) else None
+
+    def put(self, key: str, value: bytes) -> None:
+        """See ``PictureCache.put``."""
+        self._ask(lambda client: client.set(self._name(key), value, ex=_KEPT_S))
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        try:
+            # A cluster is asked for its nodes as soon as its client is made.
+            self._client = self._client or self._open()
+            return question(self._client)
+        except self._failure as error:
+            raise OSError(type(error).__name__) from error  # its text may hold the address
+
+    def close(self) -> None:
+        """See ``PictureCache.close``."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _name(self, key: str) -> str:
+        return f"likeness-studio:picture:{key}"

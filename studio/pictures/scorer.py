@@ -1,0 +1,52 @@
+"""Likeness of generated pictures to the photos of the run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from studio.core.adapters import AdapterInfo
+from studio.core.config import GenerateConfig
+from studio.core.errors import MissingExtraError
+from studio.core.progress import ProgressReporter
+from studio.likeness.base import LikenessEngine, likeness
+from studio.likeness.registry import choose_engine
+
+
+@dataclass(frozen=True, slots=True)
+class LikenessScorer:
+    """Measures pictures against the run's photos, or says None of each."""
+
+    name: str | None
+    engine: LikenessEngine | None = None
+    reference: NDArray[np.float32] | None = None
+    class_noun: str = ""
+
+    def score(self, pictures: Sequence[PILImage.Image]) -> list[float | None]:
+        """Return the likeness of each picture; None where it was not measured."""
+        if self.engine is None or self.reference is None:
+            return [None] * len(pictures)
+        values = likeness(self.engine.embed(pictures), self.reference, self.engine.scale(self.class_noun))
+        return [float(value) for value in values]
+
+
+def open_scorer(config: GenerateConfig, info: AdapterInfo, reporter: ProgressReporter) -> LikenessScorer:
+    """Open the likeness engine of the run, or say in a message why there is none."""
+    if config.likeness == "none":
+        return LikenessScorer(None)
+    if info.likeness_engine is None or info.centroid is None:
+        reporter.warn("this run holds no likeness reference, so its pictures are not ranked")
+        return LikenessScorer(None)
+    try:
+        choice = choose_engine(info.likeness_engine, base=info.base, class_noun=info.class_noun)
+    except MissingExtraError as error:
+        reporter.warn(f"the pictures are not ranked: {error}")
+        return LikenessScorer(None)
+    if choice.engine is None:
+        reporter.warn(f"the pictures are not ranked: {choice.reason}")
+        return LikenessScorer(None)
+    return LikenessScorer(
+        choice.engine.name, choice.engine, np.asarray(info.centroid, dtype=np.float32), info.class_noun
+    )

@@ -1,0 +1,117 @@
+"""What is written beside the pictures: contact sheets, the zip and the index."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from math import ceil, sqrt
+from pathlib import Path
+
+from PIL import Image as PILImage
+
+from studio.core.domain import GenerateResult, Image
+from studio.core.files import replacing, write_zip
+from studio.imaging.quality import Fingerprint
+from studio.imaging.sheet import contact_sheet
+from studio.pictures.request import PlannedPicture
+from studio.pictures.selection import prints_of
+
+INDEX_NAME = "index.json"
+
+
+SHEET_NAME = "contact_sheet.png"
+
+
+ARCHIVE_NAME = "pictures.zip"
+
+
+_SHEET_PICTURES = 96
+
+
+_SHEET_CELL_PX = 200
+
+
+class MadePictures:
+    """What is there of the plan, by index."""
+
+    def __init__(self, with_prints: bool) -> None:
+        self.thumbnails: dict[int, PILImage.Image] = {}
+        self.scores: dict[int, float | None] = {}
+        self.prints: dict[int, Fingerprint] = {}
+        self._with_prints = with_prints
+
+    def add(self, index: int, picture: PILImage.Image, score: float | None) -> None:
+        """Keep what the sheets need of a picture: a thumbnail, its score and, where asked for, its fingerprint."""
+        self.thumbnails[index], self.scores[index] = _thumbnail(picture), score
+        if self._with_prints:
+            (self.prints[index],) = prints_of([picture])
+
+
+def mean_likeness(scores: Sequence[float | None]) -> float | None:
+    """Return the mean of the scores that were measured; None if there are none."""
+    found = [score for score in scores if score is not None]
+    return round(sum(found) / len(found), 4) if found else None
+
+
+def _thumbnail(picture: PILImage.Image) -> PILImage.Image:
+    """Return a copy that is small enough to keep hundreds of in memory."""
+    copy = picture.copy()
+    copy.thumbnail((2 * _SHEET_CELL_PX, 2 * _SHEET_CELL_PX))
+    return copy
+
+
+def write_sheets(
+    out_dir: Path, plan: Sequence[PlannedPicture], made: MadePictures, result: GenerateResult, subject: str, title: str
+) -> GenerateResult:
+    """Write one sheet for all that is kept and one for each shot with several pictures; return the result with them."""
+    index_of = {item.file: index for index, item in enumerate(plan)}
+    by_shot: dict[str, list[Image]] = {}
+    for image in result.images:
+        by_shot.setdefault(image.shot, []).append(image)
+    _write_sheet(out_dir / SHEET_NAME, result.images, index_of, made, f"{subject} · {title}", result.likeness_mean)
+    sheets = []
+    for shot, images in by_shot.items():
+        if len(images) > 1 and len(by_shot) > 1:
+            sheets.append(str(Path(images[0].file).parent / SHEET_NAME))
+            heading = f"{subject} · {shot.replace('_', ' ')}"
+            mean = mean_likeness([made.scores[index_of[image.file]] for image in images])
+            _write_sheet(out_dir / sheets[-1], images, index_of, made, heading, mean)
+    return replace(result, sheets=tuple(sorted(sheets)))
+
+
+def _write_sheet(
+    path: Path, images: Sequence[Image], index_of: Mapping[str, int], made: MadePictures, title: str, mean: float | None
+) -> None:
+    shown = images[:_SHEET_PICTURES]
+    captions = []
+    for image in shown:
+        facts = [f"seed {image.seed}"]
+        if image.likeness is not None:
+            facts.insert(0, f"likeness {image.likeness:.2f}")
+        captions.append((image.shot.replace("_", " "), " · ".join(facts)))
+    total = len(images)
+    parts = [f"{total} pictures" if len(shown) == total else f"the first {len(shown)} of {total} pictures"]
+    if mean is not None:
+        parts += ["most alike first", f"mean likeness {mean:.2f}"]
+    sheet = contact_sheet(
+        [made.thumbnails[index_of[image.file]] for image in shown],
+        captions,
+        columns=max(3, min(8, ceil(sqrt(len(shown) * 1.4)))),
+        cell_px=_SHEET_CELL_PX,
+        title=title,
+        subtitle=" · ".join(parts),
+    )
+    with replacing(path, durable=False) as part:
+        sheet.save(part, format="PNG")
+
+
+def write_archive(out_dir: Path, result: GenerateResult, subject: str) -> None:
+    """Write all pictures and an index; the same pictures give the same bytes."""
+    index = {
+        "subject": subject,
+        "likeness_engine": result.likeness_engine,
+        "likeness_mean": result.likeness_mean,
+        "images": [asdict(image) for image in result.images],
+    }
+    members: list[tuple[str, Path | bytes]] = [(name, out_dir / name) for name in sorted(i.file for i in result.images)]
+    members.append((INDEX_NAME, (json.dumps(index, indent=1) + "\n").encode()))
+    write_zip(out_dir / ARCHIVE_NAME, members)

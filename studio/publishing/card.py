@@ -1,0 +1,269 @@
+"""The model card of what is published: facts in, README.md out; every word of the user's escaped.
+
+The front matter is ``huggingface_hub``'s own ModelCardData; its tags and its gallery are what makes the Hub show a
+repository as a LoRA. Called by ``studio.publish``.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from yaml import YAMLError
+
+from studio import __version__
+from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo
+from studio.core.catalog import FAMILIES, LicenceSpec
+from studio.core.packs import subject_phrase
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]>|~$])|^([#+\-]|\d+(?=[.)](?:\s|$)))")
+_ENGINES = {
+    "pocket": "the embedded encoder for drawn portraits",
+    "face": "dlib's face embedding",
+    "subject": "DINOv2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryPicture:
+    """One picture of the gallery."""
+
+    file: str
+    """Path in the repository."""
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """All that a card says."""
+
+    repo: str
+    title: str
+    about: str
+    form: str
+    """adapter, merged or single_file."""
+    info: AdapterInfo
+    base_title: str
+    base_on_hub: str | None
+    """The base's id on the Hub; None for others."""
+    base_words: str
+    """What the base is called in a sentence, where it is not on the Hub."""
+    licence_id: str
+    licence: LicenceSpec
+    pictures: tuple[GalleryPicture, ...]
+    files: tuple[str, ...]
+    """What else is in the repository."""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """step, likeness_before, likeness, bleed, engine, pictures; missing or None where not measured."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Words -> value, for a table."""
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown and HTML show as it is: no emphasis, no links, no tags, no headings."""
+    plain = " ".join(text.split())
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKDOWN.sub(lambda match: f"{match[2]}\\" if match[2] and match[2].isdecimal() else f"\\{match[0]}", plain)
+
+
+def model_card(facts: CardFacts) -> str:
+    """Return the text of README.md."""
+    return f"---\n{_front_matter(facts).to_yaml()}\n---\n\n{_body(facts)}"
+
+
+def _front_matter(facts: CardFacts) -> ModelCardData:
+    tag = FAMILIES[facts.info.family].hub_tag
+    tags = ["text-to-image", "diffusers", "diffusers-training", "likeness-studio", tag, f"{tag}-diffusers"]
+    if facts.form == "adapter":
+        tags += ["lora", "template:sd-lora"]  # these two make it a LoRA on the Hub, with a gallery
+    elif facts.form == "merged":
+        tags.append("dreambooth")
+    named: dict[str, Any] = {}
+    if facts.licence.on_hub == "other":
+        named = {"license_name": facts.licence_id, "license_link": facts.licence.link}
+    if facts.base_on_hub:
+        named["base_model_relation"] = "adapter" if facts.form == "adapter" else "finetune"
+    return ModelCardData(
+        license=facts.licence.on_hub,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        base_model=facts.base_on_hub,
+        tags=tags,
+        instance_prompt=_instance_prompt(facts.info),
+        widget=[{"text": picture.prompt, "output": {"url": picture.file}} for picture in facts.pictures] or None,
+        **named,
+    )
+
+
+def _instance_prompt(info: AdapterInfo) -> str:
+    return f"photo of {subject_phrase(info.instance_token, info.class_noun)}"
+
+
+def _body(facts: CardFacts) -> str:
+    info = facts.info
+    phrase = subject_phrase(info.instance_token, info.class_noun)
+    base = f"[{escaped(facts.base_title)}](https://huggingface.co/{facts.base_on_hub})" if facts.base_on_hub else ""
+    base = base or escaped(facts.base_words)
+    what = "A LoRA adapter" if facts.form == "adapter" else "A whole text-to-image model"
+    parts = [f"# {escaped(facts.title)}"]
+    if facts.pictures:
+        parts.append("<Gallery />")
+    parts.append(
+        f"{what} that draws one {escaped(info.class_noun)}, trained with Likeness Studio {__version__} on {base}."
+    )
+    if facts.about:
+        parts.append(escaped(facts.about))
+    parts += [
+        "## Trigger words",
+        f"Write `{phrase}` in the prompt, for example `{_instance_prompt(info)}`. "
+        f"`{info.class_noun}` alone still means any other one.",
+        "## How to use it",
+        _diffusers_words(facts),
+        _other_programs(facts),
+        "## Likeness",
+        _measured_words(facts),
+    ]
+    if facts.training:
+        parts += ["## Training", _table(facts.training)]
+    parts += ["## Licence", _licence_words(facts), "## Consent", _consent_words(info)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _diffusers_words(facts: CardFacts) -> str:
+    info, family = facts.info, FAMILIES[facts.info.family]
+    has_token = EMBEDS_NAME in facts.files
+    imports = [f"from diffusers import {family.pipeline}"]
+    if facts.form == "adapter":
+        if facts.base_on_hub:
+            revision = f", revision={info.revision!r}" if info.revision else ""
+            opened = f"{facts.base_on_hub!r}{revision}"
+        elif info.base == "pocket":
+            imports.append("from studio.core.catalog import POCKET_FOLDER  # the base comes with Likeness Studio")
+            opened = "POCKET_FOLDER"
+        else:
+            opened = f"{'path/to/' + info.base!r}"
+        lines = [
+            *imports,
+            "",
+            f"pipeline = {family.pipeline}.from_pretrained({opened})",
+            f"pipeline.load_lora_weights({facts.repo!r}, weight_name={WEIGHTS_NAME!r})",
+        ]
+        if has_token:
+            lines.append(
+                f"pipeline.load_textual_inversion({facts.repo!r}, weight_name={EMBEDS_NAME!r}, "
+                f"token={info.instance_token!r})"
+            )
+    elif facts.form == "merged":
+        lines = [*imports, "", f"pipeline = {family.pipeline}.from_pretrained({facts.repo!r})"]
+    else:
+        file = next(name for name in facts.files if name.endswith(".safetensors") and "/" not in name)
+        lines = [
+            *imports,
+            "from huggingface_hub import hf_hub_download",
+            "",
+            f"pipeline = {family.pipeline}.from_single_file(hf_hub_download({facts.repo!r}, {file!r}))",
+        ]
+        embeds = next((name for name in facts.files if name.startswith("embeddings/")), None)
+        if embeds:
+            lines.append(
+                f"pipeline.load_textual_inversion({facts.repo!r}, weight_name={embeds!r}, "
+                f"token={info.instance_token!r})"
+            )
+    lines += [
+        "picture = pipeline(",
+        f"    {_instance_prompt(info)!r},",
+        f"    num_inference_steps={info.num_inference_steps},",
+        f"    {family.guidance}={info.guidance_scale:g},",
+        f"    height={info.resolution_px},",
+        f"    width={info.resolution_px},",
+        *(['    negative_prompt="",'] if family.guidance == "true_cfg_scale" else []),  # without one it does not guide
+        ").images[0]",
+    ]
+    return "With [diffusers](https://github.com/huggingface/diffusers):\n\n```python\n" + "\n".join(lines) + "\n```"
+
+
+def _other_programs(facts: CardFacts) -> str:
+    if facts.form == "adapter":
+        kohya = next((name for name in facts.files if name.startswith("kohya/") and name.count("/") == 1
+                      and name.endswith(".safetensors")), None)  # fmt: skip
+        lines = [
+            f"- ComfyUI, A1111, Forge: put `{kohya or WEIGHTS_NAME}` into `models/loras`"
+            f"{' (`models/Lora` of A1111)' if kohya else ''} and load it beside the base, strength 1."
+        ]
+        embeds = next((name for name in facts.files if name.startswith("kohya/embeddings/")), None)
+        if embeds:
+            word = embeds.rsplit("/", 1)[-1].removesuffix(".safetensors")
+            lines.append(
+                f"  The word itself was trained too: put `{embeds}` into `models/embeddings` (`embeddings` of A1111) "
+                f"and write `embedding:{word} {facts.info.class_noun}` in ComfyUI."
+            )
+        lines.append(
+            "- Likeness Studio: "
+            f'`python -m studio generate --adapter {facts.repo} --prompt "photo of {{subject}}" --out pictures`.'
+        )
+        return "\n".join(lines)
+    if facts.form == "merged":
+        return f"- Likeness Studio: it is a base to train on, too: `--base {facts.repo}`."
+    return "- ComfyUI, A1111, Forge: put the `.safetensors` file into `models/checkpoints` (`models/Stable-diffusion`)."
+
+
+def _measured_words(facts: CardFacts) -> str:
+    measured = facts.measured
+    if measured.get("likeness") is None:
+        return "Likeness was not measured."
+    engine = str(measured.get("engine"))
+    rows: dict[str, Any] = {
+        "Likeness before training": _score(measured.get("likeness_before")),
+        f"Likeness at step {measured['step']}": _score(measured["likeness"]),
+        "Bleed": _score(measured.get("bleed")),
+    }
+    return (
+        f"{_table(rows)}\n\n"
+        f"Measured with {_ENGINES.get(engine, engine)} on {measured['pictures']} pictures of fixed prompts and seeds, "
+        "against the mean embedding of the photos. Likeness: 0 is a random other subject of the same class, 1 is a "
+        "held-out photo of the subject; it is not clipped. Bleed: how much likeness rose in pictures of the bare "
+        "class noun, where it should not. The embedding itself is not part of this repository, and no photo is."
+    )
+
+
+def _score(value: Any) -> str:
+    return "not measured" if value is None else f"{value:.2f}"
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    lines = [f"| {escaped(str(key))} | {escaped(str(value))} |" for key, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def _licence_words(facts: CardFacts) -> str:
+    licence = facts.licence
+    named = f"[{escaped(licence.title)}]({licence.link})" if licence.link else escaped(licence.title)
+    words = [f"This was made from {escaped(facts.base_title)} by training and carries the licence of that: {named}."]
+    if licence.notice:
+        words.append(escaped(licence.notice))
+    if not licence.commercial:
+        words.append("Not for commercial use.")
+    return " ".join(words)
+
+
+def _consent_words(info: AdapterInfo) -> str:
+    noun = escaped(info.class_noun)
+    return (
+        f"This shows one particular {noun}. Use it only as that {noun}, or whoever may speak for it, has agreed to; do "
+        "not make pictures that deceive, degrade or harm anybody, and say of a picture that a machine made it. Whoever "
+        "is shown and did not agree: ask for its removal in the Community tab."
+    )
+
+
+def check_card(text: str, files: Sequence[str]) -> list[str]:
+    """Return what is wrong with a finished card: front matter that cannot be read, a gallery without its files."""
+    try:
+        data = ModelCard(text).data.to_dict()
+    except (ValueError, TypeError, AttributeError, YAMLError) as error:
+        return [f"its front matter cannot be read ({' '.join(str(error).split())[:200]})"]
+    wrong = [
+        f"it has no {name}" for name in ("license", "tags", "instance_prompt", "pipeline_tag") if not data.get(name)
+    ]
+    shown = [row["output"]["url"] for row in data.get("widget") or ()]
+    return wrong + [f"its gallery shows {name}, which is not there" for name in shown if name not in files]

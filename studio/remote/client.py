@@ -1,0 +1,214 @@
+"""HTTP to a studio on another machine: retries, resumable uploads and downloads, verified by digest."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+
+from studio.core.domain import Event, OnEvent, ignore_event
+from studio.core.errors import ConflictError, InputError, NotFoundError, Problem, ResourceError, StudioError
+from studio.core.files import move_into_place, sha256_of
+
+_LONGEST_WAIT_S = 8.0
+
+
+_TRIED_AGAIN = frozenset({408, 425, 429, 502, 503, 504})
+
+
+_ANSWERED = "event: "
+
+
+class ServerGoneError(ResourceError):
+    """The other machine does not answer, or has not for longer than somebody was willing to wait."""
+
+    status = 504
+
+
+class Server:
+    """A running studio on another machine.
+
+    Args:
+        url: its address, for example http://192.168.1.20:7860.
+        token: sent as a bearer token, for servers behind a login such as a private Space; never shown.
+        patience_s: a call that finds nobody is tried again for so long.
+        on_event: told when the server does not answer and when it is back.
+
+    Raises:
+        InputError: the address is none.
+    """
+
+    def __init__(
+        self, url: str, *, token: str | None = None, patience_s: float = 120.0, on_event: OnEvent = ignore_event
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            cure = "write it like http://192.168.1.20:7860, or set STUDIO_REMOTE_SERVER"
+            raise InputError.of([Problem("--server", "is not the address of a studio", cure, "no_server")])
+        self.url = url.rstrip("/")
+        self.on_event = on_event
+        self._patience_s = patience_s
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        timeout = httpx2.Timeout(60.0, connect=10.0)
+        self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, follow_redirects=False)
+        self._lock = threading.Lock()
+        self._silent = False
+        self._failed_s = 0.0
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def call(self, endpoint: str, **parameters: Any) -> Any:
+        """Call a named endpoint (docs/API.md) and return its answer; only what may be repeated is called like this.
+
+        Raises:
+            InputError: the studio refuses, in its own words. ServerGoneError: nobody answers.
+        """
+
+        def once() -> Any:
+            started = self._http.post(f"/gradio_api/call/v2/{endpoint}", json=parameters)
+            _require(started)
+            answer = self._http.get(f"/gradio_api/call/{endpoint}/{started.json()['event_id']}")
+            _require(answer)
+            return _answer(answer.text)
+
+        return self._patiently(once)
+
+    def held(self) -> frozenset[str]:
+        """Return the digests of the uploads that wait there."""
+        return frozenset(self._patiently(lambda: _require(self._http.get("/uploads")).json()["held"]))
+
+    def upload(self, sha256: str, data: bytes) -> None:
+        """Send one file; raises as ``call``."""
+        self._patiently(lambda: _require(self._http.put(f"/uploads/{sha256}", content=data)))
+
+    def check(self, **request: Any) -> dict[str, Any]:
+        """Start the check of uploaded photos; raises as ``call``, and ConflictError where uploads are missing."""
+        return self._patiently(lambda: _require(self._http.post("/checks", json=request)).json())
+
+    def files(self, job: str) -> list[dict[str, Any]]:
+        """Return path, bytes and sha256 of every file that a completed job offers."""
+        rows: list[dict[str, Any]] = self._patiently(
+            lambda: _require(self._http.get(f"/files/{quote(job, safe='')}")).json()["files"]
+        )
+        return rows
+
+    def fetch(self, job: str, row: Mapping[str, Any], target: Path) -> None:
+        """Download one file, going on where an earlier try was cut, and put it in place once its digest is right.
+
+        Raises:
+            ServerGoneError: nobody answers. ResourceError: what arrived is something else.
+        """
+        part = target.with_name(f".{target.name}.part")
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+        def once() -> None:
+            here = part.stat().st_size if part.is_file() else 0
+            headers = {"range": f"bytes={here}-"} if here else {}
+            address = f"/files/{quote(job, safe='')}/{quote(row['path'])}"
+            with self._http.stream("GET", address, headers={**headers, "accept-encoding": "identity"}) as answer:
+                if answer.status_code == 416:  # the part is as long as the file, or longer
+                    return
+                if answer.status_code not in (200, 206):
+                    answer.read()
+                    _require(answer)
+                with part.open("ab" if answer.status_code == 206 else "wb") as file:
+                    for chunk in answer.iter_bytes():  # as it comes, so that a cut loses nothing
+                        file.write(chunk)
+
+        for _ in range(2):  # a part left by an older file of this name spoils the first try only
+            self._patiently(once)
+            if sha256_of(part) == row["sha256"]:
+                move_into_place(part, target)
+                return
+            part.unlink(missing_ok=True)
+        raise ResourceError(f"{row['path']}: what arrived is not what the server has; try again.")
+
+    def _patiently(self, once: Callable[[], Any]) -> Any:
+        """Call ``once`` until it answers; between tries waits grow from half a second to eight."""
+        end_s = time.monotonic() + self._patience_s
+        wait_s = 0.5
+        while True:
+            began_s = time.monotonic()
+            try:
+                answer = once()
+            except (httpx2.TransportError, _RetryableError) as error:
+                if time.monotonic() + wait_s > end_s:
+                    raise ServerGoneError(f"{self.url} does not answer ({_reason(error)}).") from None
+                self._failed()
+                time.sleep(wait_s)
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            else:
+                self._worked(began_s)
+                return answer
+
+    def _failed(self) -> None:
+        with self._lock:
+            self._failed_s, before, self._silent = time.monotonic(), self._silent, True
+        if not before:
+            text = f"{self.url} does not answer; trying again."
+            self.on_event(Event("message", {"level": "warning", "text": text}))
+
+    def _worked(self, began_s: float) -> None:
+        with self._lock:  # an answer to a call from before the last failure does not mean that it is back
+            back = self._silent and began_s > self._failed_s
+            self._silent = self._silent and not back
+        if back:
+            self.on_event(Event("message", {"level": "info", "text": f"{self.url} is back."}))
+
+
+class _RetryableError(Exception):
+    """The server, or a proxy before it, could not answer just now."""
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _require(answer: httpx2.Response) -> httpx2.Response:
+    """Return a good answer; raise the studio's own error for a refusal."""
+    status = answer.status_code
+    if status < 300:
+        return answer
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    body = body if isinstance(body, dict) else {}
+    words = body.get("error") or body.get("detail")
+    if status in _TRIED_AGAIN or (status == 507 and not words):
+        raise _RetryableError(f"status {status}")
+    if status in (401, 403):
+        cure = "Set STUDIO_REMOTE_TOKEN to a token that may use it."
+        raise InputError(f"the server does not let you in (status {status}). {cure}")
+    problems = [Problem(**row) for row in body.get("problems", ())]
+    kinds: dict[int, type[StudioError]] = {404: NotFoundError, 409: ConflictError, 507: ResourceError}
+    text = words if isinstance(words, str) else f"status {status}; is that a studio, and as new as this one?"
+    raise kinds.get(status, InputError)(f"the server refused: {text}", problems)
+
+
+def _answer(stream: str) -> Any:
+    """Return the answer of a call out of Gradio's event stream; heartbeats may come before it."""
+    for block in stream.split("\n\n"):
+        lines = block.strip().splitlines()
+        name = next((line.removeprefix(_ANSWERED) for line in lines if line.startswith(_ANSWERED)), None)
+        text = "".join(line.removeprefix("data: ") for line in lines if line.startswith("data: "))
+        if name == "complete":
+            return json.loads(text)[0]
+        if name == "error":
+            said = json.loads(text) if text else None
+            words = said.get("error") if isinstance(said, dict) else said
+            if words is None:  # a restart forgot the call
+                raise _RetryableError("the call was lost")
+            raise InputError(str(words))
+    raise _RetryableError("the answer was cut off")

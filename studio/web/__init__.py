@@ -1,0 +1,1 @@
+"""The server, its guard and login, the routes and the page."""

@@ -1,0 +1,61 @@
+"""Where pictures come from and uploads go: links to a job's files, copies for Gradio's own viewers, swept uploads."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+from studio.web.page.parts import Url
+from studio.web.page.visitors import upload_folder
+from studio.web.session import StudioSession
+
+_BOOT_SECRET = secrets.token_hex(16)
+
+
+def linker(session: StudioSession, job_id: str) -> Url:
+    """Return a function from a path below the job's output folder to its link; None where there is no such file."""
+
+    def link(relative: str) -> str | None:
+        if session.out_file(job_id, relative) is None:
+            return None
+        # Relative on purpose: the page may live under a prefix that only the proxy knows.
+        return f"files/{quote(job_id)}/{quote(relative)}"
+
+    return link
+
+
+def lent(path: Path) -> str:
+    """Return the path of a copy that Gradio may serve, under a name that nobody can guess.
+
+    Gradio serves only its own folder; a hard link costs nothing, a copy is made where links are not possible.
+    """
+    stat = path.stat()
+    key = f"{_BOOT_SECRET}/{path}/{stat.st_mtime_ns}/{stat.st_size}"
+    copy = upload_folder() / hashlib.sha256(key.encode()).hexdigest() / path.name
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, copy)
+        except FileExistsError:
+            pass
+        except OSError:
+            shutil.copyfile(path, copy)
+    return str(copy)
+
+
+def uploads(paths: Iterable[str]) -> list[Path]:
+    """Return those of ``paths`` that lie in the visitor's upload folder; no other file may be taken for a photo."""
+    folder = upload_folder().resolve()
+    return [path for path in (Path(given).resolve() for given in paths) if path.is_relative_to(folder)]
+
+
+def sweep(paths: Iterable[Path]) -> None:
+    """Delete Gradio's copies of uploads that the studio has taken over."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()

@@ -1,0 +1,74 @@
+"""What has happened in a job so far, folded from its events; kept between polls, so that each reads only the new."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from studio.core.domain import Event
+from studio.web.session import StudioSession
+
+_KEPT = 32
+
+
+@dataclass
+class JobHistory:
+    """One job's past. A resumed attempt tells steps again; the newest telling holds."""
+
+    seq: int = 0
+    """Number of the last event that was read."""
+    stage: str = ""
+    loss: dict[int, float] = field(default_factory=dict)
+    """By step."""
+    likeness: dict[int, float] = field(default_factory=dict)
+    """By step."""
+    samples: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By path."""
+    verdicts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By file name."""
+    images: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By path."""
+    warnings: list[str] = field(default_factory=list)
+
+    def tell(self, event: Event) -> None:
+        """Add one event."""
+        data = event.data
+        match event.kind:
+            case "stage":
+                self.stage = str(data.get("message") or data.get("name") or "")
+            case "metrics":
+                step = int(data["step"])
+                for name, curve in (("loss", self.loss), ("likeness", self.likeness)):
+                    if data.get(name) is not None:
+                        curve[step] = float(data[name])
+            case "sample":
+                self.samples[data["path"]] = data
+            case "verdict":
+                self.verdicts[data["name"]] = data
+            case "image":
+                self.images[data["file"]] = data
+            case "message":
+                if data.get("level") == "warning" and data["text"] not in self.warnings:
+                    self.warnings.append(str(data["text"]))
+
+
+class JobHistories:
+    """The stories of the jobs that somebody looks at; the least recently read one is dropped first."""
+
+    def __init__(self, session: StudioSession) -> None:
+        self._session = session
+        self._histories: OrderedDict[str, JobHistory] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, job_id: str) -> JobHistory:
+        """Return the job's story with everything that has happened until now."""
+        with self._lock:
+            history = self._histories.setdefault(job_id, JobHistory())
+            self._histories.move_to_end(job_id)
+            while len(self._histories) > _KEPT:
+                self._histories.popitem(last=False)
+            for seq, event in self._session.studio.events(job_id, owner=self._session.owner, after=history.seq):
+                history.tell(event)
+                history.seq = seq
+            return history

@@ -1,0 +1,35 @@
+"""Who asks a handler of the page: the request that Gradio runs it for, as the gate in front has marked it."""
+
+from pathlib import Path
+
+from gradio.context import LocalContext
+from gradio.utils import get_upload_folder
+
+from studio.web.asgi import Scope
+from studio.web.login import VISITOR, Visitor, folder_of, visitor_of
+
+
+def _scope() -> Scope | None:
+    """Return the scope of the request behind the running handler; None outside of one."""
+    request = LocalContext.request.get(None)
+    scope: Scope | None = getattr(getattr(request, "request", None), "scope", None)
+    return scope
+
+
+def asking() -> Visitor:
+    """Return who asks.
+
+    Raises:
+        LoginError: nobody is logged in, or this runs for no request at all.
+    """
+    return visitor_of(_scope())
+
+
+def upload_folder() -> Path:
+    """Return Gradio's folder; where people log in, the part of it that is the visitor's.
+
+    Raises:
+        LoginError: people log in here, and nobody is logged in.
+    """
+    root, scope = Path(get_upload_folder()), _scope()
+    return root if scope is None or VISITOR not in scope else folder_of(root, visitor_of(scope).owner)

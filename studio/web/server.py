@@ -1,0 +1,215 @@
+"""The web server: guard, plain routes and Gradio in one ASGI app; ``serve`` runs it until it is stopped.
+
+Called by app.py. Gradio is mounted last; everything that comes in passes ``Guard`` first. torch is never imported
+here: the verbs run in the worker's child processes.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.routing import Mount
+
+from studio.core.errors import InputError, Problem, ResourceError
+from studio.core.settings import Settings
+from studio.web.asgi import named_paths
+from studio.web.guard import GuardMiddleware, upload_folder
+from studio.web.login import Authenticator, LoginMiddleware, folder_of, visitor_of
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from studio.service import Studio
+
+
+def create_app(studio: "Studio", settings: Settings) -> FastAPI:
+    """Return the whole app: guard, plain routes, page and endpoints. The studio is closed when the app shuts down."""
+    import gradio as gr
+
+    from studio.web.page.build import build
+    from studio.web.page.visitors import asking
+    from studio.web.routes import add_routes
+    from studio.web.session import StudioSession
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        studio.close()
+
+    app = FastAPI(title="Likeness Studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    session = StudioSession(studio, settings, asking if settings.login else None)
+    page = build(session)
+    # Only launch() sets this, and without it Gradio takes any file of this machine for an upload when it is named.
+    page.has_launched = True
+    authenticator, public = Authenticator(), set[Path]()
+    if settings.login:
+        _require_account()
+        app.add_middleware(LoginMiddleware, authenticator=authenticator, folder=upload_folder(settings), public=public)
+        app.post("/gradio_api/upload")(_upload_of_an_owner(page, settings))
+        add_routes(app, lambda request: replace(session, visitor=lambda: visitor_of(request.scope)), settings)
+    else:
+        add_routes(app, lambda _: session, settings)
+    app.add_middleware(GuardMiddleware, settings=settings)  # added last, it comes first
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        server_name=settings.host,
+        server_port=settings.port,
+        **page_options(settings),
+    )
+    if settings.login:
+        authenticator.session_secret = _session_secret(app)
+        public.update(map(Path, named_paths(json.dumps(page.config, default=str).encode())))
+    return app
+
+
+def page_options(settings: Settings) -> dict[str, Any]:
+    """Return how Gradio serves a page of ours, mounted or launched: its looks, and what of its own stays closed."""
+    import gradio as gr
+
+    from studio.web.page.theme import CSS, WORDS, theme
+
+    return {
+        "footer_links": [],
+        "run_history": False,
+        "enable_monitoring": False,
+        "show_error": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "allowed_paths": [],
+        "max_file_size": settings.max_upload_bytes,
+        "theme": theme(),
+        "css": CSS,
+        "i18n": gr.I18n(en=WORDS),
+    }
+
+
+def _require_account() -> None:
+    """Say in words what Gradio needs to play a login outside of a Space; raises InputError."""
+    from gradio.utils import get_space
+    from huggingface_hub import get_token
+
+    if get_space() is None and get_token() is None:
+        cure = "log this machine in with `hf auth login`, or leave it out"
+        raise InputError.of([Problem("STUDIO_LOGIN", "has no account to play a login with", cure, "no_login")])
+
+
+def _session_secret(app: FastAPI) -> str:
+    """Return what the mounted Gradio signs its session cookies with."""
+    mounted = next(route.app for route in app.routes if isinstance(route, Mount))
+    assert isinstance(mounted, FastAPI)
+    cookies = next(row for row in mounted.user_middleware if row.cls is SessionMiddleware)
+    return str(cookies.kwargs["secret_key"])
+
+
+def _upload_of_an_owner(page: "gr.Blocks", settings: Settings) -> Callable[..., Awaitable[Response]]:
+    """Return Gradio's upload with the owner's folder in the place of the one that everybody shares."""
+    from gradio.route_utils import MultiPartException, upload_fn
+    from gradio.routes import file_upload_statuses
+
+    async def upload(request: Request, upload_id: str | None = None) -> Response:
+        folder = folder_of(upload_folder(settings), visitor_of(request.scope).owner)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        told = file_upload_statuses if upload_id else None
+        try:
+            taken, _, _ = await upload_fn(request, str(folder), settings.max_upload_bytes, upload_id, True, told)
+        except MultiPartException as error:
+            return PlainTextResponse(error.message, 413 if "maximum allowed size" in error.message else 400)
+        page.upload_file_set.update(taken)  # swept with the others
+        return JSONResponse(taken)
+
+    return upload
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Set what Gradio and the Hub client read from the environment; call it before gradio is imported.
+
+    The one place of the studio that writes there: neither library takes these as arguments. Uploads pass through a
+    folder of the studio's own, which is emptied at every start, so that a crash leaves no photos behind.
+    """
+    cache = upload_folder(settings)
+    shutil.rmtree(cache, ignore_errors=True)
+    try:
+        cache.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise ResourceError(
+            f"the folder {cache.parent} cannot be used ({error.strerror}); set STUDIO_HOME to another one."
+        ) from error
+    os.environ["GRADIO_TEMP_DIR"] = str(cache)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Otherwise the queue tabulates all events so far after each event, for a monitoring page that is closed here.
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**12)
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+    """Serve until the process is told to stop.
+
+    Args:
+        settings: where to keep things and where to listen.
+        on_ready: told the address as soon as the port is taken.
+
+    Raises:
+        ResourceError: the port is taken or the home folder cannot be used.
+    """
+    listener = _listen(settings.host, settings.port)
+    prepare_environment(settings)
+    from studio.service import Studio
+
+    studio = Studio(settings)
+    app = create_app(studio, settings)
+    studio.start()
+    host, port = settings.host, listener.getsockname()[1]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+    on_ready(f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}")
+    run(app, listener)
+
+
+def run(app: FastAPI, listener: socket.socket) -> None:
+    """Serve ``app`` on a bound socket until the process is told to stop; pages that are open then are cut off."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False
+    )
+    logging.getLogger("uvicorn.error").addFilter(_ShutdownLogFilter())
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+class _ShutdownLogFilter(logging.Filter):
+    """Leaves out what uvicorn says, trace and all, of every page that is still open when the server stops."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        cause = record.exc_info[0] if record.exc_info else None
+        cut_off = cause is not None and issubclass(cause, asyncio.CancelledError)
+        return not cut_off and "graceful shutdown" not in record.getMessage()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        if os.name != "nt":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        # From here on a browser waits for the first page instead of being turned away.
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ResourceError(
+            f"cannot listen on {host}:{port} ({error.strerror}); set STUDIO_PORT to a free port."
+        ) from None
+    return listener

@@ -1,0 +1,703 @@
+"""A studio on another machine: what is sent, what may break on the way, what comes home."""
+
+import hashlib
+import importlib.util
+import io
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageOps
+
+from studio import check, infer
+from studio import train as training
+from studio.cli import main
+from studio.core import folder as output
+from studio.core import progress
+from studio.core.config import CheckConfig, GenerateConfig
+from studio.core.domain import Dataset, Event, TrainResult
+from studio.core.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
+from studio.core.presets import override
+from studio.core.settings import PROJECT_ROOT, Settings
+from studio.core.strict import StrictModel
+from studio.core.train_config import TrainConfig
+from studio.imaging.bucket import buckets
+from studio.pocket.samples import sample_photos
+from studio.remote import client, shrink
+from studio.remote import run as remote
+from studio.remote.client import Server
+from studio.remote.run import TrainRequest
+from studio.remote.shrink import PreparedUpload, ShrunkPhoto
+from studio.web import guard
+
+SECRET_PLACE = "Whistler's Lane 7"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(name).stem, PROJECT_ROOT / "tests" / name)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# -------------------------------------------------------------------------------------------------- what is sent
+
+
+def phone_photo(path: Path, picture: str, seed: int) -> Path:
+    """Write 12 megapixels with a sensor's noise, held sideways, with a place in their metadata: 2 to 3 MB."""
+    from pillow_heif import register_heif_opener
+    from skimage import data
+
+    register_heif_opener()
+    whole = Image.fromarray(getattr(data, picture)()).convert("RGB")
+    left = seed * 7 % 40
+    height = min(whole.height, (whole.width - 40) * 3 // 4)
+    whole = whole.crop((left, 0, left + height * 4 // 3, height))
+    large = np.asarray(whole.resize((4000, 3000), Image.Resampling.BICUBIC)).astype(np.int16)
+    noise = np.random.default_rng(seed).normal(0, 5, (750, 1000, 3)).round().astype(np.int16)
+    noisy = (large + np.tile(noise, (4, 4, 1))).clip(0, 255).astype(np.uint8)
+    made = Image.fromarray(noisy)
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = SECRET_PLACE
+    if path.suffix == ".heic":
+        made.save(path, "HEIF", quality=60, exif=exif, enc_params={"preset": "ultrafast"})
+    else:
+        exif[ExifTags.Base.Orientation] = 6
+        made.transpose(Image.Transpose.ROTATE_90).save(path, "JPEG", quality=92, exif=exif)
+    return path
+
+
+def trained_on(dataset_dir: Path, resolution_px: int) -> list[np.ndarray]:
+    """Return what training makes of a dataset's photos."""
+    dataset = check.load_dataset(dataset_dir)
+    sizes = buckets(resolution_px, 8)
+    seen = []
+    for photo in dataset.photos:
+        height, width = sizes[photo.bucket]
+        with Image.open(dataset_dir / photo.file) as opened:
+            fitted = ImageOps.fit(opened.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+        seen.append(np.asarray(fitted).astype(np.float32))
+    return seen
+
+
+def received(prepared: PreparedUpload, folder: Path) -> Path:
+    """Write a parcel as the server gets it."""
+    folder.mkdir(parents=True)
+    for name, sha256, data in prepared.files:
+        assert hashlib.sha256(data).hexdigest() == sha256
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def assert_sent_without_loss(folder: Path, tmp_path: Path, class_noun: str, resolution_px: int) -> PreparedUpload:
+    """Compare what the server trains on with what it would have made of the originals."""
+    there = {"subject": "Ada", "class_noun": class_noun, "likeness": "none", "keep_rejected": True}
+    check.check(CheckConfig.parse(there), folder, tmp_path / "whole")
+    prepared = shrink.pack(tmp_path / "whole", folder, resolution_px)
+    sent = received(prepared, tmp_path / f"sent-{resolution_px}")
+    kept = {**there, **remote.CHECK_THERE}
+    dataset = check.check(CheckConfig.parse(kept), sent, tmp_path / f"there-{resolution_px}")
+    originals = trained_on(tmp_path / "whole", resolution_px)
+    arrived = trained_on(tmp_path / f"there-{resolution_px}", resolution_px)
+    assert len(originals) == len(arrived) == len(prepared.photos)
+    assert [row.caption for row in dataset.photos] == [
+        row.caption for row in check.load_dataset(tmp_path / "whole").photos
+    ]
+    for one, other, packed in zip(originals, arrived, prepared.photos, strict=True):
+        assert one.shape == other.shape
+        difference = np.abs(one - other)
+        assert difference.mean() <= shrink.MEAN_LEVELS == 1.5
+        assert packed.difference == pytest.approx(difference.mean(), abs=0.01)
+        assert (packed.difference == 0) == (not difference.any())
+        assert 10 * np.log10(255**2 / max(1e-9, np.square(one - other).mean())) > 40, "PSNR, dB"
+    assert SECRET_PLACE.encode() not in b"".join(data for _, _, data in prepared.files)
+    assert not any(path.stem.encode() in data for path in folder.iterdir() for _, _, data in prepared.files)
+    return prepared
+
+
+def test_phone_photos_travel_small_and_train_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    phone_photo(folder / "IMG_0001.jpg", "astronaut", 1)
+    phone_photo(folder / "IMG_0002.heic", "astronaut", 9)
+    (folder / "IMG_0001.txt").write_text("Ada in an orange suit")
+    sent = assert_sent_without_loss(folder, tmp_path, "woman", 512)
+    assert sent.original_bytes > 4e6
+    assert sent.sent_bytes <= 0.15 * sent.original_bytes
+    assert sent.exact == 2 and sent.difference == 0, "no pixel that training sees differs"
+    assert b"{instance_token} {class_noun} in an orange suit" in [data for _, _, data in sent.files]
+    largest = shrink.pack(tmp_path / "whole", folder, 1024)
+    assert largest.sent_bytes <= 0.15 * sent.original_bytes and 0 < largest.difference <= shrink.MEAN_LEVELS
+
+
+def test_photos_larger_than_a_check_would_keep_them_arrive_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    Image.radial_gradient("L").resize((896, 1152)).convert("RGB").save(folder / "001.webp", lossless=True)
+    config = CheckConfig.parse({"class_noun": "thing", "likeness": "none", **remote.CHECK_THERE})
+    assert check.check(config, folder, tmp_path / "there").photos[0].size_hw == (1152, 896)
+    with Image.open(folder / "001.webp") as sent, Image.open(tmp_path / "there" / "photos" / "001.png") as arrived:
+        assert np.array_equal(np.asarray(sent.convert("RGB")), np.asarray(arrived))
+
+
+def test_small_drawn_photos_are_sent_without_loss_too(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    sample_photos(folder, count=3, size_px=128)
+    assert_sent_without_loss(folder, tmp_path, "woman", 64)
+
+
+def test_a_photo_that_compression_would_hurt_is_sent_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrink, "MEAN_LEVELS", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    packed = shrink._packed("001", Image.fromarray(noise), (256, 256), original_bytes=1000)
+    assert (packed.name, packed.quality, packed.difference) == ("001.webp", None, 0.0)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(packed.data)).convert("RGB")), noise)
+
+
+@pytest.fixture(scope="module")
+def phone_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve photos of a phone, half of them HEIC."""
+    folder = tmp_path_factory.mktemp("phone")
+    for number in range(12):
+        picture = ("astronaut", "chelsea", "coffee", "rocket")[number % 4]
+        phone_photo(folder / f"IMG_{number:04}.{('jpg', 'heic')[number % 2]}", picture, 1 + number)
+    return folder
+
+
+@pytest.mark.slow
+def test_twelve_phone_photos_travel_in_a_seventh(phone_photos: Path, tmp_path: Path) -> None:
+    checking = CheckConfig(class_noun="thing", likeness="none", keep_rejected=True)
+    assert len(check.check(checking, phone_photos, tmp_path / "whole").photos) == 12
+    for resolution_px in (512, 768, 1024):
+        prepared = shrink.pack(tmp_path / "whole", phone_photos, resolution_px)
+        share = prepared.sent_bytes / prepared.original_bytes
+        worst = max(packed.difference for packed in prepared.photos)
+        print(
+            f"{resolution_px} px: {prepared.sent_bytes:,} of {prepared.original_bytes:,} bytes ({share:.1%}), "
+            f"{worst:.2f}"
+        )
+        assert share <= 0.15 and worst <= shrink.MEAN_LEVELS
+        assert prepared.exact == (12 if resolution_px == 512 else 0)
+
+
+# ------------------------------------------------------------------------------------------- what breaks on the way
+
+
+def parcel_of(count: int) -> PreparedUpload:
+    files = []
+    for number in range(count):
+        data = b"RIFF" + bytes([number]) * 50_000
+        files.append((f"{number:03}.webp", hashlib.sha256(data).hexdigest(), data))
+    return PreparedUpload(tuple(files), (), 0)
+
+
+@contextmanager
+def routes_alone(home: Path, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    script = PROJECT_ROOT / "tests" / "remote_server.py"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    command = [sys.executable, str(script), str(home), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout is not None
+        try:
+            address = child.stdout.readline().strip()
+            assert address
+            yield address, child
+        finally:
+            child.kill()
+
+
+def test_a_server_killed_during_the_upload_and_started_again_gets_the_rest(
+    tmp_path: Path, events: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    prepared = parcel_of(12)
+    again: list[Any] = []
+    with routes_alone(tmp_path) as (address, child):
+
+        def kill_and_start_again() -> None:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            again.append(routes_alone(tmp_path, int(address.rsplit(":", 1)[1])))
+            again[0].__enter__()
+
+        def on_event(event: Event) -> None:
+            events.append(event)
+            if event.kind == "progress" and event.data["step"] == 3:
+                threading.Thread(target=kill_and_start_again).start()
+                child.wait()
+
+        try:
+            with Server(address, patience_s=60, on_event=on_event) as server:
+                assert remote.upload(server, prepared, on_event=on_event) == 12
+                assert server.held() == {sha256 for _, sha256, _ in prepared.files}
+                assert remote.upload(server, prepared) == 0, "nothing is sent twice"
+                order = [{"sha256": sha256, "name": name} for name, sha256, _ in prepared.files]
+                first = server.check(photos=order, subject="Ada", key="k")
+                remote.upload(server, prepared)
+                assert server.check(photos=order, subject="Ada", key="k")["id"] == first["id"]
+        finally:
+            for running in again:
+                running.__exit__(None, None, None)
+    said = [event.data["text"] for event in events if event.kind == "message"]
+    assert said == [f"{address} does not answer; trying again.", f"{address} is back."]
+
+
+def transport(answer: Callable[[httpx2.Request], httpx2.Response], **options: Any) -> Server:
+    """Return a server whose answers are made up."""
+    made = Server("http://studio.example", patience_s=options.pop("patience_s", 30), **options)
+    made._http = httpx2.Client(base_url=made.url, headers=made._http.headers, transport=httpx2.MockTransport(answer))
+    return made
+
+
+def test_a_busy_server_is_tried_again_and_a_refusal_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studio.remote.run.time.sleep", lambda seconds: None)
+    answers = [httpx2.Response(status) for status in (503, 429, 502)] + [httpx2.Response(200, json={"held": ["a"]})]
+    assert transport(lambda request: answers.pop(0)).held() == {"a"} and not answers
+    problem = {"where": "sha256", "message": "is wrong", "cure": "mend it", "code": "digest"}
+    for status, kind in ((422, InputError), (404, NotFoundError), (409, ConflictError), (507, ResourceError)):
+        body = {"error": "no, thanks", "problems": [problem]}
+        asked: list[str] = []
+
+        def refuse(request: httpx2.Request, status: int = status, body: Any = body, asked: Any = asked) -> Any:
+            asked.append(request.url.path)
+            return httpx2.Response(status, json=body)
+
+        with pytest.raises(kind, match="no, thanks") as caught:
+            transport(refuse).upload("0" * 64, b"")
+        assert caught.value.problems[0].code == "digest" and len(asked) == 1
+
+
+def test_a_token_is_sent_and_its_lack_is_explained_without_showing_it() -> None:
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(401)
+
+    with pytest.raises(InputError, match="STUDIO_REMOTE_TOKEN") as caught:
+        transport(answer, token="hf_secret").held()
+    assert asked[0].headers["authorization"] == "Bearer hf_secret"
+    assert "hf_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stream", "outcome"),
+    [
+        ('event: complete\ndata: [{"a": 1}]\n\n', {"a": 1}),
+        ("event: heartbeat\ndata: null\n\nevent: complete\ndata: [[]]\n\n", []),
+        ('event: error\ndata: {"error": "no such job"}\n\n', InputError),
+        ("event: error\ndata: null\n\n", client._RetryableError),
+        ("", client._RetryableError),
+        ("event: heartbeat\ndata: null\n\n", client._RetryableError),
+    ],
+)
+def test_the_stream_of_an_endpoint_is_read(stream: str, outcome: Any) -> None:
+    if isinstance(outcome, type):
+        with pytest.raises(outcome):
+            client._answer(stream)
+    else:
+        assert client._answer(stream) == outcome
+
+
+class Shelf:
+    """Answers like ``/files``, cutting off the first download in the middle."""
+
+    def __init__(self, files: dict[str, bytes], *, cut: bool = False, spoil: bool = False) -> None:
+        self.files, self.cut, self.spoil = files, cut, spoil
+        self.ranges: list[str | None] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        _, _, _, *rest = request.url.path.split("/")
+        if not rest:
+            rows = [
+                {"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                for name, data in self.files.items()
+            ]
+            return httpx2.Response(200, json={"files": rows})
+        data = self.files["/".join(rest)]
+        self.ranges.append(request.headers.get("range"))
+        if self.spoil:
+            return httpx2.Response(200, content=data[::-1])
+        if self.cut:
+            self.cut = False
+            return httpx2.Response(200, stream=Cut(data[: len(data) // 2]))
+        start = int((self.ranges[-1] or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        return httpx2.Response(206 if start else 200, content=data[start:])
+
+
+class Cut(httpx2.SyncByteStream):
+    """A body that breaks off."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._data
+        raise httpx2.ReadError("connection reset")
+
+
+def test_a_cut_download_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studio.remote.run.time.sleep", lambda seconds: None)
+    shelf = Shelf({"adapter/weights.safetensors": bytes(range(256)) * 100}, cut=True)
+    (path,) = remote.download(transport(shelf), "train-1", tmp_path)
+    assert path.read_bytes() == shelf.files["adapter/weights.safetensors"]
+    assert shelf.ranges == [None, "bytes=12800-"]
+    remote.download(transport(shelf), "train-1", tmp_path)
+    assert len(shelf.ranges) == 2, "what is here is not fetched again"
+
+
+def test_a_damaged_download_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="not what the server has"):
+        remote.download(transport(Shelf({"report.json": b"{ }!"}, spoil=True)), "train-1", tmp_path)
+    assert list(tmp_path.rglob("*report*")) == []
+
+
+def test_an_older_part_of_another_file_is_thrown_away(tmp_path: Path) -> None:
+    (tmp_path / ".report.json.part").write_bytes(b"xx")
+    (path,) = remote.download(transport(Shelf({"report.json": b"{ }!"})), "train-1", tmp_path)
+    assert path.read_bytes() == b"{ }!"
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "a/../../outside.json", "/etc/outside.json"])
+def test_a_server_cannot_write_outside_of_the_folder(tmp_path: Path, name: str) -> None:
+    rows = {"files": [{"path": name, "bytes": 1, "sha256": "0" * 64}]}
+    with pytest.raises(ResourceError, match="outside"):
+        remote.download(transport(lambda request: httpx2.Response(200, json=rows)), "train-1", tmp_path / "out")
+
+
+@contextmanager
+def whole_app(home: Path, log: Path, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """The app as its user starts it, with the worker and real verbs."""
+    environment = {**os.environ, "STUDIO_HOME": str(home), "STUDIO_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(PROJECT_ROOT / "app.py")]
+    with (
+        log.open("a") as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment) as child,
+    ):
+        assert child.stdout is not None
+        try:
+            address = child.stdout.readline().rsplit(" ", 1)[-1].strip()
+            assert address, log.read_text()
+            yield address, child
+        finally:
+            child.kill()
+
+
+@pytest.mark.slow
+def test_the_app_killed_during_the_upload_and_started_again_trains_and_the_run_comes_home(
+    phone_photos: Path, tmp_path: Path, events: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    home, log, out = tmp_path / "far", tmp_path / "log.txt", tmp_path / "run"
+    changes = {"steps": 4, "samples_per_checkpoint": 1, "sample_steps": 2, "prior.mode": "none", "likeness": "none"}
+    again: list[Any] = []
+
+    def run(verb: str, config: StrictModel, source: Path, target: Path) -> Any:
+        assert verb == "check"
+        return check.check(config.model_copy(update={"likeness": "none", "keep_rejected": True}), source, target)
+
+    with whole_app(home, log) as (address, child):
+
+        def on_event(event: Event) -> None:
+            events.append(event)
+            if event.kind == "progress" and event.data["message"] == "uploading" and event.data["step"] == 3:
+                child.send_signal(signal.SIGKILL)
+                child.wait()
+
+                def start_again() -> None:
+                    again.append(whole_app(home, log, int(address.rsplit(":", 1)[1])))
+                    again[0].__enter__()
+
+                threading.Thread(target=start_again).start()
+
+        try:
+            with Server(address, patience_s=120, on_event=on_event) as server:
+                request = TrainRequest("Ada", "thing", "pocket", changes=changes)
+                result = remote.train(run, server, request, phone_photos, out, exports=("kohya",), on_event=on_event)
+                jobs = server.call("jobs")
+        finally:
+            for running in again:
+                running.__exit__(None, None, None)
+    assert again and [event.data["text"] for event in events if event.kind == "message"][:2] == [
+        f"{address} does not answer; trying again.", f"{address} is back."
+    ]  # fmt: skip
+    assert result.photos == 12 and result.sent_bytes <= 0.15 * result.original_bytes
+    assert sorted(job["kind"] for job in jobs) == ["check", "export", "train"], "nothing was started twice"
+    assert {job["state"] for job in jobs} == {"completed"}
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"report.json", "curve.png", "config.yaml", "metrics.jsonl", "adapter/certificate.json"} <= there
+    assert {"samples/4/00.png", "samples/4/scores.json", "exports/kohya/certificate.json"} <= there
+    made = infer.generate(
+        GenerateConfig.parse({"prompts": ["photo of {subject}"], "num_inference_steps": 2, "likeness": "none"}),
+        out, tmp_path / "pictures",
+    )  # fmt: skip
+    assert (tmp_path / "pictures" / made.images[0].file).is_file()
+
+
+# ------------------------------------------------------------------------------------------------------- the road
+
+REQUEST = TrainRequest("Ada", "woman", changes={"steps": 60})
+
+
+def run_here(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
+    """Check in earnest, but without a likeness engine; training is only said to have happened."""
+    if verb == "check":
+        return check.check(config.model_copy(update={"likeness": "none"}), source, out)
+    if verb == "export":
+        out.mkdir(parents=True)
+        return None
+    free = output.look(out, {"settings": ""}, what="a run", name=training.INPUTS_NAME, scratch={training.CONFIG_NAME})
+    assert free is None, "training takes no folder that holds more"
+    assert isinstance(config, TrainConfig) and Dataset.from_json(json.loads((source / "dataset.json").read_text()))
+    return TrainResult("adapter", 1, "here", config.total_steps(3), 1.0, 0.0, 0.5, 0.0, None)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The whole app with a scripted studio behind it."""
+    edge = load("ui/conftest.py")
+    folder = tmp_path_factory.mktemp("far")
+    settings = Settings(home=folder / "home", port=0, presets_dir=edge.write_presets(folder / "presets"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(settings.home / "web-cache"))
+        with edge.serve(settings, folder / "log.txt") as found:
+            yield found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    sample_photos(tmp_path / "photos", count=3, size_px=256)
+    return tmp_path / "photos"
+
+
+@pytest.fixture(autouse=True)
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_POLL_S", 0.01)
+
+
+def test_photos_are_trained_there_and_the_run_comes_home(
+    address: str, folder: Path, tmp_path: Path, events: list, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = tmp_path / "run"
+    with Server(address) as server:
+        result = remote.train(run_here, server, REQUEST, folder, out, on_event=events.append)
+        assert (result.train["steps"], result.server, result.photos) == (60, address, 3)
+        assert (out / "adapter" / "pytorch_lora_weights.safetensors").is_file()
+        record = remote.read_record(out)
+        kinds = [event.data.get("name") for event in events if event.kind == "stage"]
+        assert kinds[0] == "uploading" and kinds[-1] == "downloading"
+        assert any("Sent 0." in event.data.get("text", "") for event in events)
+        assert any(event.data.get("path") == "samples/60/00.png" for event in events if event.kind == "sample")
+
+        there = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+        assert {"report.json", "config.yaml", "metrics.jsonl", "adapter/certificate.json"} <= there
+        assert {"samples/0/00.png", "samples/60/03.png", "samples/60/scores.json"} <= there
+        assert not any(name.startswith(("checkpoints", "exports")) for name in there)
+
+        again = remote.train(run_here, server, REQUEST, folder, out, exports=("kohya", "kohya"))
+        assert (again.job, again.upload_s, again.exports) == (result.job, 0.0, ("exports/kohya",))
+        assert (out / "exports/kohya/certificate.json").is_file()
+        with pytest.raises(InputError, match="format"):
+            remote.train(run_here, server, REQUEST, folder, out, exports=("pickle",))
+        with pytest.raises(ConflictError, match="another --out"):
+            remote.train(run_here, server, TrainRequest("Bob", "man"), folder, out)
+        with pytest.raises(InputError, match=r"method\.rnak"):
+            remote.train(run_here, server, TrainRequest("A", "b", changes={"method.rnak": 1}), folder, out)
+        with pytest.raises(NotFoundError, match="pocket_lora_cpu"):
+            remote.train(run_here, server, TrainRequest("A", "b", preset="none"), folder, out)
+
+    monkeypatch.setenv("STUDIO_REMOTE_SERVER", address)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def said(*arguments: str) -> Any:
+        assert main.run(["remote", *arguments, "--json"]) == 0, capsys.readouterr()
+        return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+    words = ("--subject", "Ada", "--class-noun", "woman", "--set", "steps=60", "--export", "kohya")
+    second = said("train", f"{out}-dataset", *words, "--out", str(tmp_path / "second"))
+    assert second["exports"] == ["exports/kohya"] and second["job"] != result.job
+    assert (tmp_path / "second" / "exports" / "kohya" / "certificate.json").is_file()
+    assert 0 < second["sent_bytes"] < second["original_bytes"], "of a dataset the originals are its crops"
+
+    pictures = tmp_path / "pictures"
+    made = said("generate", str(out), "--pack", "places", "--seed", "7", "--out", str(pictures))
+    assert sorted(image["seed"] for image in made["images"]) == [7, 8]
+    assert all((pictures / image["file"]).is_file() for image in made["images"])
+    count = len(said("list")["jobs"])
+    said("generate", str(record["train_job"]), "--pack", "places", "--seed", "7", "--out", str(pictures))
+    assert len(said("list")["jobs"]) == count, "the same pictures are not made twice"
+    assert said("list", "--limit", "1")["jobs"][0]["kind"] == "generate"
+    assert said("status", record["train_job"])["state"] == "completed"
+    assert said("status", record["train_job"], "--watch")["state"] == "completed"
+    copied = said("download", record["train_job"], "--out", str(tmp_path / "copy"))["files"]
+    assert len(copied) == len(there - {"remote.json"})
+    assert said("cancel", record["check_job"])["state"] == "completed"
+    assert main.run(["remote", "list"]) == 0 and record["train_job"] in capsys.readouterr().out
+    assert main.run(["remote", "status", "train-0"]) == 2 and "train-0" in capsys.readouterr().err
+
+
+def test_with_nobody_there_the_run_is_trained_here_if_that_is_wanted(
+    folder: Path, tmp_path: Path, events: list
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    config = override(TrainConfig(), {"steps": 7})
+    with Server(address, patience_s=0) as server:
+        with pytest.raises(client.ServerGoneError, match="--local-fallback"):
+            remote.train(run_here, server, REQUEST, folder, tmp_path / "run")
+        result = remote.train(
+            run_here, server, REQUEST, folder, tmp_path / "run", fallback=lambda: config, on_event=events.append
+        )
+    assert (result.server, result.job, result.train["steps"]) == (None, None, 7)
+    assert any("Training here instead" in event.data.get("text", "") for event in events)
+
+
+def lost_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lose the server for good after so many requests."""
+    send, asked = httpx2.Client.send, itertools.count(1)
+
+    def limited(self: httpx2.Client, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        if next(asked) > count:
+            raise httpx2.ConnectError("nobody there", request=request)
+        return send(self, request, **options)
+
+    monkeypatch.setattr(httpx2.Client, "send", limited)
+
+
+@pytest.mark.parametrize("requests", [4, 6, 12])
+def test_a_server_that_goes_away_on_the_way_leaves_a_folder_that_training_here_takes(
+    address: str, folder: Path, tmp_path: Path, events: list, monkeypatch: pytest.MonkeyPatch, requests: int
+) -> None:
+    lost_after(requests, monkeypatch)  # before the upload, during it, during the check
+    config = override(TrainConfig(), {"steps": 7})
+    with Server(address, patience_s=0) as server:
+        result = remote.train(
+            run_here, server, REQUEST, folder, tmp_path / "run", exports=("kohya",), fallback=lambda: config,
+            on_event=events.append,
+        )  # fmt: skip
+    assert (result.server, result.train["steps"], result.exports) == (None, 7, ("exports/kohya",))
+    assert (tmp_path / "run" / "exports" / "kohya").is_dir()
+    assert any("Training here instead" in event.data.get("text", "") for event in events)
+
+
+def test_a_run_that_is_trained_there_is_fetched_and_not_trained_again(
+    address: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> Any:
+        raise client.ServerGoneError("nobody there.")
+
+    with Server(address) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(Server, "fetch", gone)
+            with pytest.raises(client.ServerGoneError, match="trained there; run the same command again"):
+                remote.train(run_here, server, REQUEST, folder, tmp_path / "run", fallback=TrainConfig)
+        again = remote.train(run_here, server, REQUEST, folder, tmp_path / "run", fallback=TrainConfig)
+    assert again.server == address and (tmp_path / "run" / "adapter" / "adapter.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("view", "error"),
+    [
+        ({"state": "cancelled"}, JobCancelled),
+        ({"state": "stalled", "cause": "the disk is full", "problems": []}, StudioError),
+    ],
+)
+def test_a_job_that_did_not_complete_says_so(view: dict[str, Any], error: type[StudioError]) -> None:
+    with pytest.raises(error, match=r"cancelled|the disk is full"):
+        remote.result_of({"id": "train-1", **view})
+
+
+def test_somebody_who_stops_watching_leaves_the_job_alone() -> None:
+    view = {"id": "train-1", "state": "training", "events": []}
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert "cancel" not in request.url.path
+        if request.method == "POST":
+            return httpx2.Response(200, json={"event_id": "e"})
+        return httpx2.Response(200, text=f"event: complete\ndata: {json.dumps([view])}\n\n")
+
+    with pytest.raises(JobCancelled, match="goes on there"):
+        remote.watch(transport(answer), "train-1", should_stop=lambda: True)
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="STUDIO_REMOTE_SERVER"):
+        Server("studio.example")
+
+
+def test_a_packed_photo_says_how_it_was_made() -> None:
+    packed = shrink._packed("001", Image.new("RGB", (900, 700), "teal"), (512, 512), original_bytes=10**6)
+    assert isinstance(packed, ShrunkPhoto) and packed.quality is None and packed.size_hw == (512, 512)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "training_hw", "at_size", "sent_hw"),
+    [
+        ((1024, 768), (576, 448), True, (576, 448)),  # the training size itself
+        ((1024, 768), (576, 448), False, (864, 648)),  # a bucket that the check there would name otherwise
+        ((500, 400), (576, 448), True, (500, 400)),  # smaller than training wants: as it is
+        ((1024, 768), (64, 64), True, (512, 384)),  # faces are judged there, too
+    ],
+)
+def test_a_photo_is_sent_as_small_as_training_allows(
+    size_hw: tuple[int, int], training_hw: tuple[int, int], at_size: bool, sent_hw: tuple[int, int]
+) -> None:
+    crop = Image.new("RGB", size_hw[::-1])
+    assert shrink._small(crop, training_hw, at_size).size == sent_hw[::-1]
+
+
+def test_the_more_bytes_a_photo_may_take_the_less_it_differs() -> None:
+    picture = Image.radial_gradient("L").resize((512, 512))
+    noise = np.random.default_rng(0).normal(0, 4, (512, 512, 1)).repeat(3, axis=2)
+    crop = Image.fromarray((np.asarray(picture)[..., None] + noise).clip(0, 255).astype(np.uint8))
+    whole = shrink._packed("001", crop, (512, 512), original_bytes=10**8)
+    rows = [shrink._packed("001", crop, (512, 512), int(len(whole.data) * part / 0.15)) for part in (1.01, 0.9, 0.8, 0)]
+    assert [row.quality is None for row in rows] == [True, False, False, False]
+    assert 0 == rows[0].difference < rows[1].difference < rows[2].difference <= shrink.MEAN_LEVELS
+    assert len(rows[1].data) <= 0.9 * len(whole.data) and rows[3].difference <= shrink.MEAN_LEVELS
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ((0.0, 0.0), "saved), without any loss at the training size: "),
+        ((0.0, 0.7), "1 without any loss at the training size, the others within 0.70 of 255 levels on average"),
+        ((0.4, 0.7), "saved), within 0.70 of 255 levels on average at the training size: "),
+    ],
+)
+def test_what_was_sent_says_what_was_lost(differences: tuple[float, ...], words: str) -> None:
+    check = tuple(ShrunkPhoto("001.jpg", b"", "", (64, 64), None, difference) for difference in differences)
+    assert words in remote._saved(PreparedUpload((), check, 10**6), remote._RunCost())
+
+
+def test_the_largest_photo_is_one_that_a_server_takes() -> None:
+    assert shrink.MOST_BYTES == guard._MAX_JSON_BYTES
+    noise = np.random.default_rng(0).integers(0, 256, (1536, 1536, 3), dtype=np.uint8)
+    packed = shrink._packed("001", Image.fromarray(noise), (1536, 1536), original_bytes=10**9)
+    assert len(packed.data) <= shrink.MOST_BYTES
+
+
+@pytest.mark.parametrize("rows", [[], [{"name": "sd21", "default_preset": None}]])
+def test_a_base_that_the_server_has_no_preset_for_is_refused_in_words(rows: list[dict[str, Any]]) -> None:
+    class Told:
+        def call(self, name: str) -> list[dict[str, Any]]:
+            return rows if name == "bases" else []
+
+    with pytest.raises(InputError, match="--preset: base 'sd21' has no preset of its own"):
+        remote._server_config(Told(), TrainRequest("Ada", "woman", base="sd21"))  # type: ignore[arg-type]

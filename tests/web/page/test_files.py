@@ -1,0 +1,40 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from studio.core.settings import Settings
+from studio.web.page import files
+
+
+@pytest.fixture
+def folder(settings: Settings) -> Path:
+    return settings.home / "web-cache"
+
+
+def test_only_uploads_count_as_photos(folder: Path, tmp_path: Path) -> None:
+    upload = folder / "abc" / "face.jpg"
+    upload.parent.mkdir(parents=True)
+    upload.write_bytes(b"x")
+    link = folder / "link.jpg"
+    os.symlink("/etc/passwd", link)
+    assert files.uploads([str(upload), "/etc/passwd", str(tmp_path), str(link), f"{folder}/../../x"]) == [upload]
+
+
+def test_swept_uploads_are_gone_with_their_folder(folder: Path) -> None:
+    upload = folder / "swept" / "face.jpg"
+    upload.parent.mkdir(parents=True)
+    upload.write_bytes(b"x")
+    files.sweep([upload, folder / "was-never-there.jpg"])
+    assert not upload.parent.exists()
+
+
+def test_a_lent_file_lies_in_gradios_folder_under_a_stable_name_until_it_changes(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"one")
+    first = files.lent(path)
+    assert files.lent(path) == first and Path(first).is_relative_to(folder)
+    path.unlink()
+    path.write_bytes(b"other")
+    second = files.lent(path)
+    assert second != first and Path(second).read_bytes() == b"other"

@@ -1,0 +1,169 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from studio.core.errors import InputError, LoginError, NotFoundError
+from studio.core.settings import Settings
+from studio.web.login import Visitor, visitor_of
+from studio.web.session import StudioSession, is_open, label
+
+
+@pytest.fixture
+def session(settings: Settings, studio: Any) -> StudioSession:
+    return StudioSession(studio, settings)
+
+
+@pytest.fixture
+def check_id(session: StudioSession, photos: list[Path]) -> str:
+    return session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"}).id
+
+
+def test_a_check_without_photos_is_refused_with_a_cure(session: StudioSession) -> None:
+    with pytest.raises(InputError, match="add 5 to 20 photos"):
+        session.submit_check([], {"subject": "Ada"})
+
+
+def test_training_takes_the_subject_from_the_check_and_the_rest_from_the_preset(
+    session: StudioSession, check_id: str
+) -> None:
+    job = session.submit_train(check_id, changes={"method.rank": 4})
+    config = session.studio.jobs[job.id].config  # type: ignore[attr-defined]
+    assert (config.subject, config.class_noun, config.base) == ("Ada", "woman", "pocket")
+    assert (config.method.rank, config.learning_rate) == (4, 0.001)
+
+
+def test_wrong_settings_are_all_named_at_once(session: StudioSession, check_id: str) -> None:
+    with pytest.raises(InputError) as caught:
+        session.submit_train(check_id, changes={"method.rank": 0, "sed": 3, "steps": -5})
+    assert {problem.where for problem in caught.value.problems} >= {"method.rank", "sed"}
+
+
+def test_unknown_presets_bases_packs_and_jobs_are_named(session: StudioSession, check_id: str) -> None:
+    with pytest.raises(NotFoundError, match="nothere"):
+        session.submit_train(check_id, preset="nothere")
+    with pytest.raises(InputError, match="no preset is made for base 'sdxxl'"):
+        session.submit_train(check_id, base="sdxxl")
+    run = session.submit_train(check_id)
+    with pytest.raises(NotFoundError, match="nopack"):
+        session.submit_generate(run.id, {"pack": "nopack"})
+    with pytest.raises(NotFoundError, match="check job"):
+        session.submit_generate(check_id, {"pack": "places"})
+    with pytest.raises(NotFoundError, match="Photos tab"):
+        session.submit_train(None)
+
+
+def test_work_on_unfinished_jobs_is_refused(settings: Settings, held: Callable[..., Any], photos: list[Path]) -> None:
+    session = StudioSession(held("check"), settings)
+    check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
+    assert is_open(check)
+    with pytest.raises(InputError, match="not finished"):
+        session.submit_train(check.id)
+    session.studio.cancel(check.id, owner=session.owner)
+
+
+def test_other_owners_jobs_do_not_exist(session: StudioSession, check_id: str, settings: Settings) -> None:
+    stranger = StudioSession(session.studio, settings.model_copy(update={"owner": "stranger"}))
+    assert stranger.jobs("check") == [] and stranger.current("check") is None
+    with pytest.raises(NotFoundError):
+        stranger.job(check_id, "check")
+    with pytest.raises(NotFoundError):
+        stranger.submit_train(check_id)
+    with pytest.raises(NotFoundError):
+        stranger.out_file(check_id, "previews/000.webp")
+
+
+def test_files_outside_a_jobs_folder_are_not_there(session: StudioSession, check_id: str) -> None:
+    assert session.out_file(check_id, "previews/000.webp") is not None
+    for path in ("../out/../../secret", "/etc/passwd", "previews", "nothing.png", "../out"):
+        assert session.out_file(check_id, path) is None
+
+
+def test_an_open_job_is_found_before_a_newer_finished_one(
+    settings: Settings, held: Callable[..., Any], photos: list[Path]
+) -> None:
+    studio = held("check")
+    session = StudioSession(studio, settings)
+    running = session.submit_check(photos, {})
+    studio.hold.clear()
+    newer = session.submit_check(photos, {})
+    current = session.current("check")
+    assert current is not None and current.id == running.id
+    studio.jobs[running.id].release.set()
+    studio.wait(running.id, owner=session.owner)
+    studio.wait(newer.id, owner=session.owner)
+    current = session.current("check")
+    assert current is not None and current.id == newer.id
+
+
+def test_packs_fit_base_and_subject(session: StudioSession) -> None:
+    assert [pack.name for pack in session.packs(base="pocket", class_noun="woman")] == ["places"]
+    assert session.packs(base="sd15") == [] and session.packs(base="pocket", class_noun="dog") == []
+
+
+def test_a_packs_best_pictures_of_this_run_are_its_preview(session: StudioSession, check_id: str) -> None:
+    run, other = session.submit_train(check_id), session.submit_train(check_id)
+    assert session.pack_pictures("places", run.id) == {}
+    made = session.submit_generate(run.id, {"pack": "places", "count": 3})
+    session.submit_generate(run.id, {"prompts": ["{subject}"]})
+    session.studio.wait(made.id, owner=session.owner)
+    found = session.pack_pictures("places", run.id)
+    best = {row["shot"]: row["file"] for row in reversed(session.job(made.id, "generate").result["images"])}  # type: ignore[index]
+    assert found == {shot: (made.id, best[shot]) for shot in ("beach", "library")}
+    assert session.pack_pictures("places", other.id) == {}
+
+
+def test_a_pack_for_other_subjects_is_refused_before_a_job_is_made(session: StudioSession, check_id: str) -> None:
+    run = session.submit_train(check_id)
+    places = session.settings.presets_dir / "packs" / "places.yaml"
+    path = places.with_name("animals.yaml")
+    path.write_text(places.read_text().replace("bases: [pocket]", "subjects: [animal]"), encoding="utf-8")
+    try:
+        before = len(session.jobs("generate"))
+        with pytest.raises(InputError, match="animals is written for animals, and a woman is a person"):
+            session.submit_generate(run.id, {"pack": "animals"})
+        assert len(session.jobs("generate")) == before
+    finally:
+        path.unlink()
+
+
+def test_labels_tell_jobs_apart(session: StudioSession, check_id: str) -> None:
+    job = session.job(check_id, "check")
+    assert label(job).startswith("Ada · 6 photos · ")
+    assert "stopped early" in label(replace(job, state="stalled", result=None))
+    run = session.submit_train(check_id)
+    assert "Ada on pocket · 0.86" in label(run)
+
+
+def test_where_people_log_in_the_desk_is_the_visitors_and_their_login_serves_their_jobs(
+    settings: Settings, held: Any, photos: list[Path]
+) -> None:
+    asking = Visitor("hf:1", "ada", "hf_write0123456789")
+    session = StudioSession(held(), settings, visitor=lambda: asking)
+    check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
+    run = session.submit_train(check.id)
+    assert {check.owner, run.owner} == {"hf:1"} and session.has_owner
+    assert session.submit_publish(run.id, {"repo": "ada/x"}).state == "completed", "by the login, no token was typed"
+    asking = Visitor("hf:1", "ada")
+    with pytest.raises(InputError, match="token"):
+        session.submit_publish(run.id, {"repo": "ada/y"})
+    asking = Visitor("hf:2", "eve", "hf_write0123456789")
+    assert session.jobs("train") == []
+    with pytest.raises(NotFoundError):
+        session.submit_publish(run.id, {"repo": "eve/x"})
+    assert "hf_write" not in repr(asking)
+
+
+def test_where_people_log_in_nobody_has_no_jobs_and_starts_none(settings: Settings, held: Any) -> None:
+    session = StudioSession(held(), settings, visitor=lambda: visitor_of({}))
+    assert not session.has_owner and session.jobs("check") == [] and session.current("train") is None
+    for call in (
+        lambda: session.submit_check([Path("a.jpg")], {}),
+        lambda: session.submit_train("check-1"),
+        lambda: session.submit_generate("", {"adapter": "ada/x", "prompts": ("a",)}),
+        lambda: session.submit_finish("plain_white", {}, pictures=[Path("a.jpg")]),
+    ):
+        with pytest.raises(LoginError, match="log in with Hugging Face first"):
+            call()
