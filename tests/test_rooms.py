@@ -83,8 +83,8 @@ FOREIGN: dict[str, str] = {
     "face_recognition_models": "imaging likeness doctor",
     "cv2": "imaging checking doctor pocket",
     "pillow_heif": "imaging doctor",
-    "PIL": "imaging pocket likeness checking training pictures exporting export finishing publishing check train doctor "
-    "infer postprocess remote web cli families",
+    "PIL": "imaging pocket likeness checking training pictures exporting export finishing publishing check train "
+    "doctor infer postprocess remote web cli families",
     "numpy": "core imaging diffusion pocket likeness checking training pictures exporting export finishing check infer "
     "doctor "
     "postprocess remote methods families",

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from studio.core.strict import Dtype, LikenessName, StrictModel, Text, Word
+from studio.core.strict import Dtype, LikenessName, Name, StrictModel, Text, Word
 
 Quantization = Literal["none", "8bit", "4bit"]
 
@@ -108,7 +108,7 @@ class PriorConfig(StrictModel):
 class TrainConfig(StrictModel):
     """Settings of a training run."""
 
-    subject: Word = "subject"
+    subject: Name = "subject"
     """Name of the subject; used for folders and titles, not for prompts."""
     class_noun: Word = "person"
     """What the subject is: woman, man, dog, teapot ..."""
