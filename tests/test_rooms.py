@@ -122,6 +122,7 @@ TO_SPLIT = {
     "pocket/build.py",
     "pocket/portraits.py",
     "service.py",
+    "jobs/store.py",
     "pocket/build.py: fit",
     "pocket/portraits.py: draw_body",
     "web/page/endpoints.py: add_endpoints",
@@ -304,7 +305,14 @@ def test_only_settings_reads_the_environment():
         if (isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"})
         or (isinstance(node, ast.Name) and node.id in {"environ", "getenv"})
     }
-    assert readers <= {"core/settings.py", "jobs/worker.py", "jobs/child.py", "jobs/slots.py", "web/server.py"}
+    assert readers <= {
+        "core/settings.py",
+        "jobs/worker.py",
+        "jobs/child.py",
+        "jobs/slots.py",
+        "jobs/inherited.py",
+        "web/server.py",
+    }
 
 
 def test_importing_a_module_does_nothing():

@@ -28,6 +28,7 @@ from studio.bases.local import TIMEOUT_S, LocalBase, base_problem, fault_of, ope
 from studio.core.adapters import EMBEDS_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.core.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
 from studio.core.files import read_json, write_json
+from studio.core.private import make_folder
 from studio.core.settings import Settings
 
 # Only what lies in a component's folder: the single-file checkpoints at the top of many repositories are never read.
@@ -227,7 +228,7 @@ def last_commit(hub_id: str, revision: str | None, settings: Settings) -> str | 
 def _note_commit(hub_id: str, revision: str | None, commit: str, settings: Settings) -> None:
     path = _commits_file(settings)
     with disk_full(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         known = read_json(path) or {}
         write_json(path, {**known, f"{hub_id}@{revision or 'main'}": commit}, shared=True)
 
