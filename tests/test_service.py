@@ -652,7 +652,7 @@ def test_presets_and_packs_are_plain_data(studio, tmp_path):
     (folder / "packs" / "one.yaml").write_text("title: T\ndescription: D\nshots: [{name: a, prompt: '{subject}'}]\n")
     studio = Studio(Settings(home=tmp_path / "home", presets_dir=folder))
     assert json.loads(json.dumps(studio.presets()))[0]["config"]["steps"] == 5
-    assert json.loads(json.dumps(studio.core.packs()))[0]["shots"][0]["name"] == "a"
+    assert json.loads(json.dumps(studio.packs()))[0]["shots"][0]["name"] == "a"
 
 
 def test_verb_runs_in_another_process_that_is_gone_afterwards(studio, photos):
