@@ -62,7 +62,7 @@ FOREIGN: dict[str, str] = {
     "peft": "methods",
     "accelerate": "compute families",
     "safetensors": "bases methods families pocket training pictures exporting export finishing doctor",
-    "tokenizers": "pocket",
+    "tokenizers": "pocket families",
     "bitsandbytes": "compute training",
     "prodigyopt": "training",
     "schedulefree": "training",
@@ -222,7 +222,7 @@ def test_app_composes_and_imports_no_engine():
 
 
 SIBLINGS = {
-    "families": {"base", "loading", "registry", "__init__"},
+    "families": {"base", "loading", "registry", "words", "__init__"},
     "methods": {"base", "registry", "groups", "tokens", "formats", "__init__"},
     "likeness": {"base", "registry", "__init__"},
     "finishing.matting": {"base", "registry", "__init__"},

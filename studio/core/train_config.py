@@ -227,6 +227,11 @@ def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
     token, name = config.token_learning_rate, config.optimizer
     return [
         (
+            config.instance_token.lower() in (config.class_noun.lower(), *config.class_noun.lower().split()),
+            f"instance_token {config.instance_token!r} is a word of class_noun, and every other one would become the "
+            "subject: choose a rare word, such as sks",
+        ),
+        (
             token is None and config.token_vectors > 1,
             "token_vectors above 1 needs a token that learns: set token_learning_rate or token_vectors=1",
         ),
