@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from studio import infer
 from studio.core.adapters import WEIGHTS_NAME, AdapterInfo, write_info
 from studio.core.config import GenerateConfig
 from studio.core.domain import Event
@@ -16,6 +17,7 @@ from studio.core.errors import InputError
 from studio.core.packs import Kind, Pack, Shot, ShotPrompt, fill, guidance_of, require_kind, subject_kind, takes
 from studio.core.presets import PRESETS_DIR, list_packs
 from studio.core.train_config import TrainConfig
+from studio.families.words import Cut
 from studio.infer import generate
 from studio.pocket.portraits import ATTRIBUTE_PHRASES, CLOTHING_COLOURS, prompt_for
 
@@ -219,7 +221,11 @@ def test_foreign_words_would_be_noticed() -> None:
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=list(PACKS))
-def test_every_pack_runs_to_its_end(pack: Pack, tiny_base: Path, tmp_path: Path) -> None:
+def test_every_pack_runs_to_its_end(
+    pack: Pack, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tiny base reads letter by letter: its 77 tokens are a few words, and a pack's subject may stand behind them.
+    monkeypatch.setattr(infer, "cut_off", lambda *_: Cut("", "", ""))
     run, out, events = tmp_path / "run", tmp_path / "out", list[Event]()
     (run / "adapter").mkdir(parents=True)
     (run / "adapter" / WEIGHTS_NAME).touch()  # adapter_scale 0 never opens it
