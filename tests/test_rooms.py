@@ -124,7 +124,6 @@ TO_SPLIT = {
     "service.py",
     "pocket/build.py: fit",
     "pocket/portraits.py: draw_body",
-    "web/page/endpoints.py: add_endpoints",
     "web/page/finish_tab.py: finish_tab",
     "web/page/generate_tab.py: generate_tab",
     "web/page/publish_tab.py: publish_tab",
