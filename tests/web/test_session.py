@@ -137,7 +137,7 @@ def test_labels_tell_jobs_apart(session: StudioSession, check_id: str) -> None:
     assert "Ada on pocket · 0.86" in label(run)
 
 
-def test_where_people_log_in_the_desk_is_the_visitors_and_their_login_serves_their_jobs(
+def test_where_people_log_in_jobs_are_the_visitors_and_their_login_serves_them(
     settings: Settings, held: Any, photos: list[Path]
 ) -> None:
     asking = Visitor("hf:1", "ada", "hf_write0123456789")

@@ -1,4 +1,4 @@
-"""Where pictures come from and uploads go: links to a job's files, copies for Gradio's own viewers, swept uploads."""
+"""Files of the page: links to a job's files, copies for Gradio's viewers, uploads and their removal."""
 
 import contextlib
 import hashlib

@@ -26,6 +26,7 @@ TAB_PUBLISH = "Publish"
 STATES = {
     "pending": "Waiting for its turn",
     "pendingGpu": "Waiting for a free device",
+    "pendingModel": "Loading the base model",
     "checking": "Checking the photos",
     "training": "Training",
     "generating": "Making pictures",
@@ -43,7 +44,6 @@ WAITING_FOR = {
     "publish": "Waiting for the training run",
 }
 """What a job whose source is not finished waits for, by kind."""
-LOADING_MODEL = "Loading the base model"
 PROGRESS = {
     "check": "Photo {step:,} of {total:,}",
     "train": "Step {step:,} of {total:,}",
@@ -62,8 +62,7 @@ WORTH_KNOWING = "Worth knowing"
 PROBLEMS = ("One thing to change", "{count} things to change")
 CANCEL = "Cancel"
 EARLIER = "Earlier"
-JOB_PHOTOS = "{count} photos"
-JOB_PICTURES = "{count} pictures"
+JOB_PHOTOS = ("{count} photo", "{count} photos")
 JOB_STATES = {"completed": "finished", "stalled": "stopped early", "cancelled": "cancelled"}
 JOB_OPEN = "in progress"
 NOTHING_CHOSEN = {
