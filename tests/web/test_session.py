@@ -140,20 +140,20 @@ def test_labels_tell_jobs_apart(session: StudioSession, check_id: str) -> None:
 def test_where_people_log_in_jobs_are_the_visitors_and_their_login_serves_them(
     settings: Settings, held: Any, photos: list[Path]
 ) -> None:
-    asking = Visitor("hf:1", "ada", "hf_write0123456789")
-    session = StudioSession(held(), settings, visitor=lambda: asking)
+    visitor = Visitor("hf:1", "ada", "hf_write0123456789")
+    session = StudioSession(held(), settings, visitor=lambda: visitor)
     check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
     run = session.submit_train(check.id)
     assert {check.owner, run.owner} == {"hf:1"} and session.has_owner
     assert session.submit_publish(run.id, {"repo": "ada/x"}).state == "completed", "by the login, no token was typed"
-    asking = Visitor("hf:1", "ada")
+    visitor = Visitor("hf:1", "ada")
     with pytest.raises(InputError, match="token"):
         session.submit_publish(run.id, {"repo": "ada/y"})
-    asking = Visitor("hf:2", "eve", "hf_write0123456789")
+    visitor = Visitor("hf:2", "eve", "hf_write0123456789")
     assert session.jobs("train") == []
     with pytest.raises(NotFoundError):
         session.submit_publish(run.id, {"repo": "eve/x"})
-    assert "hf_write" not in repr(asking)
+    assert "hf_write" not in repr(visitor)
 
 
 def test_where_people_log_in_nobody_has_no_jobs_and_starts_none(settings: Settings, held: Any) -> None:

@@ -173,7 +173,7 @@ def _uploaded(given: list[Any]) -> Iterator[list[Path]]:
     """Give the paths of uploads; Gradio's copies are deleted once the studio has taken them over."""
     paths = files.uploads(_path(upload) for upload in given)
     yield paths
-    files.sweep(paths)
+    files.delete(paths)
 
 
 def _path(upload: Any) -> str:
@@ -184,7 +184,7 @@ def _path(upload: Any) -> str:
 
 
 def _file_data(path: Path) -> dict[str, Any]:
-    return {"path": files.lent(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
+    return {"path": files.served_copy(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
 
 def _id(job: JobView | None) -> str | None:

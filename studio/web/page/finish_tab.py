@@ -92,7 +92,7 @@ def finish_tab(context: TabContext) -> JobTab:
 
     def before_and_after(job: JobView, picture: Any) -> Updates:
         paths = [session.out_file(job.id, picture[which]) for which in ("before", "after")]
-        pair = tuple(files.lent(path) for path in paths if path is not None)
+        pair = tuple(files.served_copy(path) for path in paths if path is not None)
         return {slider: gr.ImageSlider(value=pair, visible=True) if len(pair) == 2 else gr.skip()}
 
     def details(job: JobView, history: JobHistory, seen: str) -> Updates:
@@ -103,7 +103,7 @@ def finish_tab(context: TabContext) -> JobTab:
         now = f"{job.id}:{is_completed(job)}:{len(pictures)}"
         if now != seen:
             previews = [(session.out_file(job.id, row["after"]), row) for row in pictures]
-            shown = [(files.lent(path), parts_pictures.finished_caption(row)) for path, row in previews if path]
+            shown = [(files.served_copy(path), parts_pictures.finished_caption(row)) for path, row in previews if path]
             updates |= {frame.shown: now, gallery: gr.Gallery(value=shown, visible=bool(shown))}
             updates |= before_and_after(job, pictures[0]) if pictures else {slider: gr.ImageSlider(visible=False)}
         return updates
@@ -121,7 +121,7 @@ def finish_tab(context: TabContext) -> JobTab:
             return {**frame.show(session.submit_finish(chain, settings, generate_job=source.id)), form.own: None}
         uploads = files.uploads(given[form.own] or [])
         job = session.submit_finish(chain, settings, pictures=uploads)
-        files.sweep(uploads)
+        files.delete(uploads)
         return {**frame.show(job), form.own: None}
 
     def on_select(job_id: str, chosen: gr.SelectData) -> Updates:

@@ -125,7 +125,7 @@ def generate_tab(context: TabContext) -> JobTab:
         now = f"{job.id}:{done}:{len(found)}"
         # A gallery that is not touched stays where it is while somebody looks at one picture.
         if now != seen:
-            pictures = [(files.lent(path), caption) for path, caption in found]
+            pictures = [(files.served_copy(path), caption) for path, caption in found]
             updates |= {frame.shown: now, gallery: gr.Gallery(value=pictures, visible=bool(pictures))}
         return updates
 

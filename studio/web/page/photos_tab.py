@@ -68,7 +68,7 @@ def photos_tab(context: TabContext) -> JobTab:
         changes["subject"] = given[subject] or words.UNNAMED_SUBJECT
         changes["class_noun"] = given[class_noun] or ""
         job = session.submit_check(paths, changes)
-        files.sweep(paths)
+        files.delete(paths)
         return {**frame.show(job), photos: None}
 
     def on_sample() -> Updates:

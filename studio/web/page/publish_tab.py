@@ -140,7 +140,7 @@ def publish_tab(context: TabContext) -> JobTab:
             text = parts_publish.card_text(readme.read_text(encoding="utf-8")) if readme else ""
             names = [name for name in (job.result or {}).get("files", ()) if name.startswith("gallery/")]
             found = [session.out_file(job.id, f"repo/{name}") for name in names]
-            pictures = [files.lent(path) for path in found if path is not None]
+            pictures = [files.served_copy(path) for path in found if path is not None]
             updates |= {
                 frame.shown: now,
                 card: gr.Markdown(value=text, visible=bool(text)),

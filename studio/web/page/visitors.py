@@ -16,7 +16,7 @@ def _scope() -> Scope | None:
     return scope
 
 
-def asking() -> Visitor:
+def current_visitor() -> Visitor:
     """Return the visitor of the request that is being handled.
 
     Raises:
