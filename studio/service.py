@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ from studio.core.files import sync_folder, write_json
 from studio.core.finish_config import HUB_FILE, BackgroundStep, FaceStep, FinishConfig, UpscaleStep
 from studio.core.fit import FitPlan
 from studio.core.presets import list_chains, list_packs, list_presets
-from studio.core.settings import Settings
+from studio.core.private import TABLE_NAME, make_home
+from studio.core.settings import Settings, openmp_defaults
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
 from studio.jobs import intake
 from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
+from studio.jobs.inherited import machines_login
 from studio.jobs.slots import slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
@@ -48,21 +50,12 @@ _Photos = list[list[str]]
 _NumberedEvents = list[tuple[int, Event]]
 
 _NOT_YOURS: dict[str, str | None] = {
-    "STUDIO_HUB_TOKEN": None,
-    "HF_TOKEN": None,
-    "HUGGING_FACE_HUB_TOKEN": None,
     "HF_TOKEN_PATH": os.devnull,
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
     "STUDIO_CIVITAI_KEY": None,
-    "STUDIO_REMOTE_TOKEN": None,
-    "STUDIO_BACKUP_URL": None,
-    "AWS_ACCESS_KEY_ID": None,
-    "AWS_SECRET_ACCESS_KEY": None,
-    "AWS_SESSION_TOKEN": None,
-    "OAUTH_CLIENT_SECRET": None,
     "STUDIO_GUEST": "1",
 }
-"""Variables of the processes of jobs that are not of the machine's owner: without its tokens and its login."""
+"""Variables of the processes of jobs that are not of the machine's owner: without its keys and its login."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -88,7 +81,7 @@ class Studio:
         self._verbs = verbs
         self._home = settings.home.expanduser().absolute()
         self._jobs_dir = self._home / "jobs"
-        self._store = Store(self._home / "jobs.sqlite3", verbs=verbs)
+        self._store = Store(self._home / TABLE_NAME, verbs=verbs)
         self._tokens: dict[str, str] = {}
         """Tokens of jobs that have not ended, by job id: in memory, and nowhere else."""
         self._worker = Worker(
@@ -97,13 +90,16 @@ class Studio:
             self._jobs_dir,
             verbs=verbs,
             environment=_environment(settings),
+            more_variables=[name.strip() for name in settings.job_environment.split(",")],
             grace_s=grace_s,
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
             secrets=self._secrets_of,
             slots=slots_of(settings),
         )
-        self._backup = Backup(settings, self._store, self._jobs_dir) if settings.backup_url else None
+        self._backup = (
+            Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads) if settings.backup_url else None
+        )
         self._ready = False
 
     def start(self) -> None:
@@ -203,7 +199,7 @@ class Studio:
     def publishing_of(self, run: str, *, owner: str) -> JobView | None:
         """Return the newest publish job of a train job; None if there is none."""
         self._make_home()
-        return self._store.newest_from(run, "publish", owner)
+        return next(iter(self._store.newest(owner, 1, kind="publish", source=run)), None)
 
     def submit_generate(
         self,
@@ -369,12 +365,35 @@ class Studio:
     def get(self, job_id: str, *, owner: str) -> JobView:
         """Return one job; raises NotFoundError for other owners' jobs, too."""
         self._make_home()
-        return self._store.get(job_id, owner)
+        return self._with_trouble(self._store.get(job_id, owner))
 
-    def list(self, *, owner: str, limit: int = 50) -> _Jobs:
-        """Return the owner's newest jobs, newest first."""
+    def list(
+        self,
+        *,
+        owner: str,
+        limit: int = 50,
+        kind: JobKind | None = None,
+        states: Collection[str] = (),
+        source: str | None = None,
+        before: str | None = None,
+    ) -> _Jobs:
+        """Return the owner's newest jobs that fit, newest first.
+
+        Args:
+            owner: whose jobs.
+            limit: most jobs, at most 1000.
+            kind: of this kind only.
+            states: in one of these states only; none means any.
+            source: only those that read the output of this job.
+            before: only those that are older than this job: the last one of the page before.
+
+        Raises:
+            NotFoundError: the owner has no job ``before``.
+        """
         self._make_home()
-        return self._store.newest(owner, max(1, min(limit, 1000)))
+        limit = max(1, min(limit, 1000))
+        found = self._store.newest(owner, limit, kind=kind, states=states, source=source, before=before)
+        return [self._with_trouble(view) for view in found]
 
     def cancel(self, job_id: str, *, owner: str) -> JobView:
         """Cancel a job: at once while it waits, within the grace time while it runs; an ended job stays as it is.
@@ -584,8 +603,11 @@ class Studio:
         token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
         if ended and self._backup:
             self._backup.wake()
-        foreign = {} if ended or self._store.owner_of(job_id) == self._settings.owner else _NOT_YOURS
-        return foreign | ({} if token is None else {TOKEN_VARIABLE: token})
+        if ended:
+            return {}
+        is_owners = self._store.owner_of(job_id) == self._settings.owner
+        known: dict[str, str | None] = {**machines_login()} if is_owners else dict(_NOT_YOURS)
+        return known | ({} if token is None else {TOKEN_VARIABLE: token})
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:
         """Return the folder of a job's generated pictures."""
@@ -606,10 +628,14 @@ class Studio:
         if view.state in ("stalled", "cancelled"):
             raise ConflictError(f"job {source} is {view.state}; retry it first, then submit this again.")
 
+    def _with_trouble(self, view: JobView) -> JobView:
+        trouble = None if view.state in TERMINAL_STATES else self._worker.trouble_of(view.id)
+        return view if trouble is None else dataclasses.replace(view, cause=trouble)
+
     def _make_home(self) -> None:
         if not self._ready:
             with intake.disk_errors():
-                self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_home(self._home)
                 self._jobs_dir.mkdir(mode=0o700, exist_ok=True)
             self._ready = True
 
@@ -655,12 +681,13 @@ def _paths_in(config: FinishConfig) -> list[Problem]:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
-    # Not the token for the Hub: the process of a job that may use this machine's inherits the machine's variables.
+    # Not the token for the Hub: only a job of the machine's owner gets it, see ``_secrets_of``.
     private = {"hub_token", "remote_server", "remote_token", "backup_url"}
     values = settings.model_dump(mode="json", exclude_none=True, exclude=private)
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
+    variables |= openmp_defaults()
     variables["STUDIO_LOGIN"] = "false"  # nobody logs in to a job, and it lacks what the platform gives for that
     if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
         variables["OMP_NUM_THREADS"] = str(settings.threads)

@@ -1,7 +1,8 @@
 """The results of verbs as tables on a terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -137,3 +138,19 @@ def show_published(result: PublishResult, out: Path) -> Callable[[Console], None
             console.print(f"{size}: published at {result.url} for {seen}, commit {result.commit}")
 
     return show
+
+
+def jobs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of jobs, as ``list`` shows them."""
+    table = new_table("job", "state", "title", names=True)
+    for row in rows:
+        table.add_row(row["id"], row["state"], Text(row["title"]))
+    return table
+
+
+def job_words(view: Mapping[str, Any]) -> str:
+    """Return one line on how a job stands."""
+    progress = view["progress"]
+    done = f", {progress['step']} of {progress['total']}" if progress.get("total") else ""
+    cause = f": {view['cause']}" if view["cause"] else ""
+    return f"{view['id']} ({view['title']}) is {view['state']}{done}{cause}"

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from studio.core.strict import Dtype, LikenessName, StrictModel, Text, Word
+from studio.core.strict import Dtype, LikenessName, Name, StrictModel, Text, Word
 
 Quantization = Literal["none", "8bit", "4bit"]
 
@@ -108,7 +108,7 @@ class PriorConfig(StrictModel):
 class TrainConfig(StrictModel):
     """Settings of a training run."""
 
-    subject: Word = "subject"
+    subject: Name = "subject"
     """Name of the subject; used for folders and titles, not for prompts."""
     class_noun: Word = "person"
     """What the subject is: woman, man, dog, teapot ..."""
@@ -226,6 +226,11 @@ def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
     """Return (does it apply, what contradicts what and how to end it)."""
     token, name = config.token_learning_rate, config.optimizer
     return [
+        (
+            config.instance_token.lower() in (config.class_noun.lower(), *config.class_noun.lower().split()),
+            f"instance_token {config.instance_token!r} is a word of class_noun, and every other one would become the "
+            "subject: choose a rare word, such as sks",
+        ),
         (
             token is None and config.token_vectors > 1,
             "token_vectors above 1 needs a token that learns: set token_learning_rate or token_vectors=1",

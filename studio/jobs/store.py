@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ from typing import Any
 
 from studio.core.domain import Event, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError, ResourceError
+from studio.core.private import make_file
 from studio.jobs.events import Outcome
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,6 +40,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     finished_s REAL,
     attempt INTEGER NOT NULL DEFAULT 0,
     losses INTEGER NOT NULL DEFAULT 0,
+    stage TEXT NOT NULL DEFAULT '',
+    reached TEXT NOT NULL DEFAULT '{}',
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     last_seq INTEGER NOT NULL DEFAULT 0,
     cause TEXT,
@@ -48,6 +51,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (owner, key) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state);
+CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, kind, number);
 CREATE TABLE IF NOT EXISTS events (
     job TEXT NOT NULL,
     seq INTEGER NOT NULL,
@@ -55,7 +59,42 @@ CREATE TABLE IF NOT EXISTS events (
     data TEXT NOT NULL,
     PRIMARY KEY (job, seq)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS turns (
+    owner TEXT PRIMARY KEY,
+    turn INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
+
+_SINCE_1 = """
+ALTER TABLE jobs ADD COLUMN stage TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN reached TEXT NOT NULL DEFAULT '{}';
+CREATE INDEX jobs_by_owner ON jobs (owner, kind, number);
+CREATE TABLE turns (owner TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+"""
+"""What a table of version 1 lacks."""
+
+_NOT_OURS = (
+    "may not be opened or written ({error}); see that the folder {folder} and its files are yours, or set STUDIO_HOME "
+    "to another one."
+)
+_IN_USE = "is held by another program ({error}); try again in a moment, and close what else has it open."
+_DAMAGED = (
+    "is damaged ({error}); stop the studio, move the file and those beside it that begin with its name to another "
+    "place, and start again. Photos, runs and pictures lie in the folder jobs and are not touched."
+)
+_WORDS = {
+    sqlite3.SQLITE_BUSY: _IN_USE,
+    sqlite3.SQLITE_LOCKED: _IN_USE,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_FULL: "cannot grow because the disk is full; free some disk space and try again.",
+    sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); see whether the disk is full or broken.",
+    sqlite3.SQLITE_READONLY: _NOT_OURS,
+    sqlite3.SQLITE_PERM: _NOT_OURS,
+    sqlite3.SQLITE_CANTOPEN: _NOT_OURS,
+}
+"""SQLite's primary result code -> what it means for a person, and the cure. Source: sqlite.org/rescode.html."""
+_OTHER_WORDS = "cannot be used ({error}); start the studio again, and report it if that does not help."
 
 _KEPT = (
     "id", "kind", "state", "owner", "title", "source", "key", "fingerprint", "created_s", "started_s", "finished_s",
@@ -169,25 +208,48 @@ class Store:
         with self._read() as db:
             return _view(self._owned(db, job_id, owner))
 
-    def newest(self, owner: str, limit: int) -> list[JobView]:
-        """Return the owner's newest jobs, newest first."""
+    def newest(
+        self,
+        owner: str,
+        limit: int,
+        *,
+        kind: JobKind | None = None,
+        states: Collection[str] = (),
+        source: str | None = None,
+        before: str | None = None,
+    ) -> list[JobView]:
+        """Return the owner's newest jobs that fit, newest first.
+
+        Args:
+            owner: whose jobs.
+            limit: most jobs; the others are older than the last one, which ``before`` takes.
+            kind: of this kind only.
+            states: in one of these states only; none means any.
+            source: only those that read the output of this job.
+            before: only those that are older than this job.
+
+        Raises:
+            NotFoundError: the owner has no job ``before``.
+        """
+        asked: list[tuple[str, Sequence[Any]]] = [("owner = ?", [owner])]
+        if kind is not None:
+            asked.append(("kind = ?", [kind]))
+        if states:
+            asked.append((f"state IN ({_marks(sorted(states))})", sorted(states)))
+        if source is not None:
+            asked.append(("source = ?", [source]))
         with self._read() as db:
-            rows = db.execute("SELECT * FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ?", (owner, limit))
+            if before is not None:
+                asked.append(("number < ?", [self._owned(db, before, owner)["number"]]))
+            where = " AND ".join(condition for condition, _ in asked)
+            values = [value for _, given in asked for value in given]
+            rows = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY number DESC LIMIT ?", [*values, limit])
             return [_view(row) for row in rows]
 
     def owner_of(self, job_id: str) -> str:
         """Return whose a job is that is in the table."""
         with self._read() as db:
             return str(self._row(db, job_id)["owner"])
-
-    def newest_from(self, source: str, kind: JobKind, owner: str) -> JobView | None:
-        """Return the owner's newest job of one kind that reads the output of ``source``; None if there is none."""
-        with self._read() as db:
-            row = db.execute(
-                "SELECT * FROM jobs WHERE owner = ? AND kind = ? AND source = ? ORDER BY number DESC LIMIT 1",
-                (owner, kind, source),
-            ).fetchone()
-            return None if row is None else _view(row)
 
     def ids(self) -> frozenset[str]:
         """Return the ids of all jobs of all owners."""
@@ -225,6 +287,7 @@ class Store:
                 only_from=("stalled", "cancelled"),
                 finished_s=None,
                 losses=0,
+                reached="{}",
                 cancel_requested=0,
                 cause=None,
                 problems="[]",
@@ -312,10 +375,17 @@ class Store:
                 self._move(db, row["id"], target, only_from=(row["state"],), **ending)
 
     def claim(self) -> Claim | None:
-        """Take the oldest job that may run; None if there is none."""
+        """Take the job whose turn it is; None if none may run.
+
+        Owners take turns, whoever was served longest ago comes first, and each one's oldest job goes first: one owner's
+        thirty jobs keep another's single one waiting for no more than the jobs that run already.
+        """
         self.survey(device_busy=False)
         with self._write() as db:
-            row = db.execute("SELECT * FROM jobs WHERE state = 'pending' ORDER BY number LIMIT 1").fetchone()
+            row = db.execute(
+                "SELECT jobs.* FROM jobs LEFT JOIN turns ON turns.owner = jobs.owner WHERE state = 'pending'"
+                " ORDER BY COALESCE(turn, 0), number LIMIT 1"
+            ).fetchone()
             if row is None:
                 return None
             if self._source_state(db, row["source"]) not in (None, "completed"):
@@ -323,7 +393,14 @@ class Store:
             verb = self._verbs[row["kind"]]
             attempt = row["attempt"] + 1
             started_s = row["started_s"] or time.time()
-            self._move(db, row["id"], claimed_state(verb), attempt=attempt, started_s=started_s, progress="{}")
+            self._move(
+                db, row["id"], claimed_state(verb), attempt=attempt, started_s=started_s, progress="{}", stage=""
+            )
+            db.execute(
+                "INSERT INTO turns (owner, turn) VALUES (?, (SELECT COALESCE(MAX(turn), 0) + 1 FROM turns))"
+                " ON CONFLICT (owner) DO UPDATE SET turn = excluded.turn",
+                (row["owner"],),
+            )
             return Claim(row["id"], row["kind"], attempt)
 
     def append(self, claim: Claim, events: Sequence[Event]) -> bool:
@@ -340,6 +417,7 @@ class Store:
                 return True
             if events:
                 self._add_events(db, row, events)
+                self._note_advance(db, row, events)
                 if row["state"] == "pendingModel" and any(event.kind in _PROGRESS_KINDS for event in events):
                     self._move(db, claim.id, self._verbs[claim.kind].working)
             return bool(row["cancel_requested"])
@@ -366,18 +444,27 @@ class Store:
             )
 
     def lose(self, claim: Claim, reason: str, max_losses: int) -> bool:
-        """The attempt ended without an outcome of its own: back to pending, or stalled after ``max_losses`` in a row.
+        """The attempt ended without an outcome of its own: back to pending, or stalled if it leads nowhere.
 
         Args:
             claim: the attempt.
             reason: a full sentence in the user's words.
-            max_losses: so many lost attempts since the last submit or retry stall the job.
+            max_losses: so many attempts lost in a row stall the job. The count begins anew when an attempt gets
+                further than every one before it, and when the owner retries.
 
         Returns:
             False if the attempt's word no longer counts.
         """
         with self._write() as db:
-            return self._lose(db, self._row(db, claim.id), claim.attempt, reason, max_losses)
+            row = self._row(db, claim.id)
+            losses = row["losses"] + 1
+            if row["cancel_requested"] or losses < max_losses:
+                return self._requeue(db, row, claim.attempt, reason, losses=losses)
+            cause = f"{reason} It was tried {losses} times in a row without getting further."
+            return self._move(
+                db, claim.id, "stalled", attempt_is=claim.attempt, only_from=_RUNNING, losses=losses, cause=cause,
+                finished_s=time.time(),
+            )  # fmt: skip
 
     def release(self, claim: Claim) -> bool:
         """The server is closing: the job goes back to pending and this attempt counts against nothing."""
@@ -389,12 +476,12 @@ class Store:
                 )
             return self._move(db, claim.id, "pending", attempt_is=claim.attempt, only_from=_RUNNING)
 
-    def recover(self, reason: str, max_losses: int) -> list[str]:
-        """Put the jobs of a dead server back into the queue, under the rules of ``lose``; return their ids."""
+    def recover(self, reason: str) -> list[str]:
+        """Put the jobs of a dead server back into the queue and return their ids; that is no fault of theirs."""
         with self._write() as db:
             rows = db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(_RUNNING)})", _RUNNING).fetchall()
             for row in rows:
-                self._lose(db, row, row["attempt"], reason, max_losses)
+                self._requeue(db, row, row["attempt"], reason)
             return [row["id"] for row in rows]
 
     def close(self) -> None:
@@ -407,14 +494,11 @@ class Store:
 
     # Below: one transaction's worth
 
-    def _lose(self, db: _Connection, row: sqlite3.Row, attempt: int, reason: str, max_losses: int) -> bool:
-        losses = row["losses"] + 1
-        changes: dict[str, Any] = {"losses": losses, "attempt_is": attempt, "only_from": _RUNNING}
+    def _requeue(self, db: _Connection, row: sqlite3.Row, attempt: int, reason: str, **columns: Any) -> bool:
+        """Let a job whose attempt is gone wait for the next one, or end if its owner has asked for that."""
+        changes: dict[str, Any] = {"attempt_is": attempt, "only_from": _RUNNING, **columns}
         if row["cancel_requested"]:
             return self._move(db, row["id"], "cancelled", finished_s=time.time(), **changes)
-        if losses >= max_losses:
-            cause = f"{reason} It was tried {losses} times in a row."
-            return self._move(db, row["id"], "stalled", cause=cause, finished_s=time.time(), **changes)
         moved = self._move(db, row["id"], "pending", **changes)
         if moved:
             self._say(db, row["id"], "warning", f"{reason} It goes on from where it was.")
@@ -439,6 +523,25 @@ class Store:
             query += " AND attempt = ?"
             values.append(attempt_is)
         return db.execute(query, values).rowcount == 1
+
+    def _note_advance(self, db: _Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
+        """Write down how far the job has come; one that gets further than ever before has lost nothing."""
+        stage, reached = row["stage"], json.loads(row["reached"])
+        before = dict(reached)
+        for event in events:
+            step: Any = None
+            if event.kind == "stage":
+                stage, step = str(event.data.get("name", "")), 0
+            elif event.kind == "progress":
+                step = event.data.get("step")
+            if isinstance(step, int | float) and step > reached.get(
+                stage, -1
+            ):  # a resumed attempt tells old steps again
+                reached[stage] = step
+        if reached != before:
+            db.execute("UPDATE jobs SET losses = 0, reached = ? WHERE id = ?", (json.dumps(reached), row["id"]))
+        if stage != row["stage"]:
+            db.execute("UPDATE jobs SET stage = ? WHERE id = ?", (stage, row["id"]))
 
     def _say(self, db: _Connection, job_id: str, level: str, text: str) -> None:
         self._add_events(db, self._row(db, job_id), [Event("message", {"level": level, "text": text})])
@@ -490,8 +593,10 @@ class Store:
         try:
             yield self._connection()
         except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            words = _WORDS.get(0 if code is None else code & 0xFF, _OTHER_WORDS)
             raise ResourceError(
-                f"the table of jobs ({self._path.name}) cannot be used: {error}; free some disk space and try again."
+                f"the table of jobs ({self._path.name}) {words.format(error=error, folder=self._path.parent)}"
             ) from error
 
     def _connection(self) -> _Connection:
@@ -506,6 +611,9 @@ class Store:
         return connection
 
     def _open(self) -> _Connection:
+        for ending in ("", "-wal", "-shm"):  # SQLite makes the other two like the first one
+            if not ending or (self._path.parent / f"{self._path.name}{ending}").exists():
+                make_file(self._path.parent / f"{self._path.name}{ending}")
         connection = sqlite3.connect(
             self._path,
             timeout=self._busy_timeout_s,
@@ -516,13 +624,22 @@ class Store:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        version = _version(connection)
         if version > _VERSION:
             connection.close()
             raise ConflictError("a newer version of the studio made the table of jobs; update the studio.")
         if version < _VERSION:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            connection.execute("BEGIN IMMEDIATE")
+            version = _version(connection)  # another server may have been faster
+            for statement in (_SCHEMA if version == 0 else _SINCE_1 if version == 1 else "").split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute("COMMIT")
         return connection
+
+
+def _version(connection: _Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -323,9 +323,9 @@ sys.path.insert(0, sys.argv[1])
 import fsspec
 import httpx2
 from fsspec.implementations.local import LocalFileSystem
-from studio.backup import Backup
+from studio.jobs.backup import Backup
 from studio.jobs.store import Store
-from studio.settings import Settings
+from studio.core.settings import Settings
 
 calls, last = 0, int(sys.argv[4])
 
@@ -439,6 +439,19 @@ def test_a_kind_whose_package_is_not_here_names_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
     with pytest.raises(MissingExtraError, match=r"s3://, which wants the Python package s3fs"):
         BackupFolder(Settings(backup_url=f"s3://{SECRET}@bucket"))  # type: ignore[arg-type]
+
+
+def test_a_second_server_on_the_same_home_leaves_the_backup_to_the_first(
+    make: Callable[..., Home], vault: Path
+) -> None:
+    home, first = make(), [True]
+    home.backup._leads = lambda: not first
+    job_id = home.finish(1)
+    home.backup.start()
+    time.sleep(0.3)
+    assert held(vault) == set()
+    first.clear()
+    until(lambda: held(vault) == {job_id})
 
 
 def test_the_address_is_shown_and_handed_on_nowhere(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
-from studio.core.domain import JobView
+from studio.core.domain import JobKind, JobView
 from studio.core.errors import InputError, LoginError, Problem, StudioError
 from studio.core.finish_config import BackgroundStep, CutoutStep, FinishConfig, UpscaleStep
 from studio.core.train_config import TrainConfig
@@ -22,6 +22,7 @@ from studio.web.page import files, words
 from studio.web.page.endpoint_spec import Endpoint, Parameter, setting
 from studio.web.session import StudioSession, is_open, result_files
 
+_KINDS: tuple[JobKind, ...] = get_args(JobKind)
 _MAX_EVENTS = 100
 """Maximum number of events in one answer."""
 
@@ -146,6 +147,20 @@ def _job(session: StudioSession, form: Form, given: Given) -> Form:
 
 def _jobs(session: StudioSession, form: Form, given: Given) -> list[Form]:
     return [asdict(row) for row in session.studio.list(owner=session.owner, limit=given["limit"])]
+
+
+def _find_jobs(session: StudioSession, form: Form, given: Given) -> list[Form]:
+    wanted = next((kind for kind in _KINDS if kind == given["kind"]), None)
+    if given["kind"] and wanted is None:
+        message = words.UNKNOWN_KIND.format(kind=given["kind"])
+        cure = words.UNKNOWN_KIND_CURE.format(kinds=", ".join(_KINDS))
+        raise InputError.of([Problem("kind", message, cure, "unknown_kind")])
+    jobs = session.studio.list(owner=session.owner, limit=given["limit"], kind=wanted, before=given["before"] or None)
+    return [asdict(row) for row in jobs]
+
+
+def _retry(session: StudioSession, form: Form, given: Given) -> Form:
+    return asdict(session.retry(given["job_id"], token=given["token"] or None))
 
 
 def _cancel(session: StudioSession, form: Form, given: Given) -> Form:
@@ -359,6 +374,20 @@ ENDPOINTS = (
         words.API_JOBS_RETURNS,
         list[dict],
     ),
+    # Not more parameters of /jobs: over plain HTTP a call gives all of them, and older programs give one.
+    Endpoint(
+        "find_jobs",
+        words.API_FIND_JOBS,
+        _find_jobs,
+        (
+            Parameter("kind", str, words.API_KIND.format(kinds=", ".join(_KINDS)), ""),
+            Parameter("before", str, words.API_BEFORE, ""),
+            Parameter("limit", int, words.API_FIND_LIMIT, 50),
+        ),
+        words.API_FIND_JOBS_RETURNS,
+        list[dict],
+    ),
+    Endpoint("retry", words.API_RETRY, _retry, (_JOB_ID, Parameter("token", str, words.API_RETRY_TOKEN, ""))),
     Endpoint("cancel", words.API_CANCEL, _cancel, (_JOB_ID,), "the job"),
     Endpoint("presets", words.API_PRESETS, _presets, (), words.API_PRESETS_RETURNS, list[dict]),
     Endpoint("packs", words.API_PACKS, _packs, (), words.API_PACKS_RETURNS, list[dict]),

@@ -12,7 +12,6 @@ from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import (
     JobTab,
     chosen_among,
-    completed_jobs,
     form_column,
     is_completed,
     job_column,
@@ -21,6 +20,7 @@ from studio.web.page.frame import (
     progress_or,
 )
 from studio.web.page.history import JobHistory
+from studio.web.session import DONE
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def finish_tab(context: TabContext) -> JobTab:
     session = context.session
     chains = {chain.name: chain for chain in session.chains()}
     welcome = parts.empty(words.FINISH_WELCOME, words.FINISH_POINTS)
-    frame = job_frame(context, "finish", "finish", earlier=words.EARLIER, welcome=welcome)
+    frame = job_frame(context, "finish", "finish", earlier=words.EARLIER, retry=words.FINISH_RETRY, welcome=welcome)
     with gr.Row(equal_height=False):
         with form_column():
             form = _form(chains)
@@ -109,7 +109,7 @@ def finish_tab(context: TabContext) -> JobTab:
         return updates
 
     def refresh(wanted: str | None) -> Updates:
-        choices = completed_jobs(session, "generate")
+        choices = session.choices("generate", states=DONE)
         return {form.made: gr.Dropdown(choices=choices, value=chosen_among(choices, wanted))}
 
     def on_start(given: dict[Any, Any]) -> Updates:

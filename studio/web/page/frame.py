@@ -15,19 +15,14 @@ from studio.core.domain import JobKind, JobView
 from studio.web.page import parts, words
 from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, errors_in, scroll_into_view
 from studio.web.page.history import JobHistories, JobHistory
-from studio.web.session import StudioSession, is_open, label
+from studio.web.session import StudioSession, can_continue, is_open
 
 Details = Callable[[JobView, JobHistory, str], Updates]
 """Takes a job, what has happened in it, and what is shown of it already; returns the tab's own updates."""
 
 
-def everything(job: JobView) -> bool:
-    """Accept any job."""
-    return True
-
-
 def is_completed(job: JobView) -> bool:
-    """Accept completed jobs."""
+    """Tell whether the job is done and has a result."""
     return job.state == "completed"
 
 
@@ -47,12 +42,12 @@ class JobFrame:
     status: gr.HTML
     cancel: gr.Button
     earlier: gr.Dropdown
+    retry: gr.Button
+    """Continues a job that stopped."""
     forward: gr.Button | None
     """Leads to the next tab."""
-    retry: gr.Button | None
-    """Continues a job that stopped."""
-    in_earlier: Callable[[JobView], bool]
-    """Which jobs ``earlier`` lists."""
+    earlier_states: Collection[str]
+    """States of the jobs that ``earlier`` lists; empty lists all."""
     labels: Mapping[str, str]
     """What the form calls a setting, for errors."""
     outputs: list[Any] = field(default_factory=list)
@@ -79,13 +74,12 @@ class JobFrame:
             results: the tab's components that these update.
         """
         self.details = details
-        buttons = [button for button in (self.cancel, self.forward, self.retry) if button is not None]
+        buttons = [self.cancel, self.retry, *([] if self.forward is None else [self.forward])]
         self.outputs = [self.job, self.shown, self.timer, self.notice, self.status, *buttons, self.earlier, *results]
         self.timer.tick(self.guarded(self._poll), [self.job, self.shown], self.outputs, **POLLING)
         self.cancel.click(self.guarded(self._cancel), [self.job, self.shown], self.outputs, **QUIET)
         self.earlier.input(self.guarded(self._poll), self.earlier, self.outputs, **QUIET)
-        if self.retry is not None:
-            self.retry.click(self.guarded(self._retry), self.job, self.outputs, **QUIET)
+        self.retry.click(self.guarded(self._retry), self.job, self.outputs, **QUIET)
 
     def starts(
         self,
@@ -112,19 +106,18 @@ class JobFrame:
 
     def show(self, job: JobView | None, seen: str = "") -> Updates:
         """Return the updates that show a job, or that there is none."""
-        jobs = [(label(row), row.id) for row in self.session.jobs(self.kind) if self.in_earlier(row)]
-        listed = job is not None and job.id in [job_id for _, job_id in jobs]
-        earlier = gr.Dropdown(choices=jobs, value=job.id if job and listed else None, visible=bool(jobs))
+        listed = job if job and (not self.earlier_states or job.state in self.earlier_states) else None
+        jobs = self.session.choices(self.kind, states=self.earlier_states, also=listed)
+        earlier = gr.Dropdown(choices=jobs, value=listed.id if listed else None, visible=bool(jobs))
         if job is None:
             return {self.timer: gr.Timer(active=False), self.earlier: earlier}
         updates: Updates = {
             self.job: job.id,
             self.timer: gr.Timer(active=is_open(job)),
             self.cancel: gr.Button(visible=is_open(job)),
+            self.retry: gr.Button(visible=can_continue(job)),
             self.earlier: earlier,
         }
-        if self.retry is not None:
-            updates[self.retry] = gr.Button(visible=job.state in ("stalled", "cancelled"))
         return updates | self.details(job, self.histories.read(job.id), seen)
 
     def _poll(self, job_id: str, seen: str = "") -> Updates:
@@ -135,7 +128,7 @@ class JobFrame:
         return self._poll(job_id, seen)
 
     def _retry(self, job_id: str) -> Updates:
-        return self.show(self.session.retry_train(job_id))
+        return self.show(self.session.retry(self.session.job(job_id, self.kind).id))
 
 
 @dataclass(frozen=True)
@@ -156,10 +149,10 @@ def job_frame(
     name: str,
     *,
     earlier: str,
+    retry: str,
     welcome: str | None = None,
     forward: str = "",
-    retry: str = "",
-    in_earlier: Callable[[JobView], bool] = everything,
+    earlier_states: Collection[str] = (),
     labels: Mapping[str, str] | None = None,
 ) -> JobFrame:
     """Make the components that every tab has; only the state and the timer are in the layout yet.
@@ -169,10 +162,10 @@ def job_frame(
         kind: kind of the tab's jobs.
         name: name of the tab in element ids, for example ``train`` for ``ls-train-status``.
         earlier: label of the list of earlier jobs.
+        retry: label of the button that continues a stopped job.
         welcome: HTML that shows before there is a job; None leaves that to the tab.
         forward: label of the button to the next tab; empty makes none.
-        retry: label of the button that continues a stopped job; empty makes none.
-        in_earlier: which jobs the list of earlier ones holds.
+        earlier_states: states of the jobs in the list of earlier ones; empty lists all.
         labels: what the form calls a setting, for errors.
     """
 
@@ -190,9 +183,9 @@ def job_frame(
         status=gr.HTML(welcome, elem_id=f"ls-{name}-status", render=False),
         cancel=button(words.CANCEL),
         earlier=gr.Dropdown([], label=earlier, interactive=True, visible=False, render=False),
+        retry=button(retry),
         forward=button(forward, "primary") if forward else None,
-        retry=button(retry) if retry else None,
-        in_earlier=in_earlier,
+        earlier_states=earlier_states,
         labels=labels or {},
     )
 
@@ -230,11 +223,6 @@ def picture_gallery(elem_id: str, columns: int = 4, **more: Any) -> gr.Gallery:
 def progress_or(job: JobView, history: JobHistory, finished: Callable[[], str]) -> str:
     """Return the status of a job: what it has made once it is completed, before that its progress and warnings."""
     return finished() if is_completed(job) else parts.progress(job, history) + parts.warnings(history)
-
-
-def completed_jobs(session: StudioSession, kind: JobKind) -> list[tuple[str, str]]:
-    """Return the completed jobs of a kind, newest first, as choices: (label, job id)."""
-    return [(label(job), job.id) for job in session.jobs(kind) if is_completed(job)]
 
 
 def chosen_among(choices: Sequence[tuple[str, str]], wanted: str | None) -> str | None:

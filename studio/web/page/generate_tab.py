@@ -14,7 +14,6 @@ from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import (
     JobTab,
     chosen_among,
-    completed_jobs,
     form_column,
     is_completed,
     job_column,
@@ -22,7 +21,7 @@ from studio.web.page.frame import (
     picture_gallery,
 )
 from studio.web.page.history import JobHistory
-from studio.web.session import StudioSession
+from studio.web.session import DONE, StudioSession
 
 _ASKED = {"pack", "prompts", "count", "keep", "seed", "adapter_scale", "adapter"}
 """Settings that the form asks for outside of the advanced ones."""
@@ -102,6 +101,7 @@ def generate_tab(context: TabContext) -> JobTab:
         "generate",
         "generate",
         earlier=words.GENERATE_EARLIER,
+        retry=words.GENERATE_RETRY,
         welcome=welcome,
         labels=widgets.labels(_FIELDS),
     )
@@ -142,7 +142,7 @@ def generate_tab(context: TabContext) -> JobTab:
         }
 
     def refresh(wanted: str | None) -> Updates:
-        choices = completed_jobs(session, "train")
+        choices = session.choices("train", states=DONE)
         value = chosen_among(choices, wanted)
         return {form.run: gr.Dropdown(choices=choices, value=value), **pack_updates(value, None)}
 

@@ -73,7 +73,8 @@ def progress(job: JobView, history: JobHistory) -> Markup:
     if detail and eta_s is not None:
         detail = words.TIME_LEFT.format(progress=detail, time=duration(eta_s))
     stage = "" if job.state in ("pending", "pendingGpu") else history.stage
-    return render(
+    trouble = notice(words.NOT_STORED, [_sentence(job.cause)]) if job.cause else Markup()
+    return trouble + render(
         "page.progress",
         state=job.state,
         title=title,

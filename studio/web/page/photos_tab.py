@@ -11,9 +11,10 @@ from studio.core.domain import JobView
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 from studio.web.page import files, parts, parts_photos, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
-from studio.web.page.frame import JobTab, form_column, is_completed, job_column, job_frame
+from studio.web.page.frame import JobTab, form_column, job_column, job_frame
 from studio.web.page.history import JobHistory
 from studio.web.page.visitors import upload_folder
+from studio.web.session import DONE
 
 _FIELDS = widgets.describe(CheckConfig, without={"subject", "class_noun", "max_photos"})
 _DEFAULTS = widgets.values_of(CheckConfig(), _FIELDS)
@@ -28,7 +29,8 @@ def photos_tab(context: TabContext) -> JobTab:
         "photos",
         earlier=words.PHOTOS_EARLIER,
         forward=words.PHOTOS_FORWARD,
-        in_earlier=is_completed,
+        retry=words.PHOTOS_RETRY,
+        earlier_states=DONE,
         labels=widgets.labels(_FIELDS),
     )
     with gr.Row(equal_height=False):

@@ -11,7 +11,6 @@ from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import (
     JobTab,
     chosen_among,
-    completed_jobs,
     form_column,
     is_completed,
     job_column,
@@ -20,7 +19,7 @@ from studio.web.page.frame import (
     progress_or,
 )
 from studio.web.page.history import JobHistory
-from studio.web.session import StudioSession, label
+from studio.web.session import DONE, StudioSession, label
 
 _SAMPLES = ""
 """Stands for the run's own samples among the picture sets."""
@@ -108,11 +107,11 @@ def _form(*, login: bool) -> _Form:
 def picture_sets(session: StudioSession) -> list[tuple[str, str]]:
     """Return what the gallery may be taken from, as choices: the samples, finished pictures, generated ones."""
     # Finished uploads are left out: photos are not published.
-    finished = [job for job in session.jobs("finish") if is_completed(job) and job.source]
+    finished = [job for job in session.jobs("finish", states=DONE) if job.source]
     return [
         (words.PUBLISH_SAMPLES, _SAMPLES),
         *((words.PUBLISH_FINISHED.format(title=label(job)), job.id) for job in finished),
-        *completed_jobs(session, "generate"),
+        *session.choices("generate", states=DONE),
     ]
 
 
@@ -120,7 +119,9 @@ def publish_tab(context: TabContext) -> JobTab:
     """Build the tab inside the current ``gr.Tab``."""
     session = context.session
     welcome = parts.empty(words.PUBLISH_WELCOME, words.PUBLISH_POINTS)
-    frame = job_frame(context, "publish", "publish", earlier=words.EARLIER, welcome=welcome, labels=_LABELS)
+    frame = job_frame(
+        context, "publish", "publish", earlier=words.EARLIER, retry=words.PUBLISH_RETRY, welcome=welcome, labels=_LABELS
+    )
     with gr.Row(equal_height=False):
         with form_column():
             form = _form(login=session.visitor is not None)
@@ -149,7 +150,7 @@ def publish_tab(context: TabContext) -> JobTab:
         return updates
 
     def refresh(wanted: str | None) -> Updates:
-        runs = completed_jobs(session, "train")
+        runs = session.choices("train", states=DONE)
         return {
             form.run: gr.Dropdown(choices=runs, value=chosen_among(runs, wanted)),
             form.made: gr.Dropdown(choices=picture_sets(session)),

@@ -6,16 +6,16 @@ import pytest
 
 from studio.core.settings import Settings
 from studio.web.page.context import Updates
-from studio.web.page.frame import JobFrame, chosen_among, completed_jobs, everything, is_completed
+from studio.web.page.frame import JobFrame, chosen_among
 from studio.web.page.history import JobHistories
-from studio.web.session import StudioSession
+from studio.web.session import DONE, StudioSession
 
 
 def _frame(session: StudioSession, kind: Any = "check", **more: Any) -> JobFrame:
     """Return a frame around stand-ins for components: a real page in this process would leave event loops unclosed."""
-    names = ("job", "shown", "timer", "notice", "status", "cancel", "earlier")
-    parts: Any = {name: f"the {name}" for name in names} | {"forward": None, "retry": None}
-    frame = JobFrame(session, JobHistories(session), kind, **parts, in_earlier=everything, labels={})
+    names = ("job", "shown", "timer", "notice", "status", "cancel", "earlier", "retry")
+    parts: Any = {name: f"the {name}" for name in names} | {"forward": None}
+    frame = JobFrame(session, JobHistories(session), kind, **parts, earlier_states=(), labels={})
     frame.details = lambda job, history, seen: {frame.status: f"{job.state} {len(history.verdicts)} {seen}"}
     return replace(frame, **more)
 
@@ -37,7 +37,7 @@ def test_an_open_job_is_polled_and_can_be_cancelled_and_then_continued(
     session = StudioSession(held("train"), settings)
     check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
     run = session.submit_train(check.id)
-    frame = _frame(session, "train", retry="the retry")
+    frame = _frame(session, "train")
     updates = frame.show(session.job(run.id, "train"))
     assert updates[frame.timer].constructor_args["active"] is True
     assert _visible(updates, frame.cancel) and not _visible(updates, frame.retry)
@@ -49,7 +49,7 @@ def test_an_open_job_is_polled_and_can_be_cancelled_and_then_continued(
 def test_the_tabs_own_updates_come_with_what_has_happened(settings: Settings, studio: Any, photos: list[Path]) -> None:
     session = StudioSession(studio, settings)
     job = session.submit_check(photos, {})
-    frame = _frame(session, in_earlier=is_completed)
+    frame = _frame(session, earlier_states=DONE)
     updates = frame._poll(job.id, "before")
     assert updates[frame.status] == "completed 6 before" and updates[frame.job] == job.id
     assert updates[frame.earlier].constructor_args["value"] == job.id
@@ -61,12 +61,15 @@ def test_an_error_is_shown_beside_the_form(settings: Settings, studio: Any) -> N
     assert set(updates) == {frame.notice} and "nothere" in updates[frame.notice]
 
 
-def test_only_completed_jobs_can_be_worked_on(settings: Settings, held: Any, photos: list[Path]) -> None:
+def test_jobs_that_are_not_listed_are_not_chosen_in_the_list(settings: Settings, held: Any, photos: list[Path]) -> None:
     session = StudioSession(held("check"), settings)
     running = session.submit_check(photos, {})
-    assert completed_jobs(session, "check") == []
+    frame = _frame(session, earlier_states=DONE)
+    earlier = frame.show(running)[frame.earlier].constructor_args
+    assert earlier["value"] is None and running.id not in [job_id for _, job_id in earlier["choices"]]
     session.studio.cancel(running.id, owner=session.owner)
-    assert completed_jobs(session, "check") == []
+    everything = _frame(session).show(running)[frame.earlier].constructor_args
+    assert everything["value"] == running.id
 
 
 @pytest.mark.parametrize(("wanted", "chosen"), [("b", "b"), ("gone", "a"), (None, "a")])
