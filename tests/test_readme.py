@@ -168,15 +168,3 @@ def test_the_api_document_names_every_plain_route() -> None:
     assert made == set(
         re.findall(r"^\| `(GET|PUT|POST) (/[^`]+)` \|", API.replace("{relative}", "{relative:path}"), re.MULTILINE)
     )
-
-
-def test_the_api_document_names_every_endpoint_with_its_parameters() -> None:
-    text = (ROOT / "studio" / "ui" / "endpoints.py").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(/\w+)` \| (.*?) ?\| ", API, flags=re.MULTILINE))
-    listed = re.search(r"for endpoint in \(([^)]*)\)", text)
-    assert listed is not None
-    assert {f"/{name.strip()}" for name in listed.group(1).split(",") if name.strip()} == set(rows)
-    for name, parameters in rows.items():
-        signature = re.search(rf"def {name[1:]}\((.*?)\) ->", text, flags=re.DOTALL)
-        assert signature is not None, name
-        assert re.findall(r"(\w+)\s*:", signature.group(1)) == re.findall(r"`(\w+)[:=]", parameters), name

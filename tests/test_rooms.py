@@ -72,6 +72,8 @@ FOREIGN: dict[str, str] = {
     "fastapi": "web",
     "starlette": "web",
     "uvicorn": "web",
+    "jinja2": "web",
+    "markupsafe": "web",
     "typer": "cli",
     "rich": "cli",
     "httpx2": "web publishing remote bases",
@@ -125,11 +127,6 @@ TO_SPLIT = {
     "jobs/store.py",
     "pocket/build.py: fit",
     "pocket/portraits.py: draw_body",
-    "web/page/endpoints.py: add_endpoints",
-    "web/page/finish_tab.py: finish_tab",
-    "web/page/generate_tab.py: generate_tab",
-    "web/page/publish_tab.py: publish_tab",
-    "web/page/train_tab.py: train_tab",
 }
 """Too long today; the list only ever gets shorter."""
 

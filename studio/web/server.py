@@ -42,7 +42,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     import gradio as gr
 
     from studio.web.page.build import build
-    from studio.web.page.visitors import asking
+    from studio.web.page.visitors import current_visitor
     from studio.web.routes import add_routes
     from studio.web.session import StudioSession
 
@@ -52,7 +52,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         studio.close()
 
     app = FastAPI(title="Likeness Studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    session = StudioSession(studio, settings, asking if settings.login else None)
+    session = StudioSession(studio, settings, current_visitor if settings.login else None)
     page = build(session)
     # Only launch() sets this, and without it Gradio takes any file of this machine for an upload when it is named.
     page.has_launched = True

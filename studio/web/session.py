@@ -1,4 +1,4 @@
-"""What a tab or an endpoint asks of the studio: forms become configs, jobs become answers. No Gradio in here."""
+"""The studio as one visitor uses it: forms become configs, jobs become answers. Without Gradio."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,7 +11,7 @@ from studio.core import machine
 from studio.core.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import TERMINAL_STATES, JobKind, JobView
-from studio.core.errors import InputError, LoginError, NotFoundError, Problem
+from studio.core.errors import InputError, LoginError, NotFoundError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
 from studio.core.packs import Pack, require_kind, subject_kind
@@ -29,15 +29,16 @@ from studio.core.presets import (
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
 from studio.web.login import Visitor
+from studio.web.page import words
 
 if TYPE_CHECKING:
     from studio.service import Studio
 
 
-MOST_LISTED = 1000
-"""Most jobs of one kind in a list of the page."""
+MAX_LISTED = 1000
+"""Maximum number of jobs of one kind in a list of the page."""
 OPEN_STATES = frozenset(get_args(get_type_hints(JobView)["state"])) - TERMINAL_STATES
-"""The states of jobs that wait or work."""
+"""The states of jobs that have not ended."""
 DONE = frozenset({"completed"})
 
 
@@ -48,7 +49,8 @@ class StudioSession:
     studio: "Studio"
     settings: Settings
     visitor: Callable[[], Visitor] | None = None
-    """Tells who asks where people log in, and raises LoginError for nobody; None where all is the machine's owner's."""
+    """Returns who sends the request where people log in, and raises LoginError for nobody. None where nobody logs in:
+    all jobs are then the machine's owner's."""
 
     @property
     def owner(self) -> str:
@@ -61,12 +63,12 @@ class StudioSession:
 
     @property
     def token(self) -> str | None:
-        """The login's own token for the Hub, for jobs that come without one; raises as ``owner``."""
+        """The visitor's own token for the Hub, for jobs that come without one; raises as ``owner``."""
         return None if self.visitor is None else self.visitor().token
 
     @property
     def has_owner(self) -> bool:
-        """Whether there is anybody whose jobs these could be."""
+        """Whether somebody is logged in, or nobody has to be."""
         try:
             return bool(self.owner)
         except LoginError:
@@ -75,28 +77,28 @@ class StudioSession:
     def jobs(
         self, kind: JobKind, *, states: Collection[str] = (), source: str | None = None, limit: int | None = None
     ) -> list[JobView]:
-        """Return the owner's jobs of one kind, newest first; nobody has none.
+        """Return the owner's jobs of one kind, newest first; none where nobody is logged in.
 
         Args:
-            kind: of jobs; those of others take no places in the list.
-            states: in one of these states only; none means any.
-            source: only those that read the output of this job.
-            limit: most jobs; None takes as many as a list of the page holds.
+            kind: kind of the jobs; jobs of other kinds do not count against the limit.
+            states: only jobs in one of these states; empty means any.
+            source: only jobs that read the output of this job.
+            limit: maximum number of jobs; None takes as many as a list of the page holds.
         """
         if not self.has_owner:
             return []
-        limit = MOST_LISTED if limit is None else limit
+        limit = MAX_LISTED if limit is None else limit
         return self.studio.list(owner=self.owner, limit=limit, kind=kind, states=states, source=source)
 
     def choices(
         self, kind: JobKind, *, states: Collection[str] = (), also: JobView | None = None
     ) -> list[tuple[str, str]]:
-        """Return a list's rows as (words, job id), newest first.
+        """Return jobs as choices of a list, (label, job id), newest first.
 
         Args:
-            kind: of jobs.
-            states: in one of these states only; none means any.
-            also: a job that is in the list however old it is, because it is shown.
+            kind: kind of the jobs.
+            states: only jobs in one of these states; empty means any.
+            also: a job that belongs in the list however old it is, because it is shown.
         """
         rows = self.jobs(kind, states=states)
         if also is not None and all(row.id != also.id for row in rows):
@@ -110,14 +112,14 @@ class StudioSession:
             NotFoundError: there is none with this id.
         """
         if not job_id:
-            raise NotFoundError(_NOTHING_CHOSEN[kind])
+            raise NotFoundError(words.NOTHING_CHOSEN[kind])
         job = self.studio.get(job_id, owner=self.owner)
         if job.kind != kind:
-            raise NotFoundError(f"job {job_id!r} is a {job.kind} job, not a {kind} job.")
+            raise NotFoundError(words.WRONG_KIND.format(job=job_id, found=job.kind, wanted=kind))
         return job
 
     def current(self, kind: JobKind) -> JobView | None:
-        """Return the job to show when the page opens: the newest one still at work, else the newest one."""
+        """Return the job to show when the page opens: the newest open one, else the newest one."""
         at_work = self.jobs(kind, states=OPEN_STATES, limit=1)
         return next(iter(at_work or self.jobs(kind, limit=1)), None)
 
@@ -128,9 +130,7 @@ class StudioSession:
             InputError: no photos, or wrong settings.
         """
         if not photos:
-            raise InputError.of(
-                [Problem("photos", "none were given", "add 5 to 20 photos of one subject", "no_photos")]
-            )
+            raise InputError.of([Problem("photos", words.NO_PHOTOS, words.NO_PHOTOS_CURE, "no_photos")])
         config = CheckConfig.parse({"max_photos": self.settings.max_photos, **form})
         return self.studio.submit_check(config, list(photos), owner=self.owner, key=key)
 
@@ -147,7 +147,8 @@ class StudioSession:
     ) -> JobView:
         """Start a training run on the photos of a finished check; ``changes`` are dotted settings of TrainConfig.
 
-        With ``publish``, settings of PublishConfig, the run is published when it is done; ``token`` is asked first.
+        With ``publish``, settings of PublishConfig, the run is published when it is done; that ``token`` may write is
+        checked before training starts.
 
         Raises:
             NotFoundError: no such check or preset. InputError: wrong settings, no preset for a base that has none of
@@ -171,13 +172,13 @@ class StudioSession:
         return self.studio.publishing_of(run.id, owner=self.owner) if run.kind == "train" else None
 
     def retry(self, job_id: str, *, token: str | None = None) -> JobView:
-        """Go on with a stalled or cancelled job of any kind; of a run also with the publishing that waited for it.
+        """Continue a stalled or cancelled job of any kind; of a run also the publishing that waited for it.
 
-        One that waits or runs stays as it is, so that asking twice does no harm.
+        An open job stays as it is, so that a second call does no harm.
 
         Args:
             job_id: the job.
-            token: of the Hub, for a job that was submitted with one.
+            token: token of the Hub, for a job that was submitted with one.
 
         Raises:
             NotFoundError: no such job. ConflictError: it is completed.
@@ -194,7 +195,7 @@ class StudioSession:
     def plan_train(
         self, check_job: str | None, *, base: str = "", preset: str = "", changes: Mapping[str, Any] | None = None
     ) -> FitPlan:
-        """Tell at once what that run would take.
+        """Return what that run would take, without starting it.
 
         Raises: as ``submit_train``.
         """
@@ -206,17 +207,23 @@ class StudioSession:
     ) -> tuple[JobView, TrainConfig]:
         check = self.job(check_job, "check")
         if check.state != "completed" or check.result is None:
-            raise InputError.of([Problem("photos", "their check is not finished", "wait for it", "not_checked")])
+            raise InputError.of([Problem("photos", words.NOT_CHECKED, words.NOT_CHECKED_CURE, "not_checked")])
         base, chosen = machine.choose(base, preset, machine.look(self.settings.device), self.settings.presets_dir)
         subject = {"subject": check.result["subject"], "class_noun": check.result["class_noun"]}
         return check, override(chosen.config, {**subject, "base": base, **changes})
+
+    def _trained(self, train_job: str | None) -> JobView:
+        run = self.job(train_job, "train")
+        if run.state != "completed":
+            raise InputError.of([Problem("run", words.NOT_TRAINED, words.NOT_TRAINED_CURE, "not_trained")])
+        return run
 
     def submit_generate(
         self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None, token: str | None = None
     ) -> JobView:
         """Start making pictures with a finished run; ``form`` holds settings of GenerateConfig.
 
-        With an ``adapter`` among them no run is wanted, and ``token`` is for a private one.
+        With an ``adapter`` among them no run is needed; ``token`` is for a private one.
 
         Raises:
             NotFoundError: no such run or pack. InputError: wrong settings, or the run is not finished.
@@ -226,9 +233,7 @@ class StudioSession:
             if config.pack is not None:
                 load_pack(config.pack, self.settings.presets_dir)
             return self.studio.submit_generate(config, owner=self.owner, key=key, token=token or self.token)
-        run = self.job(train_job, "train")
-        if run.state != "completed":
-            raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
+        run = self._trained(train_job)
         config = GenerateConfig.parse(form)
         if config.pack is not None:
             noun = self.adapter_facts(run.id).get("class_noun")
@@ -243,9 +248,7 @@ class StudioSession:
         Raises:
             NotFoundError: no such run. InputError: wrong settings, or the run is not finished.
         """
-        run = self.job(train_job, "train")
-        if run.state != "completed":
-            raise InputError.of([Problem("run", "it is not finished", "wait for it or choose another", "not_trained")])
+        run = self._trained(train_job)
         config = ExportConfig.parse(form)
         return self.studio.submit_export(config, run.id, owner=self.owner, key=key, token=self.token)
 
@@ -289,7 +292,7 @@ class StudioSession:
             NotFoundError: no such chain or job. InputError: no pictures, or wrong settings.
         """
         if not chain:
-            raise NotFoundError("no chain is chosen; choose one first.")
+            raise NotFoundError(words.NO_CHAIN)
         config = finish_config(load_chain(chain, self.settings.presets_dir), changes)
         return self.finish(config, pictures=pictures, generate_job=generate_job, key=key)
 
@@ -341,20 +344,19 @@ class StudioSession:
                     found[image["shot"]] = (likeness, job.id, image["file"])
         return {shot: (job_id, file) for shot, (_, job_id, file) in found.items()}
 
+    def subject_of(self, run: JobView) -> dict[str, str]:
+        """Return the name and class noun of a run's subject; empty if its check is gone."""
+        try:
+            check = self.job(run.source, "check")
+        except StudioError:
+            return {}
+        result = check.result or {}
+        return {name: result[name] for name in ("subject", "class_noun") if name in result}
+
     def adapter_facts(self, train_job: str) -> dict[str, Any]:
         """Return what a run's adapter.json says of base and class noun; empty if the run has none yet."""
         path = self.out_file(train_job, "adapter/adapter.json")
         return json.loads(path.read_text(encoding="utf-8")) if path else {}
-
-
-_NOTHING_CHOSEN = {
-    "check": "No photos are chosen; check some in the Photos tab first.",
-    "train": "No run is chosen; train one in the Train tab first.",
-    "generate": "No pictures are chosen.",
-    "export": "No export is chosen.",
-    "finish": "No finished pictures are chosen.",
-    "publish": "Nothing that was published is chosen.",
-}
 
 
 _TITLES = {
@@ -365,39 +367,39 @@ _TITLES = {
     "finish": "Finishing: ",
     "publish": "Publishing: ",
 }
-"""How the service begins its titles; a list of one kind need not say it in each row."""
+"""How the service begins its titles; a list of one kind of job leaves that out."""
 
 
 def is_open(job: JobView) -> bool:
-    """Tell whether the job still waits or works."""
+    """Tell whether the job has not ended yet."""
     return job.state not in TERMINAL_STATES
 
 
-def can_go_on(job: JobView) -> bool:
-    """Tell whether the job has ended without being done, so that its owner may let it go on."""
+def can_continue(job: JobView) -> bool:
+    """Tell whether the job ended without being done, so that its owner may continue it."""
     return job.state in ("stalled", "cancelled")
 
 
 def label(job: JobView) -> str:
-    """Return one line that tells jobs apart in a list."""
+    """Return one line that tells jobs of a kind apart: title, result or state, time of day."""
     moment = datetime.fromtimestamp(job.created_s)
     when = f"{moment.day} {moment:%b %H:%M}"
     result = job.result or {}
+    made = result.get({"generate": "images", "finish": "pictures"}.get(job.kind, ""))
     if job.kind == "check" and result:
-        ready = sum(verdict["status"] != "rejected" for verdict in result["verdicts"])
-        detail = f"{ready} photos"
+        usable = sum(verdict["status"] != "rejected" for verdict in result["verdicts"])
+        detail = words.counted(words.JOB_PHOTOS, usable)
     elif job.kind == "train" and result.get("likeness_after") is not None:
         detail = f"{result['likeness_after']:.2f}"
-    elif job.state == "completed":
-        made = result.get({"generate": "images", "finish": "pictures"}.get(job.kind, ""))
-        detail = "finished" if made is None else f"{len(made)} pictures"
+    elif made is not None:
+        detail = words.counted(words.PICTURES, len(made))
     else:
-        detail = {"stalled": "stopped early", "cancelled": "cancelled"}.get(job.state, "at work")
+        detail = words.JOB_STATES.get(job.state, words.JOB_OPEN)
     return " · ".join((job.title.removeprefix(_TITLES[job.kind]), detail, when))
 
 
 def result_files(job: JobView) -> list[str]:
-    """Return the paths of the files that a completed job offers; one that is not there was not made."""
+    """Return the paths of the files that a completed job may offer; those that are not there were not made."""
     result = job.result or {}
     if job.kind == "check":
         return ["dataset.json"]
@@ -417,13 +419,14 @@ def result_files(job: JobView) -> list[str]:
 
 
 _OF_A_RUN = ("config.yaml", "metrics.jsonl", "samples/*/scores.json", "samples/*/*.png")
-"""What a run folder holds beside its result; its checkpoints are large, and worth nothing without the optimizer."""
+"""What else of a run folder is of use on another machine. Checkpoints are not: they are large, and useless without the
+optimizer's state."""
 
 
 def home_files(job: JobView, out_dir: Path) -> list[str]:
-    """Return the paths of the files that make a completed job whole on another machine.
+    """Return the paths of the files that another machine needs to go on from a completed job.
 
-    Those of ``result_files``, and of a training run what pictures, export and publishing there read or show.
+    These are those of ``result_files`` and, of a training run, what generate, export and publish read or show.
     """
     files = result_files(job)
     if job.kind == "train":

@@ -40,7 +40,7 @@ def _edge() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def edge() -> ModuleType:
-    """The helpers of tests/ui: ``serve`` a scripted studio, ``write_presets``."""
+    """The helpers of tests/web: ``serve`` a scripted studio, ``write_presets``."""
     return _edge()
 
 

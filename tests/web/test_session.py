@@ -11,9 +11,8 @@ from studio.jobs.events import Outcome
 from studio.jobs.store import NewJob
 from studio.service import Studio
 from studio.web.login import Visitor, visitor_of
-from studio.web.page.generate_tab import run_choices
 from studio.web.page.train_tab import dataset_choices
-from studio.web.session import StudioSession, is_open, label
+from studio.web.session import DONE, StudioSession, is_open, label
 
 
 @pytest.fixture
@@ -116,7 +115,7 @@ def test_old_sets_and_runs_stay_in_their_lists_whatever_was_done_since(settings:
         studio._store.insert(NewJob(f"finish-{number}", "finish", "local", "Finishing: avatar", "fp"))
     assert [job.id for job in session.jobs("check")] == ["check-0"]
     assert [job_id for _, job_id in dataset_choices(session)] == ["check-0"]
-    assert [job_id for _, job_id in run_choices(session)] == ["train-0"]
+    assert [job_id for _, job_id in session.choices("train", states=DONE)] == ["train-0"]
     current = session.current("train")
     assert current is not None and current.id == "train-0"
     studio.close()
@@ -125,7 +124,7 @@ def test_old_sets_and_runs_stay_in_their_lists_whatever_was_done_since(settings:
 def test_the_job_that_is_shown_is_in_its_list_however_old_it_is(
     session: StudioSession, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("studio.web.session.MOST_LISTED", 2)
+    monkeypatch.setattr("studio.web.session.MAX_LISTED", 2)
     oldest, *_ = [session.submit_check(photos, {"subject": name}) for name in ("Ada", "Bob", "Cy")]
     listed = [job_id for _, job_id in session.choices("check", also=oldest)]
     assert len(listed) == 3 and listed[-1] == oldest.id
@@ -170,23 +169,23 @@ def test_labels_tell_jobs_apart(session: StudioSession, check_id: str) -> None:
     assert "Ada on pocket · 0.86" in label(run)
 
 
-def test_where_people_log_in_the_desk_is_the_visitors_and_their_login_serves_their_jobs(
+def test_where_people_log_in_jobs_are_the_visitors_and_their_login_serves_them(
     settings: Settings, held: Any, photos: list[Path]
 ) -> None:
-    asking = Visitor("hf:1", "ada", "hf_write0123456789")
-    session = StudioSession(held(), settings, visitor=lambda: asking)
+    visitor = Visitor("hf:1", "ada", "hf_write0123456789")
+    session = StudioSession(held(), settings, visitor=lambda: visitor)
     check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
     run = session.submit_train(check.id)
     assert {check.owner, run.owner} == {"hf:1"} and session.has_owner
     assert session.submit_publish(run.id, {"repo": "ada/x"}).state == "completed", "by the login, no token was typed"
-    asking = Visitor("hf:1", "ada")
+    visitor = Visitor("hf:1", "ada")
     with pytest.raises(InputError, match="token"):
         session.submit_publish(run.id, {"repo": "ada/y"})
-    asking = Visitor("hf:2", "eve", "hf_write0123456789")
+    visitor = Visitor("hf:2", "eve", "hf_write0123456789")
     assert session.jobs("train") == []
     with pytest.raises(NotFoundError):
         session.submit_publish(run.id, {"repo": "eve/x"})
-    assert "hf_write" not in repr(asking)
+    assert "hf_write" not in repr(visitor)
 
 
 def test_where_people_log_in_nobody_has_no_jobs_and_starts_none(settings: Settings, held: Any) -> None:

@@ -1,4 +1,4 @@
-"""What all tabs share: the desk, the stories, how a handler speaks of errors, how polling is set up."""
+"""What all tabs share: the session, what has happened in jobs, how events and errors are handled."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +15,6 @@ from studio.web.session import StudioSession
 Updates = dict[Any, Any]
 """Component -> new value or update, as a handler returns it."""
 
-PRIVATE, PUBLIC = "Only me", "Everybody"
-"""Who may see what is published."""
-
 POLL_S = 1.5
 """Seconds between two looks at a job."""
 
@@ -28,11 +25,10 @@ QUIET: dict[str, Any] = {
 }
 """Keyword arguments of every event of the page: cheap, without Gradio's own spinner, not offered to programs.
 
-Past the queue: the answer comes with the request itself. A queued event's answer comes by a stream that the server
-closes after the last one; an event that joins while that word is on its way is never answered, and its button, which
-waits for an answer, is dead from then on.
+They bypass the queue, so the answer comes with the request itself. A queued event is answered by a stream, which the
+server closes after its last answer; an event that joins while the stream closes is never answered, and its button,
+which waits for the answer, stays dead.
 """
-
 
 POLLING: dict[str, Any] = {**QUIET, "trigger_mode": "once"}
 """Keyword arguments of a timer's event: one look at a time."""
@@ -46,8 +42,8 @@ class TabContext:
     histories: JobHistories
 
 
-def in_view(elem_id: str) -> str:
-    """Return the browser's part of a submit: on a narrow screen, scroll down to where the work shows."""
+def scroll_into_view(elem_id: str) -> str:
+    """Return JavaScript that on a narrow screen scrolls down to the element's column, where a job shows."""
     return (
         "() => { const part = document.getElementById('" + elem_id + "');"
         " if (part && window.innerWidth < 700)"
@@ -55,19 +51,24 @@ def in_view(elem_id: str) -> str:
     )
 
 
-def kindly(
+def errors_in(
     notice: gr.HTML, labels: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., Updates]], Callable[..., Updates]]:
-    """Decorate a handler: a StudioError becomes words in ``notice``, success clears it."""
+    """Decorate a handler: a StudioError is shown in ``notice``, success clears it.
+
+    Args:
+        notice: where errors are shown.
+        labels: what the form calls a setting.
+    """
 
     def decorate(handler: Callable[..., Updates]) -> Callable[..., Updates]:
         @wraps(handler)
-        def spoken(*args: Any) -> Updates:
+        def guarded(*args: Any) -> Updates:
             try:
                 return {notice: "", **handler(*args)}
             except StudioError as caught:
                 return {notice: parts.error(caught, labels)}
 
-        return spoken
+        return guarded
 
     return decorate

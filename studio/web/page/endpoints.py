@@ -1,426 +1,397 @@
-"""The named endpoints for ``gradio_client``: typed, stable, JSON in and out, every one bound to the owner.
+"""The named endpoints for ``gradio_client``: typed, stable, JSON in and out.
 
-Visibility is no access control in Gradio: each handler goes through the desk, which carries the owner.
+``ENDPOINTS`` is the whole interface; ``studio.web.page.api_docs`` writes docs/API.md from it. Visibility is not access
+control in Gradio: anybody can call any event. So every handler goes through the session, which carries the owner.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from functools import wraps
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
 
+from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import JobKind, JobView
 from studio.core.errors import InputError, LoginError, Problem, StudioError
-from studio.core.finish_config import FinishConfig
+from studio.core.finish_config import BackgroundStep, CutoutStep, FinishConfig, UpscaleStep
+from studio.core.train_config import TrainConfig
 from studio.web.login import FOR_PROGRAMS
-from studio.web.page import files
+from studio.web.page import files, words
+from studio.web.page.endpoint_spec import Endpoint, Parameter, setting
 from studio.web.session import StudioSession, is_open, result_files
 
-KINDS_OF_JOBS: tuple[JobKind, ...] = get_args(JobKind)
-_EVENTS = 100
-"""Most events in one answer."""
+_KINDS: tuple[JobKind, ...] = get_args(JobKind)
+_MAX_EVENTS = 100
+"""Maximum number of events in one answer."""
+
+Form = dict[str, Any]
+Given = Mapping[str, Any]
 
 
 def add_endpoints(session: StudioSession) -> None:
     """Add the endpoints to the current ``gr.Blocks``."""
-
-    def check_photos(
-        photos: list[gr.FileData],
-        subject: str = "Subject",
-        class_noun: str = "person",
-        settings: dict | None = None,
-        key: str | None = None,
-    ) -> dict:
-        """Check photos of one subject: a verdict with a cure for each, crops and captions for training.
-
-        Args:
-            photos: the photo files.
-            subject: name of the subject, for titles.
-            class_noun: what the subject is: woman, man, dog, teapot.
-            settings: more settings of the check by name.
-            key: the same key with the same request is the same job.
-
-        Returns:
-            The job; ask /job until its state is completed.
-        """
-        taken = files.uploads(_path(photo) for photo in photos)
-        form = {**(settings or {}), "subject": subject, "class_noun": class_noun}
-        job = session.submit_check(taken, form, key=key)
-        files.sweep(taken)
-        return asdict(job)
-
-    def train(
-        check_job: str,
-        base: str = "",
-        preset: str = "",
-        settings: dict | None = None,
-        instance_token: str = "",
-        key: str | None = None,
-        publish_to: str = "",
-        public: bool = False,
-        token: str = "",
-        publish_settings: dict | None = None,
-    ) -> dict:
-        """Train an adapter on the photos of a finished check; if wanted, publish it then on the Hugging Face Hub.
-
-        Args:
-            check_job: id of the check.
-            base: name of a base model; empty takes the preset's, or the default of /bases.
-            preset: name of a preset; empty takes the one of /bases that fits base and GPU.
-            settings: changes to the preset by dotted name, for example {"method.rank": 8, "steps": 200}.
-            instance_token: the word that will mean the subject in prompts; empty keeps the preset's.
-            key: the same key with the same request is the same job.
-            publish_to: repository, as owner/name, to publish the run in when it is done; empty publishes nothing.
-            public: let everybody see what is published.
-            token: of the Hub, with write access, asked before the training whether it may; kept as by /publish.
-            publish_settings: more settings of the publishing by name, for example {"title": "Ada", "gallery": 6}.
-
-        Returns:
-            The job; ask /job until its state is completed. "publish_job" is the job that publishes it, or null.
-        """
-        changes = dict(settings or {})
-        if instance_token:
-            changes["instance_token"] = instance_token
-        then = {**(publish_settings or {}), "repo": publish_to, "public": public} if publish_to else None
-        if then is None and (public or token or publish_settings):
-            cure = "give it as owner/name, or leave the rest out"
-            raise InputError.of([Problem("publish_to", "is empty, and settings of it are given", cure, "no_repo")])
-        run = session.submit_train(
-            check_job, base=base, preset=preset, changes=changes, key=key, publish=then, token=token
-        )
-        return {**asdict(run), "publish_job": _id(session.publishing_of(run))}
-
-    def plan(check_job: str, base: str = "", preset: str = "", settings: dict | None = None) -> dict:
-        """Tell what a training run would take: memory, time, disk; nothing is started.
-
-        Args:
-            check_job: id of the check.
-            base: name of a base model; empty takes the preset's, or the default of /bases.
-            preset: name of a preset; empty takes the one of /bases that fits base and GPU.
-            settings: changes to the preset by dotted name.
-
-        Returns:
-            The figures, whether it fits, and all that in words.
-        """
-        found = session.plan_train(check_job, base=base, preset=preset, changes=settings)
-        return {**asdict(found), "fits": found.fits, "words": found.words()}
-
-    def generate(
-        train_job: str,
-        pack: str = "",
-        prompts: list[str] | None = None,
-        count: int = 1,
-        keep: int = 0,
-        seed: int = 0,
-        settings: dict | None = None,
-        key: str | None = None,
-        adapter: str = "",
-        token: str = "",
-    ) -> dict:
-        """Make pictures with a finished run, or with a published adapter, from a pack or from prompts.
-
-        Args:
-            train_job: id of the run; empty with adapter.
-            pack: name of a pack; give either a pack or prompts.
-            prompts: prompts in which {subject} stands for the subject.
-            count: pictures per shot or prompt.
-            keep: keep only so many of each, the most alike; 0 keeps all.
-            seed: seed of the first picture.
-            settings: more settings by name, for example {"guidance_scale": 5, "adapter_scale": 0.8}.
-            key: the same key with the same request is the same job.
-            adapter: a published adapter instead of a run, as owner/name or owner/name@revision.
-            token: of the Hub, for a private adapter; used for this job only.
-
-        Returns:
-            The job; ask /job until its state is completed.
-        """
-        form = {**(settings or {}), "count": count, "seed": seed, "prompts": prompts or []}
-        form |= {"pack": pack or None, "adapter": adapter or None}
-        form |= {"keep": keep} if keep else {}
-        return asdict(session.submit_generate(train_job, form, key=key, token=token or None))
-
-    def export(train_job: str, format: str = "diffusers", settings: dict | None = None, key: str | None = None) -> dict:
-        """Write a finished run's adapter in another program's format, and prove that it works there.
-
-        Args:
-            train_job: id of the run.
-            format: diffusers, kohya (ComfyUI, A1111), merged (a diffusers folder) or single_file (one checkpoint).
-            settings: more settings by name, for example {"dtype": "float16", "checkpoint": 400}.
-            key: the same key with the same request is the same job.
-
-        Returns:
-            The job; ask /job until its state is completed. Its files hold certificate.json.
-        """
-        return asdict(session.submit_export(train_job, {**(settings or {}), "format": format}, key=key))
-
-    def publish(
-        train_job: str,
-        repo: str,
-        token: str = "",
-        public: bool = False,
-        pictures_job: str = "",
-        choose: list[str] | None = None,
-        update: bool = False,
-        dry_run: bool = False,
-        settings: dict | None = None,
-        key: str | None = None,
-    ) -> dict:
-        """Publish a run on the Hugging Face Hub, in one commit, private unless asked.
-
-        Args:
-            train_job: id of the run; one that still trains is published when it is done.
-            repo: repository, as owner/name.
-            token: with write access, asked first whether it may, used for this job only, stored nowhere; empty takes
-                the machine's for its owner.
-            public: let everybody see it.
-            pictures_job: id of a generate job, or a finish job of one, for the gallery; empty takes the run's samples.
-            choose: pictures of that job by their files; empty takes the best ones.
-            update: write into a repository that exists.
-            dry_run: only assemble what would be published; no token is needed.
-            settings: more settings by name, for example {"form": "merged", "title": "Ada", "gallery": 6}.
-            key: the same key with the same request is the same job.
-
-        Returns:
-            The job; ask /job until its state is completed. Its result holds the commit.
-        """
-        form = {**(settings or {}), "repo": repo, "public": public, "update": update, "dry_run": dry_run}
-        form["choose"] = choose or ()
-        return asdict(session.submit_publish(train_job, form, pictures_job=pictures_job, token=token, key=key))
-
-    def unpublish(repo: str, token: str) -> dict:
-        """Delete a repository from the Hub, with all its history; this cannot be undone.
-
-        Args:
-            repo: repository, as owner/name.
-            token: with write access, used once; empty takes the machine's for its owner.
-
-        Returns:
-            {"deleted": repo}
-        """
-        session.studio.unpublish(repo, owner=session.owner, token=token or session.token)
-        return {"deleted": repo}
-
-    def finish(
-        pictures: list[gr.FileData],
-        chain: str = "headshot_white",
-        generate_job: str = "",
-        settings: dict | None = None,
-        key: str | None = None,
-    ) -> dict:
-        """Put pictures through a chain: cut out, background, enlarge, faces, size and bytes.
-
-        Args:
-            pictures: picture files or zips of them; an empty list with generate_job.
-            chain: name of a chain.
-            generate_job: id of a generate job whose pictures are finished instead.
-            settings: changes to the steps, for example {"fit.max_bytes": 5000000, "cutout.model": "u2net"}.
-            key: the same key with the same request is the same job.
-
-        Returns:
-            The job; ask /job until its state is completed.
-        """
-        taken = files.uploads(_path(picture) for picture in pictures)
-        job = session.submit_finish(chain, settings or {}, pictures=taken, generate_job=generate_job or None, key=key)
-        files.sweep(taken)
-        return asdict(job)
-
-    def remove_background(
-        pictures: list[gr.FileData],
-        model: str = "u2netp",
-        background: str = "transparent",
-        colour: str = "#ffffff",
-        key: str | None = None,
-    ) -> dict:
-        """Cut the subject out of pictures.
-
-        Args:
-            pictures: picture files or zips of them.
-            model: u2netp, u2net, u2net_human_seg, u2net_cloth_seg, silueta, isnet-general-use or birefnet-portrait.
-            background: transparent, white, colour, gradient or blur.
-            colour: of background colour and the upper end of gradient, as #rrggbb.
-            key: the same key with the same request is the same job.
-
-        Returns:
-            The job; ask /job until its state is completed.
-        """
-        steps = [{"do": "cutout", "model": model}, {"do": "background", "fill": background, "colour": colour}]
-        return _steps(steps, pictures, key)
-
-    def upscale(
-        pictures: list[gr.FileData],
-        model: str = "x4plus",
-        factor: float = 0,
-        long_side_px: int = 0,
-        prompt: str = "",
-        key: str | None = None,
-    ) -> dict:
-        """Enlarge pictures with a network that adds detail.
-
-        Args:
-            pictures: picture files or zips of them.
-            model: x4plus, x4plus-anime, animevideov3, general-x4v3, sd-x4, or a file of the weights folder.
-            factor: enlarge by this; 0 takes long_side_px or the network's own factor.
-            long_side_px: longer side of the result, 1024 to 8192; 0 takes factor.
-            prompt: what the pictures show, for sd-x4.
-            key: the same key with the same request is the same job.
-
-        Returns:
-            The job; ask /job until its state is completed.
-        """
-        target = {"factor": factor or None, "long_side_px": long_side_px or None}
-        return _steps([{"do": "upscale", "model": model, "prompt": prompt, **target}], pictures, key)
-
-    def contact_sheet(
-        pictures: list[gr.FileData],
-        title: str = "",
-        columns: int = 4,
-        generate_job: str = "",
-        key: str | None = None,
-    ) -> dict:
-        """Lay pictures out on one page with their names.
-
-        Args:
-            pictures: picture files or zips of them; an empty list with generate_job.
-            title: one line above all.
-            columns: pictures per row.
-            generate_job: id of a generate job whose pictures are laid out instead.
-            key: the same key with the same request is the same job.
-
-        Returns:
-            The job; ask /job until its state is completed.
-        """
-        sheet = {"sheet_title": title, "sheet_columns": columns}
-        return _steps([], pictures, key, generate_job=generate_job, **sheet)
-
-    def _steps(
-        steps: list[dict[str, Any]], pictures: list[Any], key: str | None, *, generate_job: str = "", **more: Any
-    ) -> dict:
-        config = FinishConfig.parse({"steps": steps, **more})
-        taken = files.uploads(_path(picture) for picture in pictures)
-        job = session.finish(config, pictures=taken, generate_job=generate_job or None, key=key)
-        files.sweep(taken)
-        return asdict(job)
-
-    def job(job_id: str, after: int = 0, files: bool = True) -> dict:
-        """Look at a job: state, progress, result, newest events, and its files once it is completed.
-
-        Args:
-            job_id: id of the job.
-            after: only events with a higher number.
-            files: False leaves the files out, so that a client that downloads by itself does not.
-
-        Returns:
-            The job with "events" (each with seq, kind, data) and "files" (by path: pictures, zip, adapter).
-        """
-        return _answer(session, session.studio.get(job_id, owner=session.owner), after, files)
-
-    def jobs(limit: int = 50) -> list[dict]:
-        """List the jobs, newest first."""
-        return [asdict(row) for row in session.studio.list(owner=session.owner, limit=limit)]
-
-    # Not more parameters of /jobs: over plain HTTP a call gives all of them, and older programs give one.
-    def find_jobs(kind: str = "", before: str = "", limit: int = 50) -> list[dict]:
-        """List the jobs of one kind, or the next page of a list, newest first.
-
-        Args:
-            kind: check, train, generate, export, finish or publish; empty lists all.
-            before: id of a job, the last one of the page before: only older ones.
-            limit: most jobs, up to 1000.
-
-        Returns:
-            The jobs.
-        """
-        if kind and kind not in KINDS_OF_JOBS:
-            cure = f"use one of: {', '.join(KINDS_OF_JOBS)}"
-            raise InputError.of([Problem("kind", f"{kind!r} is no kind of job", cure, "unknown_kind")])
-        wanted = next((known for known in KINDS_OF_JOBS if known == kind), None)
-        rows = session.studio.list(owner=session.owner, limit=limit, kind=wanted, before=before or None)
-        return [asdict(row) for row in rows]
-
-    def cancel(job_id: str) -> dict:
-        """Cancel a job; what was done so far is kept."""
-        return asdict(session.studio.cancel(job_id, owner=session.owner))
-
-    def retry(job_id: str, token: str = "") -> dict:
-        """Let a stalled or cancelled job of any kind go on from where it was; one that waits or runs stays as it is.
-
-        Args:
-            job_id: id of the job.
-            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended.
-
-        Returns:
-            The job; ask /job until its state is completed.
-        """
-        return asdict(session.retry(job_id, token=token or None))
-
-    def presets() -> list[dict]:
-        """List the training presets."""
-        return [preset.model_dump(mode="json") for preset in session.presets()]
-
-    def packs() -> list[dict]:
-        """List the prompt packs with their shots."""
-        return [pack.model_dump(mode="json") for pack in session.packs()]
-
-    def chains() -> list[dict]:
-        """List the finish chains with their steps."""
-        return [chain.model_dump(mode="json") for chain in session.chains()]
-
-    def bases() -> list[dict]:
-        """List the base models."""
-        return session.studio.bases()
-
-    for endpoint in (
-        check_photos, train, plan, generate, export, publish, unpublish, finish, remove_background, upscale,
-        contact_sheet, job, jobs, find_jobs, cancel, retry, presets, packs, chains, bases,
-    ):  # fmt: skip
-        gr.api(_spoken(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+    for endpoint in ENDPOINTS:
+        gr.api(_function(endpoint, session), api_name=endpoint.name, concurrency_limit=None)
 
 
-def _spoken(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a StudioError reach the client as its own words, without a trace in the log."""
+def _function(endpoint: Endpoint, session: StudioSession) -> Callable[..., Any]:
+    """Return the endpoint as a function that Gradio can describe; a StudioError reaches the client in its own words."""
 
-    @wraps(endpoint)
-    def spoken(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            return endpoint(*args, **kwargs)
+            return endpoint.call(session, *args, **kwargs)
         except StudioError as caught:
-            words = f"{caught} {FOR_PROGRAMS}" if isinstance(caught, LoginError) else str(caught)
-            raise gr.Error(words, print_exception=False) from None
+            text = f"{caught} {FOR_PROGRAMS}" if isinstance(caught, LoginError) else str(caught)
+            # Without print_exception=False Gradio logs a traceback for every mistake of a client.
+            raise gr.Error(text, print_exception=False) from None
 
-    return spoken
-
-
-def _path(photo: Any) -> str:
-    path = photo.get("path") if isinstance(photo, Mapping) else getattr(photo, "path", None)
-    if not path:
-        raise InputError.of([Problem("photos", "one is not an uploaded file", "send files", "not_a_file")])
-    return path
-
-
-def _file(path: Path, name: str) -> dict[str, Any]:
-    return {"path": files.lent(path), "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+    call.__name__ = endpoint.name
+    call.__doc__ = endpoint.docstring
+    # Gradio reads the parameters from the signature and their types from the annotations.
+    call.__signature__ = endpoint.signature  # type: ignore[attr-defined]
+    call.__annotations__ = {row.name: row.type for row in endpoint.parameters} | {"return": endpoint.answer_type}
+    return call
 
 
-def _answer(session: StudioSession, job: JobView, after: int, with_files: bool) -> dict[str, Any]:
-    events = session.studio.events(job.id, owner=session.owner, after=after)[-_EVENTS:]
+def _check_photos(session: StudioSession, form: Form, given: Given) -> Form:
+    with _uploaded(given["photos"]) as photos:
+        return asdict(session.submit_check(photos, form, key=given["key"]))
+
+
+def _train(session: StudioSession, form: Form, given: Given) -> Form:
+    publish_settings = given["publish_settings"] or {}
+    publish = None
+    if given["publish_to"]:
+        publish = {**publish_settings, "repo": given["publish_to"], "public": given["public"]}
+    elif given["public"] or given["token"] or publish_settings:
+        raise InputError.of([Problem("publish_to", words.PUBLISH_TO_EMPTY, words.PUBLISH_TO_EMPTY_CURE, "no_repo")])
+    run = session.submit_train(
+        given["check_job"],
+        base=given["base"],
+        preset=given["preset"],
+        changes=form,
+        key=given["key"],
+        publish=publish,
+        token=given["token"],
+    )
+    return {**asdict(run), "publish_job": _id(session.publishing_of(run))}
+
+
+def _plan(session: StudioSession, form: Form, given: Given) -> Form:
+    plan = session.plan_train(given["check_job"], base=given["base"], preset=given["preset"], changes=form)
+    return {**asdict(plan), "fits": plan.fits, "words": plan.words()}
+
+
+def _generate(session: StudioSession, form: Form, given: Given) -> Form:
+    return asdict(session.submit_generate(given["train_job"], form, key=given["key"], token=given["token"] or None))
+
+
+def _export(session: StudioSession, form: Form, given: Given) -> Form:
+    return asdict(session.submit_export(given["train_job"], form, key=given["key"]))
+
+
+def _publish(session: StudioSession, form: Form, given: Given) -> Form:
+    job = session.submit_publish(
+        given["train_job"], form, pictures_job=given["pictures_job"], token=given["token"], key=given["key"]
+    )
+    return asdict(job)
+
+
+def _unpublish(session: StudioSession, form: Form, given: Given) -> Form:
+    session.studio.unpublish(given["repo"], owner=session.owner, token=given["token"] or session.token)
+    return {"deleted": given["repo"]}
+
+
+def _finish(session: StudioSession, form: Form, given: Given) -> Form:
+    with _uploaded(given["pictures"]) as pictures:
+        job = session.submit_finish(
+            given["chain"], form, pictures=pictures, generate_job=given["generate_job"] or None, key=given["key"]
+        )
+    return asdict(job)
+
+
+def _remove_background(session: StudioSession, form: Form, given: Given) -> Form:
+    cutout = {"do": "cutout", "model": form.pop("model")}
+    return _with_steps(session, {"steps": [cutout, {"do": "background", **form}]}, given)
+
+
+def _upscale(session: StudioSession, form: Form, given: Given) -> Form:
+    return _with_steps(session, {"steps": [{"do": "upscale", **form}]}, given)
+
+
+def _with_steps(session: StudioSession, form: Form, given: Given) -> Form:
+    config = FinishConfig.parse(form)
+    with _uploaded(given["pictures"]) as pictures:
+        job = session.finish(
+            config, pictures=pictures, generate_job=given.get("generate_job") or None, key=given["key"]
+        )
+    return asdict(job)
+
+
+def _job(session: StudioSession, form: Form, given: Given) -> Form:
+    job = session.studio.get(given["job_id"], owner=session.owner)
+    events = session.studio.events(job.id, owner=session.owner, after=given["after"])[-_MAX_EVENTS:]
     answer = asdict(job)
-    answer["events"] = [{"seq": seq, "kind": event.kind, "data": _named_as_file(event.data)} for seq, event in events]
+    answer["events"] = [{"seq": seq, "kind": event.kind, "data": _path_as_file(event.data)} for seq, event in events]
     if job.kind == "train":
         answer["publish_job"] = _id(session.publishing_of(job))
     answer["files"] = {}
-    if with_files and not is_open(job) and job.result:
+    if given["files"] and not is_open(job) and job.result:
         for relative in result_files(job):
             if (path := session.out_file(job.id, relative)) is not None:
-                answer["files"][relative] = _file(path, path.name)
+                answer["files"][relative] = _file_data(path)
     return answer
+
+
+def _jobs(session: StudioSession, form: Form, given: Given) -> list[Form]:
+    return [asdict(row) for row in session.studio.list(owner=session.owner, limit=given["limit"])]
+
+
+def _find_jobs(session: StudioSession, form: Form, given: Given) -> list[Form]:
+    wanted = next((kind for kind in _KINDS if kind == given["kind"]), None)
+    if given["kind"] and wanted is None:
+        message = words.UNKNOWN_KIND.format(kind=given["kind"])
+        cure = words.UNKNOWN_KIND_CURE.format(kinds=", ".join(_KINDS))
+        raise InputError.of([Problem("kind", message, cure, "unknown_kind")])
+    jobs = session.studio.list(owner=session.owner, limit=given["limit"], kind=wanted, before=given["before"] or None)
+    return [asdict(row) for row in jobs]
+
+
+def _retry(session: StudioSession, form: Form, given: Given) -> Form:
+    return asdict(session.retry(given["job_id"], token=given["token"] or None))
+
+
+def _cancel(session: StudioSession, form: Form, given: Given) -> Form:
+    return asdict(session.studio.cancel(given["job_id"], owner=session.owner))
+
+
+def _presets(session: StudioSession, form: Form, given: Given) -> list[Form]:
+    return [row.model_dump(mode="json") for row in session.presets()]
+
+
+def _packs(session: StudioSession, form: Form, given: Given) -> list[Form]:
+    return [row.model_dump(mode="json") for row in session.packs()]
+
+
+def _chains(session: StudioSession, form: Form, given: Given) -> list[Form]:
+    return [row.model_dump(mode="json") for row in session.chains()]
+
+
+def _bases(session: StudioSession, form: Form, given: Given) -> list[Form]:
+    return session.studio.bases()
+
+
+@contextmanager
+def _uploaded(given: list[Any]) -> Iterator[list[Path]]:
+    """Give the paths of uploads; Gradio's copies are deleted once the studio has taken them over."""
+    paths = files.uploads(_path(upload) for upload in given)
+    yield paths
+    files.delete(paths)
+
+
+def _path(upload: Any) -> str:
+    path = upload.get("path") if isinstance(upload, Mapping) else getattr(upload, "path", None)
+    if not path:
+        raise InputError.of([Problem("photos", words.NOT_A_FILE, words.NOT_A_FILE_CURE, "not_a_file")])
+    return path
+
+
+def _file_data(path: Path) -> dict[str, Any]:
+    return {"path": files.served_copy(path), "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
 
 def _id(job: JobView | None) -> str | None:
     return None if job is None else job.id
 
 
-def _named_as_file(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Call a picture's path ``file``: gradio_client takes any dict with a ``path`` for a download."""
+def _path_as_file(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename ``path`` to ``file``: gradio_client takes any dict with a ``path`` for a download."""
     return {"file" if name == "path" else name: value for name, value in data.items()}
+
+
+def _settings(example: str, of: str) -> Parameter:
+    return Parameter("settings", dict | None, words.API_SETTINGS.format(of=of, example=example), None)
+
+
+_KEY = Parameter("key", str | None, words.API_KEY, None)
+_CHECK_JOB = Parameter("check_job", str, words.API_CHECK_JOB)
+_TRAIN_JOB = Parameter("train_job", str, words.API_TRAIN_JOB)
+_BASE = Parameter("base", str, words.API_BASE, "")
+_PRESET = Parameter("preset", str, words.API_PRESET, "")
+_PICTURES = Parameter("pictures", list[gr.FileData], words.API_PICTURES)
+_PICTURES_OR_JOB = Parameter("pictures", list[gr.FileData], words.API_PICTURES_OR_JOB)
+_GENERATE_JOB = Parameter("generate_job", str, words.API_GENERATE_JOB, "")
+_JOB_ID = Parameter("job_id", str, words.API_JOB_ID)
+_TRAIN_SETTINGS = _settings('{"method.rank": 8, "steps": 200}', "train")
+
+ENDPOINTS = (
+    Endpoint(
+        "check_photos",
+        words.API_CHECK_PHOTOS,
+        _check_photos,
+        (
+            Parameter("photos", list[gr.FileData], words.API_PHOTOS),
+            setting(CheckConfig, "subject", default="Subject"),
+            setting(CheckConfig, "class_noun"),
+            _settings('{"min_photos": 3}', "check"),
+            _KEY,
+        ),
+    ),
+    Endpoint(
+        "train",
+        words.API_TRAIN,
+        _train,
+        (
+            _CHECK_JOB,
+            _BASE,
+            _PRESET,
+            _TRAIN_SETTINGS,
+            Parameter(
+                "instance_token",
+                str,
+                words.API_INSTANCE_TOKEN.format(sentence=TrainConfig.model_fields["instance_token"].description),
+                "",
+                "instance_token",
+                empty_is_none=True,
+            ),
+            _KEY,
+            Parameter("publish_to", str, words.API_PUBLISH_TO, ""),
+            Parameter("public", bool, PublishConfig.model_fields["public"].description or "", False),
+            Parameter("token", str, words.API_TRAIN_TOKEN, ""),
+            Parameter("publish_settings", dict | None, words.API_PUBLISH_SETTINGS, None),
+        ),
+        words.API_TRAIN_RETURNS,
+    ),
+    Endpoint("plan", words.API_PLAN, _plan, (_CHECK_JOB, _BASE, _PRESET, _TRAIN_SETTINGS), words.API_PLAN_RETURNS),
+    Endpoint(
+        "generate",
+        words.API_GENERATE,
+        _generate,
+        (
+            Parameter("train_job", str, words.API_TRAIN_JOB_OR_ADAPTER),
+            *(setting(GenerateConfig, field) for field in ("pack", "prompts", "count", "keep", "seed")),
+            _settings('{"guidance_scale": 5, "adapter_scale": 0.8}', "generate"),
+            _KEY,
+            setting(GenerateConfig, "adapter"),
+            Parameter("token", str, words.API_GENERATE_TOKEN, ""),
+        ),
+    ),
+    Endpoint(
+        "export",
+        words.API_EXPORT,
+        _export,
+        (
+            _TRAIN_JOB,
+            setting(ExportConfig, "format"),
+            _settings('{"dtype": "float16", "checkpoint": 400}', "export"),
+            _KEY,
+        ),
+    ),
+    Endpoint(
+        "publish",
+        words.API_PUBLISH,
+        _publish,
+        (
+            Parameter("train_job", str, words.API_TRAIN_JOB_TO_PUBLISH),
+            setting(PublishConfig, "repo"),
+            Parameter("token", str, words.API_PUBLISH_TOKEN, ""),
+            setting(PublishConfig, "public"),
+            Parameter("pictures_job", str, words.API_PICTURES_JOB, ""),
+            replace(setting(PublishConfig, "choose"), sentence=words.API_CHOOSE),
+            *(setting(PublishConfig, field) for field in ("update", "dry_run")),
+            _settings('{"form": "merged", "title": "Ada", "gallery": 6}', "publish"),
+            _KEY,
+        ),
+    ),
+    Endpoint(
+        "unpublish",
+        words.API_UNPUBLISH,
+        _unpublish,
+        (setting(PublishConfig, "repo"), Parameter("token", str, words.API_UNPUBLISH_TOKEN)),
+        "`deleted`: the repository",
+    ),
+    Endpoint(
+        "finish",
+        words.API_FINISH,
+        _finish,
+        (
+            _PICTURES_OR_JOB,
+            Parameter("chain", str, words.API_CHAIN, "headshot_white"),
+            _GENERATE_JOB,
+            _settings('{"fit.max_bytes": 5000000, "cutout.model": "u2net"}', "finish"),
+            _KEY,
+        ),
+    ),
+    Endpoint(
+        "remove_background",
+        words.API_REMOVE_BACKGROUND,
+        _remove_background,
+        (
+            _PICTURES,
+            setting(CutoutStep, "model"),
+            # A picture as background would be one more upload; that is what /finish is for.
+            setting(BackgroundStep, "fill", name="background", default="transparent", without={"picture"}),
+            setting(BackgroundStep, "colour", default="#ffffff"),
+            _KEY,
+        ),
+    ),
+    Endpoint(
+        "upscale",
+        words.API_UPSCALE,
+        _upscale,
+        (_PICTURES, *(setting(UpscaleStep, field) for field in ("model", "factor", "long_side_px", "prompt")), _KEY),
+    ),
+    Endpoint(
+        "contact_sheet",
+        words.API_CONTACT_SHEET,
+        _with_steps,
+        (
+            _PICTURES_OR_JOB,
+            setting(FinishConfig, "sheet_title", name="title"),
+            setting(FinishConfig, "sheet_columns", name="columns"),
+            _GENERATE_JOB,
+            _KEY,
+        ),
+    ),
+    Endpoint(
+        "job",
+        words.API_JOB,
+        _job,
+        (
+            _JOB_ID,
+            Parameter("after", int, words.API_AFTER, 0),
+            Parameter("files", bool, words.API_FILES, True),
+        ),
+        words.API_JOB_RETURNS,
+    ),
+    Endpoint(
+        "jobs",
+        words.API_JOBS,
+        _jobs,
+        (Parameter("limit", int, words.API_LIMIT, 50),),
+        words.API_JOBS_RETURNS,
+        list[dict],
+    ),
+    # Not more parameters of /jobs: over plain HTTP a call gives all of them, and older programs give one.
+    Endpoint(
+        "find_jobs",
+        words.API_FIND_JOBS,
+        _find_jobs,
+        (
+            Parameter("kind", str, words.API_KIND.format(kinds=", ".join(_KINDS)), ""),
+            Parameter("before", str, words.API_BEFORE, ""),
+            Parameter("limit", int, words.API_FIND_LIMIT, 50),
+        ),
+        words.API_FIND_JOBS_RETURNS,
+        list[dict],
+    ),
+    Endpoint("retry", words.API_RETRY, _retry, (_JOB_ID, Parameter("token", str, words.API_RETRY_TOKEN, ""))),
+    Endpoint("cancel", words.API_CANCEL, _cancel, (_JOB_ID,), "the job"),
+    Endpoint("presets", words.API_PRESETS, _presets, (), words.API_PRESETS_RETURNS, list[dict]),
+    Endpoint("packs", words.API_PACKS, _packs, (), words.API_PACKS_RETURNS, list[dict]),
+    Endpoint("chains", words.API_CHAINS, _chains, (), words.API_CHAINS_RETURNS, list[dict]),
+    Endpoint("bases", words.API_BASES, _bases, (), words.API_BASES_RETURNS, list[dict]),
+)
+"""Every endpoint. Names, parameter names and their order are a promise to the programs that call them."""

@@ -1,4 +1,4 @@
-"""Where pictures come from and uploads go: links to a job's files, copies for Gradio's own viewers, swept uploads."""
+"""Files of the page: links to a job's files, copies for Gradio's viewers, uploads and their removal."""
 
 import contextlib
 import hashlib
@@ -28,10 +28,11 @@ def linker(session: StudioSession, job_id: str) -> Url:
     return link
 
 
-def lent(path: Path) -> str:
+def served_copy(path: Path) -> str:
     """Return the path of a copy that Gradio may serve, under a name that nobody can guess.
 
-    Gradio serves only its own folder; a hard link costs nothing, a copy is made where links are not possible.
+    Gradio serves only its own folder, to everybody who has the path. A hard link takes no space; a copy is made where
+    links are not possible.
     """
     stat = path.stat()
     key = f"{_BOOT_SECRET}/{path}/{stat.st_mtime_ns}/{stat.st_size}"
@@ -48,12 +49,12 @@ def lent(path: Path) -> str:
 
 
 def uploads(paths: Iterable[str]) -> list[Path]:
-    """Return those of ``paths`` that lie in the visitor's upload folder; no other file may be taken for a photo."""
+    """Return those of ``paths`` that lie in the visitor's upload folder; any other file may be somebody else's."""
     folder = upload_folder().resolve()
     return [path for path in (Path(given).resolve() for given in paths) if path.is_relative_to(folder)]
 
 
-def sweep(paths: Iterable[Path]) -> None:
+def delete(paths: Iterable[Path]) -> None:
     """Delete Gradio's copies of uploads that the studio has taken over."""
     for path in paths:
         with contextlib.suppress(OSError):

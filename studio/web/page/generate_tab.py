@@ -1,6 +1,5 @@
-"""The Generate tab: a pack or prompts of one's own, a gallery with the best first, a zip to take home."""
+"""The Generate tab: a pack or one's own prompts, a gallery with the best first, a zip to download."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,201 +9,164 @@ from studio.core.config import GenerateConfig
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
 from studio.core.packs import Pack
-from studio.web.page import files, parts, parts_pictures, widgets
-from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, in_view, kindly
-from studio.web.page.train_tab import subject_of
-from studio.web.session import DONE, StudioSession, can_go_on, is_open
-
-PACK, PROMPTS = "A prompt pack", "My own prompts"
+from studio.web.page import files, parts, parts_pictures, widgets, words
+from studio.web.page.context import QUIET, TabContext, Updates
+from studio.web.page.frame import (
+    JobTab,
+    chosen_among,
+    form_column,
+    is_completed,
+    job_column,
+    job_frame,
+    picture_gallery,
+)
+from studio.web.page.history import JobHistory
+from studio.web.session import DONE, StudioSession
 
 _ASKED = {"pack", "prompts", "count", "keep", "seed", "adapter_scale", "adapter"}
+"""Settings that the form asks for outside of the advanced ones."""
 _FIELDS = widgets.describe(GenerateConfig, without=_ASKED)
 _DEFAULTS = widgets.values_of(GenerateConfig(pack="any"), _FIELDS)
-_WELCOME = parts.empty(
-    "Ready when a run is",
-    [
-        "a pack is a set of prepared shots: backgrounds, clothes, styles",
-        "or write prompts of your own, one per line; {subject} stands for your subject",
-        "every picture is compared with the photos; the most alike come first",
-    ],
-)
 
 
 @dataclass(frozen=True)
-class GenerateTab:
-    """Handles for the page."""
-
-    job: gr.State
+class _Form:
     run: gr.Dropdown
-    outputs: list[Any]
-    refreshed: list[Any]
-    show: Callable[[JobView | None], Updates]
-    refresh: Callable[[str | None], Updates]
+    mode: gr.Radio
+    pack: gr.Dropdown
+    preview: gr.HTML
+    prompts: gr.Textbox
+    count: gr.Slider
+    keep: gr.Slider
+    strength: gr.Slider
+    seed: gr.Number
+    advanced: dict[str, gr.components.Component]
+
+    @property
+    def inputs(self) -> set[Any]:
+        fields = (self.run, self.mode, self.pack, self.prompts, self.count, self.keep, self.strength, self.seed)
+        return {*fields, *self.advanced.values()}
+
+    def settings(self, given: dict[Any, Any]) -> dict[str, Any]:
+        """Return settings of GenerateConfig."""
+        changes = widgets.collect(_FIELDS, widgets.given_values(self.advanced, given), _DEFAULTS)
+        changes |= {"count": given[self.count], "seed": given[self.seed], "adapter_scale": given[self.strength]}
+        if given[self.keep]:
+            changes["keep"] = given[self.keep]
+        if given[self.mode] == words.GENERATE_PACK_MODE:
+            return changes | {"pack": given[self.pack]}
+        lines = (given[self.prompts] or "").splitlines()
+        return changes | {"prompts": [line.strip() for line in lines if line.strip()]}
 
 
-def run_choices(session: StudioSession) -> list[tuple[str, str]]:
-    """Return the finished runs, newest first, as (words, job id)."""
-    return session.choices("train", states=DONE)
+def _form() -> _Form:
+    modes = [words.GENERATE_PACK_MODE, words.GENERATE_PROMPTS_MODE]
+    run = gr.Dropdown([], label=words.GENERATE_RUN, info=words.GENERATE_RUN_INFO, interactive=True)
+    mode = gr.Radio(modes, value=modes[0], label=words.GENERATE_MODE)
+    pack = gr.Dropdown([], label=words.GENERATE_PACK, interactive=True)
+    preview = gr.HTML()
+    prompts = gr.Textbox(
+        label=words.GENERATE_PROMPTS,
+        info=words.GENERATE_PROMPTS_INFO,
+        placeholder=words.GENERATE_PROMPTS_EXAMPLE,
+        lines=5,
+        visible=False,
+    )
+    count = gr.Slider(1, 16, value=2, step=1, label=words.GENERATE_COUNT)
+    keep = gr.Slider(0, 16, value=0, step=1, label=words.GENERATE_KEEP, info=words.GENERATE_KEEP_INFO)
+    strength = gr.Slider(0, 2, value=1, step=0.05, label=words.GENERATE_STRENGTH, info=words.GENERATE_STRENGTH_INFO)
+    seed = gr.Number(value=0, precision=0, label=words.GENERATE_SEED, info=words.GENERATE_SEED_INFO)
+    with widgets.folded(words.ADVANCED):
+        advanced = widgets.build(_FIELDS, _DEFAULTS)
+    return _Form(run, mode, pack, preview, prompts, count, keep, strength, seed, advanced)
 
 
-def generate_tab(room: TabContext) -> GenerateTab:
+def _packs_for(session: StudioSession, run_id: str | None) -> tuple[list[Pack], str, str]:
+    """Return the packs that fit a run, with its subject and class noun."""
+    if not run_id:
+        return session.packs(), words.SOME_SUBJECT, "person"
+    facts = session.adapter_facts(run_id)
+    about = session.subject_of(session.job(run_id, "train"))
+    noun = facts.get("class_noun") or about.get("class_noun")
+    found = session.packs(base=facts.get("base"), class_noun=noun)
+    return found, about.get("subject", words.SOME_SUBJECT), noun or "person"
+
+
+def generate_tab(context: TabContext) -> JobTab:
     """Build the tab inside the current ``gr.Tab``."""
-    session = room.session
-    job_id, shown = gr.State(""), gr.State("")
-    timer = gr.Timer(POLL_S, active=False)
+    session = context.session
+    welcome = parts.empty(words.GENERATE_WELCOME, words.GENERATE_POINTS)
+    frame = job_frame(
+        context,
+        "generate",
+        "generate",
+        earlier=words.GENERATE_EARLIER,
+        retry=words.GENERATE_RETRY,
+        welcome=welcome,
+        labels=widgets.labels(_FIELDS),
+    )
     with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=300, elem_classes="ls-tight"):
-            run = gr.Dropdown([], label="Subject", info="A run that you have trained.", interactive=True)
-            mode = gr.Radio([PACK, PROMPTS], value=PACK, label="What to picture")
-            pack = gr.Dropdown([], label="Pack", interactive=True)
-            preview = gr.HTML()
-            prompts = gr.Textbox(
-                label="Prompts",
-                info="One per line; {subject} stands for your subject.",
-                placeholder="a photo of {subject} at the beach\na pencil sketch of {subject}",
-                lines=5,
-                visible=False,
-            )
-            count = gr.Slider(1, 16, value=2, step=1, label="Pictures of each")
-            keep = gr.Slider(
-                0, 16, value=0, step=1, label="Keep the best", info="Of each, by likeness, no two alike; 0 keeps all."
-            )
-            strength = gr.Slider(0, 2, value=1, step=0.05, label="Strength", info="Less is freer, more is more alike.")
-            seed = gr.Number(value=0, precision=0, label="Seed", info="The same seed gives the same pictures.")
-            with widgets.folded("Advanced"):
-                form = widgets.build(_FIELDS, _DEFAULTS)
-            generate = gr.Button("Generate", variant="primary")
-            earlier = gr.Dropdown([], label="Earlier pictures", interactive=True, visible=False)
-        with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
-            notice = gr.HTML(elem_id="ls-generate-notice")
-            status = gr.HTML(_WELCOME, elem_id="ls-generate-status")
-            again = gr.Button("Go on with these pictures", visible=False, elem_classes="ls-go")
-            cancel = gr.Button("Cancel", visible=False, elem_classes="ls-go")
-            gallery = gr.Gallery(
-                show_label=False,
-                columns=4,
-                height="auto",
-                object_fit="contain",
-                interactive=False,
-                visible=False,
-                buttons=["download", "fullscreen"],
-                elem_id="ls-pictures",
-                elem_classes="ls-plain",
-            )
+        with form_column():
+            form = _form()
+            start = gr.Button(words.GENERATE_START, variant="primary")
+            frame.earlier.render()
+        with job_column(frame):
+            gallery = picture_gallery("ls-pictures", buttons=["download", "fullscreen"])
 
-    def show(job: JobView | None, seen: str = "") -> Updates:
-        jobs = session.choices("generate", also=job)
-        if job is None:
-            return {timer: gr.Timer(active=False), earlier: gr.Dropdown(choices=jobs, value=None, visible=bool(jobs))}
-        history = room.histories.read(job.id)
-        done = job.state == "completed"
+    def details(job: JobView, history: JobHistory, seen: str) -> Updates:
+        done = is_completed(job)
         link = files.linker(session, job.id)
         found = []
         for image in parts_pictures.picture_order(history, job.result):
             if (path := session.out_file(job.id, image["file"])) is not None:
                 found.append((path, parts_pictures.picture_caption(image)))
+        status = parts_pictures.generate_result(job, link) if done else parts.progress(job, history)
+        updates: Updates = {frame.status: status + parts.warnings(history)}
         now = f"{job.id}:{done}:{len(found)}"
-        updates = {
-            job_id: job.id,
-            timer: gr.Timer(active=is_open(job)),
-            status: (parts_pictures.generate_result(job, link) if done else parts.progress(job, history))
-            + parts.warnings(history),
-            cancel: gr.Button(visible=is_open(job)),
-            again: gr.Button(visible=can_go_on(job)),
-            earlier: gr.Dropdown(choices=jobs, value=job.id, visible=True),
-        }
-        # An untouched gallery keeps its place while somebody looks at one picture.
+        # A gallery that is not touched stays where it is while somebody looks at one picture.
         if now != seen:
-            pictures = [(files.lent(path), caption) for path, caption in found]
-            updates |= {shown: now, gallery: gr.Gallery(value=pictures, visible=bool(pictures))}
+            pictures = [(files.served_copy(path), caption) for path, caption in found]
+            updates |= {frame.shown: now, gallery: gr.Gallery(value=pictures, visible=bool(pictures))}
         return updates
 
-    def packs_for(run_id: str | None) -> tuple[list[Pack], str, str]:
-        if not run_id:
-            return session.packs(), "the subject", "person"
-        facts = session.adapter_facts(run_id)
-        about = subject_of(session, session.job(run_id, "train"))
-        noun = facts.get("class_noun") or about.get("class_noun")
-        found = session.packs(base=facts.get("base"), class_noun=noun)
-        return found, about.get("subject", "the subject"), noun or "person"
-
-    def pack_updates(run_id: str | None, chosen: str | None) -> Updates:
-        packs, subject, noun = packs_for(run_id)
+    def pack_updates(run_id: str | None, wanted: str | None) -> Updates:
+        packs, subject, noun = _packs_for(session, run_id)
         by_name = {row.name: row for row in packs}
-        value = chosen if chosen in by_name else next(iter(by_name), None)
-        seen = session.pack_pictures(value, run_id) if value and run_id else {}
-        links = {shot: link for shot, (job, file) in seen.items() if (link := files.linker(session, job)(file))}
+        choices = [(row.title, row.name) for row in packs]
+        value = chosen_among(choices, wanted)
+        made = session.pack_pictures(value, run_id) if value and run_id else {}
+        links = {shot: link for shot, (job, file) in made.items() if (link := files.linker(session, job)(file))}
         return {
-            pack: gr.Dropdown(choices=[(row.title, row.name) for row in packs], value=value),
-            preview: parts_pictures.pack_preview(by_name.get(value or ""), subject, noun, links),
+            form.pack: gr.Dropdown(choices=choices, value=value),
+            form.preview: parts_pictures.pack_preview(by_name.get(value or ""), subject, noun, links),
         }
 
-    def refresh(chosen: str | None) -> Updates:
-        choices = run_choices(session)
-        known = [value for _, value in choices]
-        value = chosen if chosen in known else next(iter(known), None)
-        return {run: gr.Dropdown(choices=choices, value=value), **pack_updates(value, None)}
+    def refresh(wanted: str | None) -> Updates:
+        choices = session.choices("train", states=DONE)
+        value = chosen_among(choices, wanted)
+        return {form.run: gr.Dropdown(choices=choices, value=value), **pack_updates(value, None)}
 
-    said = kindly(notice, widgets.labels(_FIELDS))
-    outputs = [job_id, shown, timer, notice, status, cancel, again, gallery, earlier]
-
-    @said
-    def on_generate(given: dict[Any, Any]) -> Updates:
-        settings = {path: given[component] for path, component in form.items()}
-        asked: dict[str, Any] = widgets.collect(_FIELDS, settings, _DEFAULTS)
-        asked |= {"count": given[count], "seed": given[seed], "adapter_scale": given[strength]}
-        if given[keep]:
-            asked["keep"] = given[keep]
-        if given[mode] == PACK:
-            asked["pack"] = given[pack]
-        else:
-            asked["prompts"] = [line.strip() for line in (given[prompts] or "").splitlines() if line.strip()]
-        return show(session.submit_generate(given[run], asked))
-
-    @said
-    def on_poll(current: str, seen: str) -> Updates:
-        return show(session.job(current, "generate"), seen)
-
-    @said
-    def on_again(current: str) -> Updates:
-        return show(session.retry(session.job(current, "generate").id))
-
-    @said
-    def on_open(current: str) -> Updates:
-        return show(session.job(current, "generate"))
-
-    @said
-    def on_cancel(current: str, seen: str) -> Updates:
-        session.studio.cancel(session.job(current, "generate").id, owner=session.owner)
-        return show(session.job(current, "generate"), seen)
+    def on_start(given: dict[Any, Any]) -> Updates:
+        return frame.show(session.submit_generate(given[form.run], form.settings(given)))
 
     def on_mode(chosen: str) -> Updates:
-        by_pack = chosen == PACK
+        by_pack = chosen == words.GENERATE_PACK_MODE
         return {
-            pack: gr.Dropdown(visible=by_pack),
-            preview: gr.HTML(visible=by_pack),
-            prompts: gr.Textbox(visible=not by_pack),
+            form.pack: gr.Dropdown(visible=by_pack),
+            form.preview: gr.HTML(visible=by_pack),
+            form.prompts: gr.Textbox(visible=not by_pack),
         }
 
     def on_pack(run_id: str | None, chosen: str | None) -> Updates:
         try:
-            return {preview: pack_updates(run_id, chosen)[preview]}
+            return {form.preview: pack_updates(run_id, chosen)[form.preview]}
         except StudioError as caught:
-            return {preview: parts.error(caught)}
+            return {form.preview: parts.error(caught)}
 
-    @said
-    def on_run(run_id: str | None, chosen: str | None) -> Updates:
-        return pack_updates(run_id, chosen)
-
-    mode.change(on_mode, mode, [pack, preview, prompts], **QUIET)
-    run.input(on_run, [run, pack], [notice, pack, preview], **QUIET)
-    pack.input(on_pack, [run, pack], preview, **QUIET)
-    started = generate.click(
-        on_generate, {run, mode, pack, prompts, count, keep, strength, seed, *form.values()}, outputs, **QUIET
-    )
-    started.then(None, js=in_view("ls-generate-status"), api_visibility="private")
-    timer.tick(on_poll, [job_id, shown], outputs, **POLLING)
-    cancel.click(on_cancel, [job_id, shown], outputs, **QUIET)
-    again.click(on_again, job_id, outputs, **QUIET)
-    earlier.input(on_open, earlier, outputs, **QUIET)
-    return GenerateTab(job_id, run, outputs, [run, pack, preview], show, refresh)
+    frame.connect(details, [gallery])
+    frame.starts(start, on_start, form.inputs)
+    form.mode.change(on_mode, form.mode, [form.pack, form.preview, form.prompts], **QUIET)
+    shown = [frame.notice, form.pack, form.preview]
+    form.run.input(frame.guarded(pack_updates), [form.run, form.pack], shown, **QUIET)
+    form.pack.input(on_pack, [form.run, form.pack], form.preview, **QUIET)
+    return JobTab(frame, form.run, refresh, [form.run, form.pack, form.preview])

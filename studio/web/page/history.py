@@ -1,4 +1,4 @@
-"""What has happened in a job so far, folded from its events; kept between polls, so that each reads only the new."""
+"""What has happened in a job so far, collected from its events; kept, so that each poll reads only new ones."""
 
 import threading
 from collections import OrderedDict
@@ -9,12 +9,12 @@ from typing import Any
 from studio.core.domain import Event
 from studio.web.session import StudioSession
 
-_KEPT = 32
+_MAX_KEPT = 32
 
 
 @dataclass
 class JobHistory:
-    """One job's past. A resumed attempt tells steps again; the newest telling holds."""
+    """One job's past. A resumed attempt reports steps again; the newest report counts."""
 
     seq: int = 0
     """Number of the last event that was read."""
@@ -31,7 +31,7 @@ class JobHistory:
     """By path."""
     warnings: list[str] = field(default_factory=list)
 
-    def tell(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         """Add one event."""
         data = event.data
         match event.kind:
@@ -54,7 +54,7 @@ class JobHistory:
 
 
 class JobHistories:
-    """The stories of the jobs that somebody looks at; the least recently read one is dropped first."""
+    """The histories of the jobs that somebody looks at; the least recently read one is dropped first."""
 
     def __init__(self, session: StudioSession) -> None:
         self._session = session
@@ -62,13 +62,13 @@ class JobHistories:
         self._lock = threading.Lock()
 
     def read(self, job_id: str) -> JobHistory:
-        """Return the job's story with everything that has happened until now."""
+        """Return the job's history up to now."""
         with self._lock:
             history = self._histories.setdefault(job_id, JobHistory())
             self._histories.move_to_end(job_id)
-            while len(self._histories) > _KEPT:
+            while len(self._histories) > _MAX_KEPT:
                 self._histories.popitem(last=False)
             for seq, event in self._session.studio.events(job_id, owner=self._session.owner, after=history.seq):
-                history.tell(event)
+                history.add(event)
                 history.seq = seq
             return history

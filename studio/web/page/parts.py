@@ -1,39 +1,119 @@
-"""Pieces of the page as HTML strings: pure functions of records, every foreign word escaped.
+"""Parts of the page as HTML: pure functions of records.
 
 ``url`` arguments turn a path below a job's output folder into a link, or into None if the file is not there.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from typing import Any
+
+from markupsafe import Markup
 
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
+from studio.web.page import words
 from studio.web.page.history import JobHistory
+from studio.web.page.templates import render
 from studio.web.session import is_open
 
 Url = Callable[[str], str | None]
 
 
-_STATES = {
-    "pending": "Waiting for its turn",
-    "pendingGpu": "Waiting for a free device",
-    "pendingImages": "Reading the photos",
-    "pendingModel": "Loading the base model",
-    "checking": "Looking at the photos",
-    "training": "Training",
-    "generating": "Making pictures",
-    "exporting": "Exporting",
-    "finishing": "Finishing pictures",
-    "publishing": "Publishing",
-    "completed": "Finished",
-    "stalled": "Stopped early",
-    "cancelled": "Cancelled",
-}
+def header() -> Markup:
+    """Return the top of the page."""
+    return render("page.header", title=words.TITLE, tagline=words.TAGLINE)
 
 
-def page_html(inner: str, classes: str = "") -> str:
-    """Wrap HTML in the page's own container; nothing stays nothing."""
-    return f'<div class="ls {classes}">{inner}</div>' if inner else ""
+def footer() -> Markup:
+    """Return the bottom of the page."""
+    return render("page.footer", text=words.FOOTER)
+
+
+def log_in() -> Markup:
+    """Return what a visitor who is not logged in reads."""
+    return notice(words.LOG_IN_NOTICE, words.LOG_IN_WHY)
+
+
+def empty(title: str, points: Sequence[str], *, lead: str = "") -> Markup:
+    """Return what a tab shows before there is a job."""
+    return render("page.empty", title=title, lead=lead, points=points)
+
+
+def hint(text: str) -> Markup:
+    """Return a small explanation below a field; nothing for no text."""
+    return render("page.hint", text=text) if text else Markup()
+
+
+def fold(title: str) -> Markup:
+    """Return the head of a folded part of a form; the style sheet hides the next part while it is closed."""
+    return render("page.fold", title=title)
+
+
+def notice(title: str, lines: Iterable[str] = (), *, tone: str = "fair") -> Markup:
+    """Return a message box; ``tone`` is good, fair or bad."""
+    return render("page.notice", title=title, lines=list(lines), tone=tone)
+
+
+def error(caught: StudioError, labels: Mapping[str, str] | None = None) -> Markup:
+    """Return an error with all its problems; ``labels`` give the form's name of a setting."""
+    if not caught.problems:
+        return notice(_sentence(str(caught)), tone="bad")
+    names = labels or {}
+    lines = [f"{names.get(row.where, row.where)}: {row.message}; {row.cure}." for row in caught.problems]
+    return notice(words.counted(words.PROBLEMS, len(lines)), lines, tone="bad")
+
+
+def progress(job: JobView, history: JobHistory) -> Markup:
+    """Return where an open job stands: state, bar, step, remaining time. Of a stopped one, why it stopped."""
+    if not is_open(job):
+        return _stopped(job) if job.state != "completed" else Markup()
+    title = words.WAITING_FOR[job.kind] if job.state == "pendingImages" else words.STATES[job.state]
+    newest = job.progress or {}
+    step, total, eta_s = newest.get("step") or 0, newest.get("total"), newest.get("eta_s")
+    detail = words.PROGRESS[job.kind].format(step=step, total=total) if total else ""
+    if detail and eta_s is not None:
+        detail = words.TIME_LEFT.format(progress=detail, time=duration(eta_s))
+    stage = "" if job.state in ("pending", "pendingGpu") else history.stage
+    trouble = notice(words.NOT_STORED, [_sentence(job.cause)]) if job.cause else Markup()
+    return trouble + render(
+        "page.progress",
+        state=job.state,
+        title=title,
+        share=min(1.0, step / total) if total else None,
+        detail=detail or stage,
+        stage=stage if detail and stage.lower() != title.lower() else "",
+    )
+
+
+def _stopped(job: JobView) -> Markup:
+    if job.state == "cancelled":
+        return notice(words.CANCELLED)
+    lines = [f"{problem.get('where', '')}: {problem_text(problem)}".lstrip(": ") for problem in job.problems]
+    causes = [line for line in (job.cause or "").splitlines() if line.strip()]
+    if lines or len(causes) > 1:
+        return notice(words.NOT_FINISHED, lines or causes, tone="bad")
+    return notice(_sentence(job.cause or words.NOT_FINISHED), tone="bad")
+
+
+def warnings(history: JobHistory) -> Markup:
+    """Return the warnings of a job."""
+    return notice(words.WORTH_KNOWING, history.warnings) if history.warnings else Markup()
+
+
+def result(title: str, text: str, downloads: Iterable[tuple[str | None, str]] = ()) -> Markup:
+    """Return the card of a finished job; ``downloads`` are pairs of link (None leaves it out) and text."""
+    links = [{"link": link, "text": label} for link, label in downloads if link is not None]
+    return render("page.result", title=title, text=text, downloads=links)
+
+
+def picture_downloads(result: Mapping[str, Any], url: Url) -> list[tuple[str | None, str]]:
+    """Return links to the zip and the contact sheet of a job that made pictures, as ``result`` takes them."""
+    offered = ((result.get("archive"), words.DOWNLOAD_ALL), (result.get("contact_sheet"), words.CONTACT_SHEET))
+    return [(url(path), label) for path, label in offered if path]
+
+
+def problem_text(problem: Mapping[str, str]) -> str:
+    """Return a problem and its cure as two sentences."""
+    return f"{_sentence(problem['message'])} {_sentence(problem['cure'])}"
 
 
 def _sentence(text: str) -> str:
@@ -41,120 +121,17 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def problem_html(problem: Mapping[str, str]) -> str:
-    """Return a problem and its cure as two sentences of HTML."""
-    return f"{escape(_sentence(problem['message']))} {escape(_sentence(problem['cure']))}"
-
-
-def header() -> str:
-    """Return the top of the page."""
-    return page_html(
-        '<div class="ls-head"><h1>Likeness Studio</h1><span>A few photos in, a portrait series out.</span></div>'
-    )
-
-
-def log_in() -> str:
-    """Return what those are told who are not logged in."""
-    lines = [
-        "With your Hugging Face account: your photos, runs and pictures are then yours alone.",
-        "Without it you can look around, and nothing is stored.",
-    ]
-    return notice("Log in to begin", lines)
-
-
-def footer() -> str:
-    """Return the bottom of the page."""
-    return page_html('<div class="ls-foot">Photos and pictures stay on the machine that runs this studio.</div>')
-
-
-def empty(title: str, lines: Sequence[str], *, lead: str = "") -> str:
-    """Return what a tab shows before anything has happened."""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    start = f"<p>{escape(lead)}</p>" if lead else ""
-    return page_html(f'<div class="ls-empty"><h2>{escape(title)}</h2>{start}<ul>{items}</ul></div>')
-
-
-def fold(title: str) -> str:
-    """The head of a folded part of a form; the style sheet hides the next part while it says that it is closed."""
-    toggle = "this.setAttribute('aria-expanded', this.getAttribute('aria-expanded') !== 'true')"
-    return page_html(f'<button type="button" aria-expanded="false" onclick="{toggle}">{escape(title)}</button>')
-
-
-def notice(title: str, lines: Iterable[str] = (), *, tone: str = "fair") -> str:
-    """Return a message box; ``tone`` is good, fair or bad."""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    body = f"<ul>{items}</ul>" if items else ""
-    return page_html(f'<div class="ls-notice {escape(tone)}" role="alert"><b>{escape(title)}</b>{body}</div>')
-
-
-def error(caught: StudioError, labels: Mapping[str, str] | None = None) -> str:
-    """Return an error with all its problems; ``labels`` say what the form calls a setting."""
-    if caught.problems:
-        count = len(caught.problems)
-        title = "One thing to change" if count == 1 else f"{count} things to change"
-        names = labels or {}
-        lines = [f"{names.get(row.where, row.where)}: {row.message}; {row.cure}." for row in caught.problems]
-        return notice(title, lines, tone="bad")
-    return notice(_sentence(str(caught)), tone="bad")
-
-
 def duration(seconds: float) -> str:
-    """Return a rough length of time in words."""
+    """Return a rough length of time."""
     if seconds < 50:
-        return f"{max(5, round(seconds / 5) * 5)} s"
+        return words.SECONDS.format(count=max(5, round(seconds / 5) * 5))
     if seconds < 5400:
-        return f"{max(1, round(seconds / 60))} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def progress(job: JobView, history: JobHistory) -> str:
-    """Return where a job stands: state in words, bar, step, remaining time; its cause if it stopped."""
-    state = _STATES[job.state]
-    if not is_open(job):
-        return _stopped(job) if job.state != "completed" else ""
-    done = job.progress or {}
-    step, total, eta_s = done.get("step"), done.get("total"), done.get("eta_s")
-    detail, share = "", None
-    if total:
-        share = min(1.0, (step or 0) / total)
-        what = {"check": "photo", "train": "step", "export": "file", "publish": "file"}.get(job.kind, "picture")
-        detail = f"{what.capitalize()} {step or 0:,} of {total:,}"
-        if eta_s is not None:
-            detail += f" · about {duration(eta_s)} left"
-    stage = history.stage if job.state not in ("pending", "pendingGpu") else ""
-    bar = '<div class="ls-bar waiting"><i></i></div>'
-    if share is not None:
-        bar = f'<div class="ls-bar"><i style="width:{share * 100:.1f}%"></i></div>'
-    right = f"{share * 100:.0f} %" if share is not None else ""
-    trouble = notice("The studio cannot store how far this is", [_sentence(job.cause)]) if job.cause else ""
-    return trouble + page_html(
-        f'<div class="ls-card" data-state="{job.state}"><div class="ls-row"><h2>{escape(state)}</h2>'
-        f'<span class="ls-soft">{right}</span></div>{bar}'
-        f'<div class="ls-row ls-soft"><span>{escape(detail or stage)}</span>'
-        f"<span>{escape(stage if detail and stage.lower() != state.lower() else '')}</span></div></div>"
-    )
-
-
-def _stopped(job: JobView) -> str:
-    if job.state == "cancelled":
-        return notice("Cancelled. What was done so far is kept.")
-    lines = [f"{problem.get('where', '')}: {plain_text(problem)}".lstrip(": ") for problem in job.problems]
-    causes = [line for line in (job.cause or "").splitlines() if line.strip()]
-    if lines or len(causes) > 1:
-        return notice("This could not be finished", lines or causes, tone="bad")
-    return notice(_sentence(job.cause or "This could not be finished"), tone="bad")
-
-
-def plain_text(problem: Mapping[str, str]) -> str:
-    """Return a problem and its cure as two sentences of plain text."""
-    return f"{_sentence(problem['message'])} {_sentence(problem['cure'])}"
-
-
-def warnings(history: JobHistory) -> str:
-    """Return what the verb wanted the user to know."""
-    return notice("Worth knowing", history.warnings) if history.warnings else ""
+        return words.MINUTES.format(count=max(1, round(seconds / 60)))
+    return words.HOURS.format(count=seconds / 3600)
 
 
 def byte_text(count: int) -> str:
-    """Return a number of bytes in kB or MB."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
+    """Return a number of bytes in kB or MB (decimal)."""
+    if count >= 1e6:
+        return words.MEGABYTES.format(count=count / 1e6)
+    return words.KILOBYTES.format(count=max(1, round(count / 1e3)))

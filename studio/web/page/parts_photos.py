@@ -1,61 +1,51 @@
 """HTML of the photo check: one card per photo and a summary of the set."""
 
 from collections.abc import Iterable, Mapping
-from html import escape
 from typing import Any
 
-from studio.web.page.parts import Url, page_html, problem_html
+from markupsafe import Markup
 
-_MARKS = {"good": "Good", "usable": "Usable", "rejected": "Left out"}
+from studio.web.page import words
+from studio.web.page.parts import Url, problem_text
+from studio.web.page.templates import render
 
 
-def verdict_cards(verdicts: Iterable[Mapping[str, Any]], url: Url) -> str:
+def verdict_cards(verdicts: Iterable[Mapping[str, Any]], url: Url) -> Markup:
     """Return one card per photo: crop, mark, likeness to the others, and what to do about each problem."""
-    return page_html("".join(_verdict_card(verdict, url) for verdict in verdicts), "ls-cards")
+    cards = [_verdict_card(verdict, url) for verdict in verdicts]
+    return render("photos.verdict_cards", cards=cards, no_preview=words.NO_PREVIEW)
 
 
-def _verdict_card(verdict: Mapping[str, Any], url: Url) -> str:
-    status, name = verdict["status"], str(verdict["name"])
-    link = url(verdict["preview"]) if verdict.get("preview") else None
-    picture = f'<img src="{escape(link)}" alt="{escape(name)}">' if link else "no preview"
-    likeness = verdict.get("likeness")
-    like = ""
-    if likeness is not None:
-        width = max(0.0, min(1.0, likeness)) * 100
-        like = (
-            f'<div class="ls-soft">Like the others: {likeness:.2f}</div>'
-            f'<div class="ls-meter"><i style="width:{width:.0f}%"></i></div>'
-        )
-    problems = "".join(f'<p class="ls-problem">{problem_html(problem)}</p>' for problem in verdict["problems"])
-    return (
-        f'<div class="ls-photo {status}"><div class="ls-frame">{picture}<span class="ls-mark">{_MARKS[status]}</span>'
-        f'</div><div class="ls-words"><span class="ls-name" title="{escape(name)}">{escape(name)}</span>'
-        f"{like}{problems}</div></div>"
-    )
+def _verdict_card(verdict: Mapping[str, Any], url: Url) -> dict[str, Any]:
+    likeness, preview = verdict.get("likeness"), verdict.get("preview")
+    percent = "" if likeness is None else f"{max(0.0, min(1.0, likeness)) * 100:.0f}"
+    return {
+        "status": verdict["status"],
+        "name": str(verdict["name"]),
+        "mark": words.VERDICTS[verdict["status"]],
+        "link": url(preview) if preview else None,
+        "likeness": "" if likeness is None else words.LIKE_THE_OTHERS.format(likeness=likeness),
+        "percent": percent,
+        "problems": [problem_text(problem) for problem in verdict["problems"]],
+    }
 
 
-def check_summary(dataset: Mapping[str, Any]) -> str:
+def check_summary(dataset: Mapping[str, Any]) -> Markup:
     """Return the verdict on the whole set and what to do next."""
-    verdicts = dataset["verdicts"]
+    verdicts, problems = dataset["verdicts"], dataset["set_problems"]
     ready = len(dataset["photos"])
-    left_out = sum(verdict["status"] == "rejected" for verdict in verdicts)
-    subject = escape(str(dataset["subject"]))
+    left_out = any(verdict["status"] == "rejected" for verdict in verdicts)
+    partly = words.SET_PARTLY_READY.format(ready=ready, total=len(verdicts), subject=dataset["subject"])
     if not ready:
-        title, text = "None of these photos can be used", "The cards say why; add others and check again."
-    elif dataset["set_problems"]:
-        title = f"{ready} of {len(verdicts)} photos of {subject} are ready"
-        text = "You can train with them; the points below would make the result better."
+        tone, title, text = "bad", words.SET_UNUSABLE, words.SET_UNUSABLE_NEXT
+    elif problems:
+        tone, title, text = "fair", partly, words.SET_WEAK_NEXT
     else:
-        title = (
-            f"{ready} of {len(verdicts)} photos of {subject} are ready" if left_out else f"All {ready} photos are ready"
-        )
-        text = "This is a good set. Go on to training."
+        title = partly if left_out else words.SET_READY.format(ready=ready)
+        tone, text = "good", words.SET_READY_NEXT
     likenesses = [verdict["likeness"] for verdict in verdicts if verdict.get("likeness") is not None]
     if likenesses:
-        text += (
-            f" Likeness between the photos: {sum(likenesses) / len(likenesses):.2f} on average (1 = the same subject)."
-        )
-    problems = "".join(f"<li>{problem_html(problem)}</li>" for problem in dataset["set_problems"])
-    tone = "bad" if not ready else "fair" if problems else "good"
-    listing = f"<ul>{problems}</ul>" if problems else ""
-    return page_html(f'<div class="ls-notice {tone}"><h2>{title}</h2><span>{escape(text)}</span>{listing}</div>')
+        text += " " + words.SET_LIKENESS.format(likeness=sum(likenesses) / len(likenesses))
+    return render(
+        "photos.summary", tone=tone, title=title, text=text, problems=[problem_text(problem) for problem in problems]
+    )

@@ -1,20 +1,23 @@
 """HTML and captions of generated and finished pictures."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from studio.core.domain import JobView
 from studio.core.packs import Pack, Shot, subject_kind
 from studio.core.presets import Chain
+from studio.web.page import words
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, byte_text, notice, page_html, plain_text
+from studio.web.page.parts import Url, byte_text, hint, notice, picture_downloads, problem_text, result
+from studio.web.page.templates import render
 
 
 def pack_preview(
     pack: Pack | None, subject: str, class_noun: str = "person", pictures: Mapping[str, str] | None = None
-) -> str:
-    """Return a pack's card: what it is about, the shots that show it best, and all of them in plain words.
+) -> Markup:
+    """Return a pack's card: what it is about, the shots that show it best, and the prompts of all.
 
     Args:
         pack: the pack; None where none fits.
@@ -23,37 +26,38 @@ def pack_preview(
         pictures: name of a shot -> link of a picture that was made of it before.
     """
     if pack is None:
-        return page_html("No pack fits this run; write prompts of your own.", "ls-hint")
+        return hint(words.NO_PACK)
     colours = pack.preview.colours or ("#d6d1ca",)
-    bands = ", ".join(f"{colour} {i * 100 // len(colours)}% {(i + 1) * 100 // len(colours)}%"
-                      for i, colour in enumerate(colours))  # fmt: skip
-    said = {shot.name: escape(_said(pack, shot, subject, class_noun)) for shot in pack.shots}
-    shown = "".join(_shot_tile(shot, said[shot.name], (pictures or {}).get(shot.name)) for shot in pack.previewed())
-    shots = "".join(f"<li><b>{escape(shot.title)}</b> {said[shot.name]}</li>" for shot in pack.shots)
-    by = " · ".join(escape(part) for part in (f"{len(pack.shots)} shots", pack.licence, pack.author) if part)
-    return page_html(
-        f'<div class="ls-pack"><i style="background:linear-gradient(90deg, {bands})"></i>'
-        f'<p class="ls-hint">{escape(pack.description)}</p><div class="ls-tiles">{shown}</div>'
-        f'<details><summary class="ls-hint">{by}</summary><ul class="ls-shots">{shots}</ul></details></div>'
+    edges = [index * 100 // len(colours) for index in range(len(colours) + 1)]
+    shots = {
+        shot.name: {
+            "title": shot.title,
+            "prompt": _readable_prompt(pack, shot, subject, class_noun),
+            "link": (pictures or {}).get(shot.name),
+        }
+        for shot in pack.shots
+    }
+    about = (words.counted(words.PACK_SHOTS, len(pack.shots)), pack.licence, pack.author)
+    return render(
+        "pictures.pack",
+        bands=", ".join(f"{colour} {edges[i]}% {edges[i + 1]}%" for i, colour in enumerate(colours)),
+        description=pack.description,
+        previewed=[shots[shot.name] for shot in pack.previewed()],
+        about=" · ".join(part for part in about if part),
+        shots=list(shots.values()),
     )
 
 
-def _shot_tile(shot: Shot, said: str, link: str | None) -> str:
-    title = escape(shot.title)
-    picture = f'<img src="{escape(link)}" alt="{title}">' if link else ""
-    return f'<span title="{said}">{picture}<em>{title}</em></span>'
-
-
-def _said(pack: Pack, shot: Shot, subject: str, class_noun: str) -> str:
-    """Return a shot's prompt for a reader: the subject by name, and of each wildcard the first word."""
+def _readable_prompt(pack: Pack, shot: Shot, subject: str, class_noun: str) -> str:
+    """Return a shot's prompt with the subject by name and the first word of each wildcard."""
     text = shot.prompt_for(subject_kind(class_noun))
-    for name, words in pack.wildcards.items():
-        text = text.replace("{" + name + "}", f"{words[0]} …")
+    for name, options in pack.wildcards.items():
+        text = text.replace("{" + name + "}", f"{options[0]} …")
     return text.replace("{subject}", subject).replace("{instance_token}", subject).replace("{class_noun}", class_noun)
 
 
 def picture_order(history: JobHistory, result: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """Return the pictures, best first; the final ranks once there are some."""
+    """Return the pictures, best first: by final rank once there are ranks, by likeness before."""
     images = list(result["images"]) if result else list(history.images.values())
     if result and all(image.get("rank") for image in images):
         return sorted(images, key=lambda image: image["rank"])
@@ -61,81 +65,56 @@ def picture_order(history: JobHistory, result: Mapping[str, Any] | None) -> list
 
 
 def picture_caption(image: Mapping[str, Any]) -> str:
-    """Return the words under one picture: its likeness, its shot."""
+    """Return the caption of one picture: its likeness and its shot."""
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
     likeness = image.get("likeness")
     return " · ".join(part for part in (f"{likeness:.2f}" if likeness is not None else "", shot) if part)
 
 
-def generate_result(job: JobView, url: Url) -> str:
-    """Return the downloads of finished pictures."""
-    result = job.result or {}
-    count, mean = len(result.get("images", ())), result.get("likeness_mean")
-    title = f"{count} picture{'s' if count != 1 else ''}"
-    text = f"Average likeness {mean:.2f}; the most alike come first." if mean is not None else "Ready to download."
-    if left_out := result.get("left_out"):
-        text += f" {len(left_out)} others were left out"
-        if mean is not None and (before := result.get("likeness_mean_made")) is not None:
-            text += f"; the average of all was {before:.2f}"
-        text += "."
-    if served := result.get("from_cache"):
-        text += f" {served} had been made before."
-    links = ""
-    for name, words, extra in (
-        (result.get("archive"), "Download all (zip)", "ls-first"),
-        (result.get("contact_sheet"), "Contact sheet", ""),
-    ):
-        if name and (link := url(name)) is not None:
-            links += f'<a class="ls-button {extra}" href="{escape(link)}" download>{words}</a>'
-    links = f'<p class="ls-links">{links}</p>'
-    return page_html(f'<div class="ls-card"><h2>{title}</h2><p class="ls-soft">{escape(text)}</p>{links}</div>')
+def generate_result(job: JobView, url: Url) -> Markup:
+    """Return the downloads of generated pictures, how alike they are, and how many were left out."""
+    made = job.result or {}
+    mean, mean_of_all = made.get("likeness_mean"), made.get("likeness_mean_made")
+    sentences = [words.PICTURES_READY if mean is None else words.PICTURES_LIKENESS.format(likeness=mean)]
+    if left_out := len(made.get("left_out") or ()):
+        if mean is not None and mean_of_all is not None:
+            sentences.append(words.counted(words.PICTURES_LEFT_OUT_OF, left_out, likeness=mean_of_all))
+        else:
+            sentences.append(words.counted(words.PICTURES_LEFT_OUT, left_out))
+    if cached := made.get("from_cache"):
+        sentences.append(words.counted(words.PICTURES_CACHED, cached))
+    title = words.counted(words.PICTURES, len(made.get("images", ())))
+    return result(title, " ".join(sentences), picture_downloads(made, url))
 
 
-def chain_hint(chain: Chain | None) -> str:
-    """Return what a chain makes, and its steps in words."""
+def chain_hint(chain: Chain | None) -> Markup:
+    """Return what a chain makes, and its steps."""
     if chain is None:
-        return ""
-    steps = " → ".join(_STEPS_IN_WORDS[step.do] for step in chain.steps)
-    return page_html(f"{escape(chain.description)} <br>{escape(steps)}", "ls-hint")
-
-
-_STEPS_IN_WORDS = {
-    "cutout": "cut out",
-    "background": "background",
-    "upscale": "enlarge",
-    "face": "restore faces",
-    "fit": "fit size and bytes",
-}
+        return Markup()
+    steps = " → ".join(words.CHAIN_STEPS[step.do] for step in chain.steps)
+    return render("pictures.chain", description=chain.description, steps=steps)
 
 
 def finished_caption(picture: Mapping[str, Any]) -> str:
-    """Return the words under one finished picture."""
+    """Return the caption of one finished picture."""
     height, width = picture["size_hw"]
-    quality = f" · quality {picture['quality']}" if picture.get("quality") is not None else ""
-    return f"{picture['source']} · {width} x {height} · {byte_text(picture['size_bytes'])}{quality}"
+    size = byte_text(picture["size_bytes"])
+    caption = words.FINISHED_CAPTION.format(source=picture["source"], width=width, height=height, size=size)
+    if picture.get("quality") is None:
+        return caption
+    return f"{caption} · {words.FINISHED_QUALITY.format(quality=picture['quality'])}"
 
 
-def finish_result(job: JobView, url: Url) -> str:
-    """Return the downloads of finished pictures, what is to be known about them, and those that failed."""
-    result = job.result or {}
-    pictures, failed = result.get("pictures", ()), result.get("failed", ())
-    count = len(pictures)
-    title = f"{count} picture{'s' if count != 1 else ''} finished"
-    text = (
-        f"{byte_text(sum(picture['size_bytes'] for picture in pictures))} in all."
-        if pictures
-        else "The sheet is ready."
-    )
-    links = ""
-    for name, words, extra in (
-        (result.get("archive"), "Download all (zip)", "ls-first"),
-        (result.get("contact_sheet"), "Contact sheet", ""),
-    ):
-        if name and (link := url(name)) is not None:
-            links += f'<a class="ls-button {extra}" href="{escape(link)}" download>{words}</a>'
-    words = f'<h2>{title}</h2><p class="ls-soft">{escape(text)}</p><p class="ls-links">{links}</p>'
-    card = page_html(f'<div class="ls-card">{words}</div>')
-    lines = [f"{problem['where']}: {plain_text(problem)}" for problem in failed]
-    card += notice(f"{len(lines)} could not be finished", lines, tone="bad") if lines else ""
+def finish_result(job: JobView, url: Url) -> Markup:
+    """Return the downloads of finished pictures, the pictures that failed, and notes."""
+    finished = job.result or {}
+    pictures, failed = finished.get("pictures", ()), finished.get("failed", ())
+    text = words.FINISHED_SHEET
+    if pictures:
+        text = words.FINISHED_SIZE.format(size=byte_text(sum(picture["size_bytes"] for picture in pictures)))
+    card = result(words.counted(words.FINISHED, len(pictures)), text, picture_downloads(finished, url))
+    if failed:
+        lines = [f"{problem['where']}: {problem_text(problem)}" for problem in failed]
+        card += notice(words.counted(words.FINISH_FAILED, len(lines)), lines, tone="bad")
     notes = [f"{picture['source']}: {note}." for picture in pictures for note in picture["notes"]]
-    return card + (notice("Worth knowing", notes) if notes else "")
+    return card + (notice(words.WORTH_KNOWING, notes) if notes else Markup())

@@ -1,47 +1,53 @@
 """HTML of publishing: the result, what follows a run, the card."""
 
-from html import escape
+from markupsafe import Markup
 
 from studio.core.domain import JobView
-from studio.web.page.parts import byte_text, notice, page_html
+from studio.web.page import words
+from studio.web.page.parts import byte_text, notice
+from studio.web.page.templates import render
 
 
-def publish_result(job: JobView) -> str:
-    """Return where something was published, or that this is only what would be."""
+def publish_result(job: JobView) -> Markup:
+    """Return where a run was published, or that this is only a preview."""
     result = job.result or {}
-    count = len(result.get("files", ()))
-    facts = f"{count} files, {byte_text(result.get('bytes', 0))}, licence {result.get('licence')}."
     commit, url = result.get("commit"), str(result.get("url", ""))
+    facts = words.counted(
+        words.PUBLISHED_FACTS,
+        len(result.get("files", ())),
+        size=byte_text(result.get("bytes", 0)),
+        licence=result.get("licence"),
+    )
+    link = None
     if commit is None:
-        head, text = "What would be published", f"{facts} Nothing was sent."
+        title, then = words.PUBLISHED_PREVIEW, words.PUBLISHED_NOTHING
     else:
-        seen = "everybody may see it" if result.get("public") else "only you and those you allow may see it"
-        head, text = f"Published: {result.get('repo')}", f"{facts} Commit {commit}; {seen}."
-    link = ""
-    if commit is not None and url.startswith(("https://", "http://")):
-        link = f'<a class="ls-button ls-first" href="{escape(url)}" target="_blank" rel="noopener">Open on the Hub</a>'
-    words = f'<h2>{escape(head)}</h2><p class="ls-soft">{escape(text)}</p><p class="ls-links">{link}</p>'
-    warned = list(result.get("warnings", ()))
-    return page_html(f'<div class="ls-card">{words}</div>') + (notice("Worth knowing", warned) if warned else "")
+        title = words.PUBLISHED.format(repo=result.get("repo"))
+        then = (words.PUBLISHED_PUBLIC if result.get("public") else words.PUBLISHED_PRIVATE).format(commit=commit)
+        # The address comes from the Hub: escaping would not make a javascript: link harmless.
+        if url.startswith(("https://", "http://")):
+            link = {"link": url, "text": words.PUBLISHED_OPEN}
+    warnings = list(result.get("warnings", ()))
+    card = render("page.result", title=title, text=f"{facts} {then}", link=link)
+    return card + (notice(words.WORTH_KNOWING, warnings) if warnings else Markup())
 
 
-def then_published(run: JobView, job: JobView | None) -> str:
-    """Return one line on the job that publishes a run; empty if there is none."""
+def then_published(run: JobView, job: JobView | None) -> Markup:
+    """Return one line on the job that publishes a run; nothing if there is none."""
     if job is None or job.state == "cancelled":
-        return ""
+        return Markup()
     repo = job.title.partition(": ")[2]
+    commit = (job.result or {}).get("commit")
     if job.state == "completed":
-        commit = (job.result or {}).get("commit")
-        words = f"Published: {repo}, commit {commit}." if commit else f"What would be published as {repo} is ready."
+        text = words.THEN_PUBLISHED if commit else words.THEN_PREVIEWED
     elif run.state in ("stalled", "cancelled"):
-        words = f"Not published as {repo}: the run has to be finished first."
+        text = words.THEN_RUN_STOPPED
     elif job.state == "stalled":
-        words = f"Not published as {repo}: {job.cause}"
-    elif job.state == "pendingImages":
-        words = f"It is published as {repo} when it is done."
+        text = words.THEN_STALLED
     else:
-        words = f"Publishing {repo}."
-    return page_html(f'<p class="ls-soft" data-published="{escape(job.state)}">{escape(words)}</p>')
+        text = words.THEN_WAITING if job.state == "pendingImages" else words.THEN_PUBLISHING
+    text = text.format(repo=repo, commit=commit, cause=job.cause)
+    return render("page.then_published", state=job.state, text=text)
 
 
 def card_text(readme: str) -> str:

@@ -1,39 +1,44 @@
 """HTML of training: hints, plan, charts, samples and the result."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import accumulate
 from typing import Any
+
+from markupsafe import Markup
 
 from studio.core.catalog import BaseSpec
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
 from studio.core.presets import TrainPreset
+from studio.web.page import words
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, duration, notice, page_html
+from studio.web.page.parts import Url, duration, hint, notice
+from studio.web.page.templates import render
 
-_SAMPLES_SHOWN = 6
+_MAX_SAMPLE_ROWS = 6
+_MAX_POINTS = 400
+"""A long run must not make the page heavy."""
 
 
-def base_hint(spec: BaseSpec) -> str:
+def base_hint(spec: BaseSpec) -> Markup:
     """Return what a base is and what it needs."""
-    need = f"Needs a GPU with {spec.vram_gb:g} GB." if spec.vram_gb else "Runs on any processor."
-    return page_html(escape(f"{spec.description} {need} Licence: {spec.licence}."), "ls-hint")
+    sentence = words.BASE_HINT_GPU if spec.vram_gb else words.BASE_HINT_CPU
+    return hint(sentence.format(description=spec.description, gigabytes=spec.vram_gb, licence=spec.licence))
 
 
-def preset_hint(preset: TrainPreset | None) -> str:
+def preset_hint(preset: TrainPreset | None) -> Markup:
     """Return what a preset is for."""
-    return page_html(escape(preset.description) if preset else "There is no preset for this base yet.", "ls-hint")
+    return hint(preset.description if preset else words.NO_PRESET)
 
 
-def plan(found: FitPlan) -> str:
+def plan(found: FitPlan) -> Markup:
     """Return what a run will take, before it starts; framed where it does not fit."""
     if found.fits is False:
-        return notice("This run needs more memory than there is", [found.words()], tone="fair")
-    return page_html(escape(f"Plan: {found.words()}"), "ls-hint")
+        return notice(words.PLAN_TOO_LARGE, [found.words()], tone="fair")
+    return hint(words.PLAN.format(plan=found.words()))
 
 
-def curves(history: JobHistory, result: Mapping[str, Any] | None) -> str:
+def curves(history: JobHistory, result: Mapping[str, Any] | None) -> Markup:
     """Return the loss curve and the likeness curve, each as soon as it has something to show."""
     charts = []
     if len(history.loss) > 1:
@@ -41,21 +46,11 @@ def curves(history: JobHistory, result: Mapping[str, Any] | None) -> str:
     if history.likeness:
         best = result.get("best_step") if result else None
         charts.append(_likeness_chart(sorted(history.likeness.items()), best, max(history.loss, default=0)))
-    return page_html("".join(charts), "ls-charts")
+    return render("train.charts", rows=charts)
 
 
-def _line(points: Sequence[tuple[float, float]], style: str) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{path}" fill="none" vector-effect="non-scaling-stroke" style="{style}"/>'
-
-
-def _chart(title: str, now: str, body: str, low: str, high: str, label: str) -> str:
-    return (
-        f'<div class="ls-chart"><div class="ls-row"><b>{title}</b><span>{now}</span></div>'
-        f'<svg viewBox="0 0 400 132" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">'
-        '<line x1="0" x2="400" y1="131" y2="131" vector-effect="non-scaling-stroke" style="stroke:var(--ls-line)"/>'
-        f'{body}</svg><div class="ls-row ls-axis"><span>{low}</span><span>{high}</span></div></div>'
-    )
+def _line(points: Sequence[tuple[float, float]], style: str) -> dict[str, str]:
+    return {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points), "style": style}
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
@@ -66,8 +61,9 @@ def _smooth(values: Sequence[float]) -> list[float]:
     return [(sums[end] - sums[start]) / (end - start) for start, end in spans]
 
 
-def _loss_chart(curve: Sequence[tuple[int, float]]) -> str:
-    stride = max(1, len(curve) // 400)
+def _loss_chart(curve: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    """Return the loss chart for the template; a chart is 400 units wide, and y runs from 6 (top) to 126."""
+    stride = max(1, len(curve) // _MAX_POINTS)
     steps = [step for step, _ in curve]
     smooth = _smooth([value for _, value in curve])
     ordered = sorted(value for _, value in curve)
@@ -81,88 +77,78 @@ def _loss_chart(curve: Sequence[tuple[int, float]]) -> str:
 
     raw = [at(step, value) for step, value in curve[::stride]]
     mean = [at(step, value) for step, value in list(zip(steps, smooth, strict=True))[::stride]]
-    body = _line(raw, "stroke:var(--primary-400);stroke-width:1;opacity:.28")
-    body += _line(mean, "stroke:var(--primary-500);stroke-width:2.2")
-    last = f"Loss, smoothed: {smooth[-1]:.4g} at step {steps[-1]}"
-    return _chart("Loss", f"{smooth[-1]:.3g}", body, f"step {steps[0]:,}", f"{steps[-1]:,}", last)
+    return {
+        "title": words.LOSS,
+        "now": f"{smooth[-1]:.3g}",
+        "description": words.LOSS_DESCRIPTION.format(loss=smooth[-1], step=steps[-1]),
+        "low": words.FIRST_STEP.format(step=steps[0]),
+        "high": f"{steps[-1]:,}",
+        "grid": (),
+        "lines": [
+            _line(raw, "stroke:var(--primary-400);stroke-width:1;opacity:.28"),
+            _line(mean, "stroke:var(--primary-500);stroke-width:2.2"),
+        ],
+        "dots": (),
+    }
 
 
-def _likeness_chart(curve: Sequence[tuple[int, float]], best: int | None, last_step: int) -> str:
+def _likeness_chart(curve: Sequence[tuple[int, float]], best: int | None, last_step: int) -> dict[str, Any]:
+    """Return the likeness chart for the template; the best checkpoint's dot is the larger one."""
     first, last = curve[0][0], max(curve[-1][0], last_step)
     length = (last - first) or 1
-
-    def at(step: int, value: float) -> tuple[float, float]:
-        return 400 * (step - first) / length, 126 - 120 * max(0.0, min(1.0, value))
-
-    points = [at(step, value) for step, value in curve]
-    body = "".join(
-        f'<line x1="0" x2="400" y1="{y}" y2="{y}" vector-effect="non-scaling-stroke" '
-        'style="stroke:var(--ls-line);stroke-dasharray:2 5"/>'
-        for y in (6, 66)
-    )
-    body += _line(points, "stroke:var(--ls-good);stroke-width:2.2")
-    for (step, _), (x, y) in zip(curve, points, strict=True):
-        # A zero-length line with round caps stays a circle although the chart is stretched.
-        width = 13 if step == best else 7
-        body += (
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y:.1f}" vector-effect="non-scaling-stroke" '
-            f'style="stroke:var(--ls-good);stroke-width:{width};stroke-linecap:round"/>'
-        )
-    now = f"best {dict(curve)[best]:.2f}" if best is not None and best in dict(curve) else f"{curve[-1][1]:.2f}"
-    words = "Likeness by step: " + ", ".join(f"{step}: {value:.2f}" for step, value in curve)
-    return _chart("Likeness", now, body, f"step {first:,}", f"{last:,}", words)
+    points = [(400 * (step - first) / length, 126 - 120 * max(0.0, min(1.0, likeness))) for step, likeness in curve]
+    best_likeness = dict(curve).get(best) if best is not None else None
+    values = ", ".join(f"{step}: {likeness:.2f}" for step, likeness in curve)
+    return {
+        "title": words.LIKENESS,
+        "now": f"{curve[-1][1]:.2f}" if best_likeness is None else words.LIKENESS_BEST.format(likeness=best_likeness),
+        "description": words.LIKENESS_DESCRIPTION.format(values=values),
+        "low": words.FIRST_STEP.format(step=first),
+        "high": f"{last:,}",
+        "grid": (6, 66),  # likeness 1 and 0.5
+        "lines": [_line(points, "stroke:var(--ls-good);stroke-width:2.2")],
+        "dots": [
+            {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": 13 if step == best else 7}
+            for (step, _), (x, y) in zip(curve, points, strict=True)
+        ],
+    }
 
 
-def samples(history: JobHistory, url: Url, best_step: int | None = None) -> str:
+def samples(history: JobHistory, url: Url, best_step: int | None = None) -> Markup:
     """Return the sample pictures, newest checkpoint first, each row with its likeness."""
     by_step: dict[int, list[Mapping[str, Any]]] = {}
     for sample in history.samples.values():
         by_step.setdefault(int(sample["step"]), []).append(sample)
     rows = []
-    for step in sorted(by_step, reverse=True)[:_SAMPLES_SHOWN]:
+    for step in sorted(by_step, reverse=True)[:_MAX_SAMPLE_ROWS]:
         scores = [sample["likeness"] for sample in by_step[step] if sample.get("likeness") is not None]
         likeness = history.likeness.get(step, sum(scores) / len(scores) if scores else None)
-        title = "Before training" if step == 0 else f"Step {step:,}"
+        title = [words.SAMPLES_BEFORE if step == 0 else words.SAMPLES_STEP.format(step=step)]
         if likeness is not None:
-            title += f" · likeness {likeness:.2f}"
+            title.append(words.SAMPLES_LIKENESS.format(likeness=likeness))
         if step == best_step:
-            title += " · kept"
-        pictures = "".join(_sample(sample, url) for sample in by_step[step])
-        rows.append(f'<h3>{title}</h3><div class="ls-samples">{pictures}</div>')
-    return page_html("".join(rows))
+            title.append(words.SAMPLES_KEPT)
+        pictures = [{"link": url(row["path"]), "prompt": str(row.get("prompt", ""))} for row in by_step[step]]
+        rows.append({"title": " · ".join(title), "pictures": pictures})
+    return render("train.samples", rows=rows)
 
 
-def _sample(sample: Mapping[str, Any], url: Url) -> str:
-    link = url(sample["path"])
-    if link is None:
-        return "<span></span>"
-    prompt = escape(str(sample.get("prompt", "")))
-    return f'<a href="{escape(link)}" target="_blank" title="{prompt}"><img src="{escape(link)}" alt="{prompt}"></a>'
-
-
-def train_result(job: JobView, url: Url) -> str:
+def train_result(job: JobView, url: Url) -> Markup:
     """Return what a finished run achieved, and its file."""
     result = job.result or {}
     before, after = result.get("likeness_before"), result.get("likeness_after")
+    sentences = []
     if after is None:
-        title, text = "Training is finished", "Likeness could not be measured for this subject; judge by the pictures."
+        title = words.TRAINED
+        sentences.append(words.TRAINED_UNMEASURED)
     else:
-        title = f"Likeness {after:.2f}"
-        text = _judgement(after)
+        title = words.TRAINED_LIKENESS.format(likeness=after)
         if before is not None:
-            text = f"It was {before:.2f} before training. {text}"
-    text += f" Best checkpoint: step {result.get('best_step', 0):,} of {result.get('steps', 0):,},"
-    text += f" after {duration(result.get('seconds') or 0)}."
-    links = ""
-    if (adapter := url("adapter/pytorch_lora_weights.safetensors")) is not None:
-        links = f'<p class="ls-links"><a class="ls-button" href="{escape(adapter)}" download>Download the LoRA</a></p>'
-    return page_html(f'<div class="ls-card"><div class="ls-big">{title}</div><p>{escape(text)}</p>{links}</div>')
-
-
-def _judgement(likeness: float) -> str:
-    """Say what a likeness on the calibrated scale means (0 = someone else, 1 = a photo of the subject)."""
-    if likeness >= 0.7:
-        return "The pictures clearly show the subject."
-    if likeness >= 0.4:
-        return "The pictures resemble the subject; more or better photos, or more steps, would help."
-    return "The pictures hardly show the subject yet; try more steps or better photos."
+            sentences.append(words.TRAINED_BEFORE.format(likeness=before))
+        sentences.append(next(text for limit, text in words.JUDGEMENTS if after >= limit))
+    best, steps = result.get("best_step", 0), result.get("steps", 0)
+    sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration(result.get("seconds") or 0)))
+    adapter = url("adapter/pytorch_lora_weights.safetensors")
+    return render(
+        "train.result", title=title, text=" ".join(sentences), adapter=adapter, download=words.TRAINED_DOWNLOAD
+    )

@@ -1,8 +1,10 @@
-"""How the studio looks: greys that leave colour to the pictures, one accent, fonts that Gradio ships (no CDN)."""
+"""The theme and style sheet: greys that leave colour to the pictures, one accent, fonts that Gradio ships (no CDN)."""
 
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 from gradio.themes.utils.fonts import LocalFont
+
+from studio.web.page import words
 
 _ACCENT = colors.Color(
     name="petrol",
@@ -202,7 +204,7 @@ footer { display: none !important; }
   .ls-shots { columns: 1; } .ls-empty { padding: 24px 20px; }
 }
 """
-"""Style of the HTML parts; colours come from the theme's variables, so that light and dark both hold."""
+"""Style sheet of the HTML parts; colours come from the theme's variables, so that it fits light and dark mode."""
 
-WORDS = {"upload_text.drop_file": "Drop photos here", "upload_text.click_to_upload": "choose them"}
-"""What Gradio's own widgets should say instead of their default."""
+WORDS = {"upload_text.drop_file": words.PHOTOS_DROP, "upload_text.click_to_upload": words.PHOTOS_CHOOSE}
+"""Texts of Gradio's own widgets that the page replaces, by Gradio's key."""

@@ -1,6 +1,6 @@
 """The Train tab: choose photos and a preset, watch the likeness rise, keep the result."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,244 +11,210 @@ from studio.core.catalog import BASES
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
 from studio.core.train_config import TrainConfig
-from studio.web.page import files, parts, parts_publish, parts_train, widgets
-from studio.web.page.context import POLL_S, POLLING, PRIVATE, PUBLIC, QUIET, TabContext, Updates, in_view, kindly
-from studio.web.session import DONE, StudioSession, can_go_on, is_open, label
+from studio.web.page import files, parts, parts_publish, parts_train, widgets, words
+from studio.web.page.context import QUIET, TabContext, Updates
+from studio.web.page.frame import JobTab, chosen_among, form_column, is_completed, job_column, job_frame
+from studio.web.page.history import JobHistory
+from studio.web.session import DONE, StudioSession, is_open, label
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
-_GROUPS = (
-    (
-        "Steps and learning rates",
-        (
-            "steps",
-            "batch_size",
-            "micro_batch_size",
-            "optimizer",
-            "learning_rate",
-            "token_learning_rate",
-            "token_vectors",
-            "token_share",
-            "lr_scheduler",
-            "lr_warmup_steps",
-            "weight_decay",
-            "max_grad_norm",
-            "ema_decay",
-        ),
+GROUPS: dict[str, tuple[str, ...]] = {
+    "schedule": (
+        "steps",
+        "batch_size",
+        "micro_batch_size",
+        "optimizer",
+        "learning_rate",
+        "token_learning_rate",
+        "token_vectors",
+        "token_share",
+        "lr_scheduler",
+        "lr_warmup_steps",
+        "weight_decay",
+        "max_grad_norm",
+        "ema_decay",
     ),
-    ("Adapter", tuple(field.path for field in _FIELDS if field.path.startswith("method."))),
-    ("Losses and captions", ("min_snr_gamma", "noise_offset", "caption_dropout", "background_weight", "flip")),
-    ("Prior preservation", tuple(field.path for field in _FIELDS if field.path.startswith("prior."))),
-    (
-        "Memory and speed",
-        ("gradient_checkpointing", "quantization", "block_offload", "attention", "compile_blocks", "dtype"),
+    "adapter": tuple(field.path for field in _FIELDS if field.path.startswith("method.")),
+    "loss": ("min_snr_gamma", "noise_offset", "caption_dropout", "background_weight", "flip"),
+    "prior": tuple(field.path for field in _FIELDS if field.path.startswith("prior.")),
+    "memory": ("gradient_checkpointing", "quantization", "block_offload", "attention", "compile_blocks", "dtype"),
+    "checkpoints": (
+        "checkpoint_every_steps",
+        "keep_checkpoints",
+        "samples_per_checkpoint",
+        "sample_steps",
+        "guidance_scale",
+        "likeness",
     ),
-    (
-        "Checkpoints and samples",
-        (
-            "checkpoint_every_steps",
-            "keep_checkpoints",
-            "samples_per_checkpoint",
-            "sample_steps",
-            "guidance_scale",
-            "likeness",
-        ),
-    ),
-)
-_WELCOME = parts.empty(
-    "What happens here",
-    [
-        "a small adapter (a LoRA) learns the subject; the base model itself stays as it is",
-        "at every checkpoint the studio draws samples and measures how much they look like the subject",
-        "the best checkpoint is kept, not the last one",
-        "you may close this page: the training goes on, and the page finds it again",
-    ],
-)
+}
+"""Folded groups of settings; a setting that is in none stands above them."""
+_LABELS = {
+    **widgets.labels(_FIELDS),
+    "repo": words.REPOSITORY,
+    "token": words.TOKEN,
+    "form": words.TRAIN_PUBLISH,
+    "licence": words.TRAIN_PUBLISH,
+}
+
+
+class _Presets:
+    """What the form offers on this machine, and the values that it starts with."""
+
+    def __init__(self, session: StudioSession) -> None:
+        self._by_name = {preset.name: preset for preset in session.presets()}
+        self._machine = machine.look(session.settings.device)
+        self.first_base = machine.default_base(self._machine)
+
+    def choices(self, base: str) -> list[tuple[str, str]]:
+        return [(preset.title, preset.name) for preset in self._by_name.values() if preset.base == base]
+
+    def default(self, base: str) -> str | None:
+        chosen = machine.default_preset(base, self._machine, self._by_name.values())
+        return chosen.name if chosen else None
+
+    def values(self, name: str | None) -> dict[str, Any]:
+        config = self._by_name[name].config if name in self._by_name else TrainConfig()
+        return widgets.values_of(config, _FIELDS)
+
+    def hint(self, name: str | None) -> str:
+        return parts_train.preset_hint(self._by_name.get(name or ""))
 
 
 @dataclass(frozen=True)
-class TrainTab:
-    """Handles for the page."""
-
-    job: gr.State
+class _Form:
     dataset: gr.Dropdown
-    forward: gr.Button
-    outputs: list[Any]
-    show: Callable[[JobView | None], Updates]
-    refresh: Callable[[str | None], Updates]
+    base: gr.Dropdown
+    base_hint: gr.HTML
+    preset: gr.Dropdown
+    preset_hint: gr.HTML
+    advanced: dict[str, Any]
+    repo: gr.Textbox
+    seen_by: gr.Radio
+    token: gr.Textbox
+
+    @property
+    def planned(self) -> set[Any]:
+        """The components that decide what a run takes."""
+        return {self.dataset, self.base, self.preset, *self.advanced.values()}
 
 
-def dataset_choices(session: StudioSession) -> list[tuple[str, str]]:
-    """Return the finished checks that hold at least one photo, newest first, as (words, job id)."""
-    finished = [job for job in session.jobs("check", states=DONE) if job.result and job.result["photos"]]
-    return [(label(job), job.id) for job in finished]
-
-
-def train_tab(room: TabContext) -> TrainTab:
-    """Build the tab inside the current ``gr.Tab``."""
-    session = room.session
-    presets = {preset.name: preset for preset in session.presets()}
-    here = machine.look(session.settings.device)
-    first_base = machine.default_base(here)
-
-    def offered(base: str) -> list[tuple[str, str]]:
-        return [(preset.title, preset.name) for preset in presets.values() if preset.base == base]
-
-    def default_preset(base: str) -> str | None:
-        chosen = machine.default_preset(base, here, presets.values())
-        return chosen.name if chosen else None
-
-    def starting_values(preset: str | None) -> dict[str, Any]:
-        config = presets[preset].config if preset in presets else TrainConfig()
-        return widgets.values_of(config, _FIELDS)
-
-    first_preset = default_preset(first_base)
-    job_id = gr.State("")
-    timer = gr.Timer(POLL_S, active=False)
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=300, elem_classes="ls-tight"):
-            dataset = gr.Dropdown([], label="Photos", info="A set that you have checked.", interactive=True)
-            base = gr.Dropdown(
-                [(spec.title, name) for name, spec in BASES.items()], value=first_base, label="Base model"
-            )
-            base_hint = gr.HTML(parts_train.base_hint(BASES[first_base]))
-            preset = gr.Dropdown(offered(first_base), value=first_preset, label="Preset")
-            preset_hint = gr.HTML(parts_train.preset_hint(presets.get(first_preset or "")))
-            with widgets.folded("Advanced"):
-                form = _advanced(starting_values(first_preset))
-            with widgets.folded("Publish when done"):
-                repo = gr.Textbox(
-                    label="Repository",
-                    info="On the Hugging Face Hub; empty publishes nothing.",
-                    placeholder="owner/name",
-                    max_lines=1,
-                )
-                seen_by = gr.Radio([PRIVATE, PUBLIC], value=PRIVATE, label="Who may see it")
-                token = widgets.token_box(
-                    "Asked before the training whether it may write; used for this one job and not kept.",
-                    "ls-train-token",
-                    login=session.visitor is not None,
-                )
-            plan = gr.HTML(elem_id="ls-train-plan")
-            train = gr.Button("Train", variant="primary")
-            earlier = gr.Dropdown([], label="Earlier runs", interactive=True, visible=False)
-        with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
-            notice = gr.HTML(elem_id="ls-train-notice")
-            status = gr.HTML(_WELCOME, elem_id="ls-train-status")
-            forward = gr.Button("Make pictures", variant="primary", visible=False, elem_classes="ls-go")
-            again = gr.Button("Go on with this run", visible=False, elem_classes="ls-go")
-            cancel = gr.Button("Cancel", visible=False, elem_classes="ls-go")
-            curves = gr.HTML(elem_id="ls-train-curves")
-            samples = gr.HTML(elem_id="ls-train-samples")
-
-    def show(job: JobView | None) -> Updates:
-        runs = session.choices("train", also=job)
-        if job is None:
-            return {timer: gr.Timer(active=False), earlier: gr.Dropdown(choices=runs, value=None, visible=bool(runs))}
-        history = room.histories.read(job.id)
-        link = files.linker(session, job.id)
-        done = job.state == "completed"
-        then = session.publishing_of(job)
-        told = parts_train.train_result(job, link) if done else parts.progress(job, history)
-        return {
-            job_id: job.id,
-            timer: gr.Timer(active=is_open(job) or (done and then is not None and is_open(then))),
-            status: told + parts_publish.then_published(job, then) + parts.warnings(history),
-            curves: parts_train.curves(history, job.result),
-            samples: parts_train.samples(history, link, (job.result or {}).get("best_step")),
-            cancel: gr.Button(visible=is_open(job)),
-            again: gr.Button(visible=can_go_on(job)),
-            forward: gr.Button(visible=done),
-            earlier: gr.Dropdown(choices=runs, value=job.id, visible=True),
-        }
-
-    def refresh(chosen: str | None) -> Updates:
-        choices = dataset_choices(session)
-        known = [value for _, value in choices]
-        value = chosen if chosen in known else next(iter(known), None)
-        return {dataset: gr.Dropdown(choices=choices, value=value)}
-
-    words = {"repo": "Repository", "token": "Token", "form": "Publish when done", "licence": "Publish when done"}
-    said = kindly(notice, {**widgets.labels(_FIELDS), **words})
-    outputs = [job_id, timer, notice, status, curves, samples, cancel, again, forward, earlier]
-
-    def asked(given: dict[Any, Any]) -> dict[str, Any]:
-        settings = {path: given[component] for path, component in form.items()}
-        changes = widgets.collect(_FIELDS, settings, starting_values(given[preset]))
-        return {"base": given[base], "preset": given[preset] or "", "changes": changes}
-
-    @said
-    def on_train(given: dict[Any, Any]) -> Updates:
-        name = (given[repo] or "").strip()
-        then = {"repo": name, "public": given[seen_by] == PUBLIC} if name else None
-        secret = (given[token] or "").strip() if then else None
-        job = session.submit_train(given[dataset], **asked(given), publish=then, token=secret)
-        # The field is emptied as soon as the token was taken over.
-        return {**show(job), token: "" if then else gr.skip()}
-
-    def on_plan(given: dict[Any, Any]) -> Updates:
-        try:
-            return {plan: parts_train.plan(session.plan_train(given[dataset], **asked(given)))}
-        except StudioError:  # a half-filled form has no plan; the button says what is wrong with it
-            return {plan: ""}
-
-    @said
-    def on_poll(current: str) -> Updates:
-        return show(session.job(current, "train"))
-
-    @said
-    def on_cancel(current: str) -> Updates:
-        session.studio.cancel(session.job(current, "train").id, owner=session.owner)
-        return show(session.job(current, "train"))
-
-    @said
-    def on_again(current: str) -> Updates:
-        return show(session.retry(session.job(current, "train").id))
-
-    def on_preset(name: str | None) -> Updates:
-        values = starting_values(name)
-        return {preset_hint: parts_train.preset_hint(presets.get(name or ""))} | {
-            component: values[path] for path, component in form.items()
-        }
-
-    def on_base(name: str) -> Updates:
-        chosen = default_preset(name)
-        return {
-            base_hint: parts_train.base_hint(BASES[name]),
-            preset: gr.Dropdown(choices=offered(name), value=chosen),
-        } | on_preset(chosen)
-
-    shaped = [preset_hint, *form.values()]
-    filled_in = {dataset, base, preset, *form.values()}
-    # After the form has taken the new preset's values: a plan of half the old ones would be wrong.
-    base.input(on_base, base, [base_hint, preset, *shaped], **QUIET).then(on_plan, filled_in, plan, **QUIET)
-    preset.input(on_preset, preset, shaped, **QUIET).then(on_plan, filled_in, plan, **QUIET)
-    touched: list[Any] = [dataset.change, *(component.input for component in form.values())]
-    gr.on(touched, on_plan, filled_in, plan, trigger_mode="always_last", **QUIET)
-    started = train.click(on_train, {*filled_in, repo, seen_by, token}, [*outputs, token], **QUIET)
-    started.then(None, js=in_view("ls-train-status"), api_visibility="private")
-    timer.tick(on_poll, job_id, outputs, **POLLING)
-    cancel.click(on_cancel, job_id, outputs, **QUIET)
-    again.click(on_again, job_id, outputs, **QUIET)
-    earlier.input(on_poll, earlier, outputs, **QUIET)
-    return TrainTab(job_id, dataset, forward, outputs, show, refresh)
+def _form(presets: _Presets, *, login: bool) -> _Form:
+    base, preset = presets.first_base, presets.default(presets.first_base)
+    dataset = gr.Dropdown([], label=words.TRAIN_PHOTOS, info=words.TRAIN_PHOTOS_INFO, interactive=True)
+    bases = [(spec.title, name) for name, spec in BASES.items()]
+    base_field = gr.Dropdown(bases, value=base, label=words.TRAIN_BASE)
+    base_hint = gr.HTML(parts_train.base_hint(BASES[base]))
+    preset_field = gr.Dropdown(presets.choices(base), value=preset, label=words.TRAIN_PRESET)
+    preset_hint = gr.HTML(presets.hint(preset))
+    with widgets.folded(words.ADVANCED):
+        advanced = _advanced(presets.values(preset))
+    with widgets.folded(words.TRAIN_PUBLISH):
+        repo = gr.Textbox(
+            label=words.REPOSITORY,
+            info=words.TRAIN_REPOSITORY_INFO,
+            placeholder=words.TRAIN_REPOSITORY_EXAMPLE,
+            max_lines=1,
+        )
+        seen_by = gr.Radio([words.PRIVATE, words.PUBLIC], value=words.PRIVATE, label=words.WHO_CAN_SEE)
+        token = widgets.token_box(words.TRAIN_TOKEN_INFO, "ls-train-token", login=login)
+    return _Form(dataset, base_field, base_hint, preset_field, preset_hint, advanced, repo, seen_by, token)
 
 
 def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     """Build the generated form: fields of no group first, then one folded group after the other."""
-    grouped = {path for _, paths in _GROUPS for path in paths}
+    grouped = {path for paths in GROUPS.values() for path in paths}
     form = widgets.build([field for field in _FIELDS if field.path not in grouped], values)
-    for title, paths in _GROUPS:
-        with widgets.folded(title):
+    for name, paths in GROUPS.items():
+        with widgets.folded(words.TRAIN_GROUPS[name]):
             form |= widgets.build([field for field in _FIELDS if field.path in paths], values)
     return form
 
 
-def subject_of(session: StudioSession, run: JobView | None) -> dict[str, str]:
-    """Return the subject's name and class noun behind a run; empty if its check is gone."""
-    try:
-        check = session.job(run.source, "check") if run else None
-    except StudioError:
-        check = None
-    if check is None or check.result is None:
-        return {}
-    return {"subject": check.result["subject"], "class_noun": check.result["class_noun"]}
+def dataset_choices(session: StudioSession) -> list[tuple[str, str]]:
+    """Return the finished checks that hold at least one photo, newest first, as choices: (label, job id)."""
+    return [(label(job), job.id) for job in session.jobs("check", states=DONE) if (job.result or {}).get("photos")]
+
+
+def train_tab(context: TabContext) -> JobTab:
+    """Build the tab inside the current ``gr.Tab``."""
+    session = context.session
+    presets = _Presets(session)
+    frame = job_frame(
+        context,
+        "train",
+        "train",
+        earlier=words.TRAIN_EARLIER,
+        welcome=parts.empty(words.TRAIN_WELCOME, words.TRAIN_POINTS),
+        forward=words.TRAIN_FORWARD,
+        retry=words.TRAIN_RETRY,
+        labels=_LABELS,
+    )
+    with gr.Row(equal_height=False):
+        with form_column():
+            form = _form(presets, login=session.visitor is not None)
+            plan = gr.HTML(elem_id="ls-train-plan")
+            start = gr.Button(words.TRAIN_START, variant="primary")
+            frame.earlier.render()
+        with job_column(frame):
+            curves = gr.HTML(elem_id="ls-train-curves")
+            samples = gr.HTML(elem_id="ls-train-samples")
+
+    def details(job: JobView, history: JobHistory, seen: str) -> Updates:
+        link = files.linker(session, job.id)
+        done = is_completed(job)
+        publishing = session.publishing_of(job)
+        status = parts_train.train_result(job, link) if done else parts.progress(job, history)
+        active = is_open(job) or (done and publishing is not None and is_open(publishing))
+        return {
+            frame.timer: gr.Timer(active=active),
+            frame.status: status + parts_publish.then_published(job, publishing) + parts.warnings(history),
+            frame.forward: gr.Button(visible=done),
+            curves: parts_train.curves(history, job.result),
+            samples: parts_train.samples(history, link, (job.result or {}).get("best_step")),
+        }
+
+    def refresh(wanted: str | None) -> Updates:
+        choices = dataset_choices(session)
+        return {form.dataset: gr.Dropdown(choices=choices, value=chosen_among(choices, wanted))}
+
+    def run_of(given: dict[Any, Any]) -> dict[str, Any]:
+        values = widgets.given_values(form.advanced, given)
+        changes = widgets.collect(_FIELDS, values, presets.values(given[form.preset]))
+        return {"base": given[form.base], "preset": given[form.preset] or "", "changes": changes}
+
+    def on_start(given: dict[Any, Any]) -> Updates:
+        repo = (given[form.repo] or "").strip()
+        publish = {"repo": repo, "public": given[form.seen_by] == words.PUBLIC} if repo else None
+        token = (given[form.token] or "").strip() if publish else None
+        job = session.submit_train(given[form.dataset], **run_of(given), publish=publish, token=token)
+        # The field is emptied as soon as the studio has taken the token over.
+        return {**frame.show(job), form.token: "" if publish else gr.skip()}
+
+    def on_plan(given: dict[Any, Any]) -> Updates:
+        try:
+            return {plan: parts_train.plan(session.plan_train(given[form.dataset], **run_of(given)))}
+        except StudioError:  # a form that is not filled in yet has no plan; the button says what is wrong with it
+            return {plan: ""}
+
+    def on_preset(name: str | None) -> Updates:
+        values = presets.values(name)
+        updates: Updates = {component: values[path] for path, component in form.advanced.items()}
+        return updates | {form.preset_hint: presets.hint(name)}
+
+    def on_base(name: str) -> Updates:
+        preset = presets.default(name)
+        return {
+            form.base_hint: parts_train.base_hint(BASES[name]),
+            form.preset: gr.Dropdown(choices=presets.choices(name), value=preset),
+        } | on_preset(preset)
+
+    frame.connect(details, [curves, samples])
+    frame.starts(start, on_start, {*form.planned, form.repo, form.seen_by, form.token}, [form.token])
+    of_preset = [form.preset_hint, *form.advanced.values()]
+    of_base = [form.base_hint, form.preset, *of_preset]
+    # The plan comes after the form has taken the new preset's values: a plan of half the old ones would be wrong.
+    form.base.input(on_base, form.base, of_base, **QUIET).then(on_plan, form.planned, plan, **QUIET)
+    form.preset.input(on_preset, form.preset, of_preset, **QUIET).then(on_plan, form.planned, plan, **QUIET)
+    touched: list[Any] = [form.dataset.change, *(component.input for component in form.advanced.values())]
+    gr.on(touched, on_plan, form.planned, plan, trigger_mode="always_last", **QUIET)
+    return JobTab(frame, form.dataset, refresh, [form.dataset])

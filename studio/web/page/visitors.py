@@ -1,4 +1,4 @@
-"""Who asks a handler of the page: the request that Gradio runs it for, as the gate in front has marked it."""
+"""Who calls a handler of the page: the visitor of the request, as the guard in front of the server has marked it."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ def _scope() -> Scope | None:
     return scope
 
 
-def asking() -> Visitor:
-    """Return who asks.
+def current_visitor() -> Visitor:
+    """Return the visitor of the request that is being handled.
 
     Raises:
-        LoginError: nobody is logged in, or this runs for no request at all.
+        LoginError: nobody is logged in, or there is no request.
     """
     return visitor_of(_scope())
 

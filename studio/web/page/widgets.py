@@ -1,4 +1,4 @@
-"""Widgets from config classes: a field's sentence is its help, its constraints are its range; nothing is written twice.
+"""Form fields from config classes: a setting's sentence is its help text, its constraints are its range.
 
 ``describe`` turns a config class into data, ``build`` turns the data into Gradio components, ``collect`` reads a form
 back as dotted settings. A set of components travels as one dict, so there are no positional lists to keep in order.
@@ -15,19 +15,16 @@ import gradio as gr
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from studio.web.page import parts
+from studio.web.page import parts, words
 
 Kind = Literal["integer", "number", "flag", "choice", "text"]
-
-EMPTY = "automatic"
-"""What an empty field says, and what the sentences call it instead of None."""
 
 _ACRONYMS = {"lr": "learning rate", "px": "(px)", "snr": "SNR"}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One setting as a form shows it."""
+    """One setting in a form."""
 
     path: str
     """Dotted name, for example ``method.rank``."""
@@ -46,7 +43,7 @@ def describe(model: type[BaseModel], *, without: Collection[str] = ()) -> tuple[
 
     Args:
         model: the config class.
-        without: dotted names that the form asks for elsewhere.
+        without: dotted names of settings that the form has elsewhere.
     """
     return tuple(field for field in _walk(model, "") if field.path not in without)
 
@@ -92,7 +89,7 @@ def _field(path: str, info: FieldInfo, scalar: Any, optional: bool) -> Field | N
         return None
     else:
         kind = "text"
-    sentence = re.sub(r"\bNone\b", EMPTY, info.description or "")
+    sentence = re.sub(r"\bNone\b", words.AUTOMATIC, info.description or "")
     return Field(path, _label(path), sentence, kind, optional, choices, _range(info))
 
 
@@ -117,10 +114,10 @@ def _range(info: FieldInfo) -> str:
 
 @contextmanager
 def folded(title: str) -> Iterator[None]:
-    """Fold what is built inside away under a button with this title.
+    """Fold the components that are built inside away under a button with this title.
 
-    Not ``gr.Accordion``: the browser makes the content of a closed one when it is opened, and a frame later sets every
-    value once more as the page began, over what was filled in by then.
+    Not ``gr.Accordion``: the browser makes the content of a closed one when it is opened, and one frame later sets
+    every value to what it was when the page was loaded, over what has been filled in by then.
     """
     gr.HTML(parts.fold(title), elem_classes="ls-fold")
     with gr.Column(elem_classes="ls-folded"):
@@ -130,9 +127,9 @@ def folded(title: str) -> Iterator[None]:
 def token_box(info: str, elem_id: str, *, login: bool) -> gr.Textbox:
     """Return the field for a token of the Hub; ``login`` tells whether visitors log in here."""
     return gr.Textbox(
-        label="Token",
+        label=words.TOKEN,
         info=info,
-        placeholder="empty takes your login" if login else "empty takes this machine's login",
+        placeholder=words.TOKEN_OF_LOGIN if login else words.TOKEN_OF_MACHINE,
         type="password",
         max_lines=1,
         elem_id=elem_id,
@@ -142,7 +139,8 @@ def token_box(info: str, elem_id: str, *, login: bool) -> gr.Textbox:
 def build(fields: Collection[Field], values: Mapping[str, Any]) -> dict[str, gr.components.Component]:
     """Make one component per field inside the current layout; returns them by dotted name.
 
-    Ranges are told, not enforced by the component: the config class judges all settings at once and names each.
+    Ranges are shown, but not enforced by the component: the config class checks all settings at once and names each
+    that is wrong.
     """
     return {field.path: _component(field, values.get(field.path)) for field in fields}
 
@@ -151,7 +149,7 @@ def _component(field: Field, value: Any) -> gr.components.Component:
     hint = f" ({field.range}.)" if field.range else ""
     info = field.info + hint
     if _typed(field):
-        return gr.Textbox(value=value, label=field.label, info=info, placeholder=EMPTY, max_lines=1)
+        return gr.Textbox(value=value, label=field.label, info=info, placeholder=words.AUTOMATIC, max_lines=1)
     match field.kind:
         case "flag":
             return gr.Checkbox(value=bool(value), label=field.label, info=info)
@@ -164,7 +162,7 @@ def _component(field: Field, value: Any) -> gr.components.Component:
 
 
 def values_of(config: BaseModel, fields: Collection[Field]) -> dict[str, Any]:
-    """Return what a form shows for ``config``: scalars by dotted name, empty text for what is left automatic."""
+    """Return what a form shows for ``config``: scalars by dotted name, empty text for automatic settings."""
     data = config.model_dump(mode="json")
     shown = {}
     for field in fields:
@@ -186,8 +184,8 @@ def collect(fields: Collection[Field], given: Mapping[str, Any], defaults: Mappi
         defaults: the values that the form started from, as ``values_of`` gives them.
 
     Returns:
-        Only the settings that differ, so that an untouched form asks for the preset itself; empty text as None.
-        Numbers that are none stay text: the config class tells the user.
+        Only the settings that differ, so that an untouched form means the preset itself; empty text as None.
+        Text that is not a number stays text: the config class reports it.
     """
     changed = {}
     for field in fields:
@@ -197,6 +195,11 @@ def collect(fields: Collection[Field], given: Mapping[str, Any], defaults: Mappi
         if value != defaults.get(field.path):
             changed[field.path] = None if value == "" else value
     return changed
+
+
+def given_values(form: Mapping[str, Any], given: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a form's values by dotted name from a handler's values by component."""
+    return {path: given[component] for path, component in form.items()}
 
 
 def labels(fields: Collection[Field]) -> dict[str, str]:

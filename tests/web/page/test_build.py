@@ -18,7 +18,7 @@ def page(settings: Settings, serving: Any, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def events(page: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every event of the page that asks the server something, and every endpoint."""
+    """Every event of the page that reaches the server, and every endpoint."""
     return [row for row in page["dependencies"] if row["backend_fn"]]
 
 

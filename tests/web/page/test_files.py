@@ -21,20 +21,22 @@ def test_only_uploads_count_as_photos(folder: Path, tmp_path: Path) -> None:
     assert files.uploads([str(upload), "/etc/passwd", str(tmp_path), str(link), f"{folder}/../../x"]) == [upload]
 
 
-def test_swept_uploads_are_gone_with_their_folder(folder: Path) -> None:
-    upload = folder / "swept" / "face.jpg"
+def test_deleted_uploads_are_gone_with_their_folder(folder: Path) -> None:
+    upload = folder / "deleted" / "face.jpg"
     upload.parent.mkdir(parents=True)
     upload.write_bytes(b"x")
-    files.sweep([upload, folder / "was-never-there.jpg"])
+    files.delete([upload, folder / "was-never-there.jpg"])
     assert not upload.parent.exists()
 
 
-def test_a_lent_file_lies_in_gradios_folder_under_a_stable_name_until_it_changes(folder: Path, tmp_path: Path) -> None:
+def test_a_served_copy_lies_in_gradios_folder_under_a_stable_name_until_it_changes(
+    folder: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(b"one")
-    first = files.lent(path)
-    assert files.lent(path) == first and Path(first).is_relative_to(folder)
+    first = files.served_copy(path)
+    assert files.served_copy(path) == first and Path(first).is_relative_to(folder)
     path.unlink()
     path.write_bytes(b"other")
-    second = files.lent(path)
+    second = files.served_copy(path)
     assert second != first and Path(second).read_bytes() == b"other"

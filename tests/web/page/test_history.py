@@ -10,7 +10,7 @@ from studio.web.session import StudioSession
 def _told(*events: tuple[str, dict[str, Any]]) -> JobHistory:
     history = JobHistory()
     for kind, data in events:
-        history.tell(Event(kind, data))  # type: ignore[arg-type]
+        history.add(Event(kind, data))  # type: ignore[arg-type]
     return history
 
 

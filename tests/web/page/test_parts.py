@@ -79,7 +79,7 @@ def test_the_summary_says_what_to_do_next(ready: int, left_out: int, set_problem
     assert words in parts_photos.check_summary(dataset)
 
 
-def test_progress_speaks_in_steps_and_remaining_time() -> None:
+def test_progress_shows_steps_and_remaining_time() -> None:
     job = replace(JOB, progress={"step": 120, "total": 400, "eta_s": 112.0})
     html = parts.progress(job, JobHistory(stage="Learning the subject"))
     assert "Step 120 of 400 · about 2 min left" in html and "30 %" in html and "Training" in html
@@ -88,6 +88,14 @@ def test_progress_speaks_in_steps_and_remaining_time() -> None:
 def test_a_waiting_job_shows_no_numbers() -> None:
     html = parts.progress(replace(JOB, state="pending"), JobHistory())
     assert "Waiting for its turn" in html and "waiting" in html and "%" not in _tags(html)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"), [("train", "photo check"), ("publish", "training run"), ("finish", "pictures")]
+)
+def test_a_job_that_waits_for_another_one_says_for_what(kind: Any, sentence: str) -> None:
+    html = parts.progress(replace(JOB, kind=kind, state="pendingImages"), JobHistory())
+    assert f"Waiting for the {sentence}" in html
 
 
 def test_a_stalled_job_lists_every_problem_with_its_cure() -> None:
@@ -123,9 +131,9 @@ def test_samples_come_newest_first_with_the_kept_one_marked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "words"), [(0.85, "clearly show"), (0.5, "resemble"), (0.1, "hardly"), (None, "judge")]
+    ("after", "words"), [(0.85, "clearly show"), (0.5, "resemble"), (0.1, "hardly"), (None, "Judge")]
 )
-def test_the_result_is_judged_in_words(after: float | None, words: str) -> None:
+def test_the_likeness_is_judged_in_a_sentence(after: float | None, words: str) -> None:
     result = {"likeness_before": 0.04, "likeness_after": after, "best_step": 8, "steps": 9, "seconds": 100.0}
     html = parts_train.train_result(replace(JOB, state="completed", result=result), linked)
     assert words in html and "step 8 of 9" in html and "pytorch_lora_weights.safetensors" in html
@@ -169,7 +177,7 @@ def test_a_packs_card_shows_its_colours_its_best_shots_and_all_in_words() -> Non
     assert "a woman: Ada" in html and "Ada at sea …" in html and "far away" in html
     assert "Ada runs" in parts_pictures.pack_preview(PACK, "Rex", "dog").replace("Rex", "Ada")
     assert "<img" not in parts_pictures.pack_preview(PACK, "Ada")
-    assert "write prompts of your own" in parts_pictures.pack_preview(None, "Ada")
+    assert "Write your own prompts" in parts_pictures.pack_preview(None, "Ada")
 
 
 def test_a_foreign_packs_words_are_escaped() -> None:
@@ -181,7 +189,9 @@ def test_what_keeping_the_best_was_worth_is_said() -> None:
     image = {"file": "a.png", "shot": "far_away", "likeness": 0.8, "rank": 1}
     result = {"images": [image], "left_out": [image] * 3, "likeness_mean": 0.8, "likeness_mean_made": 0.613}
     said = _tags(parts_pictures.generate_result(replace(JOB, result={**result, "from_cache": 2}), no_file))
-    assert "3 others were left out; the average of all was 0.61. 2 had been made before." in said
+    assert "3 others were left out; the average of all was 0.61. 2 came from the cache." in said
+    one = parts_pictures.generate_result(replace(JOB, result={"images": [image] * 2, "left_out": [image]}), no_file)
+    assert "2 pictures" in one and "1 other was left out." in one
     assert parts_pictures.picture_caption(image) == "0.80 · far away"
 
 
@@ -199,7 +209,7 @@ def test_what_was_published_is_told_with_a_safe_link() -> None:
     done = replace(JOB, kind="publish", state="completed", result=result)
     html = parts_publish.publish_result(done)
     assert (
-        'href="https://hub/ada/x"' in html and "ada/&lt;b&gt;" in html and "only you" in html and "&lt;it&gt;" in html
+        'href="https://hub/ada/x"' in html and "ada/&lt;b&gt;" in html and "Only you" in html and "&lt;it&gt;" in html
     )
     dry = replace(done, result={**result, "commit": None})
     assert "Nothing was sent" in parts_publish.publish_result(dry) and "href" not in parts_publish.publish_result(dry)

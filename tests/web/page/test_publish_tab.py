@@ -47,10 +47,8 @@ def test_a_card_is_previewed_without_a_token_then_published_with_one_that_is_not
 
     refused = page.fire("Publish", "click", **{**wanted, "Token": "hf_read0123456789"})
     assert "Token: may only read" in refused["ls-publish-notice"]
-    done = page.fire("Publish", "click", **{**wanted, "Token": TOKEN, "Who_may_see_it": "Everybody"})
-    assert (
-        "Published: ada/portrait" in done["ls-publish-status"] and "everybody may see it" in done["ls-publish-status"]
-    )
+    done = page.fire("Publish", "click", **{**wanted, "Token": TOKEN, "Who_can_see_it": "Everyone"})
+    assert "Published: ada/portrait" in done["ls-publish-status"] and "Everyone can see it" in done["ls-publish-status"]
     assert done["ls-token"] == "" if "ls-token" in done else done["Token"] == ""
     assert TOKEN not in str(done) and TOKEN not in log.read_text()
     assert not any(TOKEN.encode() in path.read_bytes() for path in settings.home.rglob("*") if path.is_file())

@@ -55,11 +55,11 @@ def test_a_cancelled_job_of_every_kind_goes_on_by_its_tabs_button_or_by_the_endp
         return str(job)
 
     files = [handle_file(str(path)) for path in photos]
-    check = goes_on("Go on with these photos", files, "Ada", "woman", endpoint="/check_photos")
-    run = goes_on("Go on with this run", check, endpoint="/train")
-    made = goes_on("Go on with these pictures", run, "places", endpoint="/generate")
-    goes_on("Go on with finishing", [], "plain_white", made, endpoint="/finish")
-    goes_on("Go on with publishing", run, "ada/portrait", TOKEN, endpoint="/publish")
+    check = goes_on("Continue this check", files, "Ada", "woman", endpoint="/check_photos")
+    run = goes_on("Continue this run", check, endpoint="/train")
+    made = goes_on("Continue these pictures", run, "places", endpoint="/generate")
+    goes_on("Continue finishing", [], "plain_white", made, endpoint="/finish")
+    goes_on("Continue publishing", run, "ada/portrait", TOKEN, endpoint="/publish")
     goes_on(None, run, endpoint="/export")
     client.close()
 
@@ -67,13 +67,13 @@ def test_a_cancelled_job_of_every_kind_goes_on_by_its_tabs_button_or_by_the_endp
 def test_asking_twice_does_no_harm_and_a_completed_job_says_that_it_is(tmp_path: Path, photos: list[Path]) -> None:
     settings = Settings(home=tmp_path / "own")
     studio = Studio(settings)
-    desk = StudioSession(studio, settings)
-    job = desk.submit_check(photos, {})
-    studio.cancel(job.id, owner=desk.owner)
-    assert [desk.retry(job.id).state for _ in range(2)] == ["pending", "pending"]
+    session = StudioSession(studio, settings)
+    job = session.submit_check(photos, {})
+    studio.cancel(job.id, owner=session.owner)
+    assert [session.retry(job.id).state for _ in range(2)] == ["pending", "pending"]
     studio._store.finish(studio._store.claim(), Outcome("completed", result={}))
     with pytest.raises(ConflictError, match="is completed"):
-        desk.retry(job.id)
+        session.retry(job.id)
     studio.close()
 
 

@@ -79,7 +79,7 @@ def test_a_run_is_published_when_it_is_done_and_the_token_is_asked_before(
     page.fire("Train", "select")  # the tab is opened: it learns of the photos
     there = settings.home / "jobs"
     before = len(list(there.glob("train-*")))
-    wanted = {"Photos": check_id, "Repository": " ada/portrait ", "Token": TOKEN, "Who_may_see_it": "Everybody"}
+    wanted = {"Photos": check_id, "Repository": " ada/portrait ", "Token": TOKEN, "Who_can_see_it": "Everyone"}
     refused = page.fire("Train", "click", **{**wanted, "Token": "hf_read0123456789"})
     assert "Token: may only read" in refused["ls-train-notice"] and refused["Token"] != ""
     assert "Repository: " in page.fire("Train", "click", **{**wanted, "Repository": "portrait"})["ls-train-notice"]

@@ -1,0 +1,231 @@
+"""The frame that all tabs share: a form on the left, on the right the job that it starts.
+
+A tab adds its own form and results. The frame polls the job, cancels it, continues it, opens earlier ones, and shows
+errors. The order of calls in a tab: ``job_frame``, the layout, ``connect``.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from studio.core.domain import JobKind, JobView
+from studio.web.page import parts, words
+from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, errors_in, scroll_into_view
+from studio.web.page.history import JobHistories, JobHistory
+from studio.web.session import StudioSession, can_continue, is_open
+
+Details = Callable[[JobView, JobHistory, str], Updates]
+"""Takes a job, what has happened in it, and what is shown of it already; returns the tab's own updates."""
+
+
+def is_completed(job: JobView) -> bool:
+    """Tell whether the job is done and has a result."""
+    return job.state == "completed"
+
+
+@dataclass
+class JobFrame:
+    """The components that every tab has, and what is done with them."""
+
+    session: StudioSession
+    histories: JobHistories
+    kind: JobKind
+    job: gr.State
+    """Id of the job that is shown."""
+    shown: gr.State
+    """What is shown of it, in a form that only the tab understands."""
+    timer: gr.Timer
+    notice: gr.HTML
+    status: gr.HTML
+    cancel: gr.Button
+    earlier: gr.Dropdown
+    retry: gr.Button
+    """Continues a job that stopped."""
+    forward: gr.Button | None
+    """Leads to the next tab."""
+    earlier_states: Collection[str]
+    """States of the jobs that ``earlier`` lists; empty lists all."""
+    labels: Mapping[str, str]
+    """What the form calls a setting, for errors."""
+    outputs: list[Any] = field(default_factory=list)
+    """Every component that ``show`` may update."""
+    details: Details = field(default=lambda job, history, seen: {})
+
+    def place_status(self) -> None:
+        """Lay out what says how the job stands, in the current layout."""
+        self.notice.render()
+        self.status.render()
+        for button in (self.forward, self.retry, self.cancel):
+            if button is not None:
+                button.render()
+
+    def guarded(self, handler: Callable[..., Updates]) -> Callable[..., Updates]:
+        """Decorate a handler: a StudioError is shown in the tab's notice."""
+        return errors_in(self.notice, self.labels)(handler)
+
+    def connect(self, details: Details, results: Sequence[Any]) -> None:
+        """Attach the frame's own events.
+
+        Args:
+            details: the tab's updates for a job; they win over the frame's.
+            results: the tab's components that these update.
+        """
+        self.details = details
+        buttons = [self.cancel, self.retry, *([] if self.forward is None else [self.forward])]
+        self.outputs = [self.job, self.shown, self.timer, self.notice, self.status, *buttons, self.earlier, *results]
+        self.timer.tick(self.guarded(self._poll), [self.job, self.shown], self.outputs, **POLLING)
+        self.cancel.click(self.guarded(self._cancel), [self.job, self.shown], self.outputs, **QUIET)
+        self.earlier.input(self.guarded(self._poll), self.earlier, self.outputs, **QUIET)
+        self.retry.click(self.guarded(self._retry), self.job, self.outputs, **QUIET)
+
+    def starts(
+        self,
+        button: gr.Button,
+        handler: Callable[[dict[Any, Any]], Updates],
+        inputs: Collection[Any],
+        emptied: Collection[Any] = (),
+        *,
+        scroll: bool = True,
+    ) -> None:
+        """Let a button submit a job.
+
+        Args:
+            button: the button.
+            handler: takes the form's values by component.
+            inputs: the form's components.
+            emptied: those of them that the handler may empty.
+            scroll: whether a narrow screen then scrolls to the job.
+        """
+        pressed = button.click(self.guarded(handler), set(inputs), [*self.outputs, *emptied], **QUIET)
+        if scroll:
+            script = scroll_into_view(str(self.status.elem_id))
+            pressed.then(None, js=script, api_visibility="private")
+
+    def show(self, job: JobView | None, seen: str = "") -> Updates:
+        """Return the updates that show a job, or that there is none."""
+        listed = job if job and (not self.earlier_states or job.state in self.earlier_states) else None
+        jobs = self.session.choices(self.kind, states=self.earlier_states, also=listed)
+        earlier = gr.Dropdown(choices=jobs, value=listed.id if listed else None, visible=bool(jobs))
+        if job is None:
+            return {self.timer: gr.Timer(active=False), self.earlier: earlier}
+        updates: Updates = {
+            self.job: job.id,
+            self.timer: gr.Timer(active=is_open(job)),
+            self.cancel: gr.Button(visible=is_open(job)),
+            self.retry: gr.Button(visible=can_continue(job)),
+            self.earlier: earlier,
+        }
+        return updates | self.details(job, self.histories.read(job.id), seen)
+
+    def _poll(self, job_id: str, seen: str = "") -> Updates:
+        return self.show(self.session.job(job_id, self.kind), seen)
+
+    def _cancel(self, job_id: str, seen: str) -> Updates:
+        self.session.studio.cancel(self.session.job(job_id, self.kind).id, owner=self.session.owner)
+        return self._poll(job_id, seen)
+
+    def _retry(self, job_id: str) -> Updates:
+        return self.show(self.session.retry(self.session.job(job_id, self.kind).id))
+
+
+@dataclass(frozen=True)
+class JobTab:
+    """A tab as the page sees it."""
+
+    frame: JobFrame
+    source: gr.Dropdown | None = None
+    """Where the form chooses the job to work on; None where it takes uploads."""
+    refresh: Callable[[str | None], Updates] = field(default=lambda wanted: {})
+    """Takes the job to choose; returns updates of ``refreshed`` with the jobs that there are now."""
+    refreshed: Sequence[Any] = ()
+
+
+def job_frame(
+    context: TabContext,
+    kind: JobKind,
+    name: str,
+    *,
+    earlier: str,
+    retry: str,
+    welcome: str | None = None,
+    forward: str = "",
+    earlier_states: Collection[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> JobFrame:
+    """Make the components that every tab has; only the state and the timer are in the layout yet.
+
+    Args:
+        context: what a tab is built from.
+        kind: kind of the tab's jobs.
+        name: name of the tab in element ids, for example ``train`` for ``ls-train-status``.
+        earlier: label of the list of earlier jobs.
+        retry: label of the button that continues a stopped job.
+        welcome: HTML that shows before there is a job; None leaves that to the tab.
+        forward: label of the button to the next tab; empty makes none.
+        earlier_states: states of the jobs in the list of earlier ones; empty lists all.
+        labels: what the form calls a setting, for errors.
+    """
+
+    def button(text: str, variant: Any = "secondary") -> gr.Button:
+        return gr.Button(text, variant=variant, visible=False, elem_classes="ls-go", render=False)
+
+    return JobFrame(
+        context.session,
+        context.histories,
+        kind,
+        job=gr.State(""),
+        shown=gr.State(""),
+        timer=gr.Timer(POLL_S, active=False),
+        notice=gr.HTML(elem_id=f"ls-{name}-notice", render=False),
+        status=gr.HTML(welcome, elem_id=f"ls-{name}-status", render=False),
+        cancel=button(words.CANCEL),
+        earlier=gr.Dropdown([], label=earlier, interactive=True, visible=False, render=False),
+        retry=button(retry),
+        forward=button(forward, "primary") if forward else None,
+        earlier_states=earlier_states,
+        labels=labels or {},
+    )
+
+
+@contextmanager
+def form_column() -> Iterator[None]:
+    """Lay out the form, on the left."""
+    with gr.Column(scale=4, min_width=300, elem_classes="ls-tight"):
+        yield
+
+
+@contextmanager
+def job_column(frame: JobFrame) -> Iterator[None]:
+    """Lay out the job, on the right: how it stands, below that the tab's results."""
+    with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
+        frame.place_status()
+        yield
+
+
+def picture_gallery(elem_id: str, columns: int = 4, **more: Any) -> gr.Gallery:
+    """Return a gallery of finished pictures, hidden until there are some."""
+    return gr.Gallery(
+        show_label=False,
+        columns=columns,
+        height="auto",
+        object_fit="contain",
+        interactive=False,
+        visible=False,
+        elem_id=elem_id,
+        elem_classes="ls-plain",
+        **more,
+    )
+
+
+def progress_or(job: JobView, history: JobHistory, finished: Callable[[], str]) -> str:
+    """Return the status of a job: what it has made once it is completed, before that its progress and warnings."""
+    return finished() if is_completed(job) else parts.progress(job, history) + parts.warnings(history)
+
+
+def chosen_among(choices: Sequence[tuple[str, str]], wanted: str | None) -> str | None:
+    """Return the wanted choice; if it is not among them the first one, or None if there are none."""
+    values = [value for _, value in choices]
+    return wanted if wanted in values else next(iter(values), None)

@@ -1,0 +1,395 @@
+"""Every sentence of the page and of its endpoints: whole, in one place, so that it can be translated.
+
+Braces are filled in with ``str.format``. A pair is for one thing and for several; ``counted`` chooses.
+"""
+
+# -- the whole page --
+
+TITLE = "Likeness Studio"
+TAGLINE = "A few photos in, a portrait series out."
+FOOTER = "Photos and pictures stay on the machine that runs this studio."
+LOG_IN = "Log in with Hugging Face"
+LOG_OUT = "Log out ({name})"
+LOG_IN_NOTICE = "Log in to begin"
+LOG_IN_WHY = (
+    "Log in with your Hugging Face account so that your photos, runs and pictures are yours alone.",
+    "Without logging in you can look around, but nothing is stored.",
+)
+TAB_PHOTOS = "Photos"
+TAB_TRAIN = "Train"
+TAB_GENERATE = "Generate"
+TAB_FINISH = "Finish"
+TAB_PUBLISH = "Publish"
+
+# -- jobs --
+
+STATES = {
+    "pending": "Waiting for its turn",
+    "pendingGpu": "Waiting for a free device",
+    "pendingModel": "Loading the base model",
+    "checking": "Checking the photos",
+    "training": "Training",
+    "generating": "Making pictures",
+    "exporting": "Exporting",
+    "finishing": "Finishing pictures",
+    "publishing": "Publishing",
+}
+"""What a job does, by state."""
+WAITING_FOR = {
+    "check": "Waiting for the photos",
+    "train": "Waiting for the photo check",
+    "generate": "Waiting for the training run",
+    "export": "Waiting for the training run",
+    "finish": "Waiting for the pictures",
+    "publish": "Waiting for the training run",
+}
+"""What a job whose source is not finished waits for, by kind."""
+PROGRESS = {
+    "check": "Photo {step:,} of {total:,}",
+    "train": "Step {step:,} of {total:,}",
+    "generate": "Picture {step:,} of {total:,}",
+    "export": "File {step:,} of {total:,}",
+    "finish": "Picture {step:,} of {total:,}",
+    "publish": "File {step:,} of {total:,}",
+}
+"""How far a job is, by kind."""
+TIME_LEFT = "{progress} · about {time} left"
+SECONDS, MINUTES, HOURS = "{count} s", "{count} min", "{count:.1f} h"
+KILOBYTES, MEGABYTES = "{count} kB", "{count:.1f} MB"
+CANCELLED = "Cancelled. Everything done so far is kept."
+NOT_STORED = "The studio cannot store the progress of this job"
+NOT_FINISHED = "This job could not be finished"
+WORTH_KNOWING = "Worth knowing"
+PROBLEMS = ("One thing to change", "{count} things to change")
+CANCEL = "Cancel"
+EARLIER = "Earlier"
+JOB_PHOTOS = ("{count} photo", "{count} photos")
+JOB_STATES = {"completed": "finished", "stalled": "stopped early", "cancelled": "cancelled"}
+JOB_OPEN = "in progress"
+NOTHING_CHOSEN = {
+    "check": "No photos are chosen; check some in the Photos tab first.",
+    "train": "No run is chosen; train one in the Train tab first.",
+    "generate": "No pictures are chosen; make some in the Generate tab first.",
+    "export": "No export is chosen.",
+    "finish": "No finished pictures are chosen.",
+    "publish": "Nothing that was published is chosen.",
+}
+"""Why there is no job to work on, by the kind of job that is missing."""
+WRONG_KIND = "job {job!r} is a {found} job, not a {wanted} job."
+NO_PHOTOS, NO_PHOTOS_CURE = "none were given", "add 5 to 20 photos of one subject"
+NOT_CHECKED, NOT_CHECKED_CURE = "the photo check is not finished", "wait until it is"
+NOT_TRAINED, NOT_TRAINED_CURE = "the run is not finished", "wait until it is, or choose another run"
+NO_CHAIN = "no chain is chosen; choose one first."
+
+# -- what several forms have --
+
+AUTOMATIC = "automatic"
+ADVANCED = "Advanced"
+REPOSITORY = "Repository"
+WHO_CAN_SEE = "Who can see it"
+PRIVATE, PUBLIC = "Only me", "Everyone"
+TOKEN = "Token"
+TOKEN_OF_LOGIN = "leave empty to use your login"
+TOKEN_OF_MACHINE = "leave empty to use this machine's login"
+DOWNLOAD_ALL = "Download all (zip)"
+CONTACT_SHEET = "Contact sheet"
+
+# -- Photos --
+
+PHOTOS_WELCOME = "What makes a good set"
+PHOTOS_LEAD = "Each photo is checked, cropped and stripped of hidden data before training."
+PHOTOS_POINTS = (
+    "5 to 20 photos of one person, pet or thing, alone in the picture",
+    "sharp, in good light, the face clearly visible",
+    "different backgrounds, clothes, angles and expressions",
+    "JPEG, PNG, WebP, AVIF or HEIC straight from a phone or camera",
+)
+PHOTOS_DROP = "Drop photos here"
+PHOTOS_CHOOSE = "choose them"
+PHOTOS_NAME = "Name"
+PHOTOS_CLASS_NOUN = "Is a"
+CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
+"""Offered in the form; any other noun may be typed. They go into prompts, so they stay English."""
+PHOTOS_START = "Check photos"
+PHOTOS_SAMPLE = "Try it with sample photos"
+PHOTOS_SETTINGS = "Check settings"
+PHOTOS_EARLIER = "Earlier sets"
+PHOTOS_RETRY = "Continue this check"
+PHOTOS_FORWARD = "Continue to training"
+UNNAMED_SUBJECT = "Subject"
+VERDICTS = {"good": "Good", "usable": "Usable", "rejected": "Left out"}
+NO_PREVIEW = "no preview"
+LIKE_THE_OTHERS = "Like the others: {likeness:.2f}"
+SET_UNUSABLE = "None of these photos can be used"
+SET_UNUSABLE_NEXT = "The cards below say why. Add other photos and check again."
+SET_PARTLY_READY = "{ready} of {total} photos of {subject} are ready"
+SET_READY = "All {ready} photos are ready"
+SET_WEAK_NEXT = "You can train with them. Fixing the points below would improve the result."
+SET_READY_NEXT = "This is a good set. Continue to training."
+SET_LIKENESS = "Average likeness between the photos: {likeness:.2f} (1 = the same subject)."
+
+# -- Train --
+
+TRAIN_WELCOME = "How training works"
+TRAIN_POINTS = (
+    "a small adapter (a LoRA) learns the subject; the base model does not change",
+    "at every checkpoint the studio draws samples and measures how much they look like the subject",
+    "the best checkpoint is kept, not the last one",
+    "you can close this page: training continues, and the page finds it again",
+)
+TRAIN_PHOTOS = "Photos"
+TRAIN_PHOTOS_INFO = "A photo set that you have checked."
+TRAIN_BASE = "Base model"
+TRAIN_PRESET = "Preset"
+TRAIN_GROUPS = {
+    "schedule": "Steps and learning rates",
+    "adapter": "Adapter",
+    "loss": "Losses and captions",
+    "prior": "Prior preservation",
+    "memory": "Memory and speed",
+    "checkpoints": "Checkpoints and samples",
+}
+"""Titles of the groups of settings."""
+TRAIN_PUBLISH = "Publish when done"
+TRAIN_REPOSITORY_INFO = "On the Hugging Face Hub. Leave empty to publish nothing."
+TRAIN_REPOSITORY_EXAMPLE = "owner/name"
+TRAIN_TOKEN_INFO = (
+    "Write access is checked before training starts. The token is used for this job only and is not stored."
+)
+TRAIN_START = "Train"
+TRAIN_EARLIER = "Earlier runs"
+TRAIN_FORWARD = "Make pictures"
+TRAIN_RETRY = "Continue this run"
+BASE_HINT_GPU = "{description} Needs a GPU with {gigabytes:g} GB. Licence: {licence}."
+BASE_HINT_CPU = "{description} Runs on any processor. Licence: {licence}."
+NO_PRESET = "There is no preset for this base yet."
+PLAN = "Plan: {plan}"
+PLAN_TOO_LARGE = "This run needs more memory than is available"
+LOSS = "Loss"
+LOSS_DESCRIPTION = "Loss, smoothed: {loss:.4g} at step {step}"
+LIKENESS = "Likeness"
+LIKENESS_BEST = "best {likeness:.2f}"
+LIKENESS_DESCRIPTION = "Likeness by step: {values}"
+FIRST_STEP = "step {step:,}"
+SAMPLES_BEFORE = "Before training"
+SAMPLES_STEP = "Step {step:,}"
+SAMPLES_LIKENESS = "likeness {likeness:.2f}"
+SAMPLES_KEPT = "kept"
+TRAINED = "Training is finished"
+TRAINED_LIKENESS = "Likeness {likeness:.2f}"
+TRAINED_UNMEASURED = "Likeness could not be measured for this subject. Judge by the pictures."
+TRAINED_BEFORE = "It was {likeness:.2f} before training."
+TRAINED_BEST = "Best checkpoint: step {best:,} of {steps:,}, after {time}."
+TRAINED_DOWNLOAD = "Download the LoRA"
+JUDGEMENTS = (
+    (0.7, "The pictures clearly show the subject."),
+    (0.4, "The pictures resemble the subject. More or better photos, or more steps, would help."),
+    (float("-inf"), "The pictures hardly show the subject yet. Try more steps or better photos."),
+)
+"""What a likeness on the calibrated scale means (0 = someone else, 1 = a photo of the subject): from this one up."""
+
+# -- Generate --
+
+GENERATE_WELCOME = "Make pictures of your subject"
+GENERATE_POINTS = (
+    "a pack is a set of prepared shots: backgrounds, clothes, styles",
+    "or write your own prompts, one per line; {subject} stands for your subject",
+    "every picture is compared with the photos; the best likenesses come first",
+)
+GENERATE_RUN = "Subject"
+GENERATE_RUN_INFO = "A finished training run."
+GENERATE_MODE = "What to generate"
+GENERATE_PACK_MODE, GENERATE_PROMPTS_MODE = "A prompt pack", "My own prompts"
+GENERATE_PACK = "Pack"
+GENERATE_PROMPTS = "Prompts"
+GENERATE_PROMPTS_INFO = "One per line; {subject} stands for your subject."
+GENERATE_PROMPTS_EXAMPLE = "a photo of {subject} at the beach\na pencil sketch of {subject}"
+GENERATE_COUNT = "Pictures per prompt"
+GENERATE_KEEP = "Keep the best"
+GENERATE_KEEP_INFO = "Per prompt, by likeness, without near-duplicates; 0 keeps all."
+GENERATE_STRENGTH = "Strength"
+GENERATE_STRENGTH_INFO = "Lower gives more freedom, higher more likeness."
+GENERATE_SEED = "Seed"
+GENERATE_SEED_INFO = "The same seed gives the same pictures."
+GENERATE_START = "Generate"
+GENERATE_RETRY = "Continue these pictures"
+GENERATE_EARLIER = "Earlier pictures"
+SOME_SUBJECT = "the subject"
+NO_PACK = "No pack fits this run. Write your own prompts."
+PACK_SHOTS = ("{count} shot", "{count} shots")
+PICTURES = ("{count} picture", "{count} pictures")
+PICTURES_LIKENESS = "Average likeness {likeness:.2f}; the best come first."
+PICTURES_READY = "Ready to download."
+PICTURES_LEFT_OUT = ("{count} other was left out.", "{count} others were left out.")
+PICTURES_LEFT_OUT_OF = (
+    "{count} other was left out; the average of all was {likeness:.2f}.",
+    "{count} others were left out; the average of all was {likeness:.2f}.",
+)
+PICTURES_CACHED = ("{count} came from the cache.", "{count} came from the cache.")
+
+# -- Finish --
+
+FINISH_WELCOME = "Prepare pictures for use"
+FINISH_POINTS = (
+    "cut the subject out and put white, a colour, a gradient or a blur behind it",
+    "enlarge with Real-ESRGAN, up to 8192 px",
+    "exact sizes for passports, portraits, banners and avatars, within a file-size limit",
+    "one picture, many, or a zip; if one fails, the others go on",
+)
+FINISH_WHAT = "What to finish"
+FINISH_MADE, FINISH_OWN = "Generated pictures", "My own pictures"
+FINISH_PICTURES = "Pictures"
+FINISH_PICTURES_INFO = "A set that you have generated."
+FINISH_DROP = "Drop pictures or a zip here"
+FINISH_CHAIN = "Chain"
+FINISH_CHANGES = "Changes"
+FINISH_CHANGES_INFO = "Settings of the steps, one per line. Leave empty to use the chain as it is."
+FINISH_CHANGES_EXAMPLE = "fit.max_bytes=2000000\nbackground.fill=colour\nupscale.long_side_px=2048"
+FINISH_START = "Finish"
+FINISH_RETRY = "Continue finishing"
+FINISH_SLIDER = "Before and after"
+CHAIN_STEPS = {
+    "cutout": "cut out",
+    "background": "background",
+    "upscale": "enlarge",
+    "face": "restore faces",
+    "fit": "fit size and bytes",
+}
+"""Steps of a chain, by kind."""
+FINISHED = ("{count} picture finished", "{count} pictures finished")
+FINISHED_SIZE = "{size} in total."
+FINISHED_SHEET = "The contact sheet is ready."
+FINISHED_CAPTION = "{source} · {width} x {height} · {size}"
+FINISHED_QUALITY = "quality {quality}"
+FINISH_FAILED = ("{count} picture could not be finished", "{count} pictures could not be finished")
+
+# -- Publish --
+
+PUBLISH_WELCOME = "On the Hugging Face Hub"
+PUBLISH_POINTS = (
+    "one commit with the adapter for diffusers and ComfyUI, read back and certified",
+    "a model card with your pictures, trigger words, measured likeness and the base's licence",
+    "private unless you choose otherwise; your photos are never published",
+    "Preview shows what would be published and needs no token",
+)
+PUBLISH_RUN = "Run"
+PUBLISH_RUN_INFO = "A finished training run."
+PUBLISH_REPOSITORY_INFO = "As owner/name."
+PUBLISH_REPOSITORY_EXAMPLE = "you/ada"
+PUBLISH_FORM = "What to publish"
+PUBLISH_FORMS = {
+    "adapter": "Adapter, for diffusers and ComfyUI",
+    "merged": "Whole model, a diffusers folder",
+    "single_file": "Whole model, one file",
+}
+"""What can be published, by PublishConfig.form."""
+PUBLISH_PICTURES = "Pictures for the gallery"
+PUBLISH_SAMPLES = "The run's own samples"
+PUBLISH_FINISHED = "Finished: {title}"
+PUBLISH_CHOSEN = "Chosen pictures"
+PUBLISH_CHOSEN_INFO = "Leave empty to use the best ones."
+PUBLISH_TITLE = "Title"
+PUBLISH_TITLE_EXAMPLE = "the subject's name"
+PUBLISH_ABOUT = "About"
+PUBLISH_ABOUT_INFO = "A few sentences for the model card."
+PUBLISH_LICENCE = "Licence"
+PUBLISH_LICENCE_INFO = "Only for a base outside the catalog."
+PUBLISH_LICENCE_EXAMPLE = "the base's licence"
+PUBLISH_UPDATE = "Update an existing repository"
+PUBLISH_TOKEN_INFO = "Needs write access. The token is used for this job only and is not stored."
+PUBLISH_RETRY = "Continue publishing"
+PUBLISH_PREVIEW = "Preview"
+PUBLISH_START = "Publish"
+PUBLISHED = "Published: {repo}"
+PUBLISHED_FACTS = ("{count} file, {size}, licence {licence}.", "{count} files, {size}, licence {licence}.")
+PUBLISHED_PUBLIC = "Commit {commit}. Everyone can see it."
+PUBLISHED_PRIVATE = "Commit {commit}. Only you and those you allow can see it."
+PUBLISHED_OPEN = "Open on the Hub"
+PUBLISHED_PREVIEW = "What would be published"
+PUBLISHED_NOTHING = "Nothing was sent."
+THEN_PUBLISHED = "Published: {repo}, commit {commit}."
+THEN_PREVIEWED = "The preview of {repo} is ready."
+THEN_RUN_STOPPED = "Not published as {repo}: the run must be finished first."
+THEN_STALLED = "Not published as {repo}: {cause}"
+THEN_WAITING = "It will be published as {repo} when it is done."
+THEN_PUBLISHING = "Publishing {repo}."
+
+# -- endpoints --
+
+PUBLISH_TO_EMPTY = "is empty, but other publishing settings are given"
+PUBLISH_TO_EMPTY_CURE = "give it as owner/name, or leave the other settings out"
+NOT_A_FILE, NOT_A_FILE_CURE = "one is not an uploaded file", "send files"
+
+API_KEY = "A key of your choice: the same key with the same request is the same job."
+API_SETTINGS = "More settings of {of} by name, for example {example}."
+API_PHOTOS = "The photo files."
+API_PICTURES = "Picture files, or zips of them."
+API_PICTURES_OR_JOB = "Picture files, or zips of them; an empty list with generate_job."
+API_CHECK_JOB = "Id of a completed check."
+API_TRAIN_JOB = "Id of a completed run."
+API_TRAIN_JOB_OR_ADAPTER = "Id of a completed run; empty with adapter."
+API_TRAIN_JOB_TO_PUBLISH = "Id of a run; one that is still training is published when it is done."
+API_GENERATE_JOB = "Id of a completed generate job whose pictures are used instead of uploads."
+API_PICTURES_JOB = (
+    "Id of a generate job, or of a finish job made from one, for the gallery; empty takes the run's samples."
+)
+API_CHOOSE = "Pictures of pictures_job, by their files in it; none takes the best ones."
+API_JOB_ID = "Id of the job."
+API_BASE = "Name of a base model; empty takes the preset's, or the default of /bases."
+API_PRESET = "Name of a preset; empty takes the one that /bases names for the base on this machine."
+API_INSTANCE_TOKEN = "{sentence} Empty keeps the preset's."
+API_PUBLISH_TO = "Repository, as owner/name, to publish the run in when it is done; empty publishes nothing."
+API_PUBLISH_SETTINGS = 'More settings of publish by name, for example {"title": "Ada", "gallery": 6}.'
+API_TRAIN_TOKEN = "Token of the Hub; its write access is checked before training starts. Kept as by /publish."
+API_GENERATE_TOKEN = "Token of the Hub, for a private adapter; used for this job only."
+API_PUBLISH_TOKEN = (
+    "Token of the Hub; its write access is checked first. Used for this job only and never stored; "
+    "empty takes the login of the machine, for its owner."
+)
+API_UNPUBLISH_TOKEN = (
+    "Token of the Hub with write access, used once; empty takes the login of the machine, for its owner."
+)
+API_CHAIN = "Name of a chain."
+API_AFTER = "Only events with a higher number."
+API_FILES = "False leaves the files out, for clients that download by themselves."
+API_LIMIT = "Maximum number of jobs."
+
+API_CHECK_PHOTOS = "Check photos of one subject: a verdict and a cure for each, crops and captions for training."
+API_TRAIN = "Train an adapter on the photos of a check and, if asked, publish it on the Hugging Face Hub."
+API_TRAIN_RETURNS = "the job; `publish_job` is the id of the job that publishes it, or null"
+API_PLAN = "Estimate what a training run would take; nothing is started."
+API_PLAN_RETURNS = "`steps`, `seconds`, `peak_bytes`, `disk_bytes`, `measured`, `fits`, and all that in `words`"
+API_GENERATE = "Make pictures with a finished run, or with a published adapter, from a pack or from prompts."
+API_EXPORT = "Write a finished run's adapter in another program's format and prove that it works there."
+API_PUBLISH = "Publish a run on the Hugging Face Hub, in one commit, private unless asked otherwise."
+API_UNPUBLISH = "Delete a repository from the Hub, with all its history; this cannot be undone."
+API_FINISH = "Put pictures through a chain: cut out, background, enlarge, restore faces, size and bytes."
+API_REMOVE_BACKGROUND = "Cut the subject out of pictures."
+API_UPSCALE = "Enlarge pictures with a network that adds detail."
+API_CONTACT_SHEET = "Lay pictures out on one page with their names."
+API_JOB = "Look at a job: its state, progress, result, newest events, and its files once it is completed."
+API_JOB_RETURNS = "the job with `events` and `files`"
+API_JOBS = "List the jobs."
+API_JOBS_RETURNS = "list of jobs, newest first"
+API_CANCEL = "Cancel a job; everything done so far is kept."
+API_FIND_JOBS = "List the jobs of one kind, or the next page of a list."
+API_FIND_JOBS_RETURNS = "list of jobs, newest first; for the next page, `before` is the last one's id"
+API_KIND = "Kind of the jobs: {kinds}; empty lists all."
+API_BEFORE = "Id of a job, the last one of the previous page: only older jobs."
+API_FIND_LIMIT = "Maximum number of jobs, up to 1000."
+UNKNOWN_KIND, UNKNOWN_KIND_CURE = "{kind!r} is not a kind of job", "use one of: {kinds}"
+API_RETRY = "Continue a stalled or cancelled job of any kind; an open one stays as it is."
+API_RETRY_TOKEN = "Token of the Hub, for a job that was submitted with one: it was forgotten when the job ended."
+API_PRESETS = "List the training presets."
+API_PRESETS_RETURNS = "list of training presets"
+API_PACKS = "List the prompt packs."
+API_PACKS_RETURNS = "list of prompt packs with their shots"
+API_CHAINS = "List the finish chains."
+API_CHAINS_RETURNS = "list of finish chains with their steps"
+API_BASES = "List the base models."
+API_BASES_RETURNS = "list of base models, with the `default` one and the `default_preset` of each on this machine"
+
+
+def counted(forms: tuple[str, str], count: int, **more: object) -> str:
+    """Return the form for one or for several, filled in."""
+    return forms[count != 1].format(count=count, **more)
