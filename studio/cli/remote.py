@@ -23,7 +23,8 @@ from studio.cli.common import (
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output, score_text
 from studio.cli.tables import new_table
 from studio.core.config import GenerateConfig
-from studio.core.domain import plain
+from studio.core.domain import JobFacts, plain
+from studio.core.job_words import work_of
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
@@ -76,9 +77,9 @@ def _server(context: typer.Context, talker: TerminalOutput | JsonLinesOutput) ->
 def remote_train(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos, or a dataset.")],
-    subject: Annotated[str, typer.Option(help=help_of(TrainConfig, "subject"))],
-    class_noun: Annotated[str, typer.Option(help=help_of(TrainConfig, "class_noun"))],
     out: Annotated[Path, typer.Option(help="Folder for the run; the same command goes on there.")],
+    subject: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "subject"))] = None,
+    class_noun: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "class_noun"))] = None,
     base: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset of the server; default: the base's own.")] = None,
     settings: SetAny = None,
@@ -97,10 +98,10 @@ def remote_train(
     here = load_settings()
     changes = parse_assignments(settings or ())
     request = far_studio.TrainRequest(subject, class_noun, base, preset, changes)
-    subject_words = {"subject": subject, "class_noun": class_noun}
     fallback = None
     if local_fallback:
-        own = train_config_of(here, base, preset, settings or (), **subject_words)  # refused now, not when it is needed
+        about = given_options(subject=subject, class_noun=class_noun)
+        own = train_config_of(here, base, preset, settings or (), **about)  # refused now, not when it is needed
         fallback = lambda: own  # noqa: E731
     require_folder(source, "photos")
     talker = open_output(as_json)
@@ -231,4 +232,6 @@ def _job_words(view: Mapping[str, Any]) -> str:
     progress = view["progress"]
     done = f", {progress['step']} of {progress['total']}" if progress.get("total") else ""
     cause = f": {view['cause']}" if view["cause"] else ""
-    return f"{view['id']} ({view['title']}) is {view['state']}{done}{cause}"
+    waits = view.get("waits_for")
+    source = f", waits for {work_of(waits['kind'], JobFacts.from_json(view['facts']))}" if waits else ""
+    return f"{view['id']} ({view['title']}) is {view['state']}{source}{done}{cause}"

@@ -5,7 +5,7 @@ Ground level: standard library only. Paths inside records are relative to the fo
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 PERSON_NOUNS = frozenset({"person", "woman", "man", "girl", "boy", "lady", "gentleman", "child", "baby"})
@@ -293,6 +293,46 @@ TERMINAL_STATES: frozenset[str] = frozenset({"completed", "stalled", "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What a job is about; None where it is not known or does not apply.
+
+    Subject, class noun and base are those of the source job where the request itself leaves them out.
+    """
+
+    subject: str | None = None
+    class_noun: str | None = None
+    base: str | None = None
+    preset: str | None = None
+    adapter: str | None = None
+    """A published adapter that takes the place of a run."""
+    pack: str | None = None
+    prompt: str | None = None
+    """The first of the free prompts."""
+    format: str | None = None
+    """Of an export."""
+    chain: str | None = None
+    steps: tuple[str, ...] = ()
+    """Kinds of the finish steps, in order."""
+    repo: str | None = None
+    """``owner/name`` on the Hub."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "JobFacts":
+        """Rebuild from plain JSON data; a fact that this version does not know is left out."""
+        known = {row.name: data[row.name] for row in fields(cls) if row.name in data}
+        return cls(**{**known, "steps": tuple(known.get("steps", ()))})
+
+
+@dataclass(frozen=True, slots=True)
+class SourceJob:
+    """The unfinished job that another one waits for."""
+
+    id: str
+    kind: JobKind
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """A job as its owner sees it."""
 
@@ -315,3 +355,7 @@ class JobView:
     """The verb's result as JSON; set when completed."""
     source: str | None = None
     """Id of the job whose output this one reads."""
+    facts: JobFacts = JobFacts()
+    """What it is about; ``studio.core.job_words`` puts it into words."""
+    waits_for: SourceJob | None = None
+    """The source while this job waits for its end."""

@@ -13,55 +13,17 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studio.core.domain import Event, JobKind, JobView, plain
+from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError, ResourceError
 from studio.jobs.events import Outcome
+from studio.jobs.rows import KEPT, cause_of_source, view_of
+from studio.jobs.schema import FACTS_FROM_TITLES, SCHEMA, SINCE_1, VERSION
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    state TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    title TEXT NOT NULL,
-    source TEXT,
-    key TEXT,
-    fingerprint TEXT NOT NULL,
-    created_s REAL NOT NULL,
-    started_s REAL,
-    finished_s REAL,
-    attempt INTEGER NOT NULL DEFAULT 0,
-    losses INTEGER NOT NULL DEFAULT 0,
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    last_seq INTEGER NOT NULL DEFAULT 0,
-    cause TEXT,
-    problems TEXT NOT NULL DEFAULT '[]',
-    progress TEXT NOT NULL DEFAULT '{}',
-    result TEXT
-) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (owner, key) WHERE key IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state);
-CREATE TABLE IF NOT EXISTS events (
-    job TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    data TEXT NOT NULL,
-    PRIMARY KEY (job, seq)
-) STRICT, WITHOUT ROWID;
-"""
-
-_KEPT = (
-    "id", "kind", "state", "owner", "title", "source", "key", "fingerprint", "created_s", "started_s", "finished_s",
-    "attempt", "last_seq", "cause", "problems", "progress", "result",
-)  # fmt: skip
-"""What a backup holds of a job's row."""
 _BEFORE_ALL = 10**16
 
 _WAITING = tuple(sorted(WAITING))
@@ -86,6 +48,7 @@ class NewJob:
     """Hash of the whole request; tells a repeated request from another one with the same key."""
     source: str | None = None
     key: str | None = None
+    facts: JobFacts = field(default_factory=JobFacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,31 +96,32 @@ class Store:
             if job.key is not None:
                 known = self._by_key(db, job.owner, job.key)
                 if known is not None:
-                    return _same_request(known, job.fingerprint), False
+                    return _same_request(db, known, job.fingerprint), False
             verb = self._verbs[job.kind]
             state = waiting_state(verb, self._source_state(db, job.source), device_busy=False)
             db.execute(
-                "INSERT INTO jobs (id, kind, state, owner, title, source, key, fingerprint, created_s)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, kind, state, owner, title, facts, source, key, fingerprint, created_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job.id,
                     job.kind,
                     "pending" if state == "stalled" else state,
                     job.owner,
                     job.title,
+                    json.dumps(plain(job.facts)),
                     job.source,
                     job.key,
                     job.fingerprint,
                     time.time(),
                 ),
             )
-            return _view(self._row(db, job.id)), True
+            return view_of(db, self._row(db, job.id)), True
 
     def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
         """Return the job that came under this key; raises ConflictError if that was another request."""
         with self._read() as db:
             row = self._by_key(db, owner, key)
-            return None if row is None else _same_request(row, fingerprint)
+            return None if row is None else _same_request(db, row, fingerprint)
 
     def knows_key(self, owner: str, key: str) -> bool:
         """Return whether the owner has used this key."""
@@ -167,13 +131,13 @@ class Store:
     def get(self, job_id: str, owner: str) -> JobView:
         """Return one job; raises NotFoundError for unknown jobs and those of other owners alike."""
         with self._read() as db:
-            return _view(self._owned(db, job_id, owner))
+            return view_of(db, self._owned(db, job_id, owner))
 
     def newest(self, owner: str, limit: int) -> list[JobView]:
         """Return the owner's newest jobs, newest first."""
         with self._read() as db:
             rows = db.execute("SELECT * FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ?", (owner, limit))
-            return [_view(row) for row in rows]
+            return [view_of(db, row) for row in rows.fetchall()]
 
     def owner_of(self, job_id: str) -> str:
         """Return whose a job is that is in the table."""
@@ -187,7 +151,7 @@ class Store:
                 "SELECT * FROM jobs WHERE owner = ? AND kind = ? AND source = ? ORDER BY number DESC LIMIT 1",
                 (owner, kind, source),
             ).fetchone()
-            return None if row is None else _view(row)
+            return None if row is None else view_of(db, row)
 
     def ids(self) -> frozenset[str]:
         """Return the ids of all jobs of all owners."""
@@ -212,7 +176,7 @@ class Store:
             elif row["state"] in RUNNING and not row["cancel_requested"]:
                 db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
                 self._say(db, job_id, "info", "Stopping, as asked.")
-            return _view(self._row(db, job_id))
+            return view_of(db, self._row(db, job_id))
 
     def retry(self, job_id: str, owner: str) -> JobView:
         """Put a stalled or cancelled job back into the queue; raises ConflictError for any other."""
@@ -229,7 +193,7 @@ class Store:
                 cause=None,
                 problems="[]",
             )
-            view = _view(self._row(db, job_id))
+            view = view_of(db, self._row(db, job_id))
             if not moved:
                 raise ConflictError(f"job {job_id} is {view.state}; only a stalled or cancelled job can be retried.")
             return view
@@ -246,7 +210,7 @@ class Store:
         with self._read() as db:
             row = self._row(db, job_id)
             events = db.execute("SELECT seq, kind, data FROM events WHERE job = ? ORDER BY seq", (job_id,)).fetchall()
-            return {"job": {name: row[name] for name in _KEPT}, "events": [list(event) for event in events]}
+            return {"job": {name: row[name] for name in KEPT}, "events": [list(event) for event in events]}
 
     def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
         """Put a completed job back, in its place among the others; False if it is here.
@@ -254,7 +218,8 @@ class Store:
         Raises:
             KeyError, TypeError, ValueError: it is not what ``dump`` gave of that job.
         """
-        row = {name: dump["job"][name] for name in _KEPT}
+        row = {name: dump["job"][name] for name in KEPT if name != "facts"}
+        row["facts"] = dump["job"].get("facts", "")
         if row["id"] != job_id or row["state"] != "completed" or row["kind"] not in self._verbs:
             raise ValueError("not a completed job")
         with self._write() as db:
@@ -266,9 +231,10 @@ class Store:
             number = int(row["created_s"] * 1000) - _BEFORE_ALL
             while db.execute("SELECT 1 FROM jobs WHERE number = ?", (number,)).fetchone():
                 number += 1
-            names = ", ".join(_KEPT)
+            names = ", ".join(row)
             values = [number, *row.values()]
             db.execute(f"INSERT INTO jobs (number, {names}) VALUES ({_marks(values)})", values)
+            db.execute(FACTS_FROM_TITLES)
             db.executemany(
                 "INSERT INTO events (job, seq, kind, data) VALUES (?, ?, ?, ?)",
                 [(job_id, int(seq), str(kind), str(data)) for seq, kind, data in dump["events"]],
@@ -292,7 +258,7 @@ class Store:
         with self._read() as db:
             waiting = db.execute(
                 "SELECT j.id, j.kind, j.state,"
-                " s.state AS source_state, s.title AS source_title, s.cause AS source_cause"
+                " s.state AS source_state, s.kind AS source_kind, s.facts AS source_facts, s.cause AS source_cause"
                 f" FROM jobs j LEFT JOIN jobs s ON s.id = j.source WHERE j.state IN ({_marks(_WAITING)})",
                 _WAITING,
             ).fetchall()
@@ -302,12 +268,7 @@ class Store:
                 continue
             ending: dict[str, Any] = {}
             if target == "stalled":
-                why = f": {row['source_cause']}" if row["source_cause"] else ""
-                cause = (
-                    f"The job that it builds on ({row['source_title']}) is {row['source_state']}{why}"
-                    "\nRetry that job first, then this one."
-                )
-                ending = {"cause": cause, "finished_s": time.time()}
+                ending = {"cause": cause_of_source(row), "finished_s": time.time()}
             with self._write() as db:
                 self._move(db, row["id"], target, only_from=(row["state"],), **ending)
 
@@ -516,39 +477,29 @@ class Store:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+        version = _version(connection)
+        if version > VERSION:
             connection.close()
             raise ConflictError("a newer version of the studio made the table of jobs; update the studio.")
-        if version < _VERSION:
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        if version < VERSION:
+            connection.execute("BEGIN IMMEDIATE")
+            version = _version(connection)  # another server may have been faster
+            for statement in (SCHEMA if version == 0 else SINCE_1 if version == 1 else "").split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
         return connection
+
+
+def _version(connection: _Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _same_request(row: sqlite3.Row, fingerprint: str) -> JobView:
+def _same_request(db: _Connection, row: sqlite3.Row, fingerprint: str) -> JobView:
     if row["fingerprint"] != fingerprint:
         raise ConflictError(f"key {row['key']!r} was used for another request (job {row['id']}); use a new key.")
-    return _view(row)
-
-
-def _view(row: sqlite3.Row) -> JobView:
-    return JobView(
-        id=row["id"],
-        kind=row["kind"],
-        state=row["state"],
-        owner=row["owner"],
-        title=row["title"],
-        created_s=row["created_s"],
-        started_s=row["started_s"],
-        finished_s=row["finished_s"],
-        attempt=row["attempt"],
-        cause=row["cause"],
-        problems=tuple(json.loads(row["problems"])),
-        progress=json.loads(row["progress"]),
-        result=None if row["result"] is None else json.loads(row["result"]),
-        source=row["source"],
-    )
+    return view_of(db, row)

@@ -18,13 +18,14 @@ import httpx2
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from studio import doctor, service
+from studio import doctor
 from studio.core.config import CheckConfig
 from studio.core.domain import Event
 from studio.core.errors import InputError, MissingExtraError
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.jobs import backup
 from studio.jobs.backup import Backup, BackupFolder
+from studio.jobs.environment import variables_of
 from studio.jobs.events import Outcome
 from studio.jobs.store import NewJob, Store
 from studio.service import Studio
@@ -323,9 +324,9 @@ sys.path.insert(0, sys.argv[1])
 import fsspec
 import httpx2
 from fsspec.implementations.local import LocalFileSystem
-from studio.backup import Backup
+from studio.jobs.backup import Backup
 from studio.jobs.store import Store
-from studio.settings import Settings
+from studio.core.settings import Settings
 
 calls, last = 0, int(sys.argv[4])
 
@@ -404,7 +405,7 @@ def test_a_studio_that_lost_its_disk_lists_what_was_finished_and_goes_on_from_it
     studio = Studio(settings, verbs=VERBS)
     studio.start()
     check = studio.submit_check(CheckConfig(subject="quick"), [photo], owner="ada")
-    train = studio.submit_train(TrainConfig(subject="count 2 1"), check.id, owner="ada")
+    train = studio.submit_train(TrainConfig(instance_token="count 2 1"), check.id, owner="ada")
     done = studio.wait(train.id, owner="ada", timeout_s=60)
     until(lambda: held(vault) == {check.id, train.id})
     studio.close()
@@ -415,7 +416,7 @@ def test_a_studio_that_lost_its_disk_lists_what_was_finished_and_goes_on_from_it
     until(lambda: len(studio.list(owner="ada")) == 2)
     assert studio.get(train.id, owner="ada") == done
     assert (studio.out_dir(train.id, owner="ada") / "steps.txt").is_file()
-    more = studio.submit_train(TrainConfig(subject="quick"), check.id, owner="ada")
+    more = studio.submit_train(TrainConfig(instance_token="quick"), check.id, owner="ada")
     assert studio.wait(more.id, owner="ada", timeout_s=60).state == "completed"
     until(lambda: more.id in held(vault))
     studio.close()
@@ -444,7 +445,7 @@ def test_a_kind_whose_package_is_not_here_names_it(monkeypatch: pytest.MonkeyPat
 def test_the_address_is_shown_and_handed_on_nowhere(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, backup_url=f"s3://key:{SECRET}@bucket")  # type: ignore[arg-type]
     assert SECRET not in repr(settings) and SECRET not in settings.model_dump_json()
-    assert "STUDIO_BACKUP_URL" not in service._environment(settings)
+    assert "STUDIO_BACKUP_URL" not in variables_of(settings)
 
 
 def test_the_doctor_tries_the_backup_out(vault: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from html import escape
 
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
+from studio.core.job_words import waiting_for
 from studio.web.page.history import JobHistory
 from studio.web.session import is_open
 
@@ -17,7 +18,7 @@ Url = Callable[[str], str | None]
 _STATES = {
     "pending": "Waiting for its turn",
     "pendingGpu": "Waiting for a free device",
-    "pendingImages": "Reading the photos",
+    "pendingImages": "Waiting for another job",
     "pendingModel": "Loading the base model",
     "checking": "Looking at the photos",
     "training": "Training",
@@ -109,7 +110,8 @@ def duration(seconds: float) -> str:
 
 def progress(job: JobView, history: JobHistory) -> str:
     """Return where a job stands: state in words, bar, step, remaining time; its cause if it stopped."""
-    state = _STATES[job.state]
+    source = waiting_for(job)
+    state = f"Waiting for {source}" if source else _STATES[job.state]
     if not is_open(job):
         return _stopped(job) if job.state != "completed" else ""
     done = job.progress or {}
@@ -121,7 +123,7 @@ def progress(job: JobView, history: JobHistory) -> str:
         detail = f"{what.capitalize()} {step or 0:,} of {total:,}"
         if eta_s is not None:
             detail += f" · about {duration(eta_s)} left"
-    stage = history.stage if job.state not in ("pending", "pendingGpu") else ""
+    stage = history.stage if job.state not in ("pending", "pendingGpu", "pendingImages") else ""
     bar = '<div class="ls-bar waiting"><i></i></div>'
     if share is not None:
         bar = f'<div class="ls-bar"><i style="width:{share * 100:.1f}%"></i></div>'

@@ -29,7 +29,7 @@ def then_published(run: JobView, job: JobView | None) -> str:
     """Return one line on the job that publishes a run; empty if there is none."""
     if job is None or job.state == "cancelled":
         return ""
-    repo = job.title.partition(": ")[2]
+    repo = job.facts.repo
     if job.state == "completed":
         commit = (job.result or {}).get("commit")
         words = f"Published: {repo}, commit {commit}." if commit else f"What would be published as {repo} is ready."
