@@ -1,8 +1,9 @@
-"""Studio: the one door that the browser, the API and the command line go through.
+"""Studio: the interface that the page, the API and the command line use.
 
-Submit, look, cancel, retry; every call checks the owner. Accepted means durable: when ``submit_...`` returns, the
-request and the uploads are on the disk and the job ends, sooner or later, in exactly one of completed, stalled
-(with a cause in words) and cancelled. Importing this brings in neither torch nor gradio.
+Submit, look up, cancel and retry jobs; every call checks the owner. A job may be queued behind one that has not ended,
+so that everything from photos to finished pictures can be ordered in one go. Accepted means durable: when
+``submit_...`` returns, the request and the uploads are on disk, and the job will end in exactly one of completed,
+stalled (with a cause in words) and cancelled. Importing this module imports neither torch nor gradio.
 
     studio = Studio(Settings())
     studio.start()
@@ -59,10 +60,10 @@ class Studio:
     """The studio of one installation.
 
     Args:
-        settings: where things are kept, and limits.
-        verbs: the table of verbs.
+        settings: folders and limits.
+        verbs: how each kind of job is run.
         grace_s: how long a running job may take to stop by itself before it is killed.
-        max_losses: so many attempts in a row that were killed or crashed stall a job.
+        max_losses: number of attempts in a row that are killed or crash before the job is stalled.
     """
 
     def __init__(
@@ -96,13 +97,13 @@ class Studio:
         self._ready = False
 
     def start(self) -> None:
-        """Start the local worker; jobs whose server died go back to pending and go on from their folders.
+        """Start the local worker. Jobs whose server died go back to pending and continue from their folders.
 
-        Where a backup is set, finished jobs that are there and not here come back in the course of time.
+        With a backup, completed jobs that are in it and not here are restored in the background.
 
         Raises:
             ResourceError: the home folder cannot be used.
-            InputError, MissingExtraError: the backup's address can never work.
+            InputError, MissingExtraError: the backup's address cannot be used.
         """
         self._make_home()
         if self._backup:
@@ -110,7 +111,7 @@ class Studio:
         self._worker.start()
 
     def close(self) -> None:
-        """Stop the worker and its child; the job that ran is pending again and goes on at the next start."""
+        """Stop the worker and its children; a job that was running is pending again and continues at the next start."""
         self._worker.close()
         if self._backup:
             self._backup.close()
@@ -125,7 +126,7 @@ class Studio:
 
         Args:
             config: settings of the check.
-            photos: files of this machine; their names are what verdicts call them by.
+            photos: files on this machine; verdicts name photos by their file names.
             owner: whose job it is.
             key: idempotency key; the same key with the same request returns the same job.
 
@@ -160,9 +161,9 @@ class Studio:
             key: idempotency key.
             token: of the Hub, for a gated base; None takes this machine's for the owner of the machine.
             preset: name of the preset that the settings come from, a fact of the job and no part of the request.
-            publish: what is published once the run is completed, and where, by a job of its own (``publishing_of``).
-                What can be told before is refused now, not after an hour of training.
-            publish_token: of the Hub, as in ``submit_publish``; the training never knows it.
+            publish: what to publish once the run is completed, and where; a job of its own does it
+                (``publishing_of``). Whatever is known to be wrong is refused now, not after an hour of training.
+            publish_token: of the Hub, as in ``submit_publish``; the training never gets it.
 
         Raises:
             NotFoundError: the owner has no job ``source``.
@@ -220,7 +221,7 @@ class Studio:
         """
         if (source is None) == (config.adapter is None):
             cure = "give either a train job or an adapter"
-            raise InputError.of([Problem("run", "comes from two places or from none", cure, "no_run")])
+            raise InputError.of([Problem("run", "was given twice or not at all", cure, "no_run")])
         run = None if source is None else self._source("generate", source, owner).facts
         return self._submit("generate", config, facts_of(config, run), owner=owner, key=key, source=source, token=token)
 
@@ -246,11 +247,10 @@ class Studio:
     ) -> JobView:
         """Queue the publishing of the train job ``source`` on the Hub; it waits until that is completed.
 
-        The token is asked first whether it may write; so a run can be trained and published in one go, and nobody
-        learns after an hour of training that the token was wrong.
+        The token's right to write is checked first: a wrong token is refused now, not after an hour of training.
 
         Args:
-            config: what is published, and where; it takes no paths of this machine.
+            config: what is published, and where; paths on this machine are refused.
             source: a train job.
             owner: whose job it is.
             pictures: a completed generate job, or a finish job of one, whose pictures go into the gallery.
@@ -281,11 +281,11 @@ class Studio:
     def check_publishing(
         self, config: TrainConfig, publish: PublishConfig, *, owner: str, token: str | None = None
     ) -> None:
-        """Find out before a run whether it can be published as ``publish`` says; changes nothing.
+        """Check before a run whether it can be published as ``publish`` says; changes nothing.
 
         Raises:
-            InputError: the run will have no such form, its licence forbids it or is not known, the pictures are of
-                another run; all problems at once. Otherwise what ``studio.publishing.hub:check_access`` raises.
+            InputError: the run will have no such form, its licence forbids it or is unknown, or pictures are named that
+                cannot exist yet; all problems at once. Otherwise what ``studio.publishing.hub:check_access`` raises.
         """
         if problems := publishing_problems(config, publish, token):
             raise InputError.of(problems)
@@ -293,7 +293,7 @@ class Studio:
             self.check_access(publish, owner=owner, token=token)
 
     def check_access(self, config: PublishConfig, *, owner: str, token: str | None = None) -> None:
-        """Ask the Hub whether the repository can be written to as ``config`` says; changes nothing.
+        """Check with the Hub that the repository can be written to as ``config`` says; changes nothing.
 
         Raises: what ``studio.publishing.hub:check_access`` raises.
         """
@@ -305,7 +305,7 @@ class Studio:
 
         Args:
             repo: ``owner/name``.
-            owner: who asks; None is the owner of this machine.
+            owner: who requests it; None is the owner of this machine.
             token: of the Hub; None takes this machine's for the owner of the machine.
 
         Raises: what ``studio.publishing.hub:delete`` raises.
@@ -323,8 +323,8 @@ class Studio:
     ) -> JobView:
         """Queue the finishing of the pictures of the generate job ``source``, or of uploaded pictures or zips of them.
 
-        Unlike the verb, it takes no paths of this machine: a background picture is one of the uploads, a network one
-        that lies in the studio's weights folder.
+        Unlike the verb, a job takes no paths on this machine: a background picture must be among the uploads, a network
+        in the studio's weights folder.
 
         Raises:
             NotFoundError: the owner has no job ``source``.
@@ -336,7 +336,7 @@ class Studio:
         problems = paths_in_finishing(config)
         if (source is None) == (not pictures):
             cure = "give either pictures or a generate job"
-            problems.append(Problem("pictures", "come from two places or from none", cure, "no_photos"))
+            problems.append(Problem("pictures", "were given twice or not at all", cure, "no_photos"))
         if problems:
             raise InputError.of(problems)
         limits = {"max_photos": self._settings.max_photos, "max_bytes": self._settings.max_upload_bytes}
@@ -360,7 +360,7 @@ class Studio:
     def cancel(self, job_id: str, *, owner: str) -> JobView:
         """Cancel a job: at once while it waits, within the grace time while it runs; an ended job stays as it is.
 
-        What a running job has done so far is kept, and ``retry`` goes on from there.
+        What a running job has done so far is kept, and ``retry`` continues from there.
 
         Raises:
             NotFoundError: the owner has no such job.
@@ -378,8 +378,8 @@ class Studio:
         Args:
             job_id: the job.
             owner: whose it is.
-            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended. One that
-                still waits for its job, because that never ran, stays.
+            token: of the Hub, for a job that was submitted with one: that one was forgotten when the job ended. If the
+                job never ran, the token that it was submitted with is kept instead.
 
         Raises:
             NotFoundError: the owner has no such job. ConflictError: it is neither stalled nor cancelled.
@@ -392,10 +392,10 @@ class Studio:
         return view
 
     def events(self, job_id: str, *, owner: str, after: int = 0) -> _NumberedEvents:
-        """Return (sequence number, event) of everything told after number ``after``, in order.
+        """Return (sequence number, event) of all events after number ``after``, in order.
 
-        Of ``progress`` events only the newest is kept. A job that goes on after a loss tells some steps again:
-        the later word for the same step, file or name counts.
+        Of ``progress`` events only the newest is kept. A job that continues after a crash reports some steps again:
+        of two events for the same step, file or name the later one counts.
 
         Raises:
             NotFoundError: the owner has no such job.
@@ -441,7 +441,7 @@ class Studio:
         return resolve(spec.path)(config, source, out, on_event=on_event, should_stop=should_stop)
 
     def plan(self, config: TrainConfig, photos: int) -> FitPlan:
-        """Return at once what a run will take, from what was measured here or else from the catalog's figures."""
+        """Return an estimate of what a run takes, from measurements on this machine or else from the catalog."""
         room_bytes = machine.look(self._settings.device).memory_bytes
         return fit.plan_of(config, photos, fit.recall(self._home, config), room_bytes=room_bytes)
 
@@ -517,7 +517,7 @@ class Studio:
         return view
 
     def _known(self, kind: JobKind, config: StrictModel, source: str, owner: str, key: str | None) -> JobView | None:
-        """Return the job that came under this key before; raises ConflictError if that was another request."""
+        """Return the job that was submitted with this key; raises ConflictError if that was another request."""
         if key is None:
             return None
         self._make_home()

@@ -145,7 +145,7 @@ def test_a_token_that_cannot_write_is_refused_at_submit_and_nothing_is_queued(st
     for token in ("hf_read0123456789", "hf_wrong", None):
         with pytest.raises(InputError, match="token"):
             studio.submit_publish(PublishConfig(repo="ada/portrait"), train.id, token=token, owner=OWNER)
-    with pytest.raises(InputError, match="is a path of this machine"):
+    with pytest.raises(InputError, match="is a path on this machine"):
         studio.submit_publish(PublishConfig(repo="ada/portrait", pictures="/etc"), train.id, owner=OWNER)
     with pytest.raises(InputError, match="give a train job"):
         studio.submit_publish(PublishConfig(repo="ada/portrait"), check.id, owner=OWNER)
@@ -207,10 +207,10 @@ def test_a_cancelled_run_that_goes_on_is_published_with_the_token_that_was_given
         ({}, {"repo": "eve/portrait"}, "hf_write0123456789", "token: belongs to ada"),
         ({}, {"licence": "mit"}, "hf_write0123456789", "licence: follows from the base"),
         ({"base": "you/own-base"}, {}, "hf_write0123456789", "licence: the licence of the base you/own-base is not"),
-        ({"method": {"name": "full"}}, {}, "hf_write0123456789", "form: method full trains no LoRA"),
+        ({"method": {"name": "full"}}, {}, "hf_write0123456789", "form: method full does not train a LoRA"),
         ({}, {"choose": ("a.png",)}, "hf_write0123456789", "choose: names pictures"),
         ({}, {"pictures": "/etc"}, "hf_write0123456789", "pictures: is a path"),
-        ({}, {"about": "hf_write0123456789"}, "hf_write0123456789", "about: holds a key of yours"),
+        ({}, {"about": "hf_write0123456789"}, "hf_write0123456789", "about: contains your token"),
     ],
 )
 def test_what_cannot_be_published_is_refused_before_the_training(studio, photos, hub, train, publish, token, words):
@@ -453,7 +453,7 @@ def test_child_that_tells_nothing_for_too_long_is_ended_with_a_cause(tmp_path, m
         job = studio.submit_check(CheckConfig(subject="stubborn"), photos, owner=OWNER)
         view = studio.wait(job.id, owner=OWNER, timeout_s=60)
         assert (view.state, view.attempt) == ("stalled", 1)
-        assert "told nothing for 2 seconds" in view.cause and "STUDIO_JOB_SILENCE_S" in view.cause
+        assert "reported nothing for 2 seconds" in view.cause and "STUDIO_JOB_SILENCE_S" in view.cause
         assert studio.retry(job.id, owner=OWNER).state == "pending"
     finally:
         studio.close()

@@ -14,7 +14,7 @@ PERSON_NOUNS = frozenset({"person", "woman", "man", "girl", "boy", "lady", "gent
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a verb tells while it works.
+    """Something a verb reports while it works.
 
     Kinds and their ``data`` (all JSON):
       ``stage``    name (loading, caching, training ...), message
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None  # browsers refuse NaN in JSON
+        return value if math.isfinite(value) else None  # browsers reject NaN in JSON
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -62,7 +62,7 @@ def never_stop() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the photo check says of one photo."""
+    """The photo check's judgement of one photo."""
 
     name: str
     """The photo's file name as the user knows it (printable, without folders)."""
@@ -234,7 +234,7 @@ class FinishedPicture:
     sha256: str
     """Of the file's bytes."""
     notes: tuple[str, ...] = ()
-    """What happened otherwise than a user might expect."""
+    """What a user might not expect about it, as full sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +269,7 @@ class PublishResult:
     bytes: int
     """Of all files together."""
     warnings: tuple[str, ...]
-    """What the publisher should know, as full sentences."""
+    """What the user should know, as full sentences."""
     seconds: float
 
 
@@ -334,7 +334,7 @@ class SourceJob:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as its owner sees it."""
+    """A job as its owner sees it; plain JSON through ``plain``."""
 
     id: str
     kind: JobKind

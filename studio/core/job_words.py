@@ -1,4 +1,4 @@
-"""What jobs are called and what they wait for, in words: the one place for the page, the command line and the API."""
+"""Titles of jobs, and what a job waits for, in words: for the page, the command line and the API alike."""
 
 from studio.core.domain import JobFacts, JobKind, JobView
 

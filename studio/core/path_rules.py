@@ -1,4 +1,4 @@
-"""Which settings may name a path of this machine: those of a job may not, because anybody may have sent it."""
+"""Settings that name paths on this machine. Jobs may come from anybody, so their settings must not."""
 
 import re
 from pathlib import Path
@@ -13,12 +13,12 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def paths_in_training(config: TrainConfig) -> list[Problem]:
-    """Return a problem for each setting of a training that names a path of this machine.
+    """Return a problem for each setting of a training that names a path on this machine.
 
-    Only the machine's owner may do that: what lies there may belong to somebody else.
+    Only the machine's owner may do that: the files there may belong to somebody else.
     """
     problems = []
-    cure = "give a name of the catalog, a Hub id (owner/name) or civitai:MODEL"
+    cure = "give a base of the catalog, a Hub id (owner/name) or civitai:MODEL"
     by_name = config.base in BASES or config.base.startswith("civitai:") or _HUB_NAME.fullmatch(config.base)
     # owner/name may also be a folder below the server's working folder, which would win over the Hub.
     if not by_name or (config.base not in BASES and Path(config.base).exists()):
@@ -43,7 +43,7 @@ def paths_in_finishing(config: FinishConfig) -> list[Problem]:
         if isinstance(step, UpscaleStep | FaceStep):
             given[f"{step.do}.model"] = (step.model, "give a known name, a file of the weights folder, or hf:…")
         elif isinstance(step, BackgroundStep) and step.picture:
-            given["background.picture"] = (step.picture, "upload it with the others and give its name")
+            given["background.picture"] = (step.picture, "upload it with the pictures and give its name")
         for where, (text, cure) in given.items():
             on_hub = where.endswith(".model") and HUB_FILE.fullmatch(text)
             if not on_hub and (re.search(r"[/\\]", text) or text.startswith((".", "~"))):
@@ -52,4 +52,4 @@ def paths_in_finishing(config: FinishConfig) -> list[Problem]:
 
 
 def _path_of_this_machine(where: str, cure: str) -> Problem:
-    return Problem(where, "is a path of this machine", cure, "path")
+    return Problem(where, "is a path on this machine", cure, "path")

@@ -1,4 +1,4 @@
-"""What can be told of a publishing before the run that it publishes is trained."""
+"""Reasons why a run cannot be published that are known before it is trained."""
 
 from studio.core.catalog import BASES, published_licence
 from studio.core.config import PublishConfig
@@ -19,14 +19,14 @@ def publishing_problems(config: TrainConfig, publish: PublishConfig, token: str 
     if problems:
         return problems
     if publish.form == "adapter" and config.method.name != "lora":
-        message = f"method {config.method.name} trains no LoRA, so there will be no adapter"
+        message = f"method {config.method.name} does not train a LoRA, so there will be no adapter"
         problems.append(Problem("form", message, "publish with form merged", "no_format"))
     if publish.choose:
-        cure = "leave it out, or publish when there are pictures"
-        problems.append(Problem("choose", "names pictures, and there are none before the run", cure, "no_pictures"))
+        cure = "leave it out, or publish once there are pictures"
+        problems.append(Problem("choose", "names pictures, but there are none before the run", cure, "no_pictures"))
     for name, text in (("title", publish.title or ""), ("about", publish.about)):
         if token and token in text:
-            problems.append(Problem(name, "holds a key of yours", "take it out", "secret"))
+            problems.append(Problem(name, "contains your token", "remove it", "secret"))
     row = BASES.get(config.base)
     problems += published_licence(config.base, row.licence if row else "unknown", publish.licence)[1]
     return problems

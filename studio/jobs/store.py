@@ -1,9 +1,8 @@
-"""The durable table of jobs: stdlib SQLite behind a dozen calls, safe for many threads and a few processes.
+"""The durable table of jobs in SQLite, safe for many threads and a few processes.
 
 Every change is one transaction that is on the disk before the call returns (WAL, synchronous=FULL), and every
-change of state goes through ``_move``, a conditional update built from ``states.TRANSITIONS``: whoever comes late
-(a zombie attempt, a second cancel) changes nothing. Called by ``studio.service`` (many threads) and ``worker``
-(one thread). A queue for several machines can take its place behind the same calls.
+change of state goes through ``_move``, a conditional update built from ``states.TRANSITIONS``: whoever comes too late
+(an attempt that has been replaced, a second cancel) changes nothing.
 """
 
 import json
@@ -38,14 +37,14 @@ class _Connection(sqlite3.Connection):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What is stored of a request."""
+    """A request as it is stored."""
 
     id: str
     kind: JobKind
     owner: str
     title: str
     fingerprint: str
-    """Hash of the whole request; tells a repeated request from another one with the same key."""
+    """Hash of the whole request, to tell a repeated request from another one with the same key."""
     source: str | None = None
     key: str | None = None
     facts: JobFacts = field(default_factory=JobFacts)
@@ -53,7 +52,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run one attempt of one job; a later claim makes it void."""
+    """The right to run one attempt of one job; a later claim voids it."""
 
     id: str
     kind: JobKind
@@ -87,7 +86,7 @@ class Store:
         """Store a request unless its key is known.
 
         Returns:
-            The job, and True if it is new; False if the same request came before under this key.
+            The job, and whether it is new; it is not if the same request was stored with this key before.
 
         Raises:
             ConflictError: the key belongs to another request.
@@ -118,7 +117,7 @@ class Store:
             return view_of(db, self._row(db, job.id)), True
 
     def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
-        """Return the job that came under this key; raises ConflictError if that was another request."""
+        """Return the job that was stored with this key; raises ConflictError if that was another request."""
         with self._read() as db:
             row = self._by_key(db, owner, key)
             return None if row is None else _same_request(db, row, fingerprint)
@@ -213,10 +212,10 @@ class Store:
             return {"job": {name: row[name] for name in KEPT}, "events": [list(event) for event in events]}
 
     def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
-        """Put a completed job back, in its place among the others; False if it is here.
+        """Put a completed job back in its place among the others; False if the table has it.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not what ``dump`` gave of that job.
+            KeyError, TypeError, ValueError: ``dump`` is not what the method ``dump`` returned for that job.
         """
         row = {name: dump["job"][name] for name in KEPT if name != "facts"}
         row["facts"] = dump["job"].get("facts", "")
@@ -226,8 +225,8 @@ class Store:
             if self._row(db, job_id) is not None:
                 return False
             if row["key"] is not None and self._by_key(db, row["owner"], row["key"]) is not None:
-                row["key"] = None  # the same was asked for again before this one was back
-            # Below all numbers that the table gives, and among each other as they were submitted.
+                row["key"] = None  # the request was repeated before this job was restored
+            # Numbers below all that SQLite gives, in the order in which the jobs were submitted.
             number = int(row["created_s"] * 1000) - _BEFORE_ALL
             while db.execute("SELECT 1 FROM jobs WHERE number = ?", (number,)).fetchone():
                 number += 1
@@ -242,7 +241,7 @@ class Store:
             return True
 
     def tell(self, job_id: str, level: str, text: str, *, instead_of: str | None = None) -> None:
-        """Say something of a job to its owner; ``instead_of`` is an earlier word that no longer holds."""
+        """Add a message to a job's events; ``instead_of`` is the text of an earlier one that no longer holds."""
         with self._write() as db:
             if instead_of is not None:
                 rows = db.execute("SELECT seq, data FROM events WHERE job = ? AND kind = 'message'", (job_id,))
@@ -254,7 +253,7 @@ class Store:
     # Worker's calls
 
     def survey(self, device_busy: bool) -> None:
-        """Say of every waiting job what it waits for; a job whose source cannot complete any more is stalled."""
+        """Bring the states of waiting jobs up to date; a job whose source has ended without a result is stalled."""
         with self._read() as db:
             waiting = db.execute(
                 "SELECT j.id, j.kind, j.state,"
@@ -391,7 +390,7 @@ class Store:
         attempt_is: int | None = None,
         **columns: Any,
     ) -> bool:
-        """Enter ``target`` if the rule book, ``only_from`` and the attempt allow it; nothing else changes a state."""
+        """Enter ``target`` if TRANSITIONS, ``only_from`` and the attempt allow it; nothing else changes a state."""
         allowed = [state for state in origins(target) if only_from is None or state in only_from]
         sets = "".join(f", {name} = ?" for name in columns)
         query = f"UPDATE jobs SET state = ?{sets} WHERE id = ? AND state IN ({_marks(allowed)})"

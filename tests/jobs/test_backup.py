@@ -215,7 +215,7 @@ def test_a_backup_that_fails_is_told_once_tried_again_and_harms_no_job(
     until(lambda: "the backup does not work" in caplog.text)
     job_id = home.finish(1)
     until(lambda: home.texts(job_id))
-    assert home.texts(job_id)[0][1].startswith("This is not in the backup yet (")
+    assert home.texts(job_id)[0][1].startswith("This job is not in the backup yet (")
     home.backup.close()
     FaultyFileSystem.lists = True
     caplog.clear()
@@ -230,7 +230,7 @@ def test_a_backup_that_fails_is_told_once_tried_again_and_harms_no_job(
     with caplog.at_level(logging.INFO):
         home.backup.start()
         until(lambda: held(vault) == {job_id})
-        until(lambda: home.texts(job_id) == [("info", "It is in the backup now.")])
+        until(lambda: home.texts(job_id) == [("info", "This job is in the backup now.")])
     assert FaultyFileSystem.faults == [] and home.store.get(job_id, "ada").state == "completed"
     said = caplog.text + json.dumps([event.data for _, event in home.store.events(job_id, "ada", 0)], default=str)
     assert "No space left on device" in said and "arrived cut off" not in said
@@ -242,7 +242,7 @@ def test_a_backup_that_fails_is_told_once_tried_again_and_harms_no_job(
     home.backup.wake()
     until(lambda: home.texts(second))
     level, text = home.texts(second)[0]
-    assert level == "warning" and "PermissionError: Permission denied" in text and "tried again" in text
+    assert level == "warning" and "PermissionError: Permission denied" in text and "keeps trying" in text
 
 
 def test_what_ended_right_before_the_studio_closes_is_there(make: Callable[..., Home], vault: Path) -> None:
@@ -438,7 +438,7 @@ def test_a_kind_whose_package_is_not_here_names_it(monkeypatch: pytest.MonkeyPat
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
-    with pytest.raises(MissingExtraError, match=r"s3://, which wants the Python package s3fs"):
+    with pytest.raises(MissingExtraError, match=r"s3://, which needs the Python package s3fs"):
         BackupFolder(Settings(backup_url=f"s3://{SECRET}@bucket"))  # type: ignore[arg-type]
 
 
