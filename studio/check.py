@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from studio.checking.captions import PLAIN_CAPTION, DrawnCaptions, sidecar_caption
+from studio.checking.captions import PLAIN_CAPTION, DrawnCaptions, captions_beside
 from studio.checking.judge import (
     CandidatePhoto,
     compare_subjects,
@@ -34,9 +34,10 @@ from studio.core.domain import Dataset, Event, OnEvent, Photo, ShouldStop, Verdi
 from studio.core.errors import InputError, Problem
 from studio.core.files import full_disk_in_words, sha256_of, write_json
 from studio.core.progress import PHOTOS_UNTOUCHED, ProgressReporter
+from studio.imaging.apart import decode
 from studio.imaging.bucket import nearest_bucket
 from studio.imaging.crop import Box, centre_crop, face_crop, whole
-from studio.imaging.decode import Decoded, decode, display_name, list_photos
+from studio.imaging.decode import Decoded, display_name, in_folders, list_photos, no_photos, photos_inside
 from studio.likeness.base import LikenessEngine
 from studio.likeness.registry import choose_engine, is_person
 
@@ -60,7 +61,8 @@ def check(
 
     Args:
         config: settings.
-        photos_dir: the photos, and captions as ``<photo's name without ending>.txt`` where there are any. Only read.
+        photos_dir: the photos, and captions as ``<photo's name without ending>.txt`` where there are any, in UTF-8,
+            UTF-16 or the western code page. Only read.
         out_dir: becomes ``dataset.json``, ``photos/NNN.png``, ``previews/NNN.webp`` and ``DONE``; an older dataset
             there is replaced once the new one is complete.
         on_event: told stages, progress, each photo's verdict and warnings.
@@ -70,7 +72,8 @@ def check(
         The dataset, with at least one photo.
 
     Raises:
-        InputError: no photos, too many, or none that can be used (every photo's problem is listed).
+        InputError: no photos, too many, captions that cannot be read, or no photo that can be used (every problem is
+            listed).
         ConflictError: ``out_dir`` holds something that is not a dataset.
         MissingExtraError: the likeness engine asked for by name is not installed.
         ResourceError: the disk is full.
@@ -80,12 +83,14 @@ def check(
     reporter = ProgressReporter(on_event, should_stop, kept=PHOTOS_UNTOUCHED)
     files = _listed(config, photos_dir, reporter)
     _refuse_foreign(out_dir, photos_dir)
+    written = captions_beside(files, config.subject)
 
     reporter.start(3 * len(files))
     reporter.stage("reading", f"Reading {len(files)} photos")
     candidates = []
     for path, name in zip(files, _distinct_names(files), strict=True):
         candidates.append(read_candidate(config, path, name))
+        candidates[-1].caption = written.get(path)
         reporter.advance(f"Read {name}")
         reporter.check_stop()
 
@@ -167,7 +172,7 @@ def _listed(config: CheckConfig, photos_dir: Path, reporter: ProgressReporter) -
     """Return the photos of the folder; their number is judged before any of them is opened."""
     files, others = list_photos(photos_dir)
     if not files:
-        raise InputError.of([Problem("photos", "there are none", "add at least one photo", "no_photos")])
+        raise InputError.of([no_photos(photos_dir)])
     if len(files) > config.max_photos:
         text = f"{len(files)} photos are more than the limit of {config.max_photos}"
         cure = f"keep the best {config.max_photos} or fewer; 8 to 20 good photos are enough"
@@ -175,6 +180,8 @@ def _listed(config: CheckConfig, photos_dir: Path, reporter: ProgressReporter) -
     if others:
         names = ", ".join(display_name(path.name) for path in others[:5]) + (" ..." if len(others) > 5 else "")
         reporter.message(f"left alone, not photos: {names}")
+    if deeper := photos_inside(photos_dir):
+        reporter.warn(f"folders inside the folder are not looked into: {in_folders(deeper)}")
     return files
 
 
@@ -238,7 +245,7 @@ def _prepare(
     prepared.save(folder / file, compress_level=3)
     preview = keep_at_most(prepared, PREVIEW_PX)
     preview.save(folder / f"previews/{number:03d}.webp", quality=85)
-    caption = sidecar_caption(candidate.path, config.subject)
+    caption = candidate.caption
     if caption is None:
         caption = captions.describe(prepared) if captions else PLAIN_CAPTION
     return Photo(

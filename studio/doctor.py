@@ -29,6 +29,7 @@ from studio.core.errors import StudioError
 from studio.core.files import sha256_of
 from studio.core.machine import has_room
 from studio.core.presets import list_packs, list_presets
+from studio.core.private import make_home
 from studio.core.settings import PROJECT_ROOT, Settings, load_settings
 
 PROBE_TIMEOUT_S = 180.0
@@ -135,7 +136,7 @@ def _memory(settings: Settings) -> Iterator[Finding]:
 def _disk(settings: Settings) -> Iterator[Finding]:
     home = settings.home
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_home(home)
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"x")
             file.flush()

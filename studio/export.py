@@ -64,7 +64,10 @@ _ARCHITECTURES: dict[int, dict[str, tuple[str, str]]] = {
         "epsilon": ("stable-diffusion-v2-512", "sd_v2"),
         "v_prediction": ("stable-diffusion-v2-768-v", "sd_v2_v"),
     },
-    2048: {"epsilon": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0")},
+    2048: {
+        "epsilon": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0"),
+        "v_prediction": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0"),
+    },
 }
 """Width of the text conditioning -> objective -> (ModelSpec's name, kohya's name)."""
 
@@ -376,11 +379,21 @@ def _write_single_file(source: _ExportSource, folder: Path) -> _WrittenExport:
         **_TEXT_LAYOUTS[source.info.family](source, pipeline),
     }
     path = folder / f"{source.title}.safetensors"
-    halved = {name: tensor.detach().to(dtype).contiguous() for name, tensor in tensors.items()}
+    halved = {name: tensor.detach().to(dtype).contiguous() for name, tensor in tensors.items()} | _marks(source)
     write_safetensors(path, halved, {**_metadata(source, lora=False), "format": "pt"}, hash_key=_HASH_KEY)
     name = f"{_slug(source.info.instance_token)}.safetensors"
     embeds = _write_embeds(source, folder / "embeddings" / name, torch.float32)
     return _WrittenExport("single_file", path, dtype, embeds)
+
+
+def _marks(source: _ExportSource) -> dict[str, Tensor]:
+    """Return the empty tensors by which other programs know v-prediction and zero terminal SNR."""
+    config = json.loads((source.base.folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    marks = {
+        "v_pred": config.get("prediction_type") == "v_prediction",
+        "ztsnr": bool(config.get("rescale_betas_zero_snr")),
+    }
+    return {name: torch.empty(0) for name, applies in marks.items() if applies}
 
 
 def _text_of_sd(source: _ExportSource, pipeline: Any) -> dict[str, Tensor]:
@@ -421,7 +434,10 @@ def _kohya_problems(source: _ExportSource) -> list[Problem]:
         message = f"kohya's layout exists for {known}, not for {source.info.family}"
         return [Problem("format", message, cure, "no_format")]
     if any("magnitude" in name for name in source.tensor_names):
-        return [Problem("format", "diffusers leaves the magnitudes of a DoRA in kohya's layout out", cure, "no_format")]
+        # Not the diffusers file either: of a DoRA ComfyUI reads a part of the layers there, without a word.
+        cure = "use format single_file or merged, which holds the base and the adapter in one"
+        message = "kohya's layout has no DoRA that other programs and diffusers read alike"
+        return [Problem("format", message, cure, "no_format")]
     return _diffusers_problems(source)
 
 

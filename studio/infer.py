@@ -25,10 +25,12 @@ from studio.core import folder as output
 from studio.core.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info
 from studio.core.config import GenerateConfig
 from studio.core.domain import Event, GenerateResult, Image, OnEvent, ShouldStop, ignore_event, never_stop
+from studio.core.errors import InputError, Problem
 from studio.core.files import full_disk_in_words, read_json, write_json
 from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
 from studio.families import registry
+from studio.families.words import cut_off
 from studio.imaging.png import read_png, write_png
 from studio.pictures.render import Opener, Shape, open_base, render_batches, rows_per_pass
 from studio.pictures.request import PlannedPicture, plan_pictures, public_name, require_reference
@@ -133,6 +135,7 @@ def generate(
         missing = [index for index in missing if index not in made.scores]
         if missing:
             pipeline = _opened(config, info, weights_dir, opener or open_base, reporter)
+            _tell_cut_prompts(pipeline, [plan[index] for index in missing], info.instance_token, reporter)
             _make(pipeline, plan, missing, rows, out_dir, scorer, made, result_cache, reporter)
 
     reporter.stage("ranking", "Ranking and packing the pictures")
@@ -157,6 +160,29 @@ def _opened(
             f"the GPU has no room for all of {public_name(info.base)}: its parts take turns, which is slower"
         )
     return pipeline
+
+
+def _tell_cut_prompts(pipeline: Any, items: Sequence["PlannedPicture"], token: str, reporter: ProgressReporter) -> None:
+    """Say which words of the prompts the base does not read, before anything is drawn.
+
+    Raises:
+        InputError: of some prompts the subject itself is not read.
+    """
+    family, parts = registry.opened(pipeline)
+    problems = []
+    prompts: dict[tuple[str, str], str] = {}
+    for item in items:
+        for named in item.texts():
+            prompts.setdefault(named, item.shot)
+    for (what, text), shot in prompts.items():
+        cut = cut_off(text, family.spec, parts.tokenizers)
+        if cut.loses(token):
+            cure = "name the subject earlier, or write less"
+            problems.append(Problem(shot, f"the {what} {cut.words()}, and the subject with it", cure, "subject_cut"))
+        elif words := cut.words():
+            reporter.warn(f"the {what} of {shot} {words}")
+    if problems:
+        raise InputError.of(problems)
 
 
 def _make(

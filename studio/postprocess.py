@@ -28,9 +28,10 @@ from studio.core.files import full_disk_in_words, replacing, sha256_of, write_by
 from studio.core.finish_config import BackgroundStep, FinishConfig, FinishStep, FitStep
 from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
-from studio.finishing.steps import STEP_OPENERS, Canvas, Step, StepContext, alpha_of, refused
+from studio.finishing.steps import STEP_OPENERS, Canvas, Step, StepContext, alpha_of, on_white, refused
 from studio.imaging import compose
-from studio.imaging.decode import decode_bytes, display_name
+from studio.imaging.apart import decode_bytes
+from studio.imaging.decode import display_name
 from studio.imaging.fit import ENDINGS, encode
 from studio.imaging.pictures import PictureSource, find_pictures
 from studio.imaging.png import made_record
@@ -233,7 +234,8 @@ def _decoded(name: str, data: bytes) -> Canvas:
     pixels = np.asarray(picture)
     rgb = np.ascontiguousarray(pixels[..., :3])
     alpha = alpha_of(pixels)
-    return Canvas(rgb, alpha, rgb)
+    # What a person sees of it: previews and matting models must not show or judge what lies below transparent parts.
+    return Canvas(rgb, alpha, on_white(rgb, alpha))
 
 
 def _backdrop_path(steps: Sequence[FinishStep], source: Path) -> Path | None:

@@ -11,10 +11,11 @@ stalled (with a cause in words) and cancelled. Importing this module imports nei
     job = studio.wait(job.id, owner="local")
 """
 
+import dataclasses
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, Publis
 from studio.core.domain import (
     TERMINAL_STATES,
     Event,
-    JobFacts,
     JobKind,
     JobView,
     OnEvent,
@@ -32,27 +32,27 @@ from studio.core.domain import (
     never_stop,
 )
 from studio.core.errors import ConflictError, InputError, NotFoundError, Problem, StudioError
-from studio.core.files import sync_folder, write_json
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
 from studio.core.job_words import title_of
 from studio.core.path_rules import paths_in_finishing, paths_in_publishing, paths_in_training
+from studio.core.private import TABLE_NAME, make_home
 from studio.core.publish_rules import publishing_problems
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
 from studio.jobs import intake
 from studio.jobs.backup import Backup
-from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
+from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
 from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
-from studio.jobs.request import facts_of, fingerprint, require_names
+from studio.jobs.inherited import machines_login
+from studio.jobs.request import facts_of, fingerprint, require_names, write_request
 from studio.jobs.slots import slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
-_Photos = list[list[str]]
 _NumberedEvents = list[tuple[int, Event]]
 
 
@@ -78,7 +78,7 @@ class Studio:
         self._verbs = verbs
         self._home = settings.home.expanduser().absolute()
         self._jobs_dir = self._home / "jobs"
-        self._store = Store(self._home / "jobs.sqlite3", verbs=verbs)
+        self._store = Store(self._home / TABLE_NAME, verbs=verbs)
         self._tokens: dict[str, str] = {}
         """Tokens of jobs that have not ended, by job id: in memory, and nowhere else."""
         self._worker = Worker(
@@ -87,13 +87,16 @@ class Studio:
             self._jobs_dir,
             verbs=verbs,
             environment=variables_of(settings),
+            more_variables=[name.strip() for name in settings.job_environment.split(",")],
             grace_s=grace_s,
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
             secrets=self._secrets_of,
             slots=slots_of(settings),
         )
-        self._backup = Backup(settings, self._store, self._jobs_dir) if settings.backup_url else None
+        self._backup = (
+            Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads) if settings.backup_url else None
+        )
         self._ready = False
 
     def start(self) -> None:
@@ -138,7 +141,7 @@ class Studio:
         limit = min(self._settings.max_photos, config.max_photos)
         max_bytes = self._settings.max_upload_bytes
         uploads = intake.inspect(photos, max_photos=limit, max_bytes=max_bytes)
-        return self._submit("check", config, facts_of(config), owner=owner, key=key, uploads=uploads)
+        return self._submit("check", config, owner=owner, key=key, uploads=uploads)
 
     def submit_train(
         self,
@@ -177,15 +180,14 @@ class Studio:
         checked = self._source("train", source, owner)
         if checked.facts.subject and checked.facts.class_noun:
             config.for_subject(checked.facts.subject, checked.facts.class_noun)  # refused now, not in the child
-        facts = facts_of(config, checked.facts, preset=preset)
         if publish is None:
-            return self._submit("train", config, facts, owner=owner, key=key, source=source, token=token)
+            return self._submit("train", config, owner=owner, key=key, source=source, token=token, preset=preset)
         known = self._known("train", config, source, owner, key)
-        if known is None or not self._knows_key(owner, _then_key(known.id)):
+        if known is None or not self._store.knows_key(owner, _then_key(known.id)):
             if known is None:
                 _require_may_complete(checked)
             self.check_publishing(config, publish, owner=owner, token=publish_token)
-        run = self._submit("train", config, facts, owner=owner, key=key, source=source, token=token)
+        run = self._submit("train", config, owner=owner, key=key, source=source, token=token, preset=preset)
         try:
             self._queue_publish(publish, run.id, owner=owner, token=publish_token, key=_then_key(run.id))
         except StudioError:
@@ -197,7 +199,7 @@ class Studio:
     def publishing_of(self, run: str, *, owner: str) -> JobView | None:
         """Return the newest publish job of a train job; None if there is none."""
         self._make_home()
-        return self._store.newest_from(run, "publish", owner)
+        return next(iter(self._store.newest(owner, 1, kind="publish", source=run)), None)
 
     def submit_generate(
         self,
@@ -222,8 +224,7 @@ class Studio:
         if (source is None) == (config.adapter is None):
             cure = "give either a train job or an adapter"
             raise InputError.of([Problem("run", "was given twice or not at all", cure, "no_run")])
-        run = None if source is None else self._source("generate", source, owner).facts
-        return self._submit("generate", config, facts_of(config, run), owner=owner, key=key, source=source, token=token)
+        return self._submit("generate", config, owner=owner, key=key, source=source, token=token)
 
     def submit_export(
         self, config: ExportConfig, source: str, *, owner: str, key: str | None = None, token: str | None = None
@@ -232,8 +233,7 @@ class Studio:
 
         Raises: as ``submit_train``.
         """
-        facts = facts_of(config, self._source("export", source, owner).facts)
-        return self._submit("export", config, facts, owner=owner, key=key, source=source, token=token)
+        return self._submit("export", config, owner=owner, key=key, source=source, token=token)
 
     def submit_publish(
         self,
@@ -268,15 +268,14 @@ class Studio:
         _require_may_complete(self._source("publish", source, owner))
         if pictures is not None:
             config = config.model_copy(update={"pictures": str(self._pictures_of(pictures, owner))})
-        if not config.dry_run and not (key is not None and self._knows_key(owner, key)):
+        if not config.dry_run and not (key is not None and self._store.knows_key(owner, key)):
             self.check_access(config, owner=owner, token=token)
         return self._queue_publish(config, source, owner=owner, token=token, key=key)
 
     def _queue_publish(
         self, config: PublishConfig, source: str, *, owner: str, token: str | None, key: str | None
     ) -> JobView:
-        facts = facts_of(config, self._source("publish", source, owner).facts)
-        return self._submit("publish", config, facts, owner=owner, key=key, source=source, token=token)
+        return self._submit("publish", config, owner=owner, key=key, source=source, token=token)
 
     def check_publishing(
         self, config: TrainConfig, publish: PublishConfig, *, owner: str, token: str | None = None
@@ -341,21 +340,42 @@ class Studio:
             raise InputError.of(problems)
         limits = {"max_photos": self._settings.max_photos, "max_bytes": self._settings.max_upload_bytes}
         uploads = intake.inspect(pictures, **limits) if pictures else ()
-        made = None if source is None else self._source("finish", source, owner).facts
-        facts = facts_of(config, made)
-        return self._submit("finish", config, facts, owner=owner, key=key, source=source, uploads=uploads)
+        return self._submit("finish", config, owner=owner, key=key, source=source, uploads=uploads)
 
     # Looking and steering
 
     def get(self, job_id: str, *, owner: str) -> JobView:
         """Return one job; raises NotFoundError for other owners' jobs, too."""
         self._make_home()
-        return self._store.get(job_id, owner)
+        return self._with_trouble(self._store.get(job_id, owner))
 
-    def list(self, *, owner: str, limit: int = 50) -> _Jobs:
-        """Return the owner's newest jobs, newest first."""
+    def list(
+        self,
+        *,
+        owner: str,
+        limit: int = 50,
+        kind: JobKind | None = None,
+        states: Collection[str] = (),
+        source: str | None = None,
+        before: str | None = None,
+    ) -> _Jobs:
+        """Return the owner's newest jobs that fit, newest first.
+
+        Args:
+            owner: whose jobs.
+            limit: most jobs, at most 1000.
+            kind: of this kind only.
+            states: in one of these states only; none means any.
+            source: only those that read the output of this job.
+            before: only those that are older than this job: the last one of the page before.
+
+        Raises:
+            NotFoundError: the owner has no job ``before``.
+        """
         self._make_home()
-        return self._store.newest(owner, max(1, min(limit, 1000)))
+        limit = max(1, min(limit, 1000))
+        found = self._store.newest(owner, limit, kind=kind, states=states, source=source, before=before)
+        return [self._with_trouble(view) for view in found]
 
     def cancel(self, job_id: str, *, owner: str) -> JobView:
         """Cancel a job: at once while it waits, within the grace time while it runs; an ended job stays as it is.
@@ -471,13 +491,13 @@ class Studio:
         self,
         kind: JobKind,
         config: StrictModel,
-        facts: JobFacts,
         *,
         owner: str,
         key: str | None,
         source: str | None = None,
         uploads: Sequence[intake.Upload] = (),
         token: str | None = None,
+        preset: str | None = None,
     ) -> JobView:
         require_names(owner=owner, key=key)
         self._make_home()
@@ -485,28 +505,21 @@ class Studio:
             known = self._store.find(owner, key, fingerprint(kind, config, source, intake.digest(uploads)))
             if known is not None:
                 return known
-        if source is not None:
-            _require_may_complete(self._source(kind, source, owner))
+        before = None if source is None else self._source(kind, source, owner)
+        if before is not None:
+            _require_may_complete(before)
+        facts = facts_of(config, before.facts if before else None, preset=preset)
 
         job_id = f"{kind}-{secrets.token_hex(8)}"
         job_dir = self._jobs_dir / job_id
         accepted = False
         try:
-            with intake.disk_errors():
-                job_dir.mkdir(mode=0o700)
-            photos: _Photos = []
-            if uploads:
-                max_bytes = self._settings.max_upload_bytes
-                photos = intake.copy(uploads, job_dir / PHOTOS_FOLDER, max_bytes=max_bytes)
-            request: dict[str, Any] = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
             # A job of somebody else must never take the machine's token, not even when its own is lost.
-            if token is not None or owner != self._settings.owner:
-                request["own_token"] = True
+            own_token = token is not None or owner != self._settings.owner
+            if own_token:
                 self._tokens[job_id] = token or ""
-            with intake.disk_errors():
-                write_json(job_dir / REQUEST_FILE, request)
-                sync_folder(self._jobs_dir)
-            digest = fingerprint(kind, config, source, photos)
+            max_bytes = self._settings.max_upload_bytes
+            digest = write_request(job_dir, kind, config, source, uploads, max_bytes=max_bytes, own_token=own_token)
             title = title_of(kind, facts)
             view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, digest, source, key, facts))
         finally:
@@ -518,14 +531,7 @@ class Studio:
 
     def _known(self, kind: JobKind, config: StrictModel, source: str, owner: str, key: str | None) -> JobView | None:
         """Return the job that was submitted with this key; raises ConflictError if that was another request."""
-        if key is None:
-            return None
-        self._make_home()
-        return self._store.find(owner, key, fingerprint(kind, config, source, ()))
-
-    def _knows_key(self, owner: str, key: str) -> bool:
-        self._make_home()
-        return self._store.knows_key(owner, key)
+        return None if key is None else self._store.find(owner, key, fingerprint(kind, config, source, ()))
 
     def _token(self, owner: str, token: str | None) -> str | None:
         """Return the token of a request; that of this machine only for the owner of the machine."""
@@ -539,8 +545,11 @@ class Studio:
         token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
         if ended and self._backup:
             self._backup.wake()
-        foreign = {} if ended or self._store.owner_of(job_id) == self._settings.owner else NOT_FOR_OTHERS
-        return foreign | ({} if token is None else {TOKEN_VARIABLE: token})
+        if ended:
+            return {}
+        is_owners = self._store.owner_of(job_id) == self._settings.owner
+        known: dict[str, str | None] = {**machines_login()} if is_owners else dict(NOT_FOR_OTHERS)
+        return known | ({} if token is None else {TOKEN_VARIABLE: token})
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:
         """Return the folder of a job's generated pictures."""
@@ -565,10 +574,14 @@ class Studio:
             raise InputError.of([problem])
         return view
 
+    def _with_trouble(self, view: JobView) -> JobView:
+        trouble = None if view.state in TERMINAL_STATES else self._worker.trouble_of(view.id)
+        return view if trouble is None else dataclasses.replace(view, cause=trouble)
+
     def _make_home(self) -> None:
         if not self._ready:
             with intake.disk_errors():
-                self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_home(self._home)
                 self._jobs_dir.mkdir(mode=0o700, exist_ok=True)
             self._ready = True
 

@@ -34,7 +34,7 @@ from studio.core import fit
 from studio.core import folder as output
 from studio.core.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME, AdapterInfo, write_info
 from studio.core.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
-from studio.core.errors import ResourceError
+from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.files import full_disk_in_words, sha256_of, write_json, write_text
 from studio.core.fit import MeasuredRun, checkpoint_steps
 from studio.core.presets import dump
@@ -43,6 +43,8 @@ from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
 from studio.exporting.certificate import ExportToVerify, TrialPicture, certify, is_lora, write_certificate
 from studio.families import registry as families
+from studio.families.loading import tokenizers_of
+from studio.families.words import add_whole_words, cut_off, vector_names
 from studio.methods import registry as methods
 from studio.training import checkpoints, memory_fallback, optimizers
 from studio.training.curve import draw_curve
@@ -127,6 +129,7 @@ def train(
     start = None if begun else read_start(config, base, families.family(base.family).spec)
     rungs = memory_fallback.read(out_dir)
     run = prepare(memory_fallback.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
+    _tell_cut_captions(run, reporter)
     _tell_plan(run, settings.home.expanduser(), reporter, starts=not before)
     if not before:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -167,6 +170,29 @@ def _tell_plan(run: TrainingRun, home: Path, reporter: TrainingReporter, *, star
             f"The run needs {needed} on the disk and {free} are free; free space, or set a larger "
             "checkpoint_every_steps or a smaller method.rank."
         )
+
+
+def _tell_cut_captions(run: TrainingRun, reporter: TrainingReporter) -> None:
+    """Say which words of the captions the base does not read, before anything is claimed or loaded.
+
+    Raises:
+        InputError: of some captions the subject itself is not read.
+    """
+    spec, problems = families.family(run.base.family).spec, []
+    tokenizers = tokenizers_of(run.base.folder, spec)
+    if run.config.token_learning_rate is not None:
+        for tokenizer in tokenizers:
+            add_whole_words(tokenizer, vector_names(run.config.instance_token, run.config.token_vectors))
+    for photo in run.photos:
+        cut = cut_off(photo.caption, spec, tokenizers)
+        if cut.loses(run.config.instance_token):
+            cure = "name the subject earlier in the caption, or make it shorter"
+            message = f"its caption {cut.words()}, and the subject with it"
+            problems.append(Problem(photo.name, message, cure, "subject_cut"))
+        elif words := cut.words():
+            reporter.message(f"The caption of {photo.name} {words}.", level="warning")
+    if problems:
+        raise InputError.of(problems)
 
 
 def _train(run: TrainingRun, start: StartingLora | None, reporter: TrainingReporter, started_s: float) -> TrainResult:

@@ -243,6 +243,26 @@ def test_five_hundred_photos_are_refused_before_any_is_opened(tmp_path: Path, mo
         check(CheckConfig(**SETTINGS), photos, tmp_path / "out")
 
 
+def test_folder_whose_photos_lie_deeper_is_told_where_they_are(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        check(CheckConfig(**SETTINGS), folder.parent, tmp_path / "out" / "set")
+    (problem,) = caught.value.problems
+    assert 'in folders inside it: 6 photos in "photos"' in problem.message
+    assert "give one of these folders" in problem.cure
+
+
+def test_photos_beside_a_folder_of_more_photos_are_checked_with_a_word_about_the_others(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "party").mkdir()
+    (folder / "party" / "7.jpg").write_bytes((folder / "1.jpg").read_bytes())
+    events: list[Event] = []
+    dataset = check(CheckConfig(**SETTINGS), folder, tmp_path / "out", on_event=events.append)
+    assert len(dataset.verdicts) == 6
+    (said,) = [event.data["text"] for event in events if event.kind == "message" and "inside" in event.data["text"]]
+    assert '1 photo in "party"' in said
+
+
 def test_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are none"):
         check(CheckConfig(**SETTINGS), tmp_path, tmp_path / "out")
@@ -422,12 +442,41 @@ def test_caption_beside_a_photo_is_used_without_the_subjects_name(run: Callable[
     (folder / "1.txt").write_text("Portrait of ADA\nin a {place}\x07, smiling", encoding="utf-8")
     (folder / "2.txt").write_text("at the beach", encoding="utf-8")
     (folder / "3.txt").write_text(" \n ", encoding="utf-8")
-    (folder / "4.txt").write_bytes(b"\xff\xfe\x00 in the snow")
+    (folder / "4.TXT").write_text("in the snow", encoding="utf-8")
+    (folder / "5.jpg.txt").write_text("at night", encoding="utf-8")
     captions = [photo.caption for photo in run().photos]
     assert captions[0] == "Portrait of {instance_token} {class_noun} in a place , smiling"
     assert captions[1] == "photo of {instance_token} {class_noun}, at the beach"
     assert captions[2] == "photo of {instance_token} {class_noun}"
     assert captions[3] == "photo of {instance_token} {class_noun}, in the snow"
+    assert captions[4] == "photo of {instance_token} {class_noun}, at night"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "utf-8", "cp1252"])
+def test_caption_is_read_in_every_encoding_that_windows_writes(
+    run: Callable[..., Dataset], folder: Path, encoding: str
+) -> None:
+    (folder / "1.txt").write_bytes("Größe, été, in a \u201cCafé\u201d \u2013 Zoë\u2019s\r\n".encode(encoding))
+    (folder / "2.txt").write_bytes(("a photo in the snow, " * 1000).encode(encoding))
+    first, second = (photo.caption for photo in run().photos[:2])
+    assert first == ("photo of {instance_token} {class_noun}, Größe, été, in a \u201cCafé\u201d \u2013 Zoë\u2019s")
+    assert second.startswith("photo of {instance_token} {class_noun}, a photo in the snow, a photo")
+
+
+def test_captions_in_an_encoding_that_cannot_be_told_are_all_named_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "1.txt").write_bytes("фото на пляже".encode("cp1251"))
+    (folder / "2.txt").write_bytes("na łące".encode("cp1250"))
+    (folder / "3.txt").write_bytes("un café".encode("mac-roman"))
+    (folder / "4.txt").write_bytes("雪の中で".encode("shift-jis"))
+    (folder / "5.txt").write_bytes(b"\xff\xfe\x00 in the snow")
+    (folder / "6.txt").write_bytes("on the beach, café".encode("cp1252"))
+    monkeypatch.setattr(studio.check, "decode", lambda *args, **options: pytest.fail("was opened"))
+    with pytest.raises(InputError) as caught:
+        check(CheckConfig(**SETTINGS), folder, tmp_path / "out")
+    assert [problem.where for problem in caught.value.problems] == [f"{number}.txt" for number in range(1, 6)]
+    assert {problem.cure for problem in caught.value.problems} == {"save the file as UTF-8"}
 
 
 @pytest.mark.parametrize(
@@ -442,6 +491,19 @@ def test_caption_beside_a_photo_is_used_without_the_subjects_name(run: Callable[
 )
 def test_caption_keeps_known_placeholders_only(raw: str, caption: str | None) -> None:
     assert clean_caption(raw, "Ada") == caption
+
+
+@pytest.mark.parametrize(
+    ("subject", "raw"),
+    [
+        ("O'Neil", "portrait of o\u2019neil in snow"),
+        ("J. R.", "portrait of J. R. in snow"),
+        ("Ben & Jo", "portrait of Ben  &  Jo in snow"),
+        ("Zoe\u0308", "portrait of Zoë in snow"),
+    ],
+)
+def test_a_name_with_signs_in_it_never_reaches_a_model(subject: str, raw: str) -> None:
+    assert clean_caption(raw, subject) == "portrait of {instance_token} {class_noun} in snow"
 
 
 def test_caption_has_a_limit() -> None:

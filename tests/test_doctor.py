@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from studio import doctor, main
+from studio import doctor
+from studio.cli import main
 from studio.core.settings import Settings
 from studio.doctor import PROBES, Finding, examine
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -147,6 +148,20 @@ def test_the_process_reads_sdxl_back_from_one_checkpoint_of_the_original_layout(
         "embedders.1.model.ln_",
     ):
         assert any(name in key for key in tensors), name
+
+
+def test_a_single_file_of_v_prediction_says_so_as_other_programs_read_it(tiny_base_clip: Path, tmp_path: Path) -> None:
+    base = copytree(tiny_base_clip, tmp_path / "base")
+    path = base / "scheduler" / "scheduler_config.json"
+    said = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+    run = write_run(tmp_path / "run", base, token=False)
+    export(config(format="single_file"), run, tmp_path / "out")
+    with safe_open(tmp_path / "out" / "Ada_L.safetensors", "pt") as file:
+        assert {"v_pred", "ztsnr"} <= set(file.keys())
+        assert file.get_tensor("v_pred").numel() == 0
+        assert file.metadata()["modelspec.prediction_type"] == "v"
+    assert exports._ARCHITECTURES[2048]["v_prediction"][0] == "stable-diffusion-xl-v1-base"
 
 
 @pytest.mark.parametrize("trained", [{"name": "lokr"}, {"name": "full"}, {"name": "lora", "dora": True}])
@@ -353,3 +368,10 @@ def test_the_process_runs_to_its_end_or_until_the_owner_stops(tmp_path: Path, st
         found = certificate._run([sys.executable, "-c", f"{program}; sys.exit(3)"], tmp_path / "errors.txt", never_stop)
         assert found == (3, "last words")
     assert time.monotonic() - begun_s < 50
+
+
+def test_a_dora_is_not_sent_to_a_file_that_comfyui_reads_in_part(tiny_base_clip: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", tiny_base_clip, name="lora", dora=True)
+    (problem,) = exports.problems(config(format="kohya"), run)
+    assert "DoRA" in problem.message and "single_file or merged" in problem.cure and "diffusers," not in problem.cure
+    assert exports.problems(config(format="single_file"), run) == []

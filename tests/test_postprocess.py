@@ -153,6 +153,60 @@ def test_a_cutout_is_enlarged_with_its_transparency(one, tmp_path, tiny_upscaler
     assert pixels.shape == (144, 192, 4) and pixels[72, 96, 3] == 255 and pixels[3, 3, 3] == 0
 
 
+def clear_disc(hidden, soft=True):
+    """A red disc with a soft rim, and a colour that nobody sees round it."""
+    rows, columns = np.mgrid[:72, :96]
+    distance = np.hypot(rows - 36, columns - 48)
+    alpha = np.clip((26 - distance) / (4 if soft else 1e-6), 0, 1)
+    levels = np.where(alpha[..., None] > 0, (220, 50, 40), hidden)
+    return Image.fromarray(np.dstack([levels, alpha * 255]).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [{"do": "upscale", "factor": 2, "tile_px": 64}],
+        [{"do": "fit", "width_px": 200, "height_px": 150}],
+        [{"do": "fit", "width_px": 200, "height_px": 100, "how": "contain"}],
+        [{"do": "upscale", "factor": 2, "tile_px": 64}, {"do": "fit", "width_px": 90, "height_px": 60}],
+        [{"do": "cutout"}, {"do": "upscale", "factor": 2, "tile_px": 64}],
+    ],
+)
+def test_what_lies_below_transparency_never_comes_into_the_rim(chain, tmp_path, matter, tiny_upscaler):
+    chain = [{**step, "model": str(tiny_upscaler)} if step["do"] == "upscale" else step for step in chain]
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, hidden in (("black.png", (0, 0, 0)), ("green.png", (0, 255, 0)), ("white.png", (255, 255, 255))):
+        (source / name).write_bytes(png(clear_disc(hidden)))
+    made = finish(steps(*chain), source, tmp_path / "out")
+    black, green, white = (np.asarray(load(tmp_path / "out", made, index)) for index in range(3))
+    assert black.shape[2] == 4 and np.array_equal(black, green) and np.array_equal(black, white)
+    with Image.open(tmp_path / "out" / made.pictures[1].before) as before:
+        assert np.asarray(before.convert("RGB"))[0, 0].min() > 250, "what was hidden shows in the preview"
+
+
+def test_a_cutout_that_is_enlarged_keeps_nothing_of_its_old_background_at_the_rim(tmp_path, matter, tiny_upscaler):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, behind in (("blue.png", (40, 70, 190)), ("green.png", (20, 200, 90))):
+        scene = Image.new("RGB", (96, 72), behind)
+        scene.paste(clear_disc((0, 0, 0), soft=False), mask=clear_disc((0, 0, 0), soft=False).getchannel("A"))
+        (source / name).write_bytes(png(scene))
+    upscale = {"do": "upscale", "model": str(tiny_upscaler), "factor": 2}
+    made = finish(steps({"do": "cutout", "refine": "none"}, upscale), source, tmp_path / "out")
+    blue, green = (np.asarray(load(tmp_path / "out", made, index)) for index in range(2))
+    assert (blue[..., 3] > 0).any() and np.array_equal(blue, green)
+
+
+def test_enlarging_a_soft_rim_keeps_its_colour_at_the_lowest_alpha(tmp_path):
+    (tmp_path / "disc.png").write_bytes(png(clear_disc((0, 255, 0))))
+    made = finish(steps({"do": "fit", "width_px": 288, "height_px": 216}), tmp_path / "disc.png", tmp_path / "out")
+    pixels = np.asarray(load(tmp_path / "out", made)).astype(int)
+    seen = pixels[pixels[..., 3] > 0]
+    assert (seen[:, 3] < 8).any(), "the rim is soft"
+    assert np.abs(seen[:, :3] - (220, 50, 40)).max() <= 1
+
+
 def test_a_huge_target_is_refused_with_the_memory_it_would_need(one, tmp_path, tiny_upscaler, monkeypatch):
     monkeypatch.setattr(steps_module, "_free_bytes", lambda: 200_000_000)
     with pytest.raises(InputError, match=r"8192 x 6144 px would need about \d\.\d GB of memory, 0\.2 GB are free"):

@@ -351,6 +351,33 @@ def test_every_bad_photo_is_named_before_anything_is_loaded(
     assert not (tmp_path / "run").exists(), "nothing is claimed by a run that cannot start"
 
 
+def test_words_that_the_base_does_not_read_are_told_and_a_subject_among_them_is_refused_before_the_start(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train_module.families, "family", lambda name: CannotLoad)
+    dataset, told = make_dataset(), []
+    data = json.loads((dataset / "dataset.json").read_text())
+    subject = "{instance_token} {class_noun}"
+    for photo, caption in zip(  # the tiny base reads 30 tokens
+        data["photos"],
+        (f"{'a ' * 30}{subject}", f"photo of {subject} {'a ' * 30}dog", f"{subject} {'a ' * 22}dog", subject),
+        strict=True,
+    ):
+        photo["caption"] = caption
+    (dataset / "dataset.json").write_text(json.dumps(data))
+    for vectors, warned in ((1, ["IMG_1.jpg"]), (8, ["IMG_1.jpg", "IMG_2.jpg"])):
+        wanted = config(resolution_px=64, token_learning_rate=1e-3, token_vectors=vectors)
+        told.clear()
+        with pytest.raises(InputError, match=r"IMG_0.jpg: its caption is longer .*'sks woman' is left out") as caught:
+            train(wanted, dataset, tmp_path / "run", on_event=lambda event: told.append(str(event.data)))
+        assert [problem.where for problem in caught.value.problems] == ["IMG_0.jpg"]
+        assert [name for name in ("IMG_1.jpg", "IMG_2.jpg", "IMG_3.jpg") if name in "".join(told)] == warned
+        assert not (tmp_path / "run").exists()
+
+
 class CannotLoad:
     """A family that can be asked for its spec and for nothing else."""
 

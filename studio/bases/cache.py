@@ -16,6 +16,7 @@ from pathlib import Path
 
 from studio.core.errors import ResourceError
 from studio.core.files import full_disk_in_words
+from studio.core.private import make_folder
 
 _MARGIN_BYTES = 256 * 2**20
 """Left free on the disk for everything else."""
@@ -175,7 +176,7 @@ class Cache:
             self._reservation(key).unlink(missing_ok=True)
 
     def _locked(self, key: str, how: int) -> Lock:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         return Lock(self._lock_file(key), how)
 
     def _lock_file(self, key: str) -> Path:

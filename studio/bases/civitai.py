@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from studio.bases.hub import CONVERSION
 from studio.bases.local import TIMEOUT_S, LocalBase, base_problem, fault_of, open_cache
 from studio.bases.single_file import convert_single_file
 from studio.core.errors import InputError, MissingExtraError, NotFoundError, ResourceError
@@ -43,7 +44,7 @@ def from_civitai(name: str, revision: str | None, settings: Settings) -> LocalBa
         )
     version = revision if revision and revision.isdecimal() else match[2]
     cache = open_cache(settings)
-    if version and (entry := cache.get(f"civitai--{version}")):
+    if version and (entry := cache.get(f"civitai-{CONVERSION}--{version}")):
         return LocalBase(entry.folder, version, entry.pin)
     with _civitai(settings, name) as client:
         data = client.json(f"/api/v1/model-versions/{version}" if version else f"/api/v1/models/{match[1]}")
@@ -67,7 +68,7 @@ def from_civitai(name: str, revision: str | None, settings: Settings) -> LocalBa
             download.unlink()
 
         # While it is converted both forms are there.
-        entry = cache.put(f"civitai--{version}", 2 * wanted_bytes, fill)
+        entry = cache.put(f"civitai-{CONVERSION}--{version}", 2 * wanted_bytes, fill)
     return LocalBase(entry.folder, version, entry.pin)
 
 

@@ -11,8 +11,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import httpx2
+import torch
 from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -25,9 +28,11 @@ from huggingface_hub.utils import filter_repo_objects
 
 from studio.bases.cache import Cache, disk_full
 from studio.bases.local import TIMEOUT_S, LocalBase, base_problem, fault_of, open_cache
+from studio.bases.tensorfile import Header
 from studio.core.adapters import EMBEDS_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.core.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
 from studio.core.files import read_json, write_json
+from studio.core.private import make_folder
 from studio.core.settings import Settings
 
 # Only what lies in a component's folder: the single-file checkpoints at the top of many repositories are never read.
@@ -38,6 +43,10 @@ UNWANTED = ["safety_checker/*", "feature_extractor/*", "image_encoder/*", "*.fp1
 
 
 _SHA = re.compile(r"[0-9a-f]{40}")
+
+
+CONVERSION = 2
+"""Goes up when a conversion comes to read more of a file, so that folders made before are made again."""
 
 
 def from_hub(hub_id: str, revision: str | None, settings: Settings) -> LocalBase:
@@ -227,7 +236,7 @@ def last_commit(hub_id: str, revision: str | None, settings: Settings) -> str | 
 def _note_commit(hub_id: str, revision: str | None, commit: str, settings: Settings) -> None:
     path = _commits_file(settings)
     with disk_full(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         known = read_json(path) or {}
         write_json(path, {**known, f"{hub_id}@{revision or 'main'}": commit}, shared=True)
 
@@ -253,3 +262,44 @@ def hub_errors(hub_id: str, revision: str | None) -> Iterator[None]:
     # The last two: when a connection is lost, one of the client's threads closes the session that another is using.
     except (httpx2.HTTPError, AttributeError, RuntimeError) as error:
         raise ResourceError(f"the download of {hub_id} broke off ({fault_of(error)}); try again.") from None
+
+
+def prediction(header: Header) -> str | None:
+    """Return what a checkpoint says that it predicts: epsilon or v_prediction; None where it says nothing.
+
+    Source: the tensors ``v_pred`` and ``ztsnr``, as NoobAI-XL and ComfyUI write them; Stability-AI/ModelSpec 1.0.1.
+    """
+    words = header.metadata.get("modelspec.prediction_type", "").lower()
+    architecture = header.metadata.get("modelspec.architecture", "")
+    if "v_pred" in header.shapes or words in ("v", "v_prediction") or architecture.endswith("-768-v"):
+        return "v_prediction"
+    if words == "epsilon" or architecture == "stable-diffusion-v2-512":
+        return "epsilon"
+    return None
+
+
+@torch.no_grad()
+def probed(unet: Any) -> str:
+    """Return what a net of Stable Diffusion 2 predicts, asked where there is nothing but noise.
+
+    There epsilon is the input itself, and v is nearly the negative picture: far below the input. The files of its two
+    kinds are alike, and few of them say which one they are.
+    """
+    kept = unet.dtype
+    net = unet.float()
+    flat = torch.full((1, net.config.in_channels, 8, 8), 0.5)
+    text = torch.full((1, 2, net.config.cross_attention_dim), 0.5)
+    output = net(flat, torch.tensor([999]), text).sample
+    unet.to(kept)
+    return "v_prediction" if float((output - flat).mean()) < -1 else "epsilon"
+
+
+def scheduler(scheduler: Any, prediction: str | None, zero_terminal_snr: bool) -> Any:
+    """Return a scheduler that draws what the checkpoint predicts."""
+    changes: dict[str, Any] = {} if prediction is None else {"prediction_type": prediction}
+    kind = type(scheduler)
+    if zero_terminal_snr:
+        # The last timestep has to be drawn, or the schedule's end is never used.
+        changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        kind = kind if "rescale_betas_zero_snr" in scheduler.config else diffusers.DDIMScheduler
+    return kind.from_config(scheduler.config, **changes)

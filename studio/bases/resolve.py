@@ -15,7 +15,7 @@ from studio.bases.hub import adapter_from_hub, from_hub
 from studio.bases.local import LocalBase
 from studio.bases.single_file import from_file
 from studio.bases.tensorfile import read_header
-from studio.core.adapters import WEIGHTS_NAME, AdapterInfo, read_info
+from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, read_info
 from studio.core.catalog import BASES, FAMILIES, BaseSpec
 from studio.core.errors import InputError, MissingExtraError, NotFoundError, Problem
 from studio.core.settings import Settings, load_settings
@@ -110,6 +110,12 @@ def resolve_adapter(name: str, settings: Settings | None = None) -> LocalBase:
         cure = "use another one, or ask its owner to publish it again"
         raise InputError.of([Problem("adapter", f"{hub_id} {words}", cure, "bad_adapter") for words in wrong])
     read_header(found.folder / "adapter" / WEIGHTS_NAME, "adapter")
+    embeds = found.folder / "adapter" / EMBEDS_NAME
+    if embeds.is_file():
+        words = {name.rpartition(".")[2] for name in read_header(embeds, "adapter").shapes}
+        if words != {info.instance_token}:
+            message = f"{hub_id} teaches another word than its own, {info.instance_token}"
+            raise InputError.of([Problem("adapter", message, "use another one", "bad_adapter")])
     return found
 
 

@@ -10,9 +10,19 @@ import torch
 from diffusers.loaders.single_file_utils import SingleFileComponentError, infer_diffusers_model_type
 from huggingface_hub import constants, snapshot_download
 
-from studio.bases.hub import UNWANTED, WANTED, cached_commit, hub_errors, last_commit
+from studio.bases.hub import (
+    CONVERSION,
+    UNWANTED,
+    WANTED,
+    cached_commit,
+    hub_errors,
+    last_commit,
+    prediction,
+    probed,
+    scheduler,
+)
 from studio.bases.local import TIMEOUT_S, LocalBase, base_problem, open_cache
-from studio.bases.tensorfile import Header, read_header
+from studio.bases.tensorfile import Header, plain, read_header
 from studio.core.catalog import BASES
 from studio.core.settings import Settings
 
@@ -36,7 +46,7 @@ def from_file(path: Path, settings: Settings) -> LocalBase:
     _kind(path)
     stat = path.stat()
     state = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}"
-    key = f"file--{hashlib.sha256(state.encode()).hexdigest()[:32]}"
+    key = f"file-{CONVERSION}--{hashlib.sha256(state.encode()).hexdigest()[:32]}"
 
     def fill(folder: Path) -> None:
         convert_single_file(path, folder, settings)
@@ -53,6 +63,10 @@ def _kind(path: Path) -> tuple[str, Header]:
         cure = "choose the base that it was made for; the LoRA goes into method.start_from"
         raise base_problem(f"{path.name} is a LoRA, not a base", cure, "no_checkpoint")
     kind = None
+    if strange := [name for name in header.shapes if name.startswith("edm_")]:
+        cure = "use a checkpoint that predicts epsilon or v"
+        message = f"{path.name} is of the EDM noise schedule (it holds {plain(strange[0])}), which is not known here"
+        raise base_problem(message, cure, "unknown_schedule")
     if _UNET_MARK in header.shapes:
         shapes = {name: torch.empty(shape, device="meta") for name, shape in header.shapes.items()}
         kind = _SINGLE_FILE_BASES.get(infer_diffusers_model_type(shapes))
@@ -82,6 +96,10 @@ def convert_single_file(path: Path, folder: Path, settings: Settings) -> None:
         raise base_problem(f"{path.name} is not a whole {BASES[base].title} ({reason})", cure, "bad_base") from None
     if broken:
         raise base_problem(f"{path.name} holds NaN or infinity in its {broken[0]}", "download it again", "not_finite")
+    said = prediction(header)
+    if said is None and base == "sd21":
+        said = probed(pipeline.unet)
+    pipeline.register_modules(scheduler=scheduler(pipeline.scheduler, said, "ztsnr" in header.shapes))
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 

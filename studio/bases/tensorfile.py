@@ -9,19 +9,23 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from studio.core.errors import InputError, Problem
 from studio.core.files import replacing
 
-_MAX_HEADER_BYTES = 100 * 2**20  # the limit of the safetensors library itself
+_MAX_HEADER_BYTES = 16 * 2**20  # of 100 that the library takes; a header of 1 MB names 10,000 tensors
+_NAME_CHARACTERS = 120
 _PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _BITS: dict[str, int] = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
@@ -83,6 +87,49 @@ def _checked_row(row: Mapping[str, Any], data_bytes: int) -> tuple[int, ...]:
     if not begin <= end <= data_bytes or (end - begin) * 8 != math.prod(shape) * _BITS[row["dtype"]]:
         raise ValueError
     return shape
+
+
+def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file that somebody else may have made.
+
+    Args:
+        path: the file.
+        where: the setting that named it, for the error.
+
+    Returns:
+        The tensors by name, on the CPU, in the file's own precision; every number is finite.
+
+    Raises:
+        InputError: as ``read_header``; or a tensor is empty, or holds NaN or infinity.
+    """
+    header = read_header(path, where)
+    empty = [name for name, shape in header.shapes.items() if 0 in shape]
+    if empty:
+        raise _bad(where, f"{path.name}: the tensor {plain(empty[0])} is empty", "use another file")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError):
+        raise _bad(where, f"{path.name} is damaged", "download it again") from None
+    if broken := first_not_finite(tensors):
+        message = f"{path.name}: the tensor {plain(broken)} holds NaN or infinity"
+        raise _bad(where, message, "use another file", "not_finite")
+    return tensors
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor with NaN or infinity in it, None where all are numbers."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            # Numbers of 8 bits have no isfinite.
+            values = tensor.float() if tensor.element_size() == 1 else tensor
+            if not bool(torch.isfinite(values).all()):
+                return name
+    return None
+
+
+def plain(name: str) -> str:
+    """Return a name out of somebody else's file as it may be shown: short, and nothing but letters, digits and dots."""
+    return re.sub(r"[^\w./ -]", "", name, flags=re.ASCII)[:_NAME_CHARACTERS]
 
 
 def write_safetensors(

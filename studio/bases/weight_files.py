@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
 from studio.core.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
 from studio.core.files import move_into_place, sha256_of
 from studio.core.finish_config import HUB_FILE
+from studio.core.private import make_folder
 from studio.core.settings import Settings
 
 FOLDER_NAME = "weights"
@@ -253,7 +254,7 @@ def resolve(name: str, home: Path, *, on_bytes: OnBytes = lambda done, total: No
     folder = home / FOLDER_NAME
     reasons = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for variant in row.variants:
             try:
                 _fetch(variant, folder, on_bytes)

@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image
 
 from studio.core.catalog import POCKET_FOLDER
+from studio.core.errors import InputError, Problem
+from studio.core.text import decode_text
+from studio.imaging.decode import display_name
 
 ATTRIBUTE_MIN_PROBABILITY = 0.8
 """What the attribute classifier is less sure of is left out of captions."""
@@ -28,18 +31,47 @@ _CAPTION_CHARACTERS = 500
 PLAIN_CAPTION = "photo of {instance_token} {class_noun}"
 
 
-def sidecar_caption(path: Path, subject: str) -> str | None:
-    """Return the caption that lies beside a photo, cleaned; None if there is none.
+_APOSTROPHES, _HYPHENS = "['`\u2018\u2019\u02bc\u00b4]", "[-\u2010\u2011]"
+
+
+def captions_beside(photos: Sequence[Path], subject: str) -> dict[Path, str | None]:
+    """Return the captions that lie beside photos, cleaned: ``1.txt`` or ``1.jpg.txt`` for ``1.jpg``, in any case.
 
     The subject's name becomes the instance token, so that it never reaches a model; the three placeholders may be used
     and one of them is put in front where none is.
+
+    Raises:
+        InputError: lists every caption whose encoding cannot be told.
     """
-    try:
-        with path.with_suffix(".txt").open("rb") as file:
-            raw = file.read(_SIDECAR_BYTES).decode("utf-8-sig", errors="replace")
-    except OSError:
-        return None
-    return clean_caption(raw, subject)
+    folders = {photo.parent for photo in photos}
+    texts = {_alike(path): path for folder in folders for path in folder.iterdir() if path.suffix.lower() == ".txt"}
+    captions: dict[Path, str | None] = {}
+    problems = []
+    for photo in photos:
+        names = (photo.with_suffix(".txt"), photo.with_name(f"{photo.name}.txt"))
+        path = next((texts[_alike(name)] for name in names if _alike(name) in texts), None)
+        if path is None:
+            continue
+        try:
+            with path.open("rb") as file:
+                data = file.read(_SIDECAR_BYTES)
+                is_cut = bool(file.read(1))
+            captions[photo] = clean_caption(decode_text(data, is_cut=is_cut), subject)
+        except OSError as error:
+            reason = error.strerror or "unknown reason"
+            message = f"the caption cannot be read ({reason})"
+            problems.append(Problem(display_name(path.name), message, "check the file and its rights", "bad_caption"))
+        except ValueError:
+            message = "it cannot be told which encoding the caption is in"
+            problems.append(Problem(display_name(path.name), message, "save the file as UTF-8", "bad_caption"))
+    if problems:
+        raise InputError.of(problems)
+    return captions
+
+
+def _alike(path: Path) -> str:
+    """Return what the spellings of a name on different systems have in common."""
+    return str(path.parent / unicodedata.normalize("NFC", path.name).casefold())
 
 
 def clean_caption(raw: str, subject: str) -> str | None:
@@ -49,7 +81,7 @@ def clean_caption(raw: str, subject: str) -> str | None:
     text = text.replace("\ufffd", "")
     slot = "{instance_token} {class_noun}"
     text = text.replace("{subject}", slot)
-    text = re.sub(rf"(?<!\w){re.escape(subject)}(?!\w)", slot, text, flags=re.IGNORECASE)
+    text = re.sub(_said_as(subject), slot, text, flags=re.IGNORECASE)
     text = re.sub(r"\{(?!(?:instance_token|class_noun)\})|(?<!\{instance_token)(?<!\{class_noun)\}", "", text)
     text = text[:_CAPTION_CHARACTERS].strip()
     if not text:
@@ -57,6 +89,13 @@ def clean_caption(raw: str, subject: str) -> str | None:
     if "{instance_token}" not in text:
         text = f"{PLAIN_CAPTION}, {text}"
     return text
+
+
+def _said_as(subject: str) -> str:
+    """Return a pattern that finds a name in a caption, whichever apostrophes and hyphens it is typed with."""
+    letters = {"'": _APOSTROPHES, "\u2019": _APOSTROPHES, "-": _HYPHENS, "\u2010": _HYPHENS, " ": r"\s+"}
+    name = "".join(letters.get(c, re.escape(c)) for c in unicodedata.normalize("NFC", subject))
+    return rf"(?<!\w){name}(?!\w)"
 
 
 class DrawnCaptions:

@@ -11,7 +11,7 @@ from PIL import Image
 from studio.core.config import CheckConfig
 from studio.core.errors import InputError
 from studio.imaging import quality
-from studio.imaging.decode import decode
+from studio.imaging.apart import decode
 from studio.imaging.faces import Face, find_faces, pose
 from studio.likeness.base import Embeddings, LikenessEngine, Scale, centroid, likeness, photo_likeness
 
@@ -69,6 +69,8 @@ class CandidatePhoto:
     face: Face | None = None
     """The largest face, in the pixels of ``look``."""
     likeness: float | None = None
+    caption: str | None = None
+    """The one that its owner wrote, with placeholders; None if there is none."""
     findings: list[PhotoFinding] = field(default_factory=list)
 
     @property

@@ -17,12 +17,14 @@ import typer
 
 from studio.cli import lists, verbs  # noqa: F401  (their commands are registered when they are imported)
 from studio.cli.common import Json, app
+from studio.cli.jobs import jobs
 from studio.cli.output import open_output
 from studio.cli.remote import remote
 from studio.cli.space import space
 from studio.core.errors import InputError, JobCancelled, NotFoundError, StudioError
+from studio.core.private import make_home
 from studio.core.progress import stopped
-from studio.core.settings import load_settings
+from studio.core.settings import load_settings, set_openmp_defaults
 
 
 @app.command()
@@ -37,6 +39,9 @@ def serve(as_json: Json = False) -> None:
 
     with contextlib.suppress(KeyboardInterrupt):
         server.serve(load_settings(), on_ready=ready)
+
+
+app.add_typer(jobs, name="jobs")
 
 
 app.add_typer(remote, name="remote")
@@ -80,7 +85,7 @@ def _bug_report(error: Exception) -> str:
     said = f"Something went wrong that should not have ({type(error).__name__}: {error})."
     try:
         home = load_settings().home
-        home.mkdir(parents=True, exist_ok=True)
+        make_home(home)
         path = home / "last_error.txt"
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     except (OSError, StudioError):
@@ -90,4 +95,5 @@ def _bug_report(error: Exception) -> str:
 
 def main() -> None:
     """Run the command line and end the process."""
+    set_openmp_defaults()
     sys.exit(run(sys.argv[1:]))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from studio.cli.common import (
     Json,
@@ -21,10 +20,9 @@ from studio.cli.common import (
     train_config_of,
 )
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output, score_text
-from studio.cli.tables import new_table
+from studio.cli.tables import job_words, jobs_table
 from studio.core.config import GenerateConfig
-from studio.core.domain import JobFacts, plain
-from studio.core.job_words import work_of
+from studio.core.domain import plain
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
@@ -62,7 +60,7 @@ def far(
 
 
 @contextlib.contextmanager
-def _server(context: typer.Context, talker: TerminalOutput | JsonLinesOutput) -> Iterator["Server"]:
+def open_server(context: typer.Context, talker: TerminalOutput | JsonLinesOutput) -> Iterator["Server"]:
     """Yield the other studio; STUDIO_REMOTE_TOKEN is sent to it."""
     from studio.remote.client import Server
 
@@ -105,7 +103,7 @@ def remote_train(
         fallback = lambda: own  # noqa: E731
     require_folder(source, "photos")
     talker = open_output(as_json)
-    with _server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
+    with open_server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
         verb = local_runner(talker, here, should_stop)
         result = far_studio.train(
             verb,
@@ -153,7 +151,7 @@ def remote_generate(
         "pack": pack or "", "prompts": prompt or [], "count": count, "seed": seed, "settings": plain(changes)
     }  # fmt: skip
     talker = open_output(as_json)
-    with _server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
+    with open_server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
         result = far_studio.generate(
             server, run_or_job, parameters, out, on_event=talker.event, should_stop=should_stop
         )
@@ -171,12 +169,12 @@ def remote_status(
     from studio.remote import run as far_studio
 
     talker = open_output(as_json)
-    with _server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
+    with open_server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
         if watch:
             view = far_studio.watch(server, job, on_event=talker.event, should_stop=should_stop)
         else:
             view = server.call("job", job_id=job, files=False)
-    talker.result(_without_events(view), lambda console: console.print(_job_words(view)))
+    talker.result(_without_events(view), lambda console: console.print(job_words(view)))
 
 
 @remote.command("list")
@@ -187,16 +185,9 @@ def remote_list(
 ) -> None:
     """List the jobs, newest first."""
     talker = open_output(as_json)
-    with _server(context, talker) as server:
+    with open_server(context, talker) as server:
         rows = server.call("jobs", limit=limit)
-
-    def show(console: Console) -> None:
-        table = new_table("job", "state", "title", names=True)
-        for row in rows:
-            table.add_row(row["id"], row["state"], Text(row["title"]))
-        console.print(table)
-
-    talker.result({"jobs": rows}, show)
+    talker.result({"jobs": rows}, lambda console: console.print(jobs_table(rows)))
 
 
 @remote.command("download")
@@ -210,7 +201,7 @@ def remote_download(
     from studio.remote import run as far_studio
 
     talker = open_output(as_json)
-    with _server(context, talker) as server, talker:
+    with open_server(context, talker) as server, talker:
         paths = far_studio.download(server, job, out, on_event=talker.event)
     talker.result({"files": paths}, lambda console: console.print(f"{len(paths)} files in {out}"))
 
@@ -219,19 +210,19 @@ def remote_download(
 def remote_cancel(context: typer.Context, job: RemoteJob, as_json: Json = False) -> None:
     """Cancel a job; what it has done so far is kept there."""
     talker = open_output(as_json)
-    with _server(context, talker) as server:
+    with open_server(context, talker) as server:
         view = server.call("cancel", job_id=job)
-    talker.result(view, lambda console: console.print(_job_words(view)))
+    talker.result(view, lambda console: console.print(job_words(view)))
 
 
 def _without_events(view: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in view.items() if name not in ("events", "files")}
 
 
-def _job_words(view: Mapping[str, Any]) -> str:
-    progress = view["progress"]
-    done = f", {progress['step']} of {progress['total']}" if progress.get("total") else ""
-    cause = f": {view['cause']}" if view["cause"] else ""
-    waits = view.get("waits_for")
-    source = f", waits for {work_of(waits['kind'], JobFacts.from_json(view['facts']))}" if waits else ""
-    return f"{view['id']} ({view['title']}) is {view['state']}{source}{done}{cause}"
+@remote.command("retry")
+def remote_retry(context: typer.Context, job: RemoteJob, as_json: Json = False) -> None:
+    """Let a stalled or cancelled job of any kind go on there from where it was."""
+    talker = open_output(as_json)
+    with open_server(context, talker) as server:
+        view = server.call("retry", job_id=job)
+    talker.result(view, lambda console: console.print(job_words(view)))

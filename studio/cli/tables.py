@@ -1,14 +1,24 @@
 """The results of verbs as tables on a terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from studio.cli.output import score_text
-from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult
+from studio.core.domain import (
+    Dataset,
+    ExportResult,
+    FinishResult,
+    GenerateResult,
+    JobFacts,
+    PublishResult,
+    TrainResult,
+)
+from studio.core.job_words import work_of
 
 
 def new_table(*columns: str, names: bool = False) -> Table:
@@ -137,3 +147,21 @@ def show_published(result: PublishResult, out: Path) -> Callable[[Console], None
             console.print(f"{size}: published at {result.url} for {seen}, commit {result.commit}")
 
     return show
+
+
+def jobs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of jobs, as ``list`` shows them."""
+    table = new_table("job", "state", "title", names=True)
+    for row in rows:
+        table.add_row(row["id"], row["state"], Text(row["title"]))
+    return table
+
+
+def job_words(view: Mapping[str, Any]) -> str:
+    """Return one line on how a job stands."""
+    progress = view["progress"]
+    done = f", {progress['step']} of {progress['total']}" if progress.get("total") else ""
+    cause = f": {view['cause']}" if view["cause"] else ""
+    source = view.get("waits_for")
+    waits = f", waits for {work_of(source['kind'], JobFacts.from_json(view['facts']))}" if source else ""
+    return f"{view['id']} ({view['title']}) is {view['state']}{waits}{done}{cause}"

@@ -24,7 +24,10 @@ class FamilySpec:
     """Class name in diffusers."""
     lora_targets: tuple[tuple[str, tuple[str, ...]], ...]
     """(value of MethodConfig.target, suffixes of module names in the denoiser)."""
-    text_encoder_targets: tuple[str, ...]
+    text_encoder_targets: tuple[tuple[str, tuple[str, ...]], ...]
+    """The same in the text encoders that learn; empty where none does."""
+    prompt_tokens: tuple[int, ...]
+    """Tokens of a prompt that each text encoder reads, special ones included; 0: as many as its tokenizer says."""
     negative_prompt: bool
     """False where the family ignores negative prompts."""
     guidance: str = "guidance_scale"
@@ -41,6 +44,10 @@ class FamilySpec:
     """True where diffusers' class says which of its blocks repeat (``compile_repeated_blocks``)."""
     learns_token: bool = False
     """True where the instance token can have an embedding of its own (``token_learning_rate``)."""
+    chats: bool = False
+    """True where a prompt is read as a message in a chat, whose frame takes tokens too."""
+    normalised_latents: bool = False
+    """True where the pipeline asks an AutoencoderKL for the mean and deviation of its latents."""
     hub_tag: str = "stable-diffusion"
     """The Hub's tag for models of this kind; diffusers' own trainers write it, and nearly all ``TAG-diffusers`` too."""
 
@@ -59,6 +66,8 @@ _FLUX2_ATTENTION = (
 _FLUX2_FEED_FORWARD = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
 _QWEN_FEED_FORWARD = ("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2")
 _CLIP_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+# kohya's trainer trains the feed-forward layers of CLIP with the attention.
+_CLIP_TARGETS = (("attention", _CLIP_ATTENTION), ("attention+conv", (*_CLIP_ATTENTION, "fc1", "fc2")))
 _SD_CONV = ("conv1", "conv2", "conv_shortcut", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
 
 FAMILIES: dict[str, FamilySpec] = {
@@ -67,7 +76,8 @@ FAMILIES: dict[str, FamilySpec] = {
         bucket_multiple_px=8,
         pipeline="StableDiffusionPipeline",
         lora_targets=(("attention", _SD_ATTENTION), ("attention+conv", _SD_ATTENTION + _SD_CONV)),
-        text_encoder_targets=_CLIP_ATTENTION,
+        text_encoder_targets=_CLIP_TARGETS,
+        prompt_tokens=(0,),
         negative_prompt=True,
         learning_text_encoders=1,
         learns_token=True,
@@ -77,9 +87,11 @@ FAMILIES: dict[str, FamilySpec] = {
         bucket_multiple_px=64,
         pipeline="StableDiffusionXLPipeline",
         lora_targets=(("attention", _SD_ATTENTION), ("attention+conv", _SD_ATTENTION + _SD_CONV)),
-        text_encoder_targets=_CLIP_ATTENTION,
+        text_encoder_targets=_CLIP_TARGETS,
+        prompt_tokens=(0, 0),
         negative_prompt=True,
         learning_text_encoders=2,
+        normalised_latents=True,
         hub_tag="stable-diffusion-xl",
     ),
     # Transformers have no convolutions that learn: "attention+conv" adds their feed-forward layers. The targets of
@@ -89,7 +101,8 @@ FAMILIES: dict[str, FamilySpec] = {
         bucket_multiple_px=16,
         pipeline="StableDiffusion3Pipeline",
         lora_targets=(("attention", _FLUX_ATTENTION), ("attention+conv", _FLUX_ATTENTION + _FLUX_FEED_FORWARD)),
-        text_encoder_targets=_CLIP_ATTENTION,
+        text_encoder_targets=_CLIP_TARGETS,
+        prompt_tokens=(0, 0, 256),
         negative_prompt=True,
         denoiser="transformer",
         quantizes=True,
@@ -103,7 +116,8 @@ FAMILIES: dict[str, FamilySpec] = {
         bucket_multiple_px=16,
         pipeline="FluxPipeline",
         lora_targets=(("attention", _FLUX_ATTENTION), ("attention+conv", _FLUX_ATTENTION + _FLUX_FEED_FORWARD)),
-        text_encoder_targets=_CLIP_ATTENTION,
+        text_encoder_targets=_CLIP_TARGETS,
+        prompt_tokens=(0, 512),
         negative_prompt=False,
         denoiser="transformer",
         quantizes=True,
@@ -119,6 +133,8 @@ FAMILIES: dict[str, FamilySpec] = {
             ("attention+conv", _FLUX2_ATTENTION + _TEXT_ATTENTION + _FLUX2_FEED_FORWARD),
         ),
         text_encoder_targets=(),
+        prompt_tokens=(512,),
+        chats=True,
         negative_prompt=True,
         denoiser="transformer",
         hub_tag="flux2-klein",
@@ -133,6 +149,8 @@ FAMILIES: dict[str, FamilySpec] = {
             ("attention+conv", (*_JOINT_ATTENTION, "feed_forward.w1", "feed_forward.w2", "feed_forward.w3")),
         ),
         text_encoder_targets=(),
+        prompt_tokens=(512,),
+        chats=True,
         negative_prompt=True,
         denoiser="transformer",
         hub_tag="z-image",
@@ -147,6 +165,7 @@ FAMILIES: dict[str, FamilySpec] = {
             ("attention+conv", _JOINT_ATTENTION + _TEXT_ATTENTION + _QWEN_FEED_FORWARD),
         ),
         text_encoder_targets=(),
+        prompt_tokens=(512,),
         negative_prompt=True,
         guidance="true_cfg_scale",
         denoiser="transformer",

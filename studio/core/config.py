@@ -11,14 +11,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.core.finish_config import FinishConfig
-from studio.core.strict import Dtype, LikenessName, StrictModel, Text, Word, hub_id
+from studio.core.strict import Dtype, LikenessName, Name, StrictModel, Text, Word, hub_id
 from studio.core.train_config import TrainConfig
 
 
 class CheckConfig(StrictModel):
     """Settings of the photo check."""
 
-    subject: Word = "subject"
+    subject: Name = "subject"
     """Name of the subject, for example Ada; used for folders and titles."""
     class_noun: Word = "person"
     """What the subject is: woman, man, dog, teapot ..."""

@@ -347,7 +347,7 @@ class JobView:
     finished_s: float | None = None
     attempt: int = 0
     cause: str | None = None
-    """Why it is stalled, in words; always set when stalled."""
+    """Why it is stalled, in words, always set then; of an open job why nothing new of it can be stored, mostly None."""
     problems: tuple[Mapping[str, str], ...] = ()
     progress: Mapping[str, Any] = field(default_factory=dict)
     """The newest progress event's data."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from studio.core.catalog import BASES
 from studio.core.files import write_json
+from studio.core.private import make_folder
 from studio.core.train_config import TrainConfig
 
 MEASURED_NAME = "fit.json"
@@ -142,7 +143,7 @@ _CHECKPOINTS = 5
 def remember(home: Path, config: TrainConfig, measured: MeasuredRun) -> None:
     """Keep what was measured, for plans of runs like this one."""
     records = {**_records(home), _key(config): asdict(measured)}
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     write_json(home / MEASURED_NAME, dict(list(records.items())[-_RECORDS:]), shared=True)
 
 

@@ -253,6 +253,15 @@ def subject_phrase(instance_token: str, class_noun: str) -> str:
     return f"{instance_token} {class_noun}"
 
 
+def token_as_placeholder(text: str, instance_token: str) -> str:
+    """Return a caption in which the instance token, written out by somebody, is the placeholder that it stands for.
+
+    Otherwise the captions of the class would name the subject, too.
+    """
+    word = rf"(?<![\w{{]){re.escape(instance_token)}(?![\w}}])"
+    return re.sub(word, lambda _: "{instance_token}", text, flags=re.IGNORECASE)
+
+
 def fill(template: str, *, instance_token: str, class_noun: str) -> str:
     """Fill a shot's or caption's placeholders.
 

@@ -19,6 +19,7 @@ from studio.core.finish_config import FinishConfig, FinishStep, check_steps
 from studio.core.packs import Pack
 from studio.core.settings import PROJECT_ROOT
 from studio.core.strict import StrictModel, Text, Word
+from studio.core.text import decode_text
 from studio.core.train_config import TrainConfig
 
 PRESETS_DIR = PROJECT_ROOT / "presets"
@@ -79,8 +80,8 @@ _Model = TypeVar("_Model", TrainPreset, Pack, Chain)
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.safe_load(decode_text(path.read_bytes()))
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError.of(
             [Problem(path.name, f"is not readable YAML ({str(error).splitlines()[0]})", "mend the file", "bad_yaml")]
         ) from None

@@ -5,6 +5,7 @@ The only reader of the environment. Ground level: no torch, no gradio.
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,9 @@ class Settings(BaseSettings):
     """Most photos that one check accepts."""
     job_silence_s: int = Field(default=3600, ge=1)
     """A job whose process tells nothing for so many seconds hangs and is ended; downloads are silent, too."""
+    job_environment: str = ""
+    """Variables, by name and separated by commas, that the processes of jobs get beside those of the system, the
+    network and the libraries that compute; tokens and keys of other programs do not reach them otherwise."""
     bases_dir: Path | None = None
     """Folder for downloaded and converted bases; None means the folder bases in home."""
     bases_max_bytes: int = Field(default=200 * 10**9, ge=10**6)
@@ -92,6 +96,25 @@ class Settings(BaseSettings):
                 "must be disk, off, or an address that begins with redis://, rediss:// or redis+cluster://"
             )
         return value
+
+
+_HOW_THREADS_WAIT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def openmp_defaults(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what OpenMP should be told, as variables; nothing where the user has said how its threads wait.
+
+    Torch's threads meet after each small operation, and whoever is there first spins for milliseconds, in the hope that
+    the others are about to come. On a machine where another program holds a core they are not: most of the time goes
+    into spinning. Asleep they cost what one thread costs (benchmarks/busy_cores.py). OpenMP reads this once, when torch
+    is loaded: every process that loads it is started with it, or calls ``set_openmp_defaults`` before.
+    """
+    return {} if any(name in environment for name in _HOW_THREADS_WAIT) else {"OMP_WAIT_POLICY": "passive"}
+
+
+def set_openmp_defaults() -> None:
+    """Put ``openmp_defaults`` into this process's environment; call it before torch is imported."""
+    os.environ.update(openmp_defaults())
 
 
 _OAUTH = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")

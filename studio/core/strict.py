@@ -1,6 +1,7 @@
 """Frozen models whose field docstrings are help texts, and pydantic's findings translated into problems with a cure."""
 
 import re
+import unicodedata
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -22,8 +23,53 @@ Text = Annotated[str, BeforeValidator(_clean_text)]
 """One line of plain text, white space collapsed."""
 
 
-Word = Annotated[str, BeforeValidator(_clean_text), Field(min_length=1, max_length=40, pattern=r"^[\w][\w \-]*$")]
+def _plain_word(value: Any) -> Any:
+    value = _clean_text(value)
+    if isinstance(value, str) and value:
+        if others := sorted(set(re.findall(r"[^\w \-]", value))):
+            raise ValueError(f"may not hold {' '.join(others)}; use letters, digits, spaces and hyphens")
+        if not re.match(r"\w", value):
+            raise ValueError("must begin with a letter or a digit")
+    return value
+
+
+Word = Annotated[str, BeforeValidator(_plain_word), Field(min_length=1, max_length=40, pattern=r"^[\w][\w \-]*$")]
 """A noun or a token: letters, digits, spaces, hyphens."""
+
+
+_NOT_IN_NAMES = frozenset("/\\<>{}[]|`")
+
+
+def _name_of_somebody(value: Any) -> Any:
+    value = _clean_text(value)
+    if isinstance(value, str) and value:
+        value = unicodedata.normalize("NFC", value)
+        invisible = any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") and c not in _JOINERS for c in value)
+        others = sorted(_NOT_IN_NAMES.intersection(value))
+        if others or invisible:
+            what = " ".join(others) or "invisible characters"
+            raise ValueError(f"may not hold {what}; a name has letters, digits, spaces and signs such as . ' & -")
+        if not any(unicodedata.category(c)[0] in "LN" or unicodedata.category(c) == "So" for c in value):
+            raise ValueError("must hold a letter or a digit")
+        if value.startswith("-"):
+            raise ValueError("may not begin with a hyphen")
+    return value
+
+
+_JOINERS = "\u200c\u200d"
+"""Emoji and some scripts need these two invisible characters."""
+
+
+Name = Annotated[str, BeforeValidator(_name_of_somebody), Field(min_length=1, max_length=40)]
+"""What somebody or something is called, for people only: file names and tokens are never it, but derived from it."""
+
+
+NameOrEmpty = Annotated[str, BeforeValidator(_name_of_somebody), Field(max_length=40)]
+"""A Name, or empty for what follows from something else."""
+
+
+WordOrEmpty = Annotated[str, BeforeValidator(_plain_word), Field(max_length=40)]
+"""A Word, or empty for what follows from something else."""
 
 
 LikenessName = Literal["auto", "pocket", "face", "subject", "none"]

@@ -1,15 +1,13 @@
 """The settings of a training run."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.core.errors import InputError, Problem
-from studio.core.strict import Dtype, LikenessName, StrictModel, Text, Word
+from studio.core.strict import Dtype, LikenessName, NameOrEmpty, StrictModel, Text, Word, WordOrEmpty
 
 Quantization = Literal["none", "8bit", "4bit"]
-WordOrEmpty = Annotated[Text, Field(max_length=40, pattern=r"^([\w][\w \-]*)?$")]
-"""Like Word; empty stands for what the dataset says."""
 
 
 OPTIONAL_PACKAGES: dict[str, str] = {
@@ -111,7 +109,7 @@ class PriorConfig(StrictModel):
 class TrainConfig(StrictModel):
     """Settings of a training run."""
 
-    subject: WordOrEmpty = ""
+    subject: NameOrEmpty = ""
     """Name of the subject; used for folders and titles, not for prompts. Empty takes the dataset's."""
     class_noun: WordOrEmpty = ""
     """What the subject is: woman, man, dog, teapot ... Empty takes the dataset's."""
@@ -250,6 +248,11 @@ def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
     """Return (does it apply, what contradicts what and how to end it)."""
     token, name = config.token_learning_rate, config.optimizer
     return [
+        (
+            config.instance_token.lower() in (config.class_noun.lower(), *config.class_noun.lower().split()),
+            f"instance_token {config.instance_token!r} is a word of class_noun, and every other one would become the "
+            "subject: choose a rare word, such as sks",
+        ),
         (
             token is None and config.token_vectors > 1,
             "token_vectors above 1 needs a token that learns: set token_learning_rate or token_vectors=1",

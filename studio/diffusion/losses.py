@@ -40,5 +40,6 @@ def min_snr_weights(schedule: Schedule, timesteps: Tensor, gamma: float | None) 
     index = timesteps.to(schedule.signal.device)
     if gamma is None:
         return torch.ones(len(index), dtype=torch.float32, device=index.device)
-    error = schedule.objective.x0_error(schedule.signal[index], schedule.sigma[index])
-    return schedule.snr(index).clamp(max=gamma) * error
+    # min(snr, gamma) * error = snr * error * min(1, gamma / snr): the first is never 0 times infinity.
+    uncapped = schedule.objective.snr_weight(schedule.signal[index], schedule.sigma[index])
+    return uncapped * (gamma / schedule.snr(index)).clamp(max=1.0)

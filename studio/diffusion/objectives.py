@@ -27,7 +27,10 @@ class Objective:
     x0: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     """``(noisy, output, signal, sigma) -> the clean sample that this output means``, ``(B, C, h, w)``."""
     x0_error: Callable[[Tensor, Tensor], Tensor]
-    """``(signal, sigma) -> how much of a squared error of the output arrives in x0``, ``(B,)``."""
+    """``(signal, sigma) -> how much of a squared error of the output arrives in x0``, ``(B,)``; infinite for epsilon
+    where no signal is left."""
+    snr_weight: Callable[[Tensor, Tensor], Tensor]
+    """``(signal, sigma) -> x0_error * snr``, ``(B,)``, finite everywhere."""
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -37,6 +40,7 @@ OBJECTIVES: dict[str, Objective] = {
         target=lambda x0, noise, signal, sigma: noise,
         x0=lambda noisy, output, signal, sigma: (noisy - sigma * output) / signal,
         x0_error=lambda signal, sigma: (sigma / signal) ** 2,
+        snr_weight=lambda signal, sigma: torch.ones_like(signal),
     ),
     # Salimans and Ho 2022, arXiv:2202.00512, appendix D; signal^2 + sigma^2 = 1.
     "v_prediction": Objective(
@@ -44,6 +48,7 @@ OBJECTIVES: dict[str, Objective] = {
         target=lambda x0, noise, signal, sigma: signal * noise - sigma * x0,
         x0=lambda noisy, output, signal, sigma: signal * noisy - sigma * output,
         x0_error=lambda signal, sigma: sigma**2,
+        snr_weight=lambda signal, sigma: signal**2,
     ),
     # Liu et al. 2022, arXiv:2209.03003, eq. 1, with time running from data to noise; signal + sigma = 1.
     "flow": Objective(
@@ -51,8 +56,20 @@ OBJECTIVES: dict[str, Objective] = {
         target=lambda x0, noise, signal, sigma: noise - x0,
         x0=lambda noisy, output, signal, sigma: noisy - sigma * output,
         x0_error=lambda signal, sigma: sigma**2,
+        snr_weight=lambda signal, sigma: signal**2,
     ),
 }
+
+
+_OF_DDPM = frozenset(
+    f"{name}Scheduler"
+    for name in (
+        "DDPM", "DDIM", "PNDM", "LMSDiscrete", "EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete",
+        "KDPM2Discrete", "KDPM2AncestralDiscrete", "DPMSolverMultistep", "DPMSolverSinglestep", "DPMSolverSDE",
+        "DEISMultistep", "UniPCMultistep", "SASolver", "LCM", "TCD",
+    )
+)  # fmt: skip
+"""Samplers whose configuration tells the betas of a DDPM; an EDM, for one, has the same words for other noise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,11 +91,18 @@ class Schedule:
         """Read the schedule that a base was trained with out of its diffusers scheduler.
 
         Raises:
-            InputError: the scheduler predicts something that ``OBJECTIVES`` does not hold.
+            InputError: it is of another noise schedule than those here, or predicts what ``OBJECTIVES`` does not hold.
         """
-        config = scheduler.config
+        config, kind = scheduler.config, type(scheduler).__name__
         name = config.get("prediction_type")
-        if name is None or name == "flow_prediction":
+        is_flow = kind.startswith("FlowMatch")
+        if not is_flow and (
+            kind not in _OF_DDPM or config.get("use_flow_sigmas", False) != (name == "flow_prediction")
+        ):
+            cure = "choose a base with a scheduler of DDPM's or of flow matching, such as Euler or FlowMatchEuler"
+            message = f"its {kind} is of a noise schedule that cannot be trained here"
+            raise InputError.of([Problem("base", message, cure, "unknown_schedule")])
+        if is_flow or name == "flow_prediction":
             # A dynamic shift depends on the picture's size and the sampler's steps; training knows none.
             shift = 1.0 if config.get("use_dynamic_shifting") else config.get("shift", 1.0)
             return cls.flow(config.num_train_timesteps, shift)

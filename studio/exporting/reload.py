@@ -46,9 +46,7 @@ def main(request_file: Path) -> None:
         loaded = _all_tensors(pipeline)
     comparison = _compared(files, loaded, dtype)
     if request["embeds"]:
-        pipeline.load_textual_inversion(
-            request["embeds"], token=request["token"], use_safetensors=True, local_files_only=True
-        )
+        load_word(pipeline, Path(request["embeds"]), request["token"])
     _place(pipeline, torch.device(request["device"]), whole=not request["quantization"])
     pipeline.set_progress_bar_config(disable=True)
     for shot in request["shots"]:
@@ -68,6 +66,14 @@ def main(request_file: Path) -> None:
         "torch": torch.__version__,
     }
     Path(request["result"]).write_text(json.dumps({**comparison, "versions": versions}), encoding="utf-8")
+
+
+def load_word(pipeline: Any, path: Path, word: str) -> None:
+    """Give a pipeline the trained word of a file, as the model card says it."""
+    pipeline.load_textual_inversion(str(path), token=word, use_safetensors=True, local_files_only=True)
+    # diffusers finds its words inside others, too: "sks" in "desks".
+    names = [name for name in pipeline.tokenizer.get_added_vocab() if name == word or name.startswith(f"{word}_")]
+    pipeline.tokenizer.add_tokens([transformers.AddedToken(name, single_word=True, normalized=True) for name in names])
 
 
 def _opened(request: dict[str, Any], path: Path, dtype: torch.dtype) -> Any:
@@ -140,7 +146,8 @@ def _pieces(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
                 tensor = file.get_tensor(name)
                 if name.endswith((".in_proj_weight", ".in_proj_bias")):  # OpenCLIP: query, key and value in one
                     yield from ((f"{name}[{part}]", third) for part, third in enumerate(tensor.chunk(3)))
-                elif not name.endswith(".alpha"):  # a scale, not a layer: the pictures prove it
+                # A scale, and what the net predicts, are no layers: the pictures prove them.
+                elif not name.endswith(".alpha") and name not in ("v_pred", "ztsnr"):
                     yield name, tensor.T if name.endswith(".text_projection") else tensor
 
 

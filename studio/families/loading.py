@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLQwenImage, AutoencoderTiny
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from studio.compute.device import Placement
@@ -60,6 +61,7 @@ def load_parts(
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         if index.get("_class_name") != spec.pipeline:
             raise unusable(folder, f"holds a {index.get('_class_name')}, not a {spec.pipeline}")
+        _require_known_latents(folder, spec)
         scheduler_class = getattr(diffusers.schedulers, index["scheduler"][1])
         scheduler = scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True)
         module = _whole(denoiser, folder / spec.denoiser, torch_dtype=dtype, **quantized(quantization, dtype))
@@ -86,6 +88,31 @@ def load_parts(
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise unusable(folder, f"cannot be read ({reason[:200]})") from error
+
+
+def _require_known_latents(folder: Path, spec: FamilySpec) -> None:
+    """Refuse an autoencoder whose pipeline would not undo what it says of its latents.
+
+    Raises:
+        InputError: it has a mean or deviation of its own and the pipeline knows none.
+    """
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    given = config.get("latents_mean") or config.get("latents_std")
+    if given and config["_class_name"] == "AutoencoderKL" and not spec.normalised_latents:
+        raise unusable(folder, f"has an autoencoder with latents_mean and latents_std, which {spec.pipeline} ignores")
+
+
+def tokenizers_of(folder: Path, spec: FamilySpec) -> list[Any]:
+    """Read the tokenizers of a base and nothing else of it.
+
+    Raises:
+        InputError: they are missing or damaged.
+    """
+    try:
+        names = _numbered("tokenizer", len(spec.prompt_tokens))
+        return [AutoTokenizer.from_pretrained(folder / name, local_files_only=True) for name in names]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise unusable(folder, f"its tokenizers cannot be read ({' '.join(str(error).split())[:200]})") from error
 
 
 def parts_of(pipeline: Any, spec: FamilySpec) -> Parts:
@@ -165,9 +192,18 @@ def place(pipeline: Any, device: torch.device, placement: Placement) -> None:
 
 
 def scaled_latents(parts: Parts, pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Turn pixels ``(B, 3, H, W)`` in [-1, 1] into ``(latents - shift) * scale``, ``(B, C, h, w)`` float32."""
+    """Turn pixels ``(B, 3, H, W)`` in [-1, 1] into ``(latents - shift) * scale``, ``(B, C, h, w)`` float32.
+
+    Where the autoencoder says them, each channel's mean and deviation take the place of the shift, as in the pipeline.
+    """
     latents = raw_latents(parts, pixels, generator)
     config = vae_of(parts).config
+    if config.get("latents_mean") and config.get("latents_std"):
+        mean, deviation = (
+            torch.tensor(values, device=latents.device).view(1, -1, 1, 1)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        return ((latents - mean) * config.scaling_factor / deviation).float()
     shift = config.get("shift_factor") or 0.0
     return ((latents - shift) * config.scaling_factor).float()
 

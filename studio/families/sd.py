@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.loaders import TextualInversionLoaderMixin
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -17,6 +16,7 @@ from studio.core.catalog import FamilySpec
 from studio.core.train_config import Quantization
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, scaled_latents
+from studio.families.words import spelled_out
 
 
 class StableDiffusion:
@@ -48,8 +48,7 @@ class StableDiffusion:
         """Return ``prompt_embeds`` ``(B, L, D)`` in the text encoder's dtype; gradients follow its parameters."""
         tokenizer, text_encoder = parts.tokenizers[0], parts.text_encoders[0]
         tokens = tokenizer(
-            # As the pipeline does it: a learned token may stand for several vectors.
-            TextualInversionLoaderMixin().maybe_convert_prompt(list(prompts), tokenizer),
+            spelled_out(prompts, tokenizer),
             padding="max_length",
             max_length=tokenizer.model_max_length,
             truncation=True,

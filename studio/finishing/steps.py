@@ -21,7 +21,8 @@ from studio.finishing.matting.registry import open_matter
 from studio.finishing.upscaling.faces import restore_faces
 from studio.finishing.upscaling.registry import DIFFUSION, open_face_restorer, open_upscaler
 from studio.imaging import compose, matte
-from studio.imaging.decode import decode, display_name
+from studio.imaging.apart import decode
+from studio.imaging.decode import display_name
 from studio.imaging.faces import find_faces
 from studio.imaging.fit import aspect_wh, fit
 
@@ -58,9 +59,21 @@ class Canvas:
         """Return it as RGB or RGBA; pixels that nobody sees are black, so that nothing of them is given away."""
         if self.alpha is None:
             return Image.fromarray(self.rgb)
-        levels = (self.alpha * 255).round().astype(np.uint8)
+        levels = self.levels()
         seen = self.rgb * (levels > 0)[..., None].astype(np.uint8)
         return Image.fromarray(np.dstack([seen, levels]))
+
+    def levels(self) -> Pixels:
+        """Return its alpha as ``(H, W)`` levels."""
+        assert self.alpha is not None
+        return (self.alpha * 255).round().astype(np.uint8)
+
+    def bled(self) -> Pixels:
+        """Return its pixels with the subject's colours carried on below what is transparent, for all that looks round.
+
+        Networks and resampling mix neighbours; neither black nor an old background may come into the rim.
+        """
+        return self.rgb if self.alpha is None else matte.bled(self.rgb, self.alpha)
 
 
 @dataclass(slots=True)
@@ -89,17 +102,18 @@ def _open_cutout(step: CutoutStep, config: FinishConfig, backdrop: Path | None, 
 
     def cutout(canvas: Canvas, work: StepContext) -> Canvas:
         work.tick("cutting out")
-        alpha = matter.matte(Image.fromarray(canvas.rgb))
+        seen = on_white(canvas.rgb, canvas.alpha)
+        alpha = matter.matte(Image.fromarray(seen))
         work.tick("refining the edge")
         if step.refine == "guided":
-            alpha = matte.guided(alpha, canvas.rgb)
+            alpha = matte.guided(alpha, seen)
         elif step.refine == "closed_form":
-            alpha = matte.closed_form(alpha, canvas.rgb)
+            alpha = matte.closed_form(alpha, seen)
         if canvas.alpha is not None:  # what was transparent stays so
             alpha = alpha * canvas.alpha
         if float(alpha.max(initial=0)) < 0.5:
             work.notes.append("no subject was found, so hardly anything is left; try another matting model")
-        rgb = matte.foreground(canvas.rgb, alpha) if step.clean_edges else canvas.rgb
+        rgb = matte.foreground(canvas.bled(), alpha) if step.clean_edges else canvas.rgb
         return Canvas(rgb, alpha, canvas.original)
 
     return cutout
@@ -163,6 +177,7 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
         # In and out of the largest pass; then the result, its copy while it is encoded, the original, and alpha.
         needed = 3 * max(height * width for height, width in sizes) * (1 + upscaler.scale**2)
         needed += target_hw[0] * target_hw[1] * (9 if canvas.alpha is None else 17)
+        needed += 0 if canvas.alpha is None else canvas.alpha.size * 15  # which visible pixel is nearest
         _require_memory(work.name, target_hw, needed + (upscaler.working_bytes(sizes[-1]) if on_cpu else 0))
         if max(target_hw) > max(canvas.size_hw) * upscaler.scale**_MAX_PASSES:
             work.notes.append(f"enlarged more than {upscaler.scale**_MAX_PASSES} times; beyond that no detail is added")
@@ -173,7 +188,7 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
             done += 1
             work.tick(f"enlarging, part {min(done, total)} of {total}")
 
-        rgb = canvas.rgb
+        rgb = canvas.bled()
         for size_hw in sizes:
             rgb = upscaler.enlarge(_resized(rgb, size_hw), tick=tick)
         alpha = None if canvas.alpha is None else _resized_alpha(canvas.alpha, target_hw)
@@ -196,7 +211,7 @@ def _open_face(step: FaceStep, config: FinishConfig, backdrop: Path | None, repo
             work.notes.append("no face was found, so none was restored")
             return canvas
         restored = restore_faces(
-            canvas.rgb, found, restorer, strength=step.strength, tick=lambda: work.tick("restoring a face")
+            canvas.bled(), found, restorer, strength=step.strength, tick=lambda: work.tick("restoring a face")
         )
         return Canvas(restored, canvas.alpha, canvas.original)
 
@@ -205,26 +220,32 @@ def _open_face(step: FaceStep, config: FinishConfig, backdrop: Path | None, repo
 
 def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, reporter: ProgressReporter) -> Step:
     def fitted(canvas: Canvas, work: StepContext) -> Canvas:
-        picture = canvas.image()
+        height, width = canvas.size_hw
         target_wh = step.target_wh()
         if step.aspect is not None:
-            target_wh = aspect_wh(picture.size, step.aspect, step.how)
-        if target_wh is None or target_wh == picture.size:
+            target_wh = aspect_wh((width, height), step.aspect, step.how)
+        if target_wh is None or target_wh == (width, height):
             return canvas
         # The picture and the original, each in and out of Pillow, and a copy while it is encoded.
         _require_memory(work.name, target_wh[::-1], target_wh[0] * target_wh[1] * (15 if canvas.alpha is None else 22))
         work.tick("fitting to size")
         choose = max if step.how == "cover" else min
-        scale = choose(target_wh[0] / picture.width, target_wh[1] / picture.height)
+        scale = choose(target_wh[0] / width, target_wh[1] / height)
         if scale > 1.01:
             work.notes.append(f"enlarged {scale:.1f} times without added detail; an upscale step before adds it")
         focus = _focus(canvas) if step.how == "cover" else None
-        made, original = (
-            np.asarray(fit(image, target_wh, how=step.how, fill=compose.rgb_of(step.fill), focus_yx=focus))
-            for image in (picture, Image.fromarray(canvas.original))
-        )
-        alpha = alpha_of(made)
-        return Canvas(np.ascontiguousarray(made[..., :3]), alpha, original)
+        fill = compose.rgb_of(step.fill)
+
+        def placed(image: Image.Image, behind: tuple[int, int, int]) -> Image.Image:
+            return fit(image, target_wh, how=step.how, fill=behind, focus_yx=focus)
+
+        # Colours and alpha apart: at low alpha, Pillow's premultiplied levels are too coarse to give the colour back.
+        made = np.asarray(placed(Image.fromarray(canvas.bled()), fill))
+        original = np.asarray(placed(Image.fromarray(canvas.original), fill))
+        if canvas.alpha is None:
+            return Canvas(made, None, original)
+        alpha = np.asarray(placed(Image.fromarray(canvas.levels()), (0, 0, 0)))
+        return Canvas(made, alpha.astype(np.float32) / np.float32(255), original)
 
     return fitted
 
@@ -309,6 +330,11 @@ def _fetching(reporter: ProgressReporter) -> Callable[[int, int], None]:
         reporter.tick(f"Fetching weights: {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB")
 
     return tell
+
+
+def on_white(rgb: Pixels, alpha: NDArray[np.float32] | None) -> Pixels:
+    """Return the picture as a person sees it: what is transparent over white."""
+    return rgb if alpha is None else compose.over(rgb, alpha, np.broadcast_to(np.uint8(255), rgb.shape))
 
 
 def refused(name: str, message: str, cure: str, code: str) -> InputError:

@@ -5,9 +5,11 @@ is applied, colour is converted to sRGB, and the result is a fresh picture that 
 """
 
 import io
+import os
 import re
 import unicodedata
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,39 +18,36 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from studio.core.errors import InputError, Problem
 from studio.core.folder import is_clutter
+from studio.imaging import colours, sniff
+from studio.imaging.whole import png_is_whole
 
 MAX_BYTES = 64 * 2**20
 """Largest file that is read, bytes."""
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded: Pillow's own line, above which it warns of a decompression bomb."""
+MAX_SIDE_PX = 32_768
+"""Longest side of a picture that is decoded: thin ones cost decoders far more than their pixels."""
+MAX_DECODING_BYTES = 1_342_177_280
+"""Most memory that decoding one picture may take at its peak: 1.25 GiB."""
+_BYTES_PER_PIXEL = {"JPEG": 12, "MPO": 12, "PNG": 14, "WEBP": 23, "HEIF": 20, "AVIF": 30}
+"""Measured at the peak: what the decoder holds (most for AVIF of ten bits with alpha), Pillow's picture, and ours."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")
 _STILL = frozenset({"JPEG", "MPO", "HEIF"})
 """Formats in which further frames are depth maps, bursts or thumbnails, not an animation."""
+_OPENED_BRANDS = sniff.HEIC_BRANDS | {b"hevc", b"hevx", b"hevm", b"hevs", b"avif", b"avis", b"mif1", b"msf1"}
 _KNOWN = "JPEG, PNG, WebP, HEIC or AVIF"
 
-_PHOTO_ENDINGS = frozenset(
+PHOTO_ENDINGS = frozenset(
     (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".heic", ".heif", ".avif"),
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".heic", ".heif", ".hif", ".avif"),
         *(".gif", ".bmp", ".tif", ".tiff", ".jp2", ".jxl", ".svg", ".psd"),
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
     )
 )
-"""Endings of files that their owner takes for photos; a file without ending may be one too."""
-
-_FOREIGN: tuple[tuple[bytes, str], ...] = (
-    (b"GIF8", "is a GIF"),
-    (b"BM", "is a BMP picture"),
-    (b"II*\x00", "is a TIFF or raw camera file"),
-    (b"MM\x00*", "is a TIFF or raw camera file"),
-    (b"8BPS", "is a Photoshop file"),
-    (b"%PDF", "is a PDF"),
-    (b"PK\x03\x04", "is a zip archive"),
-    (b"<svg", "is a drawing (SVG)"),
-    (b"<?xml", "is a drawing or text (XML)"),
-    (b"\x00\x00\x00\x0cjP  ", "is a JPEG 2000 picture"),
-    (b"\xff\x0a", "is a JPEG XL picture"),
-)
+"""Endings of files that their owner takes for photos, whatever is in them. With any other, the content decides."""
+_MOST_FOLDERS, _MOST_FILES = 200, 5000
+"""How many folders and files are looked at to find the photos that lie deeper."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,7 +90,11 @@ def display_name(name: str) -> str:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    parts = re.split(r"(\d+)", path.name.casefold())
+    return _natural_name(path.name)
+
+
+def _natural_name(name: str) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", name.casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
@@ -99,8 +102,8 @@ def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
     """List a folder's files, not looking into folders inside it.
 
     Returns:
-        Files that claim to be photos in natural order (2.jpg before 10.jpg), and the other files (hidden files and
-        ``.txt`` captions beside a photo are in neither).
+        Files that claim to be photos, by their ending, by having none, or by their content, in natural order (2.jpg
+        before 10.jpg); and the other files (hidden files and ``.txt`` captions beside a photo are in neither).
 
     Raises:
         InputError: the folder is not there.
@@ -110,14 +113,59 @@ def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
             [Problem(display_name(str(folder)), "is not a folder", "give a folder that holds photos", "no_folder")]
         )
     files = sorted((p for p in folder.iterdir() if p.is_file() and not _is_hidden(p)), key=_natural)
-    photos = [p for p in files if p.suffix.lower() in _PHOTO_ENDINGS or not p.suffix]
-    captioned = {p.stem for p in photos}
-    others = [p for p in files if p not in set(photos) and not (p.suffix == ".txt" and p.stem in captioned)]
+    photos = [p for p in files if not p.suffix or _claims_to_be_a_photo(p)]
+    captioned = {p.stem for p in photos} | {p.name for p in photos}
+    chosen = set(photos)
+    others = [p for p in files if p not in chosen and not (p.suffix.lower() == ".txt" and p.stem in captioned)]
     return photos, others
 
 
 def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".") or is_clutter(path)
+
+
+def _claims_to_be_a_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_ENDINGS or sniff.is_picture(sniff.head_of(path))
+
+
+def no_photos(folder: Path) -> Problem:
+    """Return the problem of a folder without photos; it names the folders inside that hold some."""
+    deeper = photos_inside(folder)
+    if not deeper:
+        return Problem("photos", "there are none", "add at least one photo", "no_photos")
+    message = f"there are none in the folder itself, but in folders inside it: {in_folders(deeper)}"
+    return Problem("photos", message, "give one of these folders, or move the photos up", "no_photos")
+
+
+def in_folders(counts: Mapping[str, int]) -> str:
+    """Return in words how many photos lie in which folders."""
+    named = [f'{"1 photo" if count == 1 else f"{count} photos"} in "{name}"' for name, count in counts.items()]
+    return ", ".join(named[:5]) + (f" and {len(named) - 5} folders more" if len(named) > 5 else "")
+
+
+def photos_inside(folder: Path) -> dict[str, int]:
+    """Count the photos that lie in folders inside a folder.
+
+    Returns:
+        Path relative to ``folder``, fit to be shown, -> number of photos, in natural order; without hidden folders,
+        links, and what the studio itself wrote there. In a large tree only the first files are counted.
+    """
+    found: dict[str, int] = {}
+    folders = files = 0
+    for at, names, members in os.walk(folder):
+        names[:] = sorted((name for name in names if _may_hold_photos(Path(at, name))), key=_natural_name)
+        folders, files = folders + 1, files + len(members)
+        if folders > _MOST_FOLDERS or files > _MOST_FILES:
+            break
+        if Path(at) != folder:
+            count = sum(not name.startswith(".") and _claims_to_be_a_photo(Path(at, name)) for name in members)
+            if count:
+                found["/".join(display_name(part) for part in Path(at).relative_to(folder).parts)] = count
+    return found
+
+
+def _may_hold_photos(folder: Path) -> bool:
+    return not folder.name.startswith((".", "__MACOSX")) and not (folder / "dataset.json").exists()
 
 
 def _refuse(name: str, message: str, cure: str, code: str) -> InputError:
@@ -130,17 +178,22 @@ def _too_many_pixels(name: str, detail: str) -> InputError:
 
 
 def _unknown(data: bytes, name: str) -> InputError:
-    head = data[:512].lstrip()
-    what = next((words for magic, words in _FOREIGN if head.startswith(magic)), None)
-    if what is None and data[4:8] == b"ftyp":
-        what = "is a video"
-    if what is None and data[:512].isascii() and b"\x00" not in data[:512]:
-        what = "is a text file"
+    what = sniff.foreign(data[: sniff.HEAD_BYTES])
     message = f"{what}, not a photo" if what else "is not a photo in a format that can be read"
     return _refuse(name, message, f"save it as {_KNOWN}", "not_a_photo")
 
 
-def _damaged(name: str) -> InputError:
+def _known_brand(data: bytes) -> bytes:
+    """Let a HEIF file whose own brand the decoder has not heard of go by one of those that it is compatible with."""
+    own, *compatible = sniff.brands(data[: sniff.HEAD_BYTES]) or [b""]
+    other = next((brand for brand in compatible if brand in sniff.HEIC_BRANDS), None)
+    if other is None or own in _OPENED_BRANDS:
+        return data
+    return data[:8] + other + data[12:]
+
+
+def damaged(name: str) -> InputError:
+    """Return the error of a file of which a part is missing or destroyed."""
     return _refuse(name, "is damaged or incomplete", "copy it again from the camera or phone", "not_a_photo")
 
 
@@ -152,16 +205,21 @@ def decode(
     Raises:
         InputError: with one problem that names the file: not_a_photo or too_large.
     """
+    data = read_photo(path, max_bytes)
+    return decode_bytes(data, path.name, at_least_px=at_least_px, max_bytes=max_bytes, keep_alpha=keep_alpha)
+
+
+def read_photo(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return a file's bytes; raises InputError where they are too many or cannot be read."""
     name = path.name
     try:
         size_bytes = path.stat().st_size
         if size_bytes > max_bytes:
             raise _too_many_bytes(name, size_bytes, max_bytes)
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         reason = error.strerror or "unknown reason"
         raise _refuse(name, f"cannot be read ({reason})", "check the file and its rights", "not_a_photo") from None
-    return decode_bytes(data, name, at_least_px=at_least_px, max_bytes=max_bytes, keep_alpha=keep_alpha)
 
 
 def _too_many_bytes(name: str, size_bytes: int, max_bytes: int) -> InputError:
@@ -190,7 +248,7 @@ def decode_bytes(
         keep_alpha: return RGBA where the picture has transparent parts.
 
     Raises:
-        InputError: with one problem that names the file: not_a_photo or too_large.
+        InputError: with one problem that names the file: not_a_photo, too_large or unknown_colours.
     """
     from pillow_heif import register_heif_opener
 
@@ -204,17 +262,25 @@ def decode_bytes(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(data), formats=_FORMATS)
+            opened = Image.open(io.BytesIO(_known_brand(data)), formats=_FORMATS)
             frames = getattr(opened, "n_frames", 1)
     except UnidentifiedImageError:
         raise _unknown(data, name) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(name, "") from None
     except Exception:
-        raise _damaged(name) from None
+        raise damaged(name) from None
+    try:
+        stated = colours.stated(
+            data, opened.format, icc=opened.info.get("icc_profile"), is_adobe_rgb=_is_adobe_rgb(opened)
+        )
+    except colours.UnknownColoursError as error:
+        message = f"has colours of a kind that is not known here ({error})"
+        raise _refuse(name, message, "save it as a JPEG in sRGB", "unknown_colours") from None
     width, height = opened.size
-    if width * height > MAX_PIXELS:
-        raise _too_many_pixels(name, f" ({width} x {height})")
+    _require_bearable(name, opened)
+    if opened.format == "PNG" and not png_is_whole(data):
+        raise damaged(name)
     if frames > 1 and opened.format not in _STILL:
         raise _refuse(name, "is an animation, not a photo", f"save one frame as {_KNOWN}", "not_a_photo")
     try:
@@ -224,11 +290,54 @@ def decode_bytes(
                 shrink = at_least_px / min(width, height)
                 opened.draft(None, (round(width * shrink), round(height * shrink)))
             opened.load()
+            _align_colour_key(opened, data)
             turn = _TURNS.get(_orientation(opened))
-            picture = _plain_rgb(opened if turn is None else opened.transpose(turn), keep_alpha)
+            picture = _plain_rgb(opened if turn is None else opened.transpose(turn), keep_alpha, stated)
+    except MemoryError:
+        raise _refuse(name, "takes more memory than there is", "scale it down", "too_large") from None
     except Exception:
-        raise _damaged(name) from None
+        raise damaged(name) from None
     return Decoded(picture, (width, height) if turn in _SIDEWAYS else (height, width))
+
+
+def _require_bearable(name: str, opened: Image.Image) -> None:
+    """Refuse by its header alone a picture whose pixels would take too much; raises InputError."""
+    width, height = opened.size
+    if width * height > MAX_PIXELS:
+        raise _too_many_pixels(name, f" ({width} x {height})")
+    if max(width, height) > MAX_SIDE_PX:
+        message = f"is too long ({width} x {height})"
+        raise _refuse(name, message, f"cut or scale it to at most {MAX_SIDE_PX} px a side", "too_large")
+    each = _BYTES_PER_PIXEL.get(opened.format or "", 32)
+    if width * height * each > MAX_DECODING_BYTES:
+        limit = MAX_DECODING_BYTES // each // 10**6
+        message = f"takes too much memory as {opened.format} ({width} x {height})"
+        raise _refuse(name, message, f"scale it down below {limit} megapixels, or save it as a JPEG", "too_large")
+
+
+def _align_colour_key(opened: Image.Image, data: bytes) -> None:
+    """Give the colour that a PNG calls transparent in the levels that Pillow gives the pixels."""
+    key = opened.info.get("transparency")
+    if opened.format != "PNG" or len(data) < 25:
+        return
+    depth = data[24]  # of a sample, in the header
+    if isinstance(key, int) and opened.mode == "L" and depth in (2, 4):
+        opened.info["transparency"] = key * 255 // (2**depth - 1)
+    elif isinstance(key, tuple) and opened.mode == "RGB" and depth == 16:
+        opened.info["transparency"] = tuple(level >> 8 for level in key)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return 16-bit greys in 8 bits; Pillow's own conversion clips instead of scaling them."""
+    grey = np.asarray(image)
+    if grey.dtype != np.uint16:
+        grey = grey.clip(0, 65535).astype(np.uint16)
+    levels = ((np.arange(65536) + 128) // 257).astype(np.uint8)[grey]
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return Image.fromarray(levels)
+    alpha = np.where(grey == key, 0, 255).astype(np.uint8)
+    return Image.fromarray(np.dstack([levels, alpha]))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -239,24 +348,35 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _plain_rgb(image: Image.Image, keep_alpha: bool) -> Image.Image:
+def _is_adobe_rgb(image: Image.Image) -> bool:
+    """Tell whether a camera says Adobe RGB in the way of its file system rules, which know no profiles."""
+    try:
+        return image.format == "JPEG" and image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
+    except Exception:
+        return False
+
+
+def _plain_rgb(image: Image.Image, keep_alpha: bool, stated: colours.Colours | None) -> Image.Image:
     """Return 8-bit sRGB pixels of any Pillow picture as a fresh picture without metadata."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
-        # Pillow's own conversion clips 16-bit greys instead of scaling them.
-        grey = np.asarray(image).astype(np.float32)
-        image = Image.fromarray((grey / 257).clip(0, 255).round().astype(np.uint8))
+        image = _eight_bits(image)
     if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
     alpha = image.getchannel("A") if image.mode == "RGBA" else None
     if image.mode not in ("L", "CMYK"):
         image = image.convert("RGB")
-    rgb = _to_srgb(image, profile) if profile else image.convert("RGB")
+    if stated is not None:
+        rgb = colours.to_srgb(image.convert("RGB"), stated)
+    else:
+        rgb = _to_srgb(image, profile) if profile else image.convert("RGB")
     if alpha is not None and keep_alpha and alpha.getextrema() != (255, 255):
         rgb.putalpha(alpha)
     elif alpha is not None:
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
-    return Image.fromarray(np.array(rgb))
+    # Neither a file's own class nor its notes: conversions give plain pictures, which may share and keep the notes.
+    rgb.info = {}
+    return rgb
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -58,17 +58,18 @@ def fit(
     """Return a picture of exactly ``target_wh`` pixels.
 
     Args:
-        picture: RGB or RGBA.
+        picture: RGB, RGBA or L.
         target_wh: width and height, pixels.
         how: cover cuts off what is too much; contain keeps all and fills up.
-        fill: levels of what contain fills up (transparent for RGBA).
+        fill: levels of what contain fills up (transparent for RGBA, the first alone for L).
         focus_yx: what cover keeps in the middle as far as it can, pixels; None is the middle of the picture.
     """
     width, height = target_wh
     if how == "contain":
         scale = min(width / picture.width, height / picture.height)
         inner = (min(width, max(1, round(picture.width * scale))), min(height, max(1, round(picture.height * scale))))
-        canvas = Image.new(picture.mode, target_wh, (*fill, 0) if picture.mode == "RGBA" else fill)
+        levels: dict[str, tuple[int, ...] | int] = {"RGBA": (*fill, 0), "L": fill[0]}
+        canvas = Image.new(picture.mode, target_wh, levels.get(picture.mode, fill))
         at = ((width - inner[0]) // 2, (height - inner[1]) // 2)
         canvas.paste(picture if inner == picture.size else picture.resize(inner, _SMOOTH), at)
         return canvas

@@ -6,16 +6,21 @@ Nothing of an archive is ever written to a disk, and no member is read beyond it
 
 import json
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from studio.core.errors import InputError, NotFoundError, Problem
 from studio.core.folder import is_clutter
-from studio.imaging.decode import MAX_BYTES, display_name, list_photos
+from studio.imaging import sniff
+from studio.imaging.decode import MAX_BYTES, PHOTO_ENDINGS, display_name, list_photos, no_photos
 
 MAX_PICTURES = 1000
+_MAX_INDEX_BYTES = 4 * 2**20
+_UTF8_FLAG = 0x800
 _INDEX_NAME = "index.json"
 """What ``generate`` writes beside its pictures."""
 
@@ -50,11 +55,17 @@ def find_pictures(source: Path, *, leave_out: Path | None = None) -> list[Pictur
     else:
         raise NotFoundError(f"there is nothing at {display_name(source.name)}; give a picture, a folder or a zip.")
     if not found:
-        raise InputError.of([Problem("pictures", "there are none", "give at least one picture", "no_photos")])
+        raise InputError.of([_none(source)])
     if len(found) > MAX_PICTURES:
         text = f"{len(found)} pictures are more than the limit of {MAX_PICTURES}"
         raise InputError.of([Problem("pictures", text, "finish them in several runs", "too_many")])
     return list(_distinct(found))
+
+
+def _none(source: Path) -> Problem:
+    if source.is_dir():
+        return replace(no_photos(source), where="pictures")
+    return Problem("pictures", "there are none", "give at least one picture", "no_photos")
 
 
 def _distinct(found: list[PictureSource]) -> Iterator[PictureSource]:
@@ -102,11 +113,15 @@ def _is_zip(path: Path) -> bool:
 
 
 def _of_zip(archive: Path) -> list[PictureSource]:
+    """Return the pictures of a zip; where it holds a pack that ``generate`` made, best first."""
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [item for item in opened.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
+            members = [item for item in members if _claims_to_be_a_picture(opened, item)]
+            ranks = _ranks(opened)
     except (zipfile.BadZipFile, OSError, NotImplementedError):
         raise _refused(archive.name, "is a damaged zip", "pack it again") from None
+    members.sort(key=lambda item: ranks.get(item.filename, len(ranks)))  # stable: without ranks they stay in order
     return [_member(archive, item) for item in members[: MAX_PICTURES + 1]]
 
 
@@ -117,8 +132,60 @@ def _is_clutter(name: str) -> bool:
     return hidden or is_clutter(parts[-1])
 
 
+def _claims_to_be_a_picture(opened: zipfile.ZipFile, item: zipfile.ZipInfo) -> bool:
+    """Tell whether a member is meant as a picture: by its ending, else by its first bytes."""
+    if Path(item.filename).suffix.lower() in PHOTO_ENDINGS:
+        return True
+    try:
+        with opened.open(item) as member:
+            return sniff.is_picture(member.read(sniff.HEAD_BYTES))
+    except Exception:  # encrypted, or damaged: zipfile answers with any exception at all
+        return False
+
+
+def _ranks(opened: zipfile.ZipFile) -> dict[str, int]:
+    """Return the place of each member by the index of a pack; empty where there is none."""
+    try:
+        with opened.open(_INDEX_NAME) as member:
+            index = json.loads(member.read(_MAX_INDEX_BYTES))
+        return {str(image["file"]): number for number, image in enumerate(index["images"])}
+    except Exception:  # it is not there, or it is anybody's
+        return {}
+
+
+def _member_name(item: zipfile.ZipInfo) -> str:
+    """Return a member's name as it was meant.
+
+    The Finder of macOS and others write UTF-8 without the flag that says so, and zipfile reads it as code page 437;
+    Info-ZIP says it once more in an extra field. No text in another code page is UTF-8 by accident, or hardly any.
+    """
+    if item.flag_bits & _UTF8_FLAG:
+        return item.filename
+    try:
+        raw = item.orig_filename.encode("cp437")
+    except UnicodeEncodeError:
+        return item.filename
+    try:
+        return _unicode_path(item.extra, raw) or raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return item.filename
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str | None:
+    """Return the name in the extra field 0x7075 if it belongs to this name; raises UnicodeDecodeError.
+
+    Source: PKWARE APPNOTE 6.3.10, section 4.6.9.
+    """
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == 0x7075 and field[:5] == b"\x01" + zlib.crc32(raw).to_bytes(4, "little"):
+            return field[5:].decode("utf-8")
+    return None
+
+
 def _member(archive: Path, item: zipfile.ZipInfo) -> PictureSource:
-    name = display_name(item.filename)
+    name = display_name(_member_name(item))
 
     def read() -> bytes:
         if item.flag_bits & 1:

@@ -19,7 +19,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,6 +39,8 @@ _JOB_ID = re.compile(r"[a-z]+-[0-9a-f]{16}")
 _WAITS_S = (5.0, 15.0, 60.0, 300.0)
 """Pauses after one, two ... failures in a row; the last one holds."""
 _LEAVE_S = 10.0
+_LOOK_S = 1.0
+"""How often a server that only looks on asks whether the other one is gone."""
 
 
 class DamagedError(Exception):
@@ -173,15 +175,25 @@ class Backup:
         store: the table of jobs.
         jobs_dir: folder that holds one folder per job.
         waits_s: pauses after failures.
+        leads: tells whether this server is the one of its home that works; the others only look on, for two that bring
+            jobs back at once would take each other's half-restored folders away.
     """
 
     def __init__(
-        self, settings: Settings, store: Store, jobs_dir: Path, *, waits_s: tuple[float, ...] = _WAITS_S
+        self,
+        settings: Settings,
+        store: Store,
+        jobs_dir: Path,
+        *,
+        waits_s: tuple[float, ...] = _WAITS_S,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._settings = settings
         self._store = store
         self._jobs_dir = jobs_dir
         self._waits_s = waits_s
+        self._leads = leads
+        self._led = False
         self._held: set[str] | None = None
         """Jobs that are there; None until that is known."""
         self._restored = False
@@ -206,6 +218,7 @@ class Backup:
             BackupFolder(self._settings)
             self._closing.clear()
             self._given_up.clear()
+            self._led = False
             self._thread = threading.Thread(target=self._loop, name="studio-backup", daemon=True)
             self._thread.start()
 
@@ -230,6 +243,10 @@ class Backup:
         while not last:
             last = self._closing.is_set()
             self._wake.clear()
+            self._led = self._led or self._leads()  # for good: what has just ended is kept after the worker has closed
+            if not self._led:
+                self._closing.wait(0.0 if last else _LOOK_S)
+                continue
             try:
                 self._once()
             except Exception as error:  # each kind of store raises what it likes

@@ -4,13 +4,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import JobFacts
 from studio.core.errors import InputError, Problem
+from studio.core.files import sync_folder, write_json
 from studio.core.finish_config import FinishConfig
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
+from studio.jobs import intake
+from studio.jobs.child import PHOTOS_FOLDER, REQUEST_FILE
 
 
 def facts_of(config: StrictModel, source: JobFacts | None = None, *, preset: str | None = None) -> JobFacts:
@@ -45,6 +50,45 @@ def fingerprint(kind: str, config: StrictModel, source: str | None, files: Seque
     """Return the hash of a whole request; ``files`` holds the name and the SHA-256 of each upload, in order."""
     request = [kind, config.model_dump(mode="json"), source, [list(file) for file in files]]
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def write_request(
+    job_dir: Path,
+    kind: str,
+    config: StrictModel,
+    source: str | None,
+    uploads: Sequence[intake.Upload],
+    *,
+    max_bytes: int,
+    own_token: bool,
+) -> str:
+    """Make a job's folder, copy its uploads into it, and see request.json safely on the disk.
+
+    Args:
+        job_dir: the folder; the caller removes it after an error.
+        kind: kind of the job.
+        config: its settings.
+        source: the job whose output it reads.
+        uploads: files of the user.
+        max_bytes: maximum size of one of them.
+        own_token: the job must not use this machine's token for the Hub.
+
+    Returns:
+        The fingerprint of the request.
+
+    Raises:
+        InputError: an upload cannot be read. ResourceError: the disk is full.
+    """
+    with intake.disk_errors():
+        job_dir.mkdir(mode=0o700)
+    copied = intake.copy(uploads, job_dir / PHOTOS_FOLDER, max_bytes=max_bytes) if uploads else []
+    request: dict[str, Any] = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
+    if own_token:
+        request["own_token"] = True
+    with intake.disk_errors():
+        write_json(job_dir / REQUEST_FILE, request)
+        sync_folder(job_dir.parent)
+    return fingerprint(kind, config, source, copied)
 
 
 def require_names(*, owner: str, key: str | None) -> None:

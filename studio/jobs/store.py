@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Any
 
 from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError, ResourceError
+from studio.core.private import make_file
 from studio.jobs.events import Outcome
 from studio.jobs.rows import KEPT, cause_of_source, view_of
-from studio.jobs.schema import FACTS_FROM_TITLES, SCHEMA, SINCE_1, VERSION
+from studio.jobs.schema import FACTS_FROM_TITLES, SCHEMA, SINCE_1, VERSION, words_for
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
 
 _BEFORE_ALL = 10**16
@@ -132,25 +133,48 @@ class Store:
         with self._read() as db:
             return view_of(db, self._owned(db, job_id, owner))
 
-    def newest(self, owner: str, limit: int) -> list[JobView]:
-        """Return the owner's newest jobs, newest first."""
+    def newest(
+        self,
+        owner: str,
+        limit: int,
+        *,
+        kind: JobKind | None = None,
+        states: Collection[str] = (),
+        source: str | None = None,
+        before: str | None = None,
+    ) -> list[JobView]:
+        """Return the owner's newest jobs that fit, newest first.
+
+        Args:
+            owner: whose jobs.
+            limit: most jobs; the others are older than the last one, which ``before`` takes.
+            kind: of this kind only.
+            states: in one of these states only; none means any.
+            source: only those that read the output of this job.
+            before: only those that are older than this job.
+
+        Raises:
+            NotFoundError: the owner has no job ``before``.
+        """
+        asked: list[tuple[str, Sequence[Any]]] = [("owner = ?", [owner])]
+        if kind is not None:
+            asked.append(("kind = ?", [kind]))
+        if states:
+            asked.append((f"state IN ({_marks(sorted(states))})", sorted(states)))
+        if source is not None:
+            asked.append(("source = ?", [source]))
         with self._read() as db:
-            rows = db.execute("SELECT * FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ?", (owner, limit))
+            if before is not None:
+                asked.append(("number < ?", [self._owned(db, before, owner)["number"]]))
+            where = " AND ".join(condition for condition, _ in asked)
+            values = [value for _, given in asked for value in given]
+            rows = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY number DESC LIMIT ?", [*values, limit])
             return [view_of(db, row) for row in rows.fetchall()]
 
     def owner_of(self, job_id: str) -> str:
         """Return whose a job is that is in the table."""
         with self._read() as db:
             return str(self._row(db, job_id)["owner"])
-
-    def newest_from(self, source: str, kind: JobKind, owner: str) -> JobView | None:
-        """Return the owner's newest job of one kind that reads the output of ``source``; None if there is none."""
-        with self._read() as db:
-            row = db.execute(
-                "SELECT * FROM jobs WHERE owner = ? AND kind = ? AND source = ? ORDER BY number DESC LIMIT 1",
-                (owner, kind, source),
-            ).fetchone()
-            return None if row is None else view_of(db, row)
 
     def ids(self) -> frozenset[str]:
         """Return the ids of all jobs of all owners."""
@@ -188,6 +212,7 @@ class Store:
                 only_from=("stalled", "cancelled"),
                 finished_s=None,
                 losses=0,
+                reached="{}",
                 cancel_requested=0,
                 cause=None,
                 problems="[]",
@@ -272,10 +297,17 @@ class Store:
                 self._move(db, row["id"], target, only_from=(row["state"],), **ending)
 
     def claim(self) -> Claim | None:
-        """Take the oldest job that may run; None if there is none."""
+        """Take the job whose turn it is; None if none may run.
+
+        Owners take turns, whoever was served longest ago comes first, and each one's oldest job goes first: one owner's
+        thirty jobs keep another's single one waiting for no more than the jobs that run already.
+        """
         self.survey(device_busy=False)
         with self._write() as db:
-            row = db.execute("SELECT * FROM jobs WHERE state = 'pending' ORDER BY number LIMIT 1").fetchone()
+            row = db.execute(
+                "SELECT jobs.* FROM jobs LEFT JOIN turns ON turns.owner = jobs.owner WHERE state = 'pending'"
+                " ORDER BY COALESCE(turn, 0), number LIMIT 1"
+            ).fetchone()
             if row is None:
                 return None
             if self._source_state(db, row["source"]) not in (None, "completed"):
@@ -283,7 +315,14 @@ class Store:
             verb = self._verbs[row["kind"]]
             attempt = row["attempt"] + 1
             started_s = row["started_s"] or time.time()
-            self._move(db, row["id"], claimed_state(verb), attempt=attempt, started_s=started_s, progress="{}")
+            self._move(
+                db, row["id"], claimed_state(verb), attempt=attempt, started_s=started_s, progress="{}", stage=""
+            )
+            db.execute(
+                "INSERT INTO turns (owner, turn) VALUES (?, (SELECT COALESCE(MAX(turn), 0) + 1 FROM turns))"
+                " ON CONFLICT (owner) DO UPDATE SET turn = excluded.turn",
+                (row["owner"],),
+            )
             return Claim(row["id"], row["kind"], attempt)
 
     def append(self, claim: Claim, events: Sequence[Event]) -> bool:
@@ -300,6 +339,7 @@ class Store:
                 return True
             if events:
                 self._add_events(db, row, events)
+                self._note_advance(db, row, events)
                 if row["state"] == "pendingModel" and any(event.kind in _PROGRESS_KINDS for event in events):
                     self._move(db, claim.id, self._verbs[claim.kind].working)
             return bool(row["cancel_requested"])
@@ -326,18 +366,27 @@ class Store:
             )
 
     def lose(self, claim: Claim, reason: str, max_losses: int) -> bool:
-        """The attempt ended without an outcome of its own: back to pending, or stalled after ``max_losses`` in a row.
+        """The attempt ended without an outcome of its own: back to pending, or stalled if it leads nowhere.
 
         Args:
             claim: the attempt.
             reason: a full sentence in the user's words.
-            max_losses: so many lost attempts since the last submit or retry stall the job.
+            max_losses: so many attempts lost in a row stall the job. The count begins anew when an attempt gets
+                further than every one before it, and when the owner retries.
 
         Returns:
             False if the attempt's word no longer counts.
         """
         with self._write() as db:
-            return self._lose(db, self._row(db, claim.id), claim.attempt, reason, max_losses)
+            row = self._row(db, claim.id)
+            losses = row["losses"] + 1
+            if row["cancel_requested"] or losses < max_losses:
+                return self._requeue(db, row, claim.attempt, reason, losses=losses)
+            cause = f"{reason} It was tried {losses} times in a row without getting further."
+            return self._move(
+                db, claim.id, "stalled", attempt_is=claim.attempt, only_from=_RUNNING, losses=losses, cause=cause,
+                finished_s=time.time(),
+            )  # fmt: skip
 
     def release(self, claim: Claim) -> bool:
         """The server is closing: the job goes back to pending and this attempt counts against nothing."""
@@ -349,12 +398,12 @@ class Store:
                 )
             return self._move(db, claim.id, "pending", attempt_is=claim.attempt, only_from=_RUNNING)
 
-    def recover(self, reason: str, max_losses: int) -> list[str]:
-        """Put the jobs of a dead server back into the queue, under the rules of ``lose``; return their ids."""
+    def recover(self, reason: str) -> list[str]:
+        """Put the jobs of a dead server back into the queue and return their ids; that is no fault of theirs."""
         with self._write() as db:
             rows = db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(_RUNNING)})", _RUNNING).fetchall()
             for row in rows:
-                self._lose(db, row, row["attempt"], reason, max_losses)
+                self._requeue(db, row, row["attempt"], reason)
             return [row["id"] for row in rows]
 
     def close(self) -> None:
@@ -367,14 +416,11 @@ class Store:
 
     # Below: one transaction's worth
 
-    def _lose(self, db: _Connection, row: sqlite3.Row, attempt: int, reason: str, max_losses: int) -> bool:
-        losses = row["losses"] + 1
-        changes: dict[str, Any] = {"losses": losses, "attempt_is": attempt, "only_from": _RUNNING}
+    def _requeue(self, db: _Connection, row: sqlite3.Row, attempt: int, reason: str, **columns: Any) -> bool:
+        """Let a job whose attempt is gone wait for the next one, or end if its owner has asked for that."""
+        changes: dict[str, Any] = {"attempt_is": attempt, "only_from": _RUNNING, **columns}
         if row["cancel_requested"]:
             return self._move(db, row["id"], "cancelled", finished_s=time.time(), **changes)
-        if losses >= max_losses:
-            cause = f"{reason} It was tried {losses} times in a row."
-            return self._move(db, row["id"], "stalled", cause=cause, finished_s=time.time(), **changes)
         moved = self._move(db, row["id"], "pending", **changes)
         if moved:
             self._say(db, row["id"], "warning", f"{reason} It goes on from where it was.")
@@ -399,6 +445,25 @@ class Store:
             query += " AND attempt = ?"
             values.append(attempt_is)
         return db.execute(query, values).rowcount == 1
+
+    def _note_advance(self, db: _Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
+        """Write down how far the job has come; one that gets further than ever before has lost nothing."""
+        stage, reached = row["stage"], json.loads(row["reached"])
+        before = dict(reached)
+        for event in events:
+            step: Any = None
+            if event.kind == "stage":
+                stage, step = str(event.data.get("name", "")), 0
+            elif event.kind == "progress":
+                step = event.data.get("step")
+            if isinstance(step, int | float) and step > reached.get(
+                stage, -1
+            ):  # a resumed attempt tells old steps again
+                reached[stage] = step
+        if reached != before:
+            db.execute("UPDATE jobs SET losses = 0, reached = ? WHERE id = ?", (json.dumps(reached), row["id"]))
+        if stage != row["stage"]:
+            db.execute("UPDATE jobs SET stage = ? WHERE id = ?", (stage, row["id"]))
 
     def _say(self, db: _Connection, job_id: str, level: str, text: str) -> None:
         self._add_events(db, self._row(db, job_id), [Event("message", {"level": level, "text": text})])
@@ -450,9 +515,7 @@ class Store:
         try:
             yield self._connection()
         except sqlite3.DatabaseError as error:
-            raise ResourceError(
-                f"the table of jobs ({self._path.name}) cannot be used: {error}; free some disk space and try again."
-            ) from error
+            raise ResourceError(f"the table of jobs ({self._path.name}) {words_for(error, self._path)}") from error
 
     def _connection(self) -> _Connection:
         connection: _Connection | None = getattr(self._local, "connection", None)
@@ -466,6 +529,9 @@ class Store:
         return connection
 
     def _open(self) -> _Connection:
+        for ending in ("", "-wal", "-shm"):  # SQLite makes the other two like the first one
+            if not ending or (self._path.parent / f"{self._path.name}{ending}").exists():
+                make_file(self._path.parent / f"{self._path.name}{ending}")
         connection = sqlite3.connect(
             self._path,
             timeout=self._busy_timeout_s,

@@ -17,15 +17,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from studio.core.domain import Event, JobKind
 from studio.core.errors import ResourceError
+from studio.core.private import make_file
 from studio.core.settings import PROJECT_ROOT
 from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
+from studio.jobs.inherited import inherited
 from studio.jobs.intake import disk_errors
 from studio.jobs.slots import Slot
 from studio.jobs.states import VerbSpec
@@ -38,6 +40,8 @@ SERVER_LOCK_FILE = "worker.lock"
 _ORPHAN_AGE_S = 3600.0
 _LEAVE_S = 10.0
 """How long a child that has told its outcome may take to leave."""
+_STOP_TOGETHER_S = 5.0
+"""How long after its child a server may hear that the service stops: uvicorn first waits for open pages."""
 
 
 class Worker:
@@ -48,12 +52,13 @@ class Worker:
         home: folder of the server's lock.
         jobs_dir: folder that holds one folder per job.
         verbs: the table of verbs.
-        environment: variables that each child gets beside the server's own.
+        environment: variables that each child gets beside what it inherits of the server's.
+        more_variables: names of variables that it inherits beside those of ``inherited``.
         grace_s: how long a child may take to stop by itself.
-        max_losses: so many attempts lost in a row (killed, crashed, server gone) stall a job.
+        max_losses: so many attempts in a row that were killed or crashed and got no further stall a job.
         silence_s: a child that tells no event for so long hangs: it is killed and its job stalls.
         secrets: (job id, has it ended) -> variables for that job's child alone; they are written nowhere. None takes
-            one of the server's own away.
+            one of the others away.
         slots: variables of the environment for each job that may run at the same time.
         tick_s: how often the worker looks up from the child's lines.
     """
@@ -66,6 +71,7 @@ class Worker:
         *,
         verbs: Mapping[JobKind, VerbSpec],
         environment: Mapping[str, str],
+        more_variables: Collection[str] = (),
         grace_s: float,
         max_losses: int,
         silence_s: float,
@@ -78,6 +84,7 @@ class Worker:
         self._jobs_dir = jobs_dir
         self._verbs = verbs
         self._environment = environment
+        self._more_variables = frozenset(more_variables)
         self._grace_s = grace_s
         self._max_losses = max_losses
         self._silence_s = silence_s
@@ -87,6 +94,7 @@ class Worker:
         self._lock: BinaryIO | None = None
         self._taking_over = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._troubles: dict[str | None, str] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
 
@@ -100,6 +108,17 @@ class Worker:
             thread = threading.Thread(target=self._loop, args=(slot,), name=f"studio-worker-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def trouble_of(self, job_id: str) -> str | None:
+        """Return why nothing new of an open job can be stored, in words; None if it can.
+
+        The table cannot tell that itself: it shows how the job stood before.
+        """
+        return self._troubles.get(job_id) or self._troubles.get(None)
+
+    def leads(self) -> bool:
+        """Tell whether this server is the one of its home that works."""
+        return self._lock is not None
 
     def wake(self) -> None:
         """Say that the store has changed."""
@@ -125,7 +144,9 @@ class Worker:
             try:
                 if self._take_over():
                     claim = self._store.claim()
-            except ResourceError:
+                self._troubles.pop(None, None)
+            except ResourceError as error:
+                self._troubles[None] = str(error)
                 logger.exception("the worker cannot look for jobs")
             if claim is None:
                 self._wake.wait(1.0)
@@ -139,10 +160,11 @@ class Worker:
 
     def _lock_home(self) -> bool:
         with disk_errors():
+            make_file(self._home / SERVER_LOCK_FILE)
             lock = (self._home / SERVER_LOCK_FILE).open("ab")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            recovered = self._store.recover("The server stopped while the job ran.", self._max_losses)
+            recovered = self._store.recover("The server stopped while the job ran.")
             known = self._store.ids()
         except BlockingIOError:
             lock.close()
@@ -158,8 +180,11 @@ class Worker:
 
     def _run(self, claim: Claim, slot: Slot) -> None:
         """Run one attempt to its end and store that end."""
+        told_to_stop = False
         try:
-            outcome, reason = self._attempt(claim, slot)
+            outcome, returncode = self._attempt(claim, slot)
+            told_to_stop = outcome is not None or returncode == -signal.SIGTERM
+            reason = _TOLD_TO_STOP if told_to_stop else _words(returncode)
         except OSError as error:
             logger.exception("job %s cannot be run", claim.id)
             outcome, reason = None, f"The job's process could not be run ({error.strerror})."
@@ -167,15 +192,25 @@ class Worker:
             logger.exception("job %s: the worker failed", claim.id)
             outcome, reason = None, "The studio's worker failed; details are in the server's log."
         if outcome is not None and outcome.state != "cancelled":
-            self._persist(lambda: self._store.finish(claim, outcome))
+            self._persist(claim, lambda: self._store.finish(claim, outcome))
             self._secrets(claim.id, True)
-        elif self._closing.is_set():
-            self._persist(lambda: self._store.release(claim))
+        elif self._closing.is_set() or (told_to_stop and self._service_stops(claim)):
+            self._persist(claim, lambda: self._store.release(claim))
         else:  # "lost" is what the store calls it unless the owner has asked for it
-            self._persist(lambda: self._store.lose(claim, reason, self._max_losses))
+            self._persist(claim, lambda: self._store.lose(claim, reason, self._max_losses))
 
-    def _attempt(self, claim: Claim, slot: Slot) -> tuple[Outcome | None, str]:
-        """Run one child; return its own word and, in case it gave none, ours."""
+    def _service_stops(self, claim: Claim) -> bool:
+        """Tell of a child that was told to stop whether that was because we are about to stop as well.
+
+        A service manager asks all processes of a service at once, and the child may be faster than we are.
+        """
+        with contextlib.suppress(ResourceError):
+            if self._store.append(claim, ()):  # its owner has cancelled it
+                return False
+        return self._closing.wait(_STOP_TOGETHER_S)
+
+    def _attempt(self, claim: Claim, slot: Slot) -> tuple[Outcome | None, int]:
+        """Run one child; return its own word and its exit status, negative for a signal."""
         job_dir = self._jobs_dir / claim.id
         _end_leftovers(job_dir)
         process = self._spawn(claim, job_dir, slot)
@@ -186,11 +221,12 @@ class Worker:
             raise
         finally:
             returncode = _end(process)
-        return outcome, _words(returncode)
+        return outcome, returncode
 
     def _spawn(self, claim: Claim, job_dir: Path, slot: Slot) -> "subprocess.Popen[bytes]":
         search_path = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **self._environment, **slot, "PYTHONPATH": os.pathsep.join(search_path)}
+        kept = inherited(os.environ, self._more_variables)
+        environment = {**kept, **self._environment, **slot, "PYTHONPATH": os.pathsep.join(search_path)}
         own = {**environment, **self._secrets(claim.id, False)}
         environment = {name: value for name, value in own.items() if value is not None}
         # -P: the working folder, which is the server's, must not be searched for modules.
@@ -206,6 +242,7 @@ class Worker:
                 stderr=log,
                 env=environment,
                 start_new_session=True,
+                umask=0o077,  # what it writes is its owner's alone
                 bufsize=0,
             )
 
@@ -244,7 +281,9 @@ class Worker:
                 if now_s >= survey_s:
                     survey_s = now_s + 1.0
                     self._store.survey(device_busy=True)
-            except ResourceError:  # keep the events and the child; the disk may have room again at the next look
+                self._troubles.pop(claim.id, None)
+            except ResourceError as error:  # keep the events and the child; there may be room at the next look
+                self._troubles[claim.id] = str(error)
                 logger.exception("job %s: its events wait for the store", claim.id)
             if stop and kill_s == math.inf:
                 process.terminate()
@@ -256,16 +295,18 @@ class Worker:
                 _kill_group(process.pid)
                 outcome = Outcome("stalled", cause=_hung(self._silence_s))
         if unsaved:
-            self._persist(lambda: self._store.append(claim, unsaved))
+            self._persist(claim, lambda: self._store.append(claim, unsaved))
         return outcome
 
-    def _persist(self, change: Callable[[], object]) -> None:
+    def _persist(self, claim: Claim, change: Callable[[], object]) -> None:
         """Store an end, however long the disk needs; given up when closing, because the next start recovers it."""
         while True:
             try:
                 change()
+                self._troubles.pop(claim.id, None)
                 return
-            except ResourceError:
+            except ResourceError as error:
+                self._troubles[claim.id] = str(error)
                 logger.exception("the end of a job waits for the store")
                 if self._closing.wait(1.0):
                     return
@@ -339,6 +380,9 @@ def _hung(silence_s: float) -> str:
         f"The job's process reported nothing for {silence_s:,.0f} seconds and was stopped. Retry the job; it continues"
         " from where it was. If it only needs more time, for a download, for example, increase STUDIO_JOB_SILENCE_S."
     )
+
+
+_TOLD_TO_STOP = "The job's process was told to stop by another program of this machine."
 
 
 def _words(returncode: int) -> str:

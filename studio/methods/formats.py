@@ -8,9 +8,10 @@ CompVis/stable-diffusion@21f890f9 ldm/modules/diffusionmodules/openaimodel.py (U
 Decoder); the OpenCLIP text encoder: mlfoundations/open_clip src/open_clip/transformer.py (TextTransformer).
 """
 
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -74,12 +75,103 @@ def _split(name: str) -> tuple[str, str]:
     return name, ""
 
 
+def layer_scale(settings: Mapping[str, Any], component: str, module: str, rank: int) -> float:
+    """Return what a layer multiplies its update by, as peft does it; 1 without settings.
+
+    Args:
+        settings: from ``lora_settings``.
+        component: such as ``unet``.
+        module: name of the layer in it.
+        rank: of the layer.
+    """
+    alpha = settings.get(f"{component}.lora_alpha", rank)
+    for key, special in settings.get(f"{component}.alpha_pattern", {}).items():
+        # As peft matches it: at the end of a module's name, at the border of a part.
+        if f".{module}".endswith(f".{key}"):
+            alpha = special
+            break
+    return float(alpha / (math.sqrt(rank) if settings.get(f"{component}.use_rslora") else rank))
+
+
 def _kohya_alpha(component: str, module: str, rank: int, settings: Mapping[str, Any]) -> float:
-    pattern: Mapping[str, float] = settings.get(f"{component}.alpha_pattern") or {}
-    # peft matches a pattern at the end of a module's name, at the border of a part.
-    special = next((alpha for key, alpha in pattern.items() if re.search(rf"(^|\.){key}$", module)), None)
-    alpha = float(settings.get(f"{component}.lora_alpha", rank) if special is None else special)
-    return alpha * math.sqrt(rank) if settings.get(f"{component}.use_rslora") else alpha
+    return layer_scale(settings, component, module, rank) * rank
+
+
+_MOST_RANK = 4096
+_MOST_ALPHA = 2.0**20
+_NAME = re.compile(r"\w[\w.-]{0,299}", re.ASCII)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 < abs(value) <= _MOST_ALPHA
+
+
+def _is_rank(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= _MOST_RANK
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _is_pattern(value: Any, good: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(_is_name(key) and good(number) for key, number in value.items())
+
+
+_SETTINGS: dict[str, Callable[[Any], bool]] = {
+    "r": _is_rank,
+    "lora_alpha": _is_number,
+    "alpha": _is_number,
+    "use_rslora": lambda value: isinstance(value, bool),
+    "use_dora": lambda value: isinstance(value, bool),
+    "bias": lambda value: value == "none",
+    "decompose_factor": lambda value: type(value) is int and -1 <= value <= _MOST_RANK,
+    "rank_pattern": lambda value: _is_pattern(value, _is_rank),
+    "alpha_pattern": lambda value: _is_pattern(value, _is_number),
+    # A text would be a regular expression.
+    "target_modules": lambda value: isinstance(value, list) and all(map(_is_name, value)),
+}
+"""peft's setting -> what it may be in a file that anybody may have made; of these alone an adapter is rebuilt."""
+
+
+SCALE_SETTINGS = ("lora_alpha", "alpha_pattern", "use_rslora", "use_dora")
+"""Those that ``layer_scale`` asks for, and the one that says that there is more than a scale."""
+
+
+def lora_settings(metadata: Mapping[str, str], wanted: Collection[str] = tuple(_SETTINGS)) -> dict[str, Any]:
+    """Return peft's settings in a file's ``lora_adapter_metadata``, looked over.
+
+    peft takes the keys of patterns for regular expressions, and some settings for names of modules to import.
+
+    Args:
+        metadata: of the file.
+        wanted: settings to read; the others may be anything.
+
+    Returns:
+        ``<component>.<setting>`` -> value, of the wanted settings only; empty where the file has none.
+
+    Raises:
+        ValueError: in words; a setting is not what it can be.
+    """
+    try:
+        found = json.loads(metadata.get("lora_adapter_metadata") or "{}")
+    except (ValueError, RecursionError):
+        raise ValueError("its lora_adapter_metadata is no JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("its lora_adapter_metadata is no table")
+    settings = {}
+    for name, value in found.items():
+        component, _, key = str(name).rpartition(".")
+        if key not in wanted or value is None:
+            continue
+        if key in ("rank_pattern", "alpha_pattern") and isinstance(value, dict):
+            # diffusers marks a whole name with ^, others write dots as \. ; both mean plain names.
+            value = {str(module).removeprefix("^").replace("\\.", "."): number for module, number in value.items()}
+        if not _is_name(component) or not _SETTINGS[key](value):
+            shown = re.sub(r"[^\w.]", "", str(name))[:60]
+            raise ValueError(f"its lora_adapter_metadata has a {shown} that no adapter can have")
+        settings[f"{component}.{key}"] = value
+    return settings
 
 
 # ------------------------------------------------------------------------------------- the single-file checkpoint

@@ -18,7 +18,7 @@ from diffusers.training_utils import cast_training_params
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from studio.bases.tensorfile import write_safetensors
+from studio.bases.tensorfile import plain, write_safetensors
 from studio.core.adapters import FULL_NAME
 from studio.core.catalog import FamilySpec
 from studio.core.train_config import TrainConfig
@@ -95,6 +95,8 @@ class Full:
                 for name, weight in weights.items():
                     # Once rounded, not twice: the sum is made in float32.
                     added = file.get_tensor(name).to(weight.device).float()
+                    if not bool(torch.isfinite(added).all()):
+                        raise ValueError(f"its {plain(name)} holds NaN or infinity")
                     weight.copy_((weight.float() + scale * added).to(weight.dtype))
 
     def touched(self, pipeline: Any, folder: Path) -> list[nn.Parameter]:

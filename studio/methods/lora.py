@@ -22,14 +22,14 @@ from peft import LoKrConfig, LoraConfig, PeftConfig, get_peft_model_state_dict, 
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from studio.bases.tensorfile import write_safetensors
+from studio.bases.tensorfile import read_header, read_tensors, write_safetensors
 from studio.core.adapters import WEIGHTS_NAME
 from studio.core.catalog import FamilySpec
 from studio.core.errors import InputError, Problem
 from studio.core.train_config import MethodConfig, TrainConfig
 from studio.families.base import Family, Parts
 from studio.methods import tokens
-from studio.methods.formats import portable_name
+from studio.methods.formats import lora_settings, portable_name
 from studio.methods.groups import TOKEN_PART, encoder_names, optimizer_groups, parameters_of
 
 _ADAPTER = "default"
@@ -93,7 +93,9 @@ class Lora:
             denoiser.add_adapter(layers(method, dict(spec.lora_targets)[method.target]), adapter_name=_ADAPTER)
             learning = list(encoder_names(parts).values())[: spec.learning_text_encoders]
             for encoder in learning if method.text_encoder else ():
-                encoder.add_adapter(layers(method, spec.text_encoder_targets), adapter_name=_ADAPTER)
+                encoder.add_adapter(
+                    layers(method, dict(spec.text_encoder_targets)[method.target]), adapter_name=_ADAPTER
+                )
         # Neither transformers nor peft freezes what was there before in the same way; say it once for all.
         for module in (parts.denoiser, *parts.text_encoders):
             for name, parameter in module.named_parameters():
@@ -152,28 +154,19 @@ class Lora:
     def read(self, pipeline: Any, folder: Path, scale: float) -> None:
         """See ``Method.read``."""
         path = folder / WEIGHTS_NAME
-        with safe_open(path, "pt") as file:
-            _require_fit(pipeline, list(file.keys()))
-            is_lokr = any(".lokr_" in key for key in file.keys())  # noqa: SIM118  not a dict
-            state = {key: file.get_tensor(key) for key in file.keys()} if is_lokr else {}  # noqa: SIM118
-            metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+        state = read_tensors(path, "adapter")
+        _require_fit(pipeline, list(state))
+        # Not the file's own words: some of peft's settings are regular expressions, or modules to import.
+        settings = lora_settings(read_header(path, "adapter").metadata)
         tokens.read(pipeline, folder)
         with _quiet_diffusers():
-            if is_lokr:
-                # load_lora_weights of Stable Diffusion takes keys with "lora" in them only.
-                for part in {key.partition(".")[0] for key in state}:
-                    getattr(pipeline, part).load_lora_adapter(
-                        state, prefix=part, adapter_name=_ADAPTER, metadata=metadata or None
-                    )
-            else:
-                # use_safetensors=True: otherwise a damaged file makes diffusers look for a pickle.
-                pipeline.load_lora_weights(
-                    folder,
-                    weight_name=WEIGHTS_NAME,
-                    adapter_name=_ADAPTER,
-                    use_safetensors=True,
-                    local_files_only=True,
-                )
+            # Part by part, because load_lora_weights takes the settings from the file, and no LoKr.
+            for part in sorted({key.partition(".")[0] for key in state}):
+                given: dict[str, Any] = {"prefix": part, "adapter_name": _ADAPTER, "metadata": settings or None}
+                if part.startswith("text_encoder"):
+                    pipeline.load_lora_into_text_encoder(state, None, getattr(pipeline, part), **given)
+                else:
+                    getattr(pipeline, part).load_lora_adapter(state, **given)
         pipeline.set_adapters([_ADAPTER], [scale])
         # Layers beside the base's would cost time at each denoising step.
         pipeline.fuse_lora(components=list(pipeline.get_list_adapters()), adapter_names=[_ADAPTER])

@@ -1,10 +1,12 @@
 """The instance token as a word of its own, whose embedding learns (pivotal tuning); shared by the methods.
 
 Only CLIP text encoders take a new word: diffusers reads its embedding back with ``load_textual_inversion``. A token may
-stand for several vectors, as diffusers writes them: ``sks``, ``sks_1`` ... In the file the first text encoder's vectors
+stand for several vectors, as diffusers writes them: ``sks``, ``sks_1`` ... It means the subject as a word of its own,
+never inside another one. In the file the first text encoder's vectors
 lie under the token itself, ``(D,)`` or ``(n, D)``, those of further ones under ``text_encoder_2.<token>``.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,20 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.loaders import TextualInversionLoaderMixin
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from studio.bases.tensorfile import write_safetensors
+from studio.bases.tensorfile import plain, read_tensors, write_safetensors
 from studio.core.adapters import EMBEDS_NAME
 from studio.core.catalog import FamilySpec
 from studio.core.errors import InputError, Problem
 from studio.core.train_config import TrainConfig
 from studio.families.base import Parts
+from studio.families.words import add_whole_words, vector_names
 from studio.methods.groups import TOKEN_PART, encoder_names
 
 _EXTRA = "token"
+_MOST_VECTORS = 75  # as many as CLIP reads
 
 
 class TokenEmbedding(nn.Module):
@@ -67,7 +70,6 @@ def add_token(parts: Parts, spec: FamilySpec, config: TrainConfig) -> None:
             "token_learning_rate", f"bases of the family {spec.name} take no new words", "leave it out", "no_tokens"
         )
     found: dict[str, TokenEmbedding] = {}
-    words = [token, *(f"{token}_{i}" for i in range(1, count))]
     for name, tokenizer, encoder in pairs:
         if token.lower() in tokenizer.get_vocab():
             raise _problem(
@@ -79,7 +81,7 @@ def add_token(parts: Parts, spec: FamilySpec, config: TrainConfig) -> None:
         noun = tokenizer(config.class_noun, add_special_tokens=False, return_tensors="pt").input_ids.to(parts.device)
         table: Any = encoder.get_input_embeddings()
         start = table(noun)[0].float().mean(0)  # (D,)
-        tokenizer.add_tokens(words)
+        add_whole_words(tokenizer, vector_names(token, count))
         first_id: Any = tokenizer.convert_tokens_to_ids(token)
         found[name] = TokenEmbedding(table, first_id, start.repeat(count, 1))
         encoder.set_input_embeddings(found[name])
@@ -121,19 +123,42 @@ def read(pipeline: Any, folder: Path) -> None:
     """Give a pipeline the token of an adapter folder, if it has one.
 
     Raises:
-        ValueError: the pipeline already knows that word.
+        InputError: the file is damaged or holds NaN. ValueError: it is for other text encoders, or its word is known.
     """
     path = folder / EMBEDS_NAME
     if not path.is_file():
         return
-    for key, vectors in load_file(path).items():
-        name, _, token = key.rpartition(".")
-        suffix = (name or "text_encoder").removeprefix("text_encoder")
+    for (name, token), vectors in _vectors(pipeline, path).items():
+        suffix = name.removeprefix("text_encoder")
+        tokenizer = getattr(pipeline, f"tokenizer{suffix}")
         pipeline.load_textual_inversion(
-            {token: vectors},
-            tokenizer=getattr(pipeline, f"tokenizer{suffix}"),
-            text_encoder=getattr(pipeline, f"text_encoder{suffix}"),
+            {token: vectors}, tokenizer=tokenizer, text_encoder=getattr(pipeline, f"text_encoder{suffix}")
         )
+        add_whole_words(tokenizer, vector_names(token, 1 if vectors.ndim == 1 else len(vectors)))
+
+
+def encoders(pipeline: Any, folder: Path) -> set[str]:
+    """Return the names of the text encoders that learn the word of an adapter folder.
+
+    Raises: as ``read``.
+    """
+    path = folder / EMBEDS_NAME
+    return {name for name, _ in _vectors(pipeline, path)} if path.is_file() else set()
+
+
+def _vectors(pipeline: Any, path: Path) -> dict[tuple[str, str], Tensor]:
+    """Return (text encoder, word) -> its vectors, looked over."""
+    found = {}
+    for key, vectors in read_tensors(path, "adapter").items():
+        name, _, token = key.rpartition(".")
+        name = name or "text_encoder"
+        if not re.fullmatch(r"text_encoder(_\d)?", name) or not token or getattr(pipeline, name, None) is None:
+            raise ValueError(f"its word {plain(key)} is for a text encoder that this base does not have")
+        width = getattr(pipeline, name).get_input_embeddings().embedding_dim
+        if vectors.ndim not in (1, 2) or vectors.shape[-1] != width or vectors.numel() > _MOST_VECTORS * width:
+            raise ValueError(f"its word {plain(key)} is not made of vectors of {width} numbers: it is of another base")
+        found[name, token] = vectors
+    return found
 
 
 def _key(name: str, token: str) -> str:

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio.core.errors import MissingExtraError
 from studio.core.files import sha256_of, write_bytes
+from studio.core.private import make_folder
 from studio.core.settings import Settings
 
 FOLDER_NAME = "pictures"
@@ -132,7 +133,7 @@ class DiskCache:
             return
         path = self._path(key)
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(path.parent)
             # The last of several writers stays, and all write the same. Not flushed: there may be thousands, and one
             # that a power cut has torn is refused by ``unpacked`` and made again.
             write_bytes(path, value, durable=False, shared=True)

@@ -115,13 +115,14 @@ def load_adapter(pipeline: Any, folder: Path, *, scale: float = 1.0) -> None:
     """
     try:
         methods.method_of(folder).read(pipeline, folder, scale)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, InputError) as error:
         raise unusable_adapter(folder, error) from error
 
 
 def unusable_adapter(folder: Path, error: Exception) -> InputError:
     """Return what to tell of an adapter that does not load, from what a library said of it."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = error.problems[0].message if isinstance(error, InputError) else str(error)
+    reason = said.strip().splitlines()[0] if said.strip() else type(error).__name__
     return InputError.of([Problem(folder.name, f"the adapter does not load into this base ({reason})", "train again")])
 
 

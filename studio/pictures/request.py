@@ -45,6 +45,10 @@ class PlannedPicture:
     record: Mapping[str, Any]
     """What the picture's ``likeness_studio`` chunk says; a file with another record is not this picture."""
 
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """Return what is read, with its name."""
+        return ("prompt", self.picture_request.prompt), ("negative prompt", self.picture_request.negative_prompt)
+
     def image(self, score: float | None, rank: int) -> Image:
         """Return the record of the finished picture."""
         picture_request = self.picture_request

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from studio.compute.device import Placement
-from studio.core.adapters import EMBEDS_NAME, AdapterInfo
+from studio.core.adapters import AdapterInfo
 from studio.core.errors import InputError, Problem
 from studio.methods import registry as methods
+from studio.methods import tokens
 from studio.pictures.render import load_adapter, load_pipeline, unusable_adapter
 
 
@@ -114,7 +115,7 @@ def swap_in(pipeline: Any, folder: Path, scale: float = 1.0) -> Callable[[], Non
         method = methods.method_of(folder)
         touched = method.touched(pipeline, folder)
         forget = _words(pipeline, folder)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, InputError) as error:
         raise unusable_adapter(folder, error) from error
     kept = [parameter.detach().clone() for parameter in touched]
 
@@ -139,16 +140,12 @@ def _nothing() -> None:
 
 def _words(pipeline: Any, folder: Path) -> Callable[[], None]:
     """Return what takes the adapter's instance token out of tokenizers and text encoders again."""
-    if not (folder / EMBEDS_NAME).is_file():
-        return _nothing
-    with safe_open(folder / EMBEDS_NAME, "pt") as file:
-        encoders = {key.rpartition(".")[0] or "text_encoder" for key in file.keys()}  # noqa: SIM118  not a dict
     before = {
         name: (
             copy.deepcopy(getattr(pipeline, name.replace("text_encoder", "tokenizer"))),
             getattr(pipeline, name).get_input_embeddings().num_embeddings,
         )
-        for name in encoders
+        for name in tokens.encoders(pipeline, folder)
     }
 
     def forget() -> None:

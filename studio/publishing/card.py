@@ -132,8 +132,10 @@ def _body(facts: CardFacts) -> str:
 
 def _diffusers_words(facts: CardFacts) -> str:
     info, family = facts.info, FAMILIES[facts.info.family]
-    has_token = EMBEDS_NAME in facts.files
+    embeds = _embeds_file(facts)
     imports = [f"from diffusers import {family.pipeline}"]
+    if embeds:
+        imports.append("from transformers import AddedToken")
     if facts.form == "adapter":
         if facts.base_on_hub:
             revision = f", revision={info.revision!r}" if info.revision else ""
@@ -149,11 +151,6 @@ def _diffusers_words(facts: CardFacts) -> str:
             f"pipeline = {family.pipeline}.from_pretrained({opened})",
             f"pipeline.load_lora_weights({facts.repo!r}, weight_name={WEIGHTS_NAME!r})",
         ]
-        if has_token:
-            lines.append(
-                f"pipeline.load_textual_inversion({facts.repo!r}, weight_name={EMBEDS_NAME!r}, "
-                f"token={info.instance_token!r})"
-            )
     elif facts.form == "merged":
         lines = [*imports, "", f"pipeline = {family.pipeline}.from_pretrained({facts.repo!r})"]
     else:
@@ -164,12 +161,14 @@ def _diffusers_words(facts: CardFacts) -> str:
             "",
             f"pipeline = {family.pipeline}.from_single_file(hf_hub_download({facts.repo!r}, {file!r}))",
         ]
-        embeds = next((name for name in facts.files if name.startswith("embeddings/")), None)
-        if embeds:
-            lines.append(
-                f"pipeline.load_textual_inversion({facts.repo!r}, weight_name={embeds!r}, "
-                f"token={info.instance_token!r})"
-            )
+    if embeds:
+        token = info.instance_token
+        lines += [
+            f"pipeline.load_textual_inversion({facts.repo!r}, weight_name={embeds!r}, token={token!r})",
+            "# Only as a word of its own: diffusers would find it inside other words, too.",
+            f"words = [word for word in pipeline.tokenizer.get_added_vocab() if word.startswith({token!r})]",
+            "pipeline.tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])",
+        ]
     lines += [
         "picture = pipeline(",
         f"    {_instance_prompt(info)!r},",
@@ -183,14 +182,25 @@ def _diffusers_words(facts: CardFacts) -> str:
     return "With [diffusers](https://github.com/huggingface/diffusers):\n\n```python\n" + "\n".join(lines) + "\n```"
 
 
+def _embeds_file(facts: CardFacts) -> str | None:
+    """Return the file with the trained word that diffusers reads; None without one or where the model holds it."""
+    if facts.form == "adapter":
+        return EMBEDS_NAME if EMBEDS_NAME in facts.files else None
+    return next((name for name in facts.files if name.startswith("embeddings/")), None)
+
+
 def _other_programs(facts: CardFacts) -> str:
     if facts.form == "adapter":
         kohya = next((name for name in facts.files if name.startswith("kohya/") and name.count("/") == 1
                       and name.endswith(".safetensors")), None)  # fmt: skip
-        lines = [
-            f"- ComfyUI, A1111, Forge: put `{kohya or WEIGHTS_NAME}` into `models/loras`"
-            f"{' (`models/Lora` of A1111)' if kohya else ''} and load it beside the base, strength 1."
-        ]
+        file = f"put `{kohya or WEIGHTS_NAME}` into `models/loras`{' (`models/Lora` of A1111)' if kohya else ''}"
+        lines = [f"- ComfyUI, A1111, Forge: {file} and load it beside the base, strength 1."]
+        if not kohya and FAMILIES[facts.info.family].denoiser == "unet":
+            # They know a UNet's layers by kohya's names; of this file they would load a part, without a word.
+            lines = [
+                f"- ComfyUI, A1111, Forge do not read `{WEIGHTS_NAME}` whole: export the run with Likeness Studio as "
+                "one model (`export --format single_file`, or `merged` where the base has no such file)."
+            ]
         embeds = next((name for name in facts.files if name.startswith("kohya/embeddings/")), None)
         if embeds:
             word = embeds.rsplit("/", 1)[-1].removesuffix(".safetensors")

@@ -12,7 +12,7 @@ from studio.compute.offload import keep_blocks_away
 from studio.core.catalog import FamilySpec
 from studio.core.domain import Dataset
 from studio.core.errors import InputError, Problem, ResourceError
-from studio.core.packs import fill
+from studio.core.packs import fill, token_as_placeholder
 from studio.core.train_config import TrainConfig
 from studio.families import registry as families
 from studio.families.base import Parts
@@ -167,16 +167,18 @@ def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base:
         if wrong:
             problems.append(Problem(photo.name, wrong, "make the masks again, or leave background_weight out", "mask"))
         masked += mask is not None
-        caption = fill(photo.caption, instance_token=config.instance_token, class_noun=config.class_noun)
+        template = token_as_placeholder(photo.caption, config.instance_token)
+        caption = fill(template, instance_token=config.instance_token, class_noun=config.class_noun)
         found.append(
             PreparedPhoto(
                 picture,
                 look,
                 photo.bucket,
                 caption,
-                class_caption(photo.caption, config.class_noun),
+                class_caption(template, config.class_noun),
                 source_hw=photo.crop_yxhw[2:],
                 mask=mask,
+                name=photo.name,
             )
         )
     if config.background_weight is not None and not masked and not problems:

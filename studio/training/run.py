@@ -48,6 +48,8 @@ class PreparedPhoto:
     """Height and width of the photo's crop before it was resized; None: ``picture`` was not resized."""
     mask: Image.Image | None = None
     """Where the subject is, mode L, white inside, of ``picture``'s size; None is everywhere."""
+    name: str = ""
+    """What the user called the photo."""
 
     @property
     def framing(self) -> tuple[int, ...]:
@@ -219,7 +221,7 @@ def class_caption(template: str, class_noun: str) -> str:
     """Return a caption for the class instead of the subject: "photo of a woman at the beach"."""
     article = "an" if class_noun[0].lower() in "aeiou" else "a"
     subject = "{instance_token} {class_noun}"
-    text = template.replace("{subject}", subject)
+    text = template.replace("{subject}", subject).replace(f"{{instance_token}} {class_noun}", subject)
     for before in (f"a {subject}", f"an {subject}", f"the {subject}", subject):
         text = text.replace(before, f"{article} {class_noun}")
     return " ".join(fill(text, instance_token="", class_noun=class_noun).split())

@@ -37,9 +37,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 DeskOf = Callable[[Request], StudioSession]
 """Returns the studio as the sender of a request may see it."""
 
-# Kinds of file that jobs write for people; anything else in a job's folder is not served.
+# Kinds of file that jobs write for people. Of others, only those that a job's result names are served, as plain bytes.
 _SERVED = {
     ".png": ("image/png", "inline"),
+    ".jpg": ("image/jpeg", "inline"),
     ".webp": ("image/webp", "inline"),
     ".zip": ("application/zip", "attachment"),
     ".safetensors": ("application/octet-stream", "attachment"),
@@ -47,6 +48,7 @@ _SERVED = {
     ".jsonl": ("application/jsonl", "attachment"),
     ".yaml": ("application/yaml", "attachment"),
 }
+_PLAIN_BYTES = ("application/octet-stream", "attachment")
 
 
 class SentPhoto(StrictModel):
@@ -214,9 +216,15 @@ def _manifest(session: StudioSession, job_id: str) -> dict[str, Any]:
     if job.state == "completed":
         for relative in home_files(job, session.studio.out_dir(job.id, owner=session.owner)):
             path = session.out_file(job.id, relative)
-            if path is not None and path.suffix in _SERVED:
+            if path is not None:
                 rows.append({"path": relative, "bytes": path.stat().st_size, "sha256": sha256_of(path)})
     return {"job": job.id, "kind": job.kind, "state": job.state, "files": rows}
+
+
+def _is_named(session: StudioSession, job_id: str, relative: str) -> bool:
+    """Tell whether the result of a completed job names the file."""
+    job = session.studio.get(job_id, owner=session.owner)
+    return job.state == "completed" and relative in home_files(job, session.studio.out_dir(job.id, owner=session.owner))
 
 
 def _job_file(session: StudioSession, job_id: str, relative: str) -> FileResponse:
@@ -226,9 +234,9 @@ def _job_file(session: StudioSession, job_id: str, relative: str) -> FileRespons
         path = session.out_file(job_id, relative)
     except (StudioError, OSError, ValueError):
         raise missing from None
-    if path is None or path.suffix not in _SERVED:
+    if path is None or (path.suffix not in _SERVED and not _is_named(session, job_id, relative)):
         raise missing
-    media_type, disposition = _SERVED[path.suffix]
+    media_type, disposition = _SERVED.get(path.suffix, _PLAIN_BYTES)
     return FileResponse(
         path,
         media_type=media_type,

@@ -5,6 +5,8 @@ here: the verbs run in the worker's child processes.
 """
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -22,8 +24,10 @@ from starlette.middleware.sessions import SessionMiddleware
 from starlette.routing import Mount
 
 from studio.core.errors import InputError, Problem, ResourceError
-from studio.core.settings import Settings
+from studio.core.private import make_file, make_folder, make_home
+from studio.core.settings import Settings, set_openmp_defaults
 from studio.web.asgi import named_paths
+from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, upload_folder
 from studio.web.login import Authenticator, LoginMiddleware, folder_of, visitor_of
 
@@ -60,6 +64,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         add_routes(app, lambda request: replace(session, visitor=lambda: visitor_of(request.scope)), settings)
     else:
         add_routes(app, lambda _: session, settings)
+    app.add_middleware(FullDisk)
     app.add_middleware(GuardMiddleware, settings=settings)  # added last, it comes first
     gr.mount_gradio_app(
         app,
@@ -138,21 +143,36 @@ def prepare_environment(settings: Settings) -> None:
     """Set what Gradio and the Hub client read from the environment; call it before gradio is imported.
 
     The one place of the studio that writes there: neither library takes these as arguments. Uploads pass through a
-    folder of the studio's own, which is emptied at every start, so that a crash leaves no photos behind.
+    folder of the studio's own, which is emptied at every start that finds no other server on this home, so that a
+    crash leaves no photos behind.
     """
     cache = upload_folder(settings)
-    shutil.rmtree(cache, ignore_errors=True)
     try:
-        cache.mkdir(mode=0o700, parents=True)
+        make_home(cache.parent)
+        _sweep_uploads(cache)
     except OSError as error:
         raise ResourceError(
             f"the folder {cache.parent} cannot be used ({error.strerror}); set STUDIO_HOME to another one."
         ) from error
+    set_openmp_defaults()  # a Space that computes in this process loads torch later
     os.environ["GRADIO_TEMP_DIR"] = str(cache)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Otherwise the queue tabulates all events so far after each event, for a monitoring page that is closed here.
     os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**12)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def _sweep_uploads(cache: Path) -> None:
+    """Empty the folder of uploads, unless another server on this home has uploads of its own there; raises OSError."""
+    path = cache.with_name(f"{cache.name}.lock")
+    make_file(path)
+    # Never closed on purpose: every server holds its share of the lock until it ends, however that comes.
+    lock = os.open(path, os.O_RDWR)
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(cache, ignore_errors=True)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    make_folder(cache)
 
 
 def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
@@ -166,6 +186,7 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         ResourceError: the port is taken or the home folder cannot be used.
     """
     listener = _listen(settings.host, settings.port)
+    os.umask(0o077)  # whatever library writes a file here, it is of people
     prepare_environment(settings)
     from studio.service import Studio
 

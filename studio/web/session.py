@@ -1,11 +1,11 @@
 """What a tab or an endpoint asks of the studio: forms become configs, jobs become answers. No Gradio in here."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from studio.core import machine
 from studio.core.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
@@ -33,6 +33,13 @@ from studio.web.login import Visitor
 
 if TYPE_CHECKING:
     from studio.service import Studio
+
+
+MOST_LISTED = 1000
+"""Most jobs of one kind in a list of the page."""
+OPEN_STATES = frozenset(get_args(get_type_hints(JobView)["state"])) - TERMINAL_STATES
+"""The states of jobs that wait or work."""
+DONE = frozenset({"completed"})
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,36 @@ class StudioSession:
         except LoginError:
             return False
 
-    def jobs(self, kind: JobKind) -> list[JobView]:
-        """Return the owner's jobs of one kind, newest first; nobody has none."""
+    def jobs(
+        self, kind: JobKind, *, states: Collection[str] = (), source: str | None = None, limit: int | None = None
+    ) -> list[JobView]:
+        """Return the owner's jobs of one kind, newest first; nobody has none.
+
+        Args:
+            kind: of jobs; those of others take no places in the list.
+            states: in one of these states only; none means any.
+            source: only those that read the output of this job.
+            limit: most jobs; None takes as many as a list of the page holds.
+        """
         if not self.has_owner:
             return []
-        return [job for job in self.studio.list(owner=self.owner, limit=200) if job.kind == kind]
+        limit = MOST_LISTED if limit is None else limit
+        return self.studio.list(owner=self.owner, limit=limit, kind=kind, states=states, source=source)
+
+    def choices(
+        self, kind: JobKind, *, states: Collection[str] = (), also: JobView | None = None
+    ) -> list[tuple[str, str]]:
+        """Return a list's rows as (words, job id), newest first.
+
+        Args:
+            kind: of jobs.
+            states: in one of these states only; none means any.
+            also: a job that is in the list however old it is, because it is shown.
+        """
+        rows = self.jobs(kind, states=states)
+        if also is not None and all(row.id != also.id for row in rows):
+            rows.append(also)
+        return [(label(row), row.id) for row in rows]
 
     def job(self, job_id: str | None, kind: JobKind) -> JobView:
         """Return one job of the given kind.
@@ -87,8 +119,8 @@ class StudioSession:
 
     def current(self, kind: JobKind) -> JobView | None:
         """Return the job to show when the page opens: the newest one still at work, else the newest one."""
-        jobs = self.jobs(kind)
-        return next((job for job in jobs if is_open(job)), jobs[0] if jobs else None)
+        at_work = self.jobs(kind, states=OPEN_STATES, limit=1)
+        return next(iter(at_work or self.jobs(kind, limit=1)), None)
 
     def submit_check(self, photos: Sequence[Path], form: Mapping[str, Any], *, key: str | None = None) -> JobView:
         """Start a photo check; ``form`` holds settings of CheckConfig.
@@ -141,17 +173,26 @@ class StudioSession:
         """Return the newest job that publishes a run; None if there is none."""
         return self.studio.publishing_of(run.id, owner=self.owner) if run.kind == "train" else None
 
-    def retry_train(self, train_job: str | None) -> JobView:
-        """Go on with a stalled or cancelled run, and with the publishing that waited for it.
+    def retry(self, job_id: str, *, token: str | None = None) -> JobView:
+        """Go on with a stalled or cancelled job of any kind; of a run also with the publishing that waited for it.
+
+        One that waits or runs stays as it is, so that asking twice does no harm.
+
+        Args:
+            job_id: the job.
+            token: of the Hub, for a job that was submitted with one.
 
         Raises:
-            NotFoundError: no such run. ConflictError: it is neither stalled nor cancelled.
+            NotFoundError: no such job. ConflictError: it is completed.
         """
-        run = self.studio.retry(self.job(train_job, "train").id, owner=self.owner, token=self.token)
-        then = self.publishing_of(run)
+        job = self.studio.get(job_id, owner=self.owner)
+        if is_open(job):
+            return job
+        job = self.studio.retry(job_id, owner=self.owner, token=token or self.token)
+        then = self.publishing_of(job)
         if then is not None and then.state == "stalled":
-            self.studio.retry(then.id, owner=self.owner, token=self.token)
-        return run
+            self.studio.retry(then.id, owner=self.owner, token=token or self.token)
+        return job
 
     def plan_train(
         self, check_job: str | None, *, base: str = "", preset: str = "", changes: Mapping[str, Any] | None = None
@@ -291,8 +332,8 @@ class StudioSession:
     def pack_pictures(self, pack: str, train_job: str) -> dict[str, tuple[str, str]]:
         """Return shot -> (job, file) of the most alike picture that was made of it with this run and pack before."""
         found: dict[str, tuple[float, str, str]] = {}
-        for job in self.jobs("generate"):
-            if job.source != train_job or job.facts.pack != pack or not job.result:
+        for job in self.jobs("generate", states=DONE, source=train_job):
+            if job.facts.pack != pack or not job.result:
                 continue
             for image in job.result["images"]:
                 likeness = image.get("likeness") or 0.0
@@ -319,6 +360,11 @@ _NOTHING_CHOSEN = {
 def is_open(job: JobView) -> bool:
     """Tell whether the job still waits or works."""
     return job.state not in TERMINAL_STATES
+
+
+def can_go_on(job: JobView) -> bool:
+    """Tell whether the job has ended without being done, so that its owner may let it go on."""
+    return job.state in ("stalled", "cancelled")
 
 
 def label(job: JobView) -> str:

@@ -54,7 +54,7 @@ def row(**changes: Any) -> dict[str, Any]:
         b"",
         b"\x01\0\0",
         (2**63).to_bytes(8, "little") + b"{}",
-        (101 * 2**20).to_bytes(8, "little") + b"{}",
+        (17 * 2**20).to_bytes(8, "little") + b"{}",
         raw(row())[:-1],
         raw(b"[" * 5000),
         raw(b"\xff\xfe"),

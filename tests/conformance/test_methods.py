@@ -1,5 +1,6 @@
 """Every training method, in every shape that its settings allow, through the same questions."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
+from studio.bases.tensorfile import write_safetensors
 from studio.core.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME
 from studio.core.errors import InputError
 from studio.core.train_config import MethodConfig, TrainConfig
@@ -152,12 +154,86 @@ def test_an_adapter_of_another_family_is_refused_in_words(shape: str, tiny_base:
     (path,) = tmp_path.glob("*.safetensors")
     with safe_open(path, "pt") as file:
         foreign = {f"transformer.blocks.{key.partition('.')[2]}": file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    from studio.bases.tensorfile import write_safetensors
-
     write_safetensors(path, foreign, {"format": "pt"})
     pipeline = SD.pipeline(parts)
     with pytest.raises(InputError, match="of another family"):
         load_adapter(pipeline, tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["lora-text-tokens", "lokr", "full-tokens"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_an_adapter_that_holds_no_numbers_is_refused_and_not_drawn_black(
+    shape: str, number: float, tiny_base: Path, tmp_path: Path
+) -> None:
+    learns, parts, _ = attached(tiny_base, config(shape))
+    learns.write(parts, SD, tmp_path)
+    for path in tmp_path.glob("*.safetensors"):
+        content = path.read_bytes()
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            said = file.metadata()
+        next(iter(tensors.values())).view(-1)[0] = number
+        write_safetensors(path, tensors, said)
+        with pytest.raises(InputError, match="NaN or infinity"):
+            load_adapter(SD.pipeline(SD.load(tiny_base, dtype=torch.float32, device=CPU)), tmp_path)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"unet.alpha_pattern": {"(.*.*)*$!": 4}},
+        {"unet.target_modules": "((a+)+)+$"},
+        {"unet.lora_alpha": 1e300},
+        {"unet.lora_alpha": float("nan")},
+        {"unet.r": 10**9},
+        {"unet.bias": "all"},
+        [],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("shape", ["lora", "lokr"])
+def test_settings_that_no_adapter_has_are_refused_at_once(
+    shape: str, settings: object, tiny_base: Path, tmp_path: Path
+) -> None:
+    learns, parts, _ = attached(tiny_base, config(shape))
+    learns.write(parts, SD, tmp_path)
+    path = tmp_path / WEIGHTS_NAME
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        said = json.loads(file.metadata()["lora_adapter_metadata"])
+    said = {**said, **settings} if isinstance(settings, dict) else settings
+    write_safetensors(path, tensors, {"format": "pt", "lora_adapter_metadata": json.dumps(said)})
+    with pytest.raises(InputError, match="lora_adapter_metadata"):
+        load_adapter(SD.pipeline(parts), tmp_path)
+
+
+def test_settings_beyond_the_known_ones_reach_no_library(tiny_base: Path, tmp_path: Path) -> None:
+    learns, parts, _ = attached(tiny_base, config("lora"))
+    move(learns, parts, 0.2)
+    learns.write(parts, SD, tmp_path)
+    expected = draw(SD.pipeline(parts))
+    with safe_open(tmp_path / WEIGHTS_NAME, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        said = json.loads(file.metadata()["lora_adapter_metadata"])
+    said |= {"unet.megatron_config": {"a": 1}, "unet.megatron_core": "antigravity", "unet.layers_pattern": "(a+)+$"}
+    write_safetensors(tmp_path / WEIGHTS_NAME, tensors, {"lora_adapter_metadata": json.dumps(said)})
+    fresh = SD.pipeline(SD.load(tiny_base, dtype=torch.float32, device=CPU))
+    load_adapter(fresh, tmp_path)
+    torch.testing.assert_close(draw(fresh), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{"sks": torch.ones(7)}, {"text_encoder_9.sks": torch.ones(32)}, {"__class__.sks": torch.ones(32)}],
+    ids=str,
+)
+def test_a_word_for_another_base_is_refused(tensors: dict, tiny_base: Path, tmp_path: Path) -> None:
+    learns, parts, _ = attached(tiny_base, config("lora"))
+    learns.write(parts, SD, tmp_path)
+    write_safetensors(tmp_path / EMBEDS_NAME, tensors, {"format": "pt"})
+    with pytest.raises(InputError, match=r"does not load into this base .its word"):
+        load_adapter(SD.pipeline(SD.load(tiny_base, dtype=torch.float32, device=CPU)), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,31 @@ def test_pictures_need_a_pack_or_prompts_and_not_both(data: dict[str, object]) -
         GenerateConfig.parse(data)
 
 
+@pytest.mark.parametrize("name", ["O'Neil", "J. R.", "Ben & Jo", "Zoë-Mae (2)", "Rex 🐶", "Günther, Jr.", "李雷", "5"])
+def test_names_are_taken_as_people_write_them(name: str) -> None:
+    assert CheckConfig.parse({"subject": name}).subject == name
+    assert TrainConfig.parse({"subject": name}).subject == name
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("subject", "a/b {c}", "may not hold / { }"),
+        ("subject", "Ada\u202egnp.exe", "may not hold invisible characters"),
+        ("subject", "...", "must hold a letter or a digit"),
+        ("class_noun", "queen's guard", "may not hold '; use letters, digits, spaces and hyphens"),
+        ("class_noun", "-rf", "must begin with a letter or a digit"),
+    ],
+)
+def test_a_refused_word_is_refused_in_words_and_not_with_a_regular_expression(
+    setting: str, value: str, words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        CheckConfig.parse({setting: value})
+    (problem,) = caught.value.problems
+    assert words in problem.message and "pattern" not in problem.message
+
+
 @pytest.mark.parametrize("name", ["../evil", "a/b", "", "x" * 41, "a\x00b", "-rf"])
 def test_names_that_could_be_paths_or_commands_are_refused(name: str) -> None:
     with pytest.raises(InputError):

@@ -15,6 +15,7 @@ from studio.core.domain import Event
 from studio.core.errors import InputError
 from studio.core.packs import Kind, Pack, Shot, ShotPrompt, fill, guidance_of, require_kind, subject_kind, takes
 from studio.core.presets import PRESETS_DIR, list_packs
+from studio.core.train_config import TrainConfig
 from studio.infer import generate
 from studio.pocket.portraits import ATTRIBUTE_PHRASES, CLOTHING_COLOURS, prompt_for
 
@@ -269,3 +270,15 @@ def test_the_document_names_every_key_and_every_pack() -> None:
     assert [row[0].strip("`") for row in table("key of a shot")] == list(Shot.model_fields)
     listed = {row[0].strip("`"): int(row[1]) for row in table("shipped")}
     assert listed == {name: len(found.shots) for name, found in PACKS.items()}
+
+
+def test_no_pack_holds_a_default_trigger_not_even_inside_a_word() -> None:
+    """Other programs may look for a trained word inside words, and people read these packs there too."""
+    trigger = TrainConfig.model_fields["instance_token"].default
+    found = []
+    for name, one in PACKS.items():
+        texts = [one.negative_prompt, *(word for words in one.wildcards.values() for word in words)]
+        for shot in one.shots:
+            texts += [shot.prompt, shot.negative_prompt, *shot.variants.values()]
+        found += [f"{name}: {text}" for text in texts if trigger in text.lower()]
+    assert not found, "\n".join(found)

@@ -85,6 +85,14 @@ def test_a_name_cannot_leave_the_folder(folder: Path) -> None:
         load_preset("../secret", folder)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_preset_that_a_windows_editor_saved_is_read(folder: Path, encoding: str) -> None:
+    path = folder / "train" / "pocket_lora_cpu.yaml"
+    before = load_preset("pocket_lora_cpu", folder)
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    assert load_preset("pocket_lora_cpu", folder) == before
+
+
 def test_all_mistakes_of_a_file_are_listed_at_once(folder: Path) -> None:
     path = folder / "train" / "pocket_lora_cpu.yaml"
     data = yaml.safe_load(path.read_text())

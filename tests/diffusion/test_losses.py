@@ -40,6 +40,15 @@ def test_zero_terminal_snr_weighs_nothing_and_stays_finite() -> None:
     assert min_snr_weights(Schedule.from_scheduler(ddpm), torch.tensor([999]), 5.0).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_min_snr_weights_are_numbers_at_every_timestep_without_terminal_signal(prediction_type: str) -> None:
+    ddpm = DDPMScheduler(beta_schedule="scaled_linear", prediction_type=prediction_type, rescale_betas_zero_snr=True)
+    weights = min_snr_weights(Schedule.from_scheduler(ddpm), torch.arange(1000), 5.0)
+    assert bool(torch.isfinite(weights).all())
+    assert weights[999].item() == pytest.approx({"epsilon": 1.0, "v_prediction": 0.0}[prediction_type], abs=1e-6)
+    assert bool(torch.isfinite(min_snr_weights(Schedule.flow(), torch.arange(1000), 5.0)).all())
+
+
 def test_squared_error_is_per_sample_and_in_float32() -> None:
     output = torch.tensor([[1.0, 3.0], [0.0, 0.0]], dtype=torch.bfloat16)
     found = squared_error(output, torch.zeros(2, 2))

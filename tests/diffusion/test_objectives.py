@@ -1,3 +1,4 @@
+import diffusers
 import pytest
 import torch
 from diffusers import DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
@@ -62,6 +63,22 @@ def test_a_sampler_describes_the_same_betas_as_the_training_schedule() -> None:
 def test_zero_terminal_snr_of_the_scheduler_is_honoured() -> None:
     schedule = Schedule.from_scheduler(ddpm(prediction_type="v_prediction", rescale_betas_zero_snr=True))
     assert schedule.snr(torch.tensor([999])).item() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "kind", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler", "CMStochasticIterativeScheduler"]
+)
+def test_a_noise_schedule_that_is_not_known_is_refused_and_not_trained_as_another(kind: str) -> None:
+    scheduler = getattr(diffusers, kind)()
+    with pytest.raises(InputError, match=f"its {kind} is of a noise schedule that cannot be trained"):
+        Schedule.from_scheduler(scheduler)
+
+
+def test_flow_sigmas_under_another_prediction_are_refused() -> None:
+    with pytest.raises(InputError, match="noise schedule"):
+        Schedule.from_scheduler(diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="epsilon"))
+    flow = diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+    assert Schedule.from_scheduler(flow).objective.name == "flow"
 
 
 def test_a_flow_matching_scheduler_is_trained_with_flow() -> None:

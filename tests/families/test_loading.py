@@ -1,7 +1,9 @@
 """Where a pipeline's parts lie changes no picture; on the CPU the offloading hooks run as they do on a GPU."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from studio.bases.resolve import resolve_base
+from studio.core.errors import InputError
 from studio.core.train_config import TrainConfig
 from studio.families import loading
 from studio.families.registry import family, opened
@@ -61,3 +64,30 @@ def test_parts_that_take_turns_draw_the_same_picture(
         assert hooked == set(sizes)
         assert opened(offloaded)[1].device.type == "cpu"
         assert abs(draw(offloaded) - wanted).max() <= 1
+
+
+def latents_said(source: Path, folder: Path) -> Path:
+    copytree(source, folder)
+    path = folder / "vae" / "config.json"
+    said = {"latents_mean": [0.5, -0.5, 0.0, 1.0], "latents_std": [2.0, 1.0, 0.5, 4.0]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+    return folder
+
+
+def test_an_autoencoder_that_says_its_mean_and_deviation_is_trained_as_the_pipeline_draws_it(
+    tiny_bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    sdxl, cpu = family("sdxl"), torch.device("cpu")
+    parts = sdxl.load(latents_said(tiny_bases("sdxl"), tmp_path / "xl"), dtype=torch.float32, device=cpu)
+    with torch.no_grad():
+        found = sdxl.encode_images(parts, torch.zeros(1, 3, 64, 64))
+        assert parts.vae is not None
+        raw = parts.vae.encode(torch.zeros(1, 3, 64, 64)).latent_dist.mean
+    mean, deviation = (torch.tensor(parts.vae.config[f"latents_{name}"]).view(1, 4, 1, 1) for name in ("mean", "std"))
+    # What StableDiffusionXLPipeline does before it decodes.
+    torch.testing.assert_close(found * deviation / parts.vae.config.scaling_factor + mean, raw)
+
+
+def test_a_mean_that_the_pipeline_would_ignore_is_refused(tiny_base_kl: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="latents_mean and latents_std, which StableDiffusionPipeline ignores"):
+        family("sd").load(latents_said(tiny_base_kl, tmp_path / "kl"), dtype=torch.float32, device=torch.device("cpu"))

@@ -23,9 +23,9 @@ SERVER = """
 import sys, time
 from pathlib import Path
 import fake_verbs
-from studio.config import CheckConfig
+from studio.core.config import CheckConfig
 from studio.service import Studio
-from studio.settings import Settings
+from studio.core.settings import Settings
 
 home, photo, subject = sys.argv[1:]
 studio = Studio(Settings(home=home), verbs=fake_verbs.VERBS)
@@ -178,3 +178,30 @@ def test_job_whose_folder_was_deleted_stalls_in_words(studio, photo):
     view = studio.wait(job.id, owner=OWNER, timeout_s=60)
     assert view.state == "stalled"
     assert view.cause == "The job's folder is damaged (request.json cannot be read); submit the job again."
+
+
+def test_while_the_table_takes_no_writes_an_open_job_says_why_instead_of_seeming_to_work(studio, photo, monkeypatch):
+    store, full = studio._store, [True]
+    words = "the table of jobs (jobs.sqlite3) cannot grow because the disk is full; free some disk space and try again."
+
+    def no_room(real):
+        def call(*arguments):
+            if full:
+                raise ResourceError(words)
+            return real(*arguments)
+
+        return call
+
+    studio.start()
+    job = studio.submit_check(CheckConfig(subject="count 20 20"), [photo], owner=OWNER)
+    waiting = studio.submit_check(CheckConfig(subject="quick"), [photo], owner=OWNER)
+    assert studio.get(job.id, owner=OWNER).cause is None
+    for name in ("append", "finish"):
+        monkeypatch.setattr(store, name, no_room(getattr(store, name)))
+    until(lambda: studio.get(job.id, owner=OWNER).cause == words)
+    shown = studio.get(job.id, owner=OWNER)
+    assert shown.state == "checking" and words[:20] in str(studio.list(owner=OWNER)[1].cause)
+    full.clear()
+    ended = studio.wait(job.id, owner=OWNER, timeout_s=60)
+    assert (ended.state, ended.cause) == ("completed", None)
+    assert studio.wait(waiting.id, owner=OWNER, timeout_s=60).state == "completed"

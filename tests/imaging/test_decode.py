@@ -1,15 +1,17 @@
 import io
+import re
 import struct
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import AvifImagePlugin, Image, ImageCms, ImageFile, PngImagePlugin, WebPImagePlugin
 
 from studio.core.errors import InputError
-from studio.imaging.decode import MAX_PIXELS, decode, decode_bytes, display_name, list_photos
+from studio.imaging.decode import MAX_PIXELS, decode, decode_bytes, display_name, list_photos, photos_inside
 
 MARKER = b"PLANTED-GPS-51.4778"
 
@@ -160,6 +162,92 @@ def test_size_just_above_the_limit_is_refused_and_just_below_is_tried() -> None:
     side = int(MAX_PIXELS**0.5)
     assert problem_of(png_header(side + 1, side + 1))[0] == "too_large"
     assert problem_of(png_header(9000, 9)) == ("not_a_photo", "is damaged or incomplete")
+
+
+def rows_of(*rows: bytes) -> bytes:
+    return b"".join(b"\x00" + row for row in rows)
+
+
+def png_of(header: tuple[int, ...], rows: bytes, *more: tuple[bytes, bytes]) -> bytes:
+    """A PNG of (width, height, depth, kind of colour, interlaced) with the rows given."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    width, height, depth, colour, interlaced = header
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)), *more]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_of((9000, 9000, 8, 6, 0), b""),
+        png_of((9000, 9000, 16, 2, 0), bytes(10_000)),
+        png_of((9000, 9000, 8, 2, 1), bytes(10_000)),
+    ],
+    ids=["alpha", "deep", "interlaced"],
+)
+def test_file_of_few_bytes_takes_no_memory_for_the_pixels_that_it_promises(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("its pixels were decoded"))
+    assert len(data) < 200
+    assert problem_of(data) == ("not_a_photo", "is damaged or incomplete")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (png_header(3, 40_000), "is too long (3 x 40000)"),
+        (png_header(40_000, 3), "is too long (40000 x 3)"),
+        (encoded(Image.new("RGB", (16, 16)), "AVIF"), "takes too much memory as AVIF (8000 x 6000)"),
+        (encoded(Image.new("RGB", (16, 16)), "WEBP"), "takes too much memory as WEBP (8000 x 8000)"),
+    ],
+    ids=["tall", "wide", "AVIF", "WEBP"],
+)
+def test_picture_that_would_take_too_much_memory_is_refused_by_its_header(
+    data: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (size := re.search(r"\((8000) x (\d+)\)", words)) is not None:
+        for plugin in (AvifImagePlugin.AvifImageFile, WebPImagePlugin.WebPImageFile):
+            monkeypatch.setattr(plugin, "size", (int(size[1]), int(size[2])))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("its pixels were decoded"))
+    assert problem_of(data) == ("too_large", words)
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+def test_png_with_missing_rows_is_refused(interlaced: int) -> None:
+    row = bytes((200, 100, 50)) * 8
+    whole = rows_of(*[row] * 8) if not interlaced else bytes(1 + 3 + 1 + 3 + 1 + 6 + 2 * 7 + 2 * 13 + 4 * 13 + 4 * 25)
+    header = (8, 8, 8, 2, interlaced)
+    assert decode_bytes(png_of(header, whole), "a.png").size_hw == (8, 8)
+    assert problem_of(png_of(header, whole[:-1])) == ("not_a_photo", "is damaged or incomplete")
+    assert problem_of(png_of(header, whole[: len(whole) // 2])) == ("not_a_photo", "is damaged or incomplete")
+    assert problem_of(png_of(header, whole)[:-12]) == ("not_a_photo", "is damaged or incomplete")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_grey_that_a_png_calls_transparent_is_transparent_at_every_depth_and_the_rest_keeps_its_level(
+    depth: int,
+) -> None:
+    most = 2**depth - 1
+    levels = np.array([[0, 1, most - 1, most] * 4], np.uint64)
+    packed = np.packbits(np.unpackbits(levels[0].astype(">u2").view(np.uint8)).reshape(-1, 16)[:, -depth:]).tobytes()
+    for key in (0, most):
+        data = png_of((16, 1, depth, 0, 0), rows_of(packed), (b"tRNS", struct.pack(">H", key)))
+        pixels = np.asarray(decode_bytes(data, "a.png", keep_alpha=True).picture).astype(int)
+        assert np.array_equal(pixels[0, :, 3] == 0, levels[0] == key)
+        seen = pixels[0, :, 3] > 0
+        assert np.abs(pixels[0, seen, 0] - levels[0, seen].astype(float) * 255 / most).max() <= 0.51
+        assert np.all(np.asarray(decode_bytes(data, "a.png").picture)[0, ~seen] == 255), "it lies on white"
+
+
+def test_colour_that_a_png_of_sixteen_bits_calls_transparent_is_transparent() -> None:
+    row = struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 60_000, 50_000, 40_000)
+    data = png_of((2, 1, 16, 2, 0), rows_of(row), (b"tRNS", row[:6]))
+    assert np.asarray(decode_bytes(data, "a.png", keep_alpha=True).picture)[0, :, 3].tolist() == [0, 255]
 
 
 def test_file_with_too_many_bytes_is_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +404,53 @@ def test_folder_is_listed_in_natural_order_and_others_are_reported(tmp_path: Pat
     photos, others = list_photos(tmp_path)
     assert [path.name for path in photos] == ["1.heic", "2.JPG", "10.jpg", "loop.gif", "noending"]
     assert [path.name for path in others] == ["notes.md", "orphan.txt"]
+
+
+def test_photo_of_a_camera_with_an_ending_nobody_knows_is_listed_by_its_content(tmp_path: Path) -> None:
+    deep = (np.asarray(scene()).astype(np.uint16) << 8).tobytes()
+    hif = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", (96, 64), deep).save(hif, chroma="422", quality=95)
+    made = {
+        "DSC00001.HIF": hif.getvalue(),  # ten bits and 4:2:2, as Sony and Canon write them
+        "IMG_2.jpg_large": encoded(scene(), "JPEG"),
+        "IMG_3.tmp": encoded(scene(), "PNG"),
+        "IMG_4.download": encoded(scene(), "WEBP"),
+        "IMG_5.bin": encoded(scene(), "AVIF"),
+        "IMG_6.3fr": b"II*\x00" + bytes(60),
+    }
+    others = {"IMG_1.MOV": b"\x00\x00\x00\x14ftypqt  " + bytes(60), "IMG_1.AAE": b"<?xml ?>"}
+    for name, data in {**made, **others}.items():
+        (tmp_path / name).write_bytes(data)
+    photos, left = list_photos(tmp_path)
+    assert [path.name for path in photos] == list(made)
+    assert {path.name for path in left} == set(others)
+    assert decode(photos[0]).size_hw == (64, 96)
+    assert problem_of(made["IMG_6.3fr"], "IMG_6.3fr") == ("not_a_photo", "is a TIFF or raw camera file, not a photo")
+
+
+def test_heif_under_a_brand_that_the_decoder_has_not_heard_of_is_read_by_what_it_is_compatible_with() -> None:
+    data = encoded(scene(), "HEIF")
+    assert data[8:12] == b"heic"
+    assert decode_bytes(data[:8] + b"MiHB" + data[12:], "a.hif").size_hw == (64, 96)
+    assert problem_of(b"\x00\x00\x00\x18ftypcrx \x00\x00\x00\x01crx isom" + bytes(60)) == (
+        "not_a_photo",
+        "is a raw camera file, not a photo",
+    )
+
+
+def test_caption_is_none_of_the_other_files_however_it_is_spelled(tmp_path: Path) -> None:
+    for name in ("1.jpg", "1.TXT", "2.jpg", "2.jpg.txt", "alone.TXT"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in list_photos(tmp_path)[1]] == ["alone.TXT"]
+
+
+def test_photos_in_folders_inside_the_folder_are_counted_where_they_are(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "a/2.HIF", "a/.hidden.jpg", "b/c/3.png", "b/notes.md", ".git/4.jpg", "set/photos/5.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "set" / "dataset.json").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert photos_inside(tmp_path) == {"a": 2, "b/c": 1}
 
 
 def test_folder_that_is_not_there_is_a_kind_message(tmp_path: Path) -> None:

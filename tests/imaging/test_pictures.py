@@ -1,7 +1,9 @@
 """Pictures to finish: of a file, a folder, a zip or what generate wrote; hostile archives do no harm."""
 
 import json
+import struct
 import zipfile
+import zlib
 
 import pytest
 
@@ -29,6 +31,13 @@ def test_nothing_there_and_nothing_in_it_are_two_answers(tmp_path):
         find_pictures(tmp_path / "empty")
 
 
+def test_pictures_that_lie_deeper_are_named_with_their_folder(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "1.png").touch()
+    with pytest.raises(InputError, match='1 photo in "best"'):
+        find_pictures(tmp_path)
+
+
 def test_a_folder_gives_its_pictures_in_order_and_those_of_its_zips_but_not_what_is_left_out(tmp_path):
     for name in ("10.png", "2.png", "behind.png", "letter.txt"):
         (tmp_path / name).write_bytes(name.encode())
@@ -52,6 +61,40 @@ def test_of_a_zip_neither_folders_nor_clutter_count_and_equal_names_are_told_apa
         ("evil.png", b"3"),
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["many.zip"], "nothing is unpacked"
+
+
+def test_a_zip_of_the_finder_keeps_its_names(tmp_path):
+    name = "Zoe\u0308 Größe 雪.png"  # the Finder takes letters apart, and does not say that it writes UTF-8
+    path = pack(tmp_path / "Archive.zip", [("x" * len(name.encode()), b"1"), ("\u2591.png", b"2")])
+    data = path.read_bytes().replace(b"x" * len(name.encode()), name.encode())
+    path.write_bytes(data)
+    assert names(path) == ["Zoë Größe 雪.png", "\u2591.png"]
+    assert [one.read() for one in find_pictures(path)] == [b"1", b"2"]
+
+
+def test_a_zip_that_says_its_names_twice_is_believed_where_both_belong_together(tmp_path):
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for plain, meant, digest in (("1_.png", "1é.png", None), ("2_.png", "2é.png", 5)):
+            item = zipfile.ZipInfo(plain)
+            said = struct.pack("<BI", 1, zlib.crc32(plain.encode()) if digest is None else digest) + meant.encode()
+            item.extra = struct.pack("<HH", 0x7075, len(said)) + said
+            packed.writestr(item, b"1")
+    assert names(path) == ["1é.png", "2_.png"]
+
+
+def test_clutter_in_a_zip_is_no_failed_picture_and_pictures_are_known_by_their_content(tmp_path):
+    clutter = {"Thumbs.db": bytes(600), "desktop.ini": b"[x]", "read me.txt": b"hello", "a/index.json": b"{}"}
+    members = [*clutter.items(), ("1.png", b"broken"), ("2.HIF", b"\xff\xd8\xff"), ("3", b"\x89PNG\r\n\x1a\n")]
+    assert names(pack(tmp_path / "many.zip", members)) == ["1.png", "2.HIF", "3"]
+    with pytest.raises(InputError, match="there are none"):
+        find_pictures(pack(tmp_path / "none.zip", list(clutter.items())))
+
+
+def test_a_downloaded_pack_is_taken_best_first_without_its_index(tmp_path):
+    index = json.dumps({"images": [{"file": "beach/001.png"}, {"file": "beach/000.png"}]})
+    members = [("beach/000.png", b"0"), ("beach/001.png", b"1"), ("index.json", index.encode())]
+    assert names(pack(tmp_path / "pictures.zip", members)) == ["001.png", "000.png"]
 
 
 def test_a_photo_that_ends_in_a_zip_is_a_photo(tmp_path):

@@ -442,6 +442,19 @@ def test_a_kind_whose_package_is_not_here_names_it(monkeypatch: pytest.MonkeyPat
         BackupFolder(Settings(backup_url=f"s3://{SECRET}@bucket"))  # type: ignore[arg-type]
 
 
+def test_a_second_server_on_the_same_home_leaves_the_backup_to_the_first(
+    make: Callable[..., Home], vault: Path
+) -> None:
+    home, first = make(), [True]
+    home.backup._leads = lambda: not first
+    job_id = home.finish(1)
+    home.backup.start()
+    time.sleep(0.3)
+    assert held(vault) == set()
+    first.clear()
+    until(lambda: held(vault) == {job_id})
+
+
 def test_the_address_is_shown_and_handed_on_nowhere(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, backup_url=f"s3://key:{SECRET}@bucket")  # type: ignore[arg-type]
     assert SECRET not in repr(settings) and SECRET not in settings.model_dump_json()

@@ -64,6 +64,15 @@ def test_a_card_says_what_the_hub_and_people_want_to_know() -> None:
     assert check_card(text, FACTS.files) == []
 
 
+@pytest.mark.parametrize("form", ["adapter", "single_file"])
+def test_the_code_of_a_card_makes_the_trained_word_a_word_of_its_own(form: str) -> None:
+    files = (*FACTS.files, "Ada.safetensors", "embeddings/sks.safetensors")
+    code = code_of(model_card(replace(FACTS, form=form, files=files)))
+    said = code.index("load_textual_inversion"), code.index("AddedToken(word, single_word=True, normalized=True)")
+    assert said == tuple(sorted(said)) and "from transformers import AddedToken" in code
+    assert "AddedToken" not in code_of(model_card(replace(FACTS, files=(WEIGHTS_NAME,))))
+
+
 @pytest.mark.parametrize("name", BASES)
 @pytest.mark.parametrize("form", ["adapter", "merged", "single_file"])
 def test_every_base_has_a_card_that_the_hub_takes(hub: Any, name: str, form: str) -> None:
@@ -136,3 +145,13 @@ def test_licences_outside_the_table_are_read_by_their_names() -> None:
     assert not licence_spec("cc-by-nc-nd-4.0").derivatives and not licence_spec("cc-by-nc-4.0").commercial
     assert licence_spec("mit").derivatives and licence_spec("mit").commercial
     assert {row.licence for row in BASES.values()} <= set(LICENCES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_card_sends_nobody_to_a_file_that_other_programs_read_in_part(family: str) -> None:
+    info = replace(INFO, family=family)
+    without = model_card(replace(FACTS, info=info, files=(WEIGHTS_NAME,)))
+    sent = f"put `{WEIGHTS_NAME}` into" in without
+    assert sent == (FAMILIES[family].denoiser != "unet")
+    assert ("do not read" in without and "export --format single_file" in without) == (not sent)
+    assert "put `kohya/Ada.safetensors` into" in model_card(replace(FACTS, info=info))

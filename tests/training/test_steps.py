@@ -8,6 +8,7 @@ from diffusers.optimization import get_scheduler
 from PIL import Image
 
 from studio.bases.resolve import resolve_base
+from studio.core.packs import token_as_placeholder
 from studio.core.train_config import TrainConfig
 from studio.families.registry import family
 from studio.methods.registry import method
@@ -193,6 +194,15 @@ def test_cached_prompts_stay_and_living_ones_follow_the_token(setup: Callable[..
 def test_a_class_caption_speaks_of_the_class_only(template: str, expected: str) -> None:
     assert class_caption(template, "woman") == expected
     assert class_caption("photo of {subject}", "old man") == "photo of an old man"
+
+
+@pytest.mark.parametrize("caption", ["photo of sks woman, many tasks", "photo of SKS {class_noun}, many tasks"])
+def test_a_token_that_somebody_wrote_into_a_caption_is_not_in_the_captions_of_the_class(caption: str) -> None:
+    template = token_as_placeholder(caption, "sks")
+    assert class_caption(template, "woman") == "photo of a woman, many tasks"
+    assert token_as_placeholder("a {instance_token} and {class_noun}", "instance_token") == (
+        "a {instance_token} and {class_noun}"
+    )
 
 
 def test_a_mask_moves_the_loss_to_the_subject_and_turns_with_the_photo(

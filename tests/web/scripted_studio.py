@@ -174,8 +174,15 @@ class ScriptedStudio:
             raise NotFoundError(f"job {job_id!r} is not there.")
         return job.view
 
-    def list(self, *, owner, limit=50):
-        return [job.view for job in reversed(self.jobs.values()) if job.view.owner == owner][:limit]
+    def list(self, *, owner, limit=50, kind=None, states=(), source=None, before=None):
+        views = [job.view for job in reversed(self.jobs.values()) if job.view.owner == owner]
+        if before is not None:
+            views = views[views.index(self.get(before, owner=owner)) + 1 :]
+        wanted = [
+            view for view in views
+            if kind in (None, view.kind) and (not states or view.state in states) and source in (None, view.source)
+        ]  # fmt: skip
+        return wanted[:limit]
 
     def cancel(self, job_id, *, owner):
         if self.get(job_id, owner=owner).state not in ("completed", "stalled", "cancelled"):
@@ -233,6 +240,8 @@ class ScriptedStudio:
         out = self.out_dir(job.view.id, owner=job.view.owner)
         try:
             self._await_source(job)
+            if job.view.kind in ("export", "finish", "publish"):  # their scripts have no middle
+                self._half_way(job)
             result = getattr(self, f"_{job.view.kind}")(job, out)
             self._set(job, state="completed", result=json.loads(json.dumps(asdict(result))), finished_s=time.time())
         except _Stop:

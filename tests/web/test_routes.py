@@ -177,6 +177,35 @@ def test_a_job_lists_its_files_with_their_digests_and_serves_parts_of_them(tmp_p
     assert client.get("/files/train-1").json()["files"] == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "result", "wanted", "media_type"),
+    [
+        ("finish", {"pictures": [{"file": "pictures/one.jpg"}]}, "pictures/one.jpg", "image/jpeg"),
+        ("finish", {"pictures": [{"file": "pictures/one.webp"}]}, "pictures/one.webp", "image/webp"),
+        ("export", {"files": ["tokenizer/merges.txt"]}, "tokenizer/merges.txt", "application/octet-stream"),
+        ("export", {"files": ["tokenizer/spiece.model"]}, "tokenizer/spiece.model", "application/octet-stream"),
+        ("publish", {"files": ["README.md"]}, "repo/README.md", "application/octet-stream"),
+    ],
+)
+def test_every_file_that_a_result_names_is_listed_and_served(
+    kind: Any, result: dict[str, Any], wanted: str, media_type: str, tmp_path: Path
+) -> None:
+    client, studio = files_client(tmp_path, "ada")
+    for name in (wanted, "private/notes.txt"):
+        (studio.out / name).parent.mkdir(parents=True, exist_ok=True)
+        (studio.out / name).write_bytes(PHOTO)
+    result = {"archive": None, "contact_sheet": None, **result}
+    studio.job = JobView("train-1", kind, "completed", "ada", "", 0.0, result=result)
+    listed = client.get("/files/train-1").json()["files"]
+    assert listed == [{"path": wanted, "bytes": len(PHOTO), "sha256": digest(PHOTO)}]
+    answer = client.get(f"/files/train-1/{wanted}")
+    assert (answer.status_code, answer.content) == (200, PHOTO)
+    assert answer.headers["content-type"].startswith(media_type)
+    kept_apart = "inline" if media_type.startswith("image/") else "attachment"
+    assert answer.headers["content-disposition"].startswith(kept_apart)
+    assert client.get("/files/train-1/private/notes.txt").status_code == 404, "no result names it"
+
+
 def test_files_of_another_owner_are_not_there(tmp_path: Path) -> None:
     client, _ = files_client(tmp_path, "bob")
     assert client.get("/files/train-1").status_code == 404

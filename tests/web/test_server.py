@@ -4,6 +4,8 @@ import asyncio
 import json
 import logging
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from studio.core.errors import InputError, ResourceError
 from studio.core.settings import Settings
 from studio.web import guard as guard_module
 from studio.web import server
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _client(**settings: Any) -> TestClient:
@@ -151,6 +155,42 @@ def test_uploads_of_an_earlier_server_are_wiped_at_the_start(tmp_path: Path, mon
     left.write_bytes(b"x")
     server.prepare_environment(Settings(home=tmp_path))
     assert not left.parent.exists() and (tmp_path / "web-cache").is_dir()
+
+
+OTHER_SERVER = """
+import sys
+from studio.web import server
+from studio.core.settings import Settings
+server.prepare_environment(Settings(home=sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_server_on_the_same_home_leaves_the_firsts_uploads_alone(tmp_path: Path) -> None:
+    def start() -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", OTHER_SERVER, str(tmp_path)]
+        child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        return child
+
+    def end(child: "subprocess.Popen[str]") -> None:
+        child.kill()
+        child.communicate()
+
+    first = start()
+    photo = tmp_path / "web-cache" / "abc" / "face.jpg"
+    photo.parent.mkdir()
+    photo.write_bytes(b"x")
+    second = start()
+    assert photo.is_file(), "the first one has not given it to a job yet"
+    end(first)
+    third = start()
+    assert photo.is_file(), "the second one lives on; it may have uploads, too"
+    end(second)
+    end(third)
+    end(start())
+    assert not photo.exists()
 
 
 def test_a_home_that_cannot_be_used_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,12 @@ import pytest
 from studio.core.errors import ConflictError, InputError, LoginError, NotFoundError
 from studio.core.finish_config import FinishConfig
 from studio.core.settings import Settings
+from studio.jobs.events import Outcome
+from studio.jobs.store import NewJob
+from studio.service import Studio
 from studio.web.login import Visitor, visitor_of
+from studio.web.page.generate_tab import run_choices
+from studio.web.page.train_tab import dataset_choices
 from studio.web.session import StudioSession, is_open, label
 
 
@@ -118,6 +123,34 @@ def test_an_open_job_is_found_before_a_newer_finished_one(
     studio.wait(newer.id, owner=session.owner)
     current = session.current("check")
     assert current is not None and current.id == newer.id
+
+
+def test_old_sets_and_runs_stay_in_their_lists_whatever_was_done_since(settings: Settings, tmp_path: Path) -> None:
+    real = Settings(home=tmp_path / "home", presets_dir=settings.presets_dir)
+    studio = Studio(real)
+    session = StudioSession(studio, real)
+    assert session.current("check") is None  # makes the table
+    photos = {"photos": [{}], "verdicts": [], "subject": "Ada", "class_noun": "woman"}
+    for job_id, kind, result in (("check-0", "check", photos), ("train-0", "train", {})):
+        studio._store.insert(NewJob(job_id, kind, "local", f"Title of {job_id}", "fp"))
+        studio._store.finish(studio._store.claim(), Outcome("completed", result=result))
+    for number in range(250):
+        studio._store.insert(NewJob(f"finish-{number}", "finish", "local", "Finishing: avatar", "fp"))
+    assert [job.id for job in session.jobs("check")] == ["check-0"]
+    assert [job_id for _, job_id in dataset_choices(session)] == ["check-0"]
+    assert [job_id for _, job_id in run_choices(session)] == ["train-0"]
+    current = session.current("train")
+    assert current is not None and current.id == "train-0"
+    studio.close()
+
+
+def test_the_job_that_is_shown_is_in_its_list_however_old_it_is(
+    session: StudioSession, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studio.web.session.MOST_LISTED", 2)
+    oldest, *_ = [session.submit_check(photos, {"subject": name}) for name in ("Ada", "Bob", "Cy")]
+    listed = [job_id for _, job_id in session.choices("check", also=oldest)]
+    assert len(listed) == 3 and listed[-1] == oldest.id
 
 
 def test_packs_fit_base_and_subject(session: StudioSession) -> None:

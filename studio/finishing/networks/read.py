@@ -3,15 +3,15 @@
 Called by ``studio.upscaling``; spandrel knows the architectures.
 """
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from studio.bases.tensorfile import first_not_finite, read_tensors
 from studio.core.errors import InputError, Problem
 from studio.finishing.networks.ncnn import read_ncnn
 
@@ -30,15 +30,48 @@ def read_weights(path: Path) -> Weights:
         if path.suffix == ".bin":
             return {name: torch.from_numpy(values) for name, values in read_ncnn(path).items()}
         if path.suffix == ".safetensors":
-            return canonicalize_state_dict(load_file(path))
-        return canonicalize_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            return canonicalize_state_dict(read_tensors(path, path.name))
+        return canonicalize_state_dict(_unpickled(path))
     except InputError:
         raise
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise refused(path, f"cannot be read ({reason})", "check the file") from None
     except Exception:  # torch answers hostile and broken pickles with many kinds of exception
         raise refused(path, "holds more than tensors, or is damaged", "give the weights as safetensors") from None
+
+
+def _unpickled(path: Path) -> Any:
+    """Read a ``.pth`` file after looking at what it would take: packed or repeated, 2 MB can say gigabytes.
+
+    Raises:
+        InputError: it says more than it holds, or holds NaN or infinity. Any other exception: it is no such file.
+    """
+    file_bytes = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        # torch stores; each entry lies there once.
+        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+        if packed or sum(entry.file_size for entry in entries) > file_bytes:
+            raise refused(path, "is packed in a way that no training program writes", "give the weights as safetensors")
+    # On the device "meta" nothing takes memory.
+    told = list(_tensors(torch.load(path, map_location="meta", weights_only=True)))
+    if sum(tensor.numel() * tensor.element_size() for tensor in told) > file_bytes:
+        raise refused(path, "says that it holds more than it does", "give the weights as safetensors")
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    if first_not_finite({str(index): tensor for index, tensor in enumerate(_tensors(found))}):
+        raise refused(path, "holds NaN or infinity", "fetch it again")
+    return found
+
+
+def _tensors(data: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested tables."""
+    if isinstance(data, Tensor):
+        yield data
+    elif isinstance(data, Mapping):
+        for value in data.values():
+            yield from _tensors(value)
 
 
 def mix(first: Weights, second: Weights, share: float) -> Weights:

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
-from studio.core.domain import JobView
+from studio.core.domain import JobKind, JobView
 from studio.core.errors import InputError, LoginError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.web.login import FOR_PROGRAMS
 from studio.web.page import files
 from studio.web.session import StudioSession, is_open, result_files
 
+KINDS_OF_JOBS: tuple[JobKind, ...] = get_args(JobKind)
 _EVENTS = 100
 """Most events in one answer."""
 
@@ -319,9 +320,40 @@ def add_endpoints(session: StudioSession) -> None:
         """List the jobs, newest first."""
         return [asdict(row) for row in session.studio.list(owner=session.owner, limit=limit)]
 
+    # Not more parameters of /jobs: over plain HTTP a call gives all of them, and older programs give one.
+    def find_jobs(kind: str = "", before: str = "", limit: int = 50) -> list[dict]:
+        """List the jobs of one kind, or the next page of a list, newest first.
+
+        Args:
+            kind: check, train, generate, export, finish or publish; empty lists all.
+            before: id of a job, the last one of the page before: only older ones.
+            limit: most jobs, up to 1000.
+
+        Returns:
+            The jobs.
+        """
+        if kind and kind not in KINDS_OF_JOBS:
+            cure = f"use one of: {', '.join(KINDS_OF_JOBS)}"
+            raise InputError.of([Problem("kind", f"{kind!r} is no kind of job", cure, "unknown_kind")])
+        wanted = next((known for known in KINDS_OF_JOBS if known == kind), None)
+        rows = session.studio.list(owner=session.owner, limit=limit, kind=wanted, before=before or None)
+        return [asdict(row) for row in rows]
+
     def cancel(job_id: str) -> dict:
         """Cancel a job; what was done so far is kept."""
         return asdict(session.studio.cancel(job_id, owner=session.owner))
+
+    def retry(job_id: str, token: str = "") -> dict:
+        """Let a stalled or cancelled job of any kind go on from where it was; one that waits or runs stays as it is.
+
+        Args:
+            job_id: id of the job.
+            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended.
+
+        Returns:
+            The job; ask /job until its state is completed.
+        """
+        return asdict(session.retry(job_id, token=token or None))
 
     def presets() -> list[dict]:
         """List the training presets."""
@@ -341,7 +373,7 @@ def add_endpoints(session: StudioSession) -> None:
 
     for endpoint in (
         check_photos, train, plan, generate, export, publish, unpublish, finish, remove_background, upscale,
-        contact_sheet, job, jobs, cancel, presets, packs, chains, bases,
+        contact_sheet, job, jobs, find_jobs, cancel, retry, presets, packs, chains, bases,
     ):  # fmt: skip
         gr.api(_spoken(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
 

@@ -10,7 +10,7 @@ from studio.core.domain import JobView
 from studio.core.presets import parse_assignments
 from studio.web.page import files, parts, parts_pictures
 from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, in_view, kindly
-from studio.web.session import StudioSession, is_open, label
+from studio.web.session import DONE, StudioSession, can_go_on, is_open
 
 MADE, OWN = "Generated pictures", "My own pictures"
 
@@ -38,7 +38,7 @@ class FinishTab:
 
 def made_choices(session: StudioSession) -> list[tuple[str, str]]:
     """Return the finished generate jobs, newest first, as (words, job id)."""
-    return [(label(job), job.id) for job in session.jobs("generate") if job.state == "completed"]
+    return session.choices("generate", states=DONE)
 
 
 def finish_tab(room: TabContext) -> FinishTab:
@@ -75,6 +75,7 @@ def finish_tab(room: TabContext) -> FinishTab:
         with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
             notice = gr.HTML(elem_id="ls-finish-notice")
             status = gr.HTML(_WELCOME, elem_id="ls-finish-status")
+            again = gr.Button("Go on with finishing", visible=False, elem_classes="ls-go")
             cancel = gr.Button("Cancel", visible=False, elem_classes="ls-go")
             slider = gr.ImageSlider(
                 label="Before and after",
@@ -108,7 +109,7 @@ def finish_tab(room: TabContext) -> FinishTab:
         return list(result.get("pictures", ())) or list(room.histories.read(job.id).images.values())
 
     def show(job: JobView | None, seen: str = "") -> Updates:
-        jobs = [(label(row), row.id) for row in session.jobs("finish")]
+        jobs = session.choices("finish", also=job)
         if job is None:
             return {timer: gr.Timer(active=False), earlier: gr.Dropdown(choices=jobs, value=None, visible=bool(jobs))}
         history = room.histories.read(job.id)
@@ -123,6 +124,7 @@ def finish_tab(room: TabContext) -> FinishTab:
             timer: gr.Timer(active=is_open(job)),
             status: above if done else above + parts.warnings(history),
             cancel: gr.Button(visible=is_open(job)),
+            again: gr.Button(visible=can_go_on(job)),
             earlier: gr.Dropdown(choices=jobs, value=job.id, visible=True),
         }
         if now != seen:
@@ -138,7 +140,7 @@ def finish_tab(room: TabContext) -> FinishTab:
         return {made: gr.Dropdown(choices=choices, value=chosen if chosen in known else next(iter(known), None))}
 
     said = kindly(notice)
-    outputs = [job_id, shown, timer, notice, status, cancel, slider, gallery, earlier]
+    outputs = [job_id, shown, timer, notice, status, cancel, again, slider, gallery, earlier]
 
     @said
     def on_start(given: dict[Any, Any]) -> Updates:
@@ -154,6 +156,10 @@ def finish_tab(room: TabContext) -> FinishTab:
     @said
     def on_poll(current: str, seen: str) -> Updates:
         return show(session.job(current, "finish"), seen)
+
+    @said
+    def on_again(current: str) -> Updates:
+        return show(session.retry(session.job(current, "finish").id))
 
     @said
     def on_open(current: str) -> Updates:
@@ -182,6 +188,7 @@ def finish_tab(room: TabContext) -> FinishTab:
     started.then(None, js=in_view("ls-finish-status"), api_visibility="private")
     timer.tick(on_poll, [job_id, shown], outputs, **POLLING)
     cancel.click(on_cancel, [job_id, shown], outputs, **QUIET)
+    again.click(on_again, job_id, outputs, **QUIET)
     earlier.input(on_open, earlier, outputs, **QUIET)
     gallery.select(on_select, job_id, slider, **QUIET)
     return FinishTab(job_id, made, outputs, show, refresh)

@@ -13,7 +13,7 @@ from studio.core.packs import Pack
 from studio.web.page import files, parts, parts_pictures, widgets
 from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, in_view, kindly
 from studio.web.page.train_tab import subject_of
-from studio.web.session import StudioSession, is_open, label
+from studio.web.session import DONE, StudioSession, can_go_on, is_open
 
 PACK, PROMPTS = "A prompt pack", "My own prompts"
 
@@ -44,7 +44,7 @@ class GenerateTab:
 
 def run_choices(session: StudioSession) -> list[tuple[str, str]]:
     """Return the finished runs, newest first, as (words, job id)."""
-    return [(label(job), job.id) for job in session.jobs("train") if job.state == "completed"]
+    return session.choices("train", states=DONE)
 
 
 def generate_tab(room: TabContext) -> GenerateTab:
@@ -78,6 +78,7 @@ def generate_tab(room: TabContext) -> GenerateTab:
         with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
             notice = gr.HTML(elem_id="ls-generate-notice")
             status = gr.HTML(_WELCOME, elem_id="ls-generate-status")
+            again = gr.Button("Go on with these pictures", visible=False, elem_classes="ls-go")
             cancel = gr.Button("Cancel", visible=False, elem_classes="ls-go")
             gallery = gr.Gallery(
                 show_label=False,
@@ -92,7 +93,7 @@ def generate_tab(room: TabContext) -> GenerateTab:
             )
 
     def show(job: JobView | None, seen: str = "") -> Updates:
-        jobs = [(label(row), row.id) for row in session.jobs("generate")]
+        jobs = session.choices("generate", also=job)
         if job is None:
             return {timer: gr.Timer(active=False), earlier: gr.Dropdown(choices=jobs, value=None, visible=bool(jobs))}
         history = room.histories.read(job.id)
@@ -109,6 +110,7 @@ def generate_tab(room: TabContext) -> GenerateTab:
             status: (parts_pictures.generate_result(job, link) if done else parts.progress(job, history))
             + parts.warnings(history),
             cancel: gr.Button(visible=is_open(job)),
+            again: gr.Button(visible=can_go_on(job)),
             earlier: gr.Dropdown(choices=jobs, value=job.id, visible=True),
         }
         # An untouched gallery keeps its place while somebody looks at one picture.
@@ -144,7 +146,7 @@ def generate_tab(room: TabContext) -> GenerateTab:
         return {run: gr.Dropdown(choices=choices, value=value), **pack_updates(value, None)}
 
     said = kindly(notice, widgets.labels(_FIELDS))
-    outputs = [job_id, shown, timer, notice, status, cancel, gallery, earlier]
+    outputs = [job_id, shown, timer, notice, status, cancel, again, gallery, earlier]
 
     @said
     def on_generate(given: dict[Any, Any]) -> Updates:
@@ -162,6 +164,10 @@ def generate_tab(room: TabContext) -> GenerateTab:
     @said
     def on_poll(current: str, seen: str) -> Updates:
         return show(session.job(current, "generate"), seen)
+
+    @said
+    def on_again(current: str) -> Updates:
+        return show(session.retry(session.job(current, "generate").id))
 
     @said
     def on_open(current: str) -> Updates:
@@ -199,5 +205,6 @@ def generate_tab(room: TabContext) -> GenerateTab:
     started.then(None, js=in_view("ls-generate-status"), api_visibility="private")
     timer.tick(on_poll, [job_id, shown], outputs, **POLLING)
     cancel.click(on_cancel, [job_id, shown], outputs, **QUIET)
+    again.click(on_again, job_id, outputs, **QUIET)
     earlier.input(on_open, earlier, outputs, **QUIET)
     return GenerateTab(job_id, run, outputs, [run, pack, preview], show, refresh)

@@ -128,7 +128,8 @@ def progress(job: JobView, history: JobHistory) -> str:
     if share is not None:
         bar = f'<div class="ls-bar"><i style="width:{share * 100:.1f}%"></i></div>'
     right = f"{share * 100:.0f} %" if share is not None else ""
-    return page_html(
+    trouble = notice("The studio cannot store how far this is", [_sentence(job.cause)]) if job.cause else ""
+    return trouble + page_html(
         f'<div class="ls-card" data-state="{job.state}"><div class="ls-row"><h2>{escape(state)}</h2>'
         f'<span class="ls-soft">{right}</span></div>{bar}'
         f'<div class="ls-row ls-soft"><span>{escape(detail or stage)}</span>'

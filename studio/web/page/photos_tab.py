@@ -14,7 +14,7 @@ from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 from studio.web.page import files, parts, parts_photos, widgets
 from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, in_view, kindly
 from studio.web.page.visitors import upload_folder
-from studio.web.session import is_open, label
+from studio.web.session import DONE, can_go_on, is_open
 
 CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
 """Offered in the form; any other noun may be typed."""
@@ -67,12 +67,13 @@ def photos_tab(room: TabContext) -> PhotosTab:
             notice = gr.HTML(elem_id="ls-photos-notice")
             status = gr.HTML(elem_id="ls-photos-status")
             forward = gr.Button("Continue to training", variant="primary", visible=False, elem_classes="ls-go")
+            again = gr.Button("Go on with these photos", visible=False, elem_classes="ls-go")
             cancel = gr.Button("Cancel", visible=False, elem_classes="ls-go")
             cards = gr.HTML(_WELCOME, elem_id="ls-photos-cards")
 
     def show(job: JobView | None) -> Updates:
-        sets = [row for row in session.jobs("check") if row.state == "completed"]
-        choices = [(label(row), row.id) for row in sets]
+        done = job if job is not None and job.state == "completed" else None
+        choices = session.choices("check", states=DONE, also=done)
         if job is None:
             return {
                 timer: gr.Timer(active=False),
@@ -87,6 +88,7 @@ def photos_tab(room: TabContext) -> PhotosTab:
             status: parts_photos.check_summary(job.result) if job.result else parts.progress(job, history),
             cards: parts_photos.verdict_cards(verdicts, link),
             cancel: gr.Button(visible=is_open(job)),
+            again: gr.Button(visible=can_go_on(job)),
             forward: gr.Button(visible=bool(job.result and job.result["photos"])),
             earlier: gr.Dropdown(
                 choices=choices,
@@ -96,7 +98,7 @@ def photos_tab(room: TabContext) -> PhotosTab:
         }
 
     said = kindly(notice, widgets.labels(_FIELDS))
-    outputs = [job_id, timer, notice, status, cards, cancel, forward, earlier]
+    outputs = [job_id, timer, notice, status, cards, cancel, again, forward, earlier]
 
     @said
     def on_check(given: dict[Any, Any]) -> Updates:
@@ -131,11 +133,16 @@ def photos_tab(room: TabContext) -> PhotosTab:
         session.studio.cancel(session.job(current, "check").id, owner=session.owner)
         return show(session.job(current, "check"))
 
+    @said
+    def on_again(current: str) -> Updates:
+        return show(session.retry(session.job(current, "check").id))
+
     started = check.click(on_check, {photos, subject, class_noun, *form.values()}, [*outputs, photos], **QUIET)
     started.then(None, js=in_view("ls-photos-status"), api_visibility="private")
     sample.click(on_sample, None, [notice, photos, subject, class_noun, form["likeness"]], **QUIET)
     gr.on([photos.upload, photos.clear], lambda: _DEFAULTS["likeness"], None, form["likeness"], **QUIET)
     timer.tick(on_poll, job_id, outputs, **POLLING)
     cancel.click(on_cancel, job_id, outputs, **QUIET)
+    again.click(on_again, job_id, outputs, **QUIET)
     earlier.input(on_poll, earlier, outputs, **QUIET)
     return PhotosTab(job_id, forward, outputs, show)

@@ -11,7 +11,7 @@ from studio.web.page import files, parts, parts_publish, widgets
 from studio.web.page.context import POLL_S, POLLING, PRIVATE, PUBLIC, QUIET, TabContext, Updates, in_view, kindly
 from studio.web.page.finish_tab import made_choices
 from studio.web.page.generate_tab import run_choices
-from studio.web.session import StudioSession, is_open, label
+from studio.web.session import DONE, StudioSession, can_go_on, is_open, label
 
 SAMPLES = ("The run's own samples", "")
 _FORMS = [
@@ -46,9 +46,7 @@ class PublishTab:
 def picture_sets(session: StudioSession) -> list[tuple[str, str]]:
     """Return what the gallery may be taken from, as (words, job id): finished pictures, generated ones, the samples."""
     # Only those that were made of generated pictures: photos are not published.
-    finished = [
-        (f"Finished: {label(job)}", job.id) for job in session.jobs("finish") if job.state == "completed" and job.source
-    ]
+    finished = [(f"Finished: {label(job)}", job.id) for job in session.jobs("finish", states=DONE) if job.source]
     return [SAMPLES, *finished, *made_choices(session)]
 
 
@@ -87,6 +85,7 @@ def publish_tab(room: TabContext) -> PublishTab:
         with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
             notice = gr.HTML(elem_id="ls-publish-notice")
             status = gr.HTML(_WELCOME, elem_id="ls-publish-status")
+            again = gr.Button("Go on with publishing", visible=False, elem_classes="ls-go")
             cancel = gr.Button("Cancel", visible=False, elem_classes="ls-go")
             gallery = gr.Gallery(
                 show_label=False,
@@ -102,7 +101,7 @@ def publish_tab(room: TabContext) -> PublishTab:
             card = gr.Markdown(visible=False, elem_id="ls-card", sanitize_html=True)
 
     def show(job: JobView | None, seen: str = "") -> Updates:
-        jobs = [(label(row), row.id) for row in session.jobs("publish")]
+        jobs = session.choices("publish", also=job)
         if job is None:
             return {timer: gr.Timer(active=False), earlier: gr.Dropdown(choices=jobs, value=None, visible=bool(jobs))}
         history = room.histories.read(job.id)
@@ -114,6 +113,7 @@ def publish_tab(room: TabContext) -> PublishTab:
             if done
             else parts.progress(job, history) + parts.warnings(history),
             cancel: gr.Button(visible=is_open(job)),
+            again: gr.Button(visible=can_go_on(job)),
             earlier: gr.Dropdown(choices=jobs, value=job.id, visible=True),
         }
         now = f"{job.id}:{done}"
@@ -148,7 +148,7 @@ def publish_tab(room: TabContext) -> PublishTab:
     said = kindly(
         notice, {"repo": "Repository", "token": "Token", "licence": "Licence", "about": "About", "choose": "Pictures"}
     )
-    outputs = [job_id, shown, timer, notice, status, cancel, card, gallery, earlier]
+    outputs = [job_id, shown, timer, notice, status, cancel, again, card, gallery, earlier]
     asked: set[Any] = {run, repo, seen_by, form, made, chosen, title, about, licence, update, token}
 
     def submit(given: dict[Any, Any], *, dry_run: bool) -> Updates:
@@ -181,6 +181,10 @@ def publish_tab(room: TabContext) -> PublishTab:
         return show(session.job(current, "publish"), seen)
 
     @said
+    def on_again(current: str) -> Updates:
+        return show(session.retry(session.job(current, "publish").id))
+
+    @said
     def on_open(current: str) -> Updates:
         return show(session.job(current, "publish"))
 
@@ -200,5 +204,6 @@ def publish_tab(room: TabContext) -> PublishTab:
     started.then(None, js=in_view("ls-publish-status"), api_visibility="private")
     timer.tick(on_poll, [job_id, shown], outputs, **POLLING)
     cancel.click(on_cancel, [job_id, shown], outputs, **QUIET)
+    again.click(on_again, job_id, outputs, **QUIET)
     earlier.input(on_open, earlier, outputs, **QUIET)
     return PublishTab(job_id, run, outputs, [run, made], show, refresh)

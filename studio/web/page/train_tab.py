@@ -13,7 +13,7 @@ from studio.core.errors import StudioError
 from studio.core.train_config import TrainConfig
 from studio.web.page import files, parts, parts_publish, parts_train, widgets
 from studio.web.page.context import POLL_S, POLLING, PRIVATE, PUBLIC, QUIET, TabContext, Updates, in_view, kindly
-from studio.web.session import StudioSession, is_open, label
+from studio.web.session import DONE, StudioSession, can_go_on, is_open, label
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
 _GROUPS = (
@@ -79,7 +79,7 @@ class TrainTab:
 
 def dataset_choices(session: StudioSession) -> list[tuple[str, str]]:
     """Return the finished checks that hold at least one photo, newest first, as (words, job id)."""
-    finished = [job for job in session.jobs("check") if job.result and job.result["photos"]]
+    finished = [job for job in session.jobs("check", states=DONE) if job.result and job.result["photos"]]
     return [(label(job), job.id) for job in finished]
 
 
@@ -141,7 +141,7 @@ def train_tab(room: TabContext) -> TrainTab:
             samples = gr.HTML(elem_id="ls-train-samples")
 
     def show(job: JobView | None) -> Updates:
-        runs = [(label(row), row.id) for row in session.jobs("train")]
+        runs = session.choices("train", also=job)
         if job is None:
             return {timer: gr.Timer(active=False), earlier: gr.Dropdown(choices=runs, value=None, visible=bool(runs))}
         history = room.histories.read(job.id)
@@ -156,7 +156,7 @@ def train_tab(room: TabContext) -> TrainTab:
             curves: parts_train.curves(history, job.result),
             samples: parts_train.samples(history, link, (job.result or {}).get("best_step")),
             cancel: gr.Button(visible=is_open(job)),
-            again: gr.Button(visible=job.state in ("stalled", "cancelled")),
+            again: gr.Button(visible=can_go_on(job)),
             forward: gr.Button(visible=done),
             earlier: gr.Dropdown(choices=runs, value=job.id, visible=True),
         }
@@ -202,7 +202,7 @@ def train_tab(room: TabContext) -> TrainTab:
 
     @said
     def on_again(current: str) -> Updates:
-        return show(session.retry_train(current))
+        return show(session.retry(session.job(current, "train").id))
 
     def on_preset(name: str | None) -> Updates:
         values = starting_values(name)

@@ -98,6 +98,16 @@ def test_no_session_of_ours_fetches_anything(tmp_path, tiny_onnx, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_its_threads_sleep_while_they_wait_for_each_other(tiny_onnx, monkeypatch):
+    import onnxruntime
+
+    made = []
+    real = onnxruntime.SessionOptions
+    monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: made.append(real()) or made[0])
+    ours.RembgMatting("u2netp", tiny_onnx)
+    assert made[0].get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_without_rembg_the_cure_is_named(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "rembg", raising=False)
     monkeypatch.setattr(ours.importlib.util, "find_spec", lambda name: None)

@@ -2,11 +2,13 @@
 
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from safetensors.torch import save_file
 
 from studio.core.errors import InputError
 from studio.finishing.networks.read import build, mix, read_weights
@@ -53,3 +55,42 @@ def test_mixing_two_networks_mixes_their_weights():
     first, second = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, 6.0])}
     assert mix(first, second, 1.0)["w"].tolist() == [1.0, 2.0]
     assert mix(first, second, 0.25)["w"].tolist() == [2.5, 5.0]
+
+
+def packed(path, content):
+    """Write a .pth file again with its entries compressed."""
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as smaller:
+        for entry in archive.infolist():
+            smaller.writestr(entry.filename, archive.read(entry))
+
+
+def test_a_small_pth_file_cannot_fill_the_memory(tmp_path, monkeypatch):
+    torch.save({"w": torch.zeros(2**20)}, tmp_path / "stored.pth")
+    packed(tmp_path / "stored.pth", tmp_path / "packed.pth")
+    torch.save({"w": torch.zeros(1).expand(2**30)}, tmp_path / "repeated.pth")
+    torch.save(
+        {"w": {"v": torch.zeros(4)[:1].expand(2**20)}}, tmp_path / "old.pth", _use_new_zipfile_serialization=False
+    )
+    assert (tmp_path / "packed.pth").stat().st_size < 20_000
+    real = torch.load
+    loaded = []
+
+    def load(path, map_location, **given):
+        loaded.append(map_location)
+        return real(path, map_location=map_location, **given)
+
+    monkeypatch.setattr(torch, "load", load)
+    for name in ("packed.pth", "repeated.pth", "old.pth"):
+        with pytest.raises(InputError, match=rf"{name}.*(is packed|says that it holds more)"):
+            read_weights(tmp_path / name)
+    assert set(loaded) <= {"meta"}, "nothing of them was read into the memory"
+    assert read_weights(tmp_path / "stored.pth")["w"].shape == (2**20,)
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_a_network_of_nan_is_refused(tmp_path, name):
+    tensors = {"conv.weight": torch.tensor([1.0, float("nan")])}
+    torch.save(tensors, tmp_path / "net.pth")
+    save_file(tensors, tmp_path / "net.safetensors")
+    with pytest.raises(InputError, match="NaN"):
+        read_weights(tmp_path / name)

@@ -175,9 +175,9 @@ ONE_TILE = """
 import re, sys
 import numpy as np, torch
 from pathlib import Path
-from studio.networks.read import read_weights
-from studio.upscaling.network import NetworkUpscaler
-from studio.weight_files import locate
+from studio.finishing.networks.read import read_weights
+from studio.finishing.upscaling.network import NetworkUpscaler
+from studio.bases.weight_files import locate
 name, side = sys.argv[1], int(sys.argv[2])
 weights = read_weights(locate(name, Path("none")).path)
 # Two blocks of x4plus's 23: the peak lies behind the last one, where pictures are four times as large.
@@ -200,7 +200,7 @@ def test_a_tile_takes_as_much_memory_as_is_promised(name, side_px):
 WHOLE = """
 import sys
 from pathlib import Path
-from studio.config import FinishConfig
+from studio.core.finish_config import FinishConfig
 from studio.postprocess import finish
 config = FinishConfig.parse({"steps": [{"do": "upscale", "long_side_px": 2048}]})
 finish(config, Path(sys.argv[1]), Path(sys.argv[2]))

@@ -15,7 +15,7 @@ from studio.core.settings import Settings
 
 ENDPOINTS = {
     "check_photos", "train", "plan", "generate", "export", "job", "jobs", "cancel", "presets", "packs", "bases",
-    "publish", "unpublish", "finish", "remove_background", "upscale", "contact_sheet", "chains",
+    "retry", "find_jobs", "publish", "unpublish", "finish", "remove_background", "upscale", "contact_sheet", "chains",
 }  # fmt: skip
 
 
@@ -179,6 +179,16 @@ def test_lists_name_jobs_presets_packs_and_bases(client: Client, check_id: str) 
     assert [row["name"] for row in client.predict(api_name="/presets")] == ["pocket_lora_cpu"]
     assert client.predict(api_name="/packs")[0]["shots"][0]["name"] == "beach"
     assert client.predict(api_name="/bases")[0]["name"] == "pocket"
+
+
+def test_jobs_of_a_kind_are_found_page_by_page_and_a_wrong_kind_is_named(client: Client, check_id: str) -> None:
+    ids = [job["id"] for job in client.predict("check", api_name="/find_jobs")]
+    assert check_id in ids and all(name.startswith("check-") for name in ids)
+    first = client.predict("check", limit=1, api_name="/find_jobs")
+    older = client.predict("check", before=first[0]["id"], api_name="/find_jobs")
+    assert [job["id"] for job in first + older] == ids
+    with pytest.raises(AppError, match="is no kind of job; use one of: check, train"):
+        client.predict("chek", api_name="/find_jobs")
 
 
 def test_cancelling_a_finished_job_leaves_it_finished(client: Client, check_id: str) -> None:

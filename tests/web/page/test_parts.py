@@ -213,3 +213,10 @@ def test_a_card_is_previewed_without_its_front_matter() -> None:
         == "# Ada\n\n\n\n---\nend"
     )
     assert parts_publish.card_text("# Ada") == "# Ada"
+
+
+def test_an_open_job_of_which_nothing_can_be_stored_says_so_above_its_bar() -> None:
+    full = "the table of jobs cannot grow because the disk is full; free some disk space <b>"
+    html = parts.progress(replace(JOB, cause=full), JobHistory())
+    assert "disk is full" in html and "&lt;b&gt;" in html
+    assert 'role="alert"' not in parts.progress(JOB, JobHistory())

@@ -1,0 +1,49 @@
+"""Commands that look after the jobs of this machine."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from studio.cli.common import Json
+from studio.cli.output import open_output
+from studio.cli.tables import job_words, jobs_table
+from studio.core.domain import plain
+from studio.core.settings import load_settings
+from studio.service import Studio
+
+jobs = typer.Typer(help="Look after the jobs that the page and programs have started here.", no_args_is_help=True)
+
+
+Job = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job; `jobs list` names them.")]
+
+
+@contextlib.contextmanager
+def _table_of_jobs() -> Iterator[tuple[Studio, str]]:
+    """Yield a studio that runs nothing by itself, and its owner; a server on the same home sees what it writes."""
+    here = load_settings()
+    studio = Studio(here)
+    try:
+        yield studio, here.owner
+    finally:
+        studio.close()
+
+
+@jobs.command("list")
+def jobs_list(
+    limit: Annotated[int, typer.Option(help="Most jobs.", min=1, max=1000)] = 20, as_json: Json = False
+) -> None:
+    """List your jobs, newest first."""
+    with _table_of_jobs() as (studio, owner):
+        views = studio.list(owner=owner, limit=limit)
+    rows = [plain(view) for view in views]
+    open_output(as_json).result({"jobs": rows}, lambda console: console.print(jobs_table(rows)))
+
+
+@jobs.command("retry")
+def jobs_retry(job: Job, as_json: Json = False) -> None:
+    """Let a stalled or cancelled job of any kind go on from where it was, as soon as a server runs."""
+    with _table_of_jobs() as (studio, owner):
+        view = plain(studio.retry(job, owner=owner))
+    open_output(as_json).result(view, lambda console: console.print(job_words(view)))

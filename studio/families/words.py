@@ -1,0 +1,110 @@
+"""Words in tokenizers: a learned word is the word itself, in any letter case, and never a piece of another one.
+
+diffusers' ``load_textual_inversion`` adds a token that is found inside other words ("sks" in "desks"), and its
+``maybe_convert_prompt`` puts the further vectors of a token behind every place that holds its letters, in the letter
+case of the token only. Both are done here instead. A prompt that is longer than an encoder reads is cut by diffusers
+without a word; ``cut_off`` says where.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken
+
+from studio.core.catalog import FamilySpec
+
+
+def vector_names(word: str, count: int) -> list[str]:
+    """Return what diffusers calls the ``count`` vectors of a word: ``sks``, ``sks_1`` ..."""
+    return [word, *(f"{word}_{i}" for i in range(1, count))]
+
+
+def add_whole_words(tokenizer: Any, words: Sequence[str]) -> None:
+    """Teach a tokenizer words of its own, or make whole words of those that it was taught before.
+
+    The flags go with the tokenizer into ``save_pretrained``.
+    """
+    # normalized: looked for after the tokenizer has made the prompt lower case.
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
+
+
+def spelled_out(prompts: Sequence[str], tokenizer: Any) -> list[str]:
+    """Return prompts in which each learned word is followed by the names of its further vectors."""
+    found = list(prompts)
+    for word, names in _many_vectors(tokenizer).items():
+        # Not where somebody has written the names already.
+        pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w| {re.escape(word)}_1(?!\w))", re.IGNORECASE)
+        found = [names.join(pattern.split(prompt)) for prompt in found]
+    return found
+
+
+def _many_vectors(tokenizer: Any) -> dict[str, str]:
+    """Return each learned word of several vectors -> the names of all of them."""
+    added = tokenizer.added_tokens_encoder
+    found = {}
+    for word in (word for word in added if f"{word}_1" in added):
+        count = 1
+        while f"{word}_{count}" in added:
+            count += 1
+        found[word] = " ".join(vector_names(word, count))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a prompt is cut."""
+
+    read: str
+    """What at least one text encoder reads."""
+    nowhere: str
+    """The end that none of them reads; empty where all is read."""
+    somewhere: str
+    """The end that at least one of them does not read; empty where all of them read all."""
+
+    def words(self) -> str:
+        """Return what is not read, a sentence without its subject; empty where all is read."""
+        if self.nowhere:
+            return f"is longer than the base reads: {self.nowhere!r} is left out"
+        if self.somewhere:
+            return f"is longer than all text encoders of the base read: {self.somewhere!r} reaches some of them only"
+        return ""
+
+    def loses(self, word: str) -> bool:
+        """Return True if ``word`` stands in the part that is left out and nowhere else."""
+        return _holds(self.nowhere, word) and not _holds(self.read, word)
+
+
+def cut_off(prompt: str, spec: FamilySpec, tokenizers: Sequence[Any]) -> Cut:
+    """Return what of a prompt the text encoders of a base do not read, in whole words."""
+    ends = []
+    for tokenizer, most in zip(tokenizers, spec.prompt_tokens, strict=True):
+        (spelled,) = spelled_out([prompt], tokenizer)
+        room = (most or tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add()
+        if spec.chats:
+            room -= _frame_tokens(tokenizer)
+        spans = tokenizer(spelled, add_special_tokens=False, return_offsets_mapping=True).offset_mapping
+        # Not from the middle of a word.
+        start = len(spelled) if len(spans) <= room else spelled.rfind(" ", 0, spans[room][0] + 1) + 1
+        ends.append((_said(spelled[:start], tokenizer), _said(spelled[start:], tokenizer)))
+    ends.sort(key=lambda parts: len(parts[1]))
+    return Cut(*ends[0], ends[-1][1])
+
+
+def _said(text: str, tokenizer: Any) -> str:
+    """Return a text as somebody wrote it, without the names of further vectors."""
+    for word, names in _many_vectors(tokenizer).items():
+        text = text.replace(names, word)
+    return text
+
+
+def _holds(text: str, word: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _frame_tokens(tokenizer: Any) -> int:
+    """Return how many tokens stand before a message in a chat."""
+    mark = "message"
+    text = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False)
+    return len(tokenizer(text.partition(mark)[0], add_special_tokens=False).input_ids)

@@ -1,0 +1,141 @@
+"""Decoding in a process of its own: the same pictures and problems, and an end to what takes too long or crashes."""
+
+import io
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image, ImageFilter
+
+from studio.core.errors import InputError
+from studio.imaging import apart
+from studio.imaging.decode import MAX_BYTES, MAX_DECODING_BYTES
+from studio.imaging.decode import decode_bytes as decode_here
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "dreambooth"
+SCENE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)).filter(
+    ImageFilter.GaussianBlur(2)
+)
+
+
+def jpeg(**options: object) -> bytes:
+    buffer = io.BytesIO()
+    SCENE.save(buffer, "JPEG", quality=92, **options)
+    return buffer.getvalue()
+
+
+def helper() -> psutil.Process:
+    apart.decode_bytes(jpeg(), "a.jpg")
+    (found,) = [one for one in psutil.Process().children() if "studio.imaging.apart_child" in one.cmdline()]
+    return found
+
+
+@pytest.fixture
+def stopped() -> Iterator[psutil.Process]:
+    """The process, unable to go on."""
+    process = helper()
+    process.suspend()
+    yield process
+
+
+def problem_of(data: bytes) -> tuple[str, str]:
+    with pytest.raises(InputError) as caught:
+        apart.decode_bytes(data, "IMG_1.jpg")
+    (problem,) = caught.value.problems
+    assert problem.where == "IMG_1.jpg" and problem.cure
+    return problem.code, problem.message
+
+
+def test_pictures_and_problems_are_those_of_this_process(tmp_path: Path) -> None:
+    clear = io.BytesIO()
+    SCENE.convert("L").convert("RGBA").save(clear, "PNG")
+    half = Image.open(io.BytesIO(clear.getvalue()))
+    half.putalpha(Image.linear_gradient("L").resize(half.size))
+    half.save(clear := io.BytesIO(), "PNG")
+    for data, options in ((jpeg(), {}), (jpeg(), {"at_least_px": 100}), (clear.getvalue(), {"keep_alpha": True})):
+        there, here = apart.decode_bytes(data, "a", **options), decode_here(data, "a", **options)
+        assert (there.picture.mode, there.size_hw) == (here.picture.mode, here.size_hw)
+        assert there.picture.tobytes() == here.picture.tobytes()
+    assert problem_of(b"") == ("not_a_photo", "is empty")
+    assert problem_of(b"Dear diary")[1] == "is a text file, not a photo"
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    assert apart.decode(tmp_path / "a.jpg").size_hw == (480, 640)
+    with pytest.raises(InputError, match="cannot be read"):
+        apart.decode(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 40}])
+def test_jpeg_with_a_hole_is_refused_and_a_whole_one_is_not(options: dict[str, object]) -> None:
+    data = jpeg(**options)
+    middle, size = len(data) // 2, 3000
+    assert apart.decode_bytes(data, "a.jpg").size_hw == (480, 640)
+    for torn in (
+        data[:middle] + bytes(size) + data[middle + size :],
+        data[:middle] + data[middle + size :],
+        data[:middle] + b"\xff\xd9",
+    ):
+        assert problem_of(torn) == ("not_a_photo", "is damaged or incomplete")
+
+
+def test_bytes_that_cameras_leave_over_at_the_end_harm_nobody() -> None:
+    data = jpeg()
+    for more in (data[:-2] + bytes(9) + data[-2:], data + b"\x00" * 5000, data + b"<script>"):
+        assert apart.decode_bytes(more, "a.jpg").size_hw == (480, 640)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the shared photos are not here")
+def test_real_photos_are_whole() -> None:
+    for path in sorted(REAL.glob("*/*.jpg")):
+        assert min(apart.decode(path, at_least_px=100).size_hw) > 100, path
+
+
+def test_file_that_takes_too_long_is_given_up_and_the_next_one_is_read(
+    stopped: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "SECONDS_PER_FILE", 0.3)
+    assert problem_of(jpeg()) == ("not_a_photo", "takes too long to be decoded")
+    assert not stopped.is_running()
+    monkeypatch.undo()
+    assert apart.decode_bytes(jpeg(), "a.jpg").size_hw == (480, 640)
+
+
+def test_decoder_that_crashes_takes_one_file_with_it_and_not_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = apart.subprocess.Popen
+    crash = [sys.executable, "-c", "import os, sys; sys.stdin.buffer.read(1); os.abort()"]
+    with monkeypatch.context() as patched:
+        helper().kill()
+        patched.setattr(apart.subprocess, "Popen", lambda _, **options: started(crash, **options))
+        assert problem_of(jpeg()) == ("not_a_photo", "makes the decoder fail")
+    assert apart.decode_bytes(jpeg(), "a.jpg").size_hw == (480, 640)
+
+
+def test_process_that_died_between_two_files_costs_none_of_them(stopped: psutil.Process) -> None:
+    death = threading.Timer(0.3, stopped.kill)
+    death.start()
+    assert apart.decode_bytes(jpeg(), "a.jpg").size_hw == (480, 640)
+
+
+def test_request_to_stop_that_goes_to_all_processes_leaves_the_file_to_its_job() -> None:
+    process = helper()
+    process.terminate()
+    assert apart.decode_bytes(jpeg(), "a.jpg").size_hw == (480, 640)
+    assert process.is_running()
+
+
+def test_process_gets_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    helper().kill()
+    said = helper().environ()
+    assert "PYTHONPATH" in said and "hf_planted" not in str(said)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps such a limit")
+def test_memory_of_the_process_is_limited() -> None:
+    process = helper()
+    soft, _ = process.rlimit(psutil.RLIMIT_AS)
+    room = soft - process.memory_info().vms
+    assert MAX_DECODING_BYTES < room < 2 * MAX_DECODING_BYTES + 4 * MAX_BYTES
