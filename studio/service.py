@@ -1,8 +1,9 @@
-"""Studio: the one door that the browser, the API and the command line go through.
+"""Studio: the interface that the page, the API and the command line use.
 
-Submit, look, cancel, retry; every call checks the owner. Accepted means durable: when ``submit_...`` returns, the
-request and the uploads are on the disk and the job ends, sooner or later, in exactly one of completed, stalled
-(with a cause in words) and cancelled. Importing this brings in neither torch nor gradio.
+Submit, look up, cancel and retry jobs; every call checks the owner. A job may be queued behind one that has not ended,
+so that everything from photos to finished pictures can be ordered in one go. Accepted means durable: when
+``submit_...`` returns, the request and the uploads are on disk, and the job will end in exactly one of completed,
+stalled (with a cause in words) and cancelled. Importing this module imports neither torch nor gradio.
 
     studio = Studio(Settings())
     studio.start()
@@ -11,10 +12,6 @@ request and the uploads are on the disk and the job ends, sooner or later, in ex
 """
 
 import dataclasses
-import hashlib
-import json
-import os
-import re
 import secrets
 import shutil
 import time
@@ -22,51 +19,51 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.core import fit, machine
-from studio.core.catalog import BASES, published_licence
+from studio.core import fit, listings, machine
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
-from studio.core.domain import TERMINAL_STATES, Event, JobKind, JobView, OnEvent, ShouldStop, ignore_event, never_stop
+from studio.core.domain import (
+    TERMINAL_STATES,
+    Event,
+    JobKind,
+    JobView,
+    OnEvent,
+    ShouldStop,
+    ignore_event,
+    never_stop,
+)
 from studio.core.errors import ConflictError, InputError, NotFoundError, Problem, StudioError
-from studio.core.files import sync_folder, write_json
-from studio.core.finish_config import HUB_FILE, BackgroundStep, FaceStep, FinishConfig, UpscaleStep
+from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
-from studio.core.presets import list_chains, list_packs, list_presets
+from studio.core.job_words import title_of
+from studio.core.path_rules import paths_in_finishing, paths_in_publishing, paths_in_training
 from studio.core.private import TABLE_NAME, make_home
-from studio.core.settings import Settings, openmp_defaults
+from studio.core.publish_rules import publishing_problems
+from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
 from studio.jobs import intake
 from studio.jobs.backup import Backup
-from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, TOKEN_VARIABLE, resolve
+from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
+from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
 from studio.jobs.inherited import machines_login
+from studio.jobs.request import facts_of, fingerprint, require_names, write_request
 from studio.jobs.slots import slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
-_Rows = list[dict[str, Any]]
-_Photos = list[list[str]]
 _NumberedEvents = list[tuple[int, Event]]
-
-_NOT_YOURS: dict[str, str | None] = {
-    "HF_TOKEN_PATH": os.devnull,
-    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-    "STUDIO_CIVITAI_KEY": None,
-    "STUDIO_GUEST": "1",
-}
-"""Variables of the processes of jobs that are not of the machine's owner: without its keys and its login."""
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 class Studio:
     """The studio of one installation.
 
     Args:
-        settings: where things are kept, and limits.
-        verbs: the table of verbs.
+        settings: folders and limits.
+        verbs: how each kind of job is run.
         grace_s: how long a running job may take to stop by itself before it is killed.
-        max_losses: so many attempts in a row that were killed or crashed stall a job.
+        max_losses: number of attempts in a row that are killed or crash before the job is stalled.
     """
 
     def __init__(
@@ -89,7 +86,7 @@ class Studio:
             self._home,
             self._jobs_dir,
             verbs=verbs,
-            environment=_environment(settings),
+            environment=variables_of(settings),
             more_variables=[name.strip() for name in settings.job_environment.split(",")],
             grace_s=grace_s,
             max_losses=max_losses,
@@ -103,13 +100,13 @@ class Studio:
         self._ready = False
 
     def start(self) -> None:
-        """Start the local worker; jobs whose server died go back to pending and go on from their folders.
+        """Start the local worker. Jobs whose server died go back to pending and continue from their folders.
 
-        Where a backup is set, finished jobs that are there and not here come back in the course of time.
+        With a backup, completed jobs that are in it and not here are restored in the background.
 
         Raises:
             ResourceError: the home folder cannot be used.
-            InputError, MissingExtraError: the backup's address can never work.
+            InputError, MissingExtraError: the backup's address cannot be used.
         """
         self._make_home()
         if self._backup:
@@ -117,7 +114,7 @@ class Studio:
         self._worker.start()
 
     def close(self) -> None:
-        """Stop the worker and its child; the job that ran is pending again and goes on at the next start."""
+        """Stop the worker and its children; a job that was running is pending again and continues at the next start."""
         self._worker.close()
         if self._backup:
             self._backup.close()
@@ -132,7 +129,7 @@ class Studio:
 
         Args:
             config: settings of the check.
-            photos: files of this machine; their names are what verdicts call them by.
+            photos: files on this machine; verdicts name photos by their file names.
             owner: whose job it is.
             key: idempotency key; the same key with the same request returns the same job.
 
@@ -144,8 +141,7 @@ class Studio:
         limit = min(self._settings.max_photos, config.max_photos)
         max_bytes = self._settings.max_upload_bytes
         uploads = intake.inspect(photos, max_photos=limit, max_bytes=max_bytes)
-        title = f"Photos of {config.subject}"
-        return self._submit("check", config, title, owner=owner, key=key, uploads=uploads)
+        return self._submit("check", config, owner=owner, key=key, uploads=uploads)
 
     def submit_train(
         self,
@@ -155,6 +151,7 @@ class Studio:
         owner: str,
         key: str | None = None,
         token: str | None = None,
+        preset: str | None = None,
         publish: PublishConfig | None = None,
         publish_token: str | None = None,
     ) -> JobView:
@@ -166,28 +163,31 @@ class Studio:
             owner: whose job it is.
             key: idempotency key.
             token: of the Hub, for a gated base; None takes this machine's for the owner of the machine.
-            publish: what is published once the run is completed, and where, by a job of its own (``publishing_of``).
-                What can be told before is refused now, not after an hour of training.
-            publish_token: of the Hub, as in ``submit_publish``; the training never knows it.
+            preset: name of the preset that the settings come from, a fact of the job and no part of the request.
+            publish: what to publish once the run is completed, and where; a job of its own does it
+                (``publishing_of``). Whatever is known to be wrong is refused now, not after an hour of training.
+            publish_token: of the Hub, as in ``submit_publish``; the training never gets it.
 
         Raises:
             NotFoundError: the owner has no job ``source``.
-            InputError: ``source`` is another kind of job, or somebody else names a path of this machine; ``publish``
-                cannot be done, or its token cannot write.
+            InputError: ``source`` is another kind of job or checks photos of another subject, or somebody else names a
+                path of this machine; ``publish`` cannot be done, or its token cannot write.
             ConflictError: ``source`` is stalled or cancelled, the key was used for another request, or the name on the
                 Hub is taken. ResourceError: the disk is full, or the Hub cannot be reached.
         """
-        if owner != self._settings.owner and (problems := _places_in(config)):
+        if owner != self._settings.owner and (problems := paths_in_training(config)):
             raise InputError.of(problems)
-        title = f"Training of {config.subject} on {config.base}"
+        checked = self._source("train", source, owner)
+        if checked.facts.subject and checked.facts.class_noun:
+            config.for_subject(checked.facts.subject, checked.facts.class_noun)  # refused now, not in the child
         if publish is None:
-            return self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
+            return self._submit("train", config, owner=owner, key=key, source=source, token=token, preset=preset)
         known = self._known("train", config, source, owner, key)
-        if known is None or not self._knows_key(owner, _then_key(known.id)):
+        if known is None or not self._store.knows_key(owner, _then_key(known.id)):
             if known is None:
-                self._check_source("train", source, owner)
+                _require_may_complete(checked)
             self.check_publishing(config, publish, owner=owner, token=publish_token)
-        run = self._submit("train", config, title, owner=owner, key=key, source=source, token=token)
+        run = self._submit("train", config, owner=owner, key=key, source=source, token=token, preset=preset)
         try:
             self._queue_publish(publish, run.id, owner=owner, token=publish_token, key=_then_key(run.id))
         except StudioError:
@@ -223,10 +223,8 @@ class Studio:
         """
         if (source is None) == (config.adapter is None):
             cure = "give either a train job or an adapter"
-            raise InputError.of([Problem("run", "comes from two places or from none", cure, "no_run")])
-        what = config.pack or config.prompts[0]
-        title = f"Pictures: {what if len(what) <= 60 else what[:59] + '…'}"
-        return self._submit("generate", config, title, owner=owner, key=key, source=source, token=token)
+            raise InputError.of([Problem("run", "was given twice or not at all", cure, "no_run")])
+        return self._submit("generate", config, owner=owner, key=key, source=source, token=token)
 
     def submit_export(
         self, config: ExportConfig, source: str, *, owner: str, key: str | None = None, token: str | None = None
@@ -235,8 +233,7 @@ class Studio:
 
         Raises: as ``submit_train``.
         """
-        title = f"Export: {config.format}"
-        return self._submit("export", config, title, owner=owner, key=key, source=source, token=token)
+        return self._submit("export", config, owner=owner, key=key, source=source, token=token)
 
     def submit_publish(
         self,
@@ -250,11 +247,10 @@ class Studio:
     ) -> JobView:
         """Queue the publishing of the train job ``source`` on the Hub; it waits until that is completed.
 
-        The token is asked first whether it may write; so a run can be trained and published in one go, and nobody
-        learns after an hour of training that the token was wrong.
+        The token's right to write is checked first: a wrong token is refused now, not after an hour of training.
 
         Args:
-            config: what is published, and where; it takes no paths of this machine.
+            config: what is published, and where; paths on this machine are refused.
             source: a train job.
             owner: whose job it is.
             pictures: a completed generate job, or a finish job of one, whose pictures go into the gallery.
@@ -267,49 +263,36 @@ class Studio:
             InputError: the token cannot write, a path in the settings, or other kinds of jobs.
             ResourceError: the Hub cannot be reached.
         """
-        _require_no_folder(config)
-        self._check_source("publish", source, owner)
+        if problems := paths_in_publishing(config):
+            raise InputError.of(problems)
+        _require_may_complete(self._source("publish", source, owner))
         if pictures is not None:
             config = config.model_copy(update={"pictures": str(self._pictures_of(pictures, owner))})
-        if not config.dry_run and not (key is not None and self._knows_key(owner, key)):
+        if not config.dry_run and not (key is not None and self._store.knows_key(owner, key)):
             self.check_access(config, owner=owner, token=token)
         return self._queue_publish(config, source, owner=owner, token=token, key=key)
 
     def _queue_publish(
         self, config: PublishConfig, source: str, *, owner: str, token: str | None, key: str | None
     ) -> JobView:
-        title = f"Publishing: {config.repo}"
-        return self._submit("publish", config, title, owner=owner, key=key, source=source, token=token)
+        return self._submit("publish", config, owner=owner, key=key, source=source, token=token)
 
     def check_publishing(
         self, config: TrainConfig, publish: PublishConfig, *, owner: str, token: str | None = None
     ) -> None:
-        """Find out before a run whether it can be published as ``publish`` says; changes nothing.
+        """Check before a run whether it can be published as ``publish`` says; changes nothing.
 
         Raises:
-            InputError: the run will have no such form, its licence forbids it or is not known, the pictures are of
-                another run; all problems at once. Otherwise what ``studio.publishing.hub:check_access`` raises.
+            InputError: the run will have no such form, its licence forbids it or is unknown, or pictures are named that
+                cannot exist yet; all problems at once. Otherwise what ``studio.publishing.hub:check_access`` raises.
         """
-        _require_no_folder(publish)
-        problems = []
-        if publish.form == "adapter" and config.method.name != "lora":
-            message = f"method {config.method.name} trains no LoRA, so there will be no adapter"
-            problems.append(Problem("form", message, "publish with form merged", "no_format"))
-        if publish.choose:
-            cure = "leave it out, or publish when there are pictures"
-            problems.append(Problem("choose", "names pictures, and there are none before the run", cure, "no_pictures"))
-        for name, text in (("title", publish.title or ""), ("about", publish.about)):
-            if token and token in text:
-                problems.append(Problem(name, "holds a key of yours", "take it out", "secret"))
-        row = BASES.get(config.base)
-        problems += published_licence(config.base, row.licence if row else "unknown", publish.licence)[1]
-        if problems:
+        if problems := publishing_problems(config, publish, token):
             raise InputError.of(problems)
         if not publish.dry_run:
             self.check_access(publish, owner=owner, token=token)
 
     def check_access(self, config: PublishConfig, *, owner: str, token: str | None = None) -> None:
-        """Ask the Hub whether the repository can be written to as ``config`` says; changes nothing.
+        """Check with the Hub that the repository can be written to as ``config`` says; changes nothing.
 
         Raises: what ``studio.publishing.hub:check_access`` raises.
         """
@@ -321,7 +304,7 @@ class Studio:
 
         Args:
             repo: ``owner/name``.
-            owner: who asks; None is the owner of this machine.
+            owner: who requests it; None is the owner of this machine.
             token: of the Hub; None takes this machine's for the owner of the machine.
 
         Raises: what ``studio.publishing.hub:delete`` raises.
@@ -339,8 +322,8 @@ class Studio:
     ) -> JobView:
         """Queue the finishing of the pictures of the generate job ``source``, or of uploaded pictures or zips of them.
 
-        Unlike the verb, it takes no paths of this machine: a background picture is one of the uploads, a network one
-        that lies in the studio's weights folder.
+        Unlike the verb, a job takes no paths on this machine: a background picture must be among the uploads, a network
+        in the studio's weights folder.
 
         Raises:
             NotFoundError: the owner has no job ``source``.
@@ -349,16 +332,15 @@ class Studio:
             ConflictError: ``source`` is stalled or cancelled, or the key was used for another request.
             ResourceError: the disk is full; nothing was stored.
         """
-        problems = _paths_in(config)
+        problems = paths_in_finishing(config)
         if (source is None) == (not pictures):
             cure = "give either pictures or a generate job"
-            problems.append(Problem("pictures", "come from two places or from none", cure, "no_photos"))
+            problems.append(Problem("pictures", "were given twice or not at all", cure, "no_photos"))
         if problems:
             raise InputError.of(problems)
         limits = {"max_photos": self._settings.max_photos, "max_bytes": self._settings.max_upload_bytes}
         uploads = intake.inspect(pictures, **limits) if pictures else ()
-        title = f"Finishing: {config.chain or ', '.join(step.do for step in config.steps) or 'contact sheet'}"
-        return self._submit("finish", config, title, owner=owner, key=key, source=source, uploads=uploads)
+        return self._submit("finish", config, owner=owner, key=key, source=source, uploads=uploads)
 
     # Looking and steering
 
@@ -398,7 +380,7 @@ class Studio:
     def cancel(self, job_id: str, *, owner: str) -> JobView:
         """Cancel a job: at once while it waits, within the grace time while it runs; an ended job stays as it is.
 
-        What a running job has done so far is kept, and ``retry`` goes on from there.
+        What a running job has done so far is kept, and ``retry`` continues from there.
 
         Raises:
             NotFoundError: the owner has no such job.
@@ -416,8 +398,8 @@ class Studio:
         Args:
             job_id: the job.
             owner: whose it is.
-            token: of the Hub, for a job that was submitted with one: it was forgotten when the job ended. One that
-                still waits for its job, because that never ran, stays.
+            token: of the Hub, for a job that was submitted with one: that one was forgotten when the job ended. If the
+                job never ran, the token that it was submitted with is kept instead.
 
         Raises:
             NotFoundError: the owner has no such job. ConflictError: it is neither stalled nor cancelled.
@@ -430,10 +412,10 @@ class Studio:
         return view
 
     def events(self, job_id: str, *, owner: str, after: int = 0) -> _NumberedEvents:
-        """Return (sequence number, event) of everything told after number ``after``, in order.
+        """Return (sequence number, event) of all events after number ``after``, in order.
 
-        Of ``progress`` events only the newest is kept. A job that goes on after a loss tells some steps again:
-        the later word for the same step, file or name counts.
+        Of ``progress`` events only the newest is kept. A job that continues after a crash reports some steps again:
+        of two events for the same step, file or name the later one counts.
 
         Raises:
             NotFoundError: the owner has no such job.
@@ -479,7 +461,7 @@ class Studio:
         return resolve(spec.path)(config, source, out, on_event=on_event, should_stop=should_stop)
 
     def plan(self, config: TrainConfig, photos: int) -> FitPlan:
-        """Return at once what a run will take, from what was measured here or else from the catalog's figures."""
+        """Return an estimate of what a run takes, from measurements on this machine or else from the catalog."""
         room_bytes = machine.look(self._settings.device).memory_bytes
         return fit.plan_of(config, photos, fit.recall(self._home, config), room_bytes=room_bytes)
 
@@ -499,36 +481,9 @@ class Studio:
         measured: FitPlan = resolve("studio.plan:plan")(config, dataset_dir, on_event=on_event, should_stop=should_stop)
         return measured
 
-    # What there is to choose from, as plain JSON data
-
-    def presets(self) -> _Rows:
-        """Return all training presets by name."""
-        return [preset.model_dump(mode="json") for preset in list_presets(self._settings.presets_dir)]
-
-    def packs(self) -> _Rows:
-        """Return all prompt packs by name."""
-        return [pack.model_dump(mode="json") for pack in list_packs(self._settings.presets_dir)]
-
-    def chains(self) -> _Rows:
-        """Return all finish chains by name."""
-        return [chain.model_dump(mode="json") for chain in list_chains(self._settings.presets_dir)]
-
-    def bases(self) -> _Rows:
-        """Return the catalog of base models, with what is the default on this machine.
-
-        ``default`` is true for the base that is offered first; ``default_preset`` is None where no preset is made for
-        a base.
-        """
-        here, presets = machine.look(self._settings.device), list_presets(self._settings.presets_dir)
-        default = machine.default_base(here)
-        rows = []
-        for base in BASES.values():
-            embedded = Path(base.source).is_absolute()
-            source = "embedded" if embedded else base.source  # a path of the server is nobody's business
-            preset = machine.default_preset(base.name, here, presets)
-            chosen = {"default": base.name == default, "default_preset": preset.name if preset else None}
-            rows.append({**dataclasses.asdict(base), "source": source, **chosen})
-        return rows
+    def bases(self) -> listings.Rows:
+        """Return the catalog of base models, with the defaults of this machine."""
+        return listings.bases(self._settings)
 
     # Below: one submit
 
@@ -536,43 +491,37 @@ class Studio:
         self,
         kind: JobKind,
         config: StrictModel,
-        title: str,
         *,
         owner: str,
         key: str | None,
         source: str | None = None,
         uploads: Sequence[intake.Upload] = (),
         token: str | None = None,
+        preset: str | None = None,
     ) -> JobView:
-        _check_words(owner=owner, key=key)
+        require_names(owner=owner, key=key)
         self._make_home()
         if key is not None and self._store.knows_key(owner, key):
-            known = self._store.find(owner, key, _fingerprint(kind, config, source, intake.digest(uploads)))
+            known = self._store.find(owner, key, fingerprint(kind, config, source, intake.digest(uploads)))
             if known is not None:
                 return known
-        if source is not None:
-            self._check_source(kind, source, owner)
+        before = None if source is None else self._source(kind, source, owner)
+        if before is not None:
+            _require_may_complete(before)
+        facts = facts_of(config, before.facts if before else None, preset=preset)
 
         job_id = f"{kind}-{secrets.token_hex(8)}"
         job_dir = self._jobs_dir / job_id
         accepted = False
         try:
-            with intake.disk_errors():
-                job_dir.mkdir(mode=0o700)
-            photos: _Photos = []
-            if uploads:
-                max_bytes = self._settings.max_upload_bytes
-                photos = intake.copy(uploads, job_dir / PHOTOS_FOLDER, max_bytes=max_bytes)
-            request: dict[str, Any] = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
             # A job of somebody else must never take the machine's token, not even when its own is lost.
-            if token is not None or owner != self._settings.owner:
-                request["own_token"] = True
+            own_token = token is not None or owner != self._settings.owner
+            if own_token:
                 self._tokens[job_id] = token or ""
-            with intake.disk_errors():
-                write_json(job_dir / REQUEST_FILE, request)
-                sync_folder(self._jobs_dir)
-            fingerprint = _fingerprint(kind, config, source, photos)
-            view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, fingerprint, source, key))
+            max_bytes = self._settings.max_upload_bytes
+            digest = write_request(job_dir, kind, config, source, uploads, max_bytes=max_bytes, own_token=own_token)
+            title = title_of(kind, facts)
+            view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, digest, source, key, facts))
         finally:
             if not accepted:  # an error, or another thread was faster with the same key
                 self._tokens.pop(job_id, None)
@@ -581,15 +530,8 @@ class Studio:
         return view
 
     def _known(self, kind: JobKind, config: StrictModel, source: str, owner: str, key: str | None) -> JobView | None:
-        """Return the job that came under this key before; raises ConflictError if that was another request."""
-        if key is None:
-            return None
-        self._make_home()
-        return self._store.find(owner, key, _fingerprint(kind, config, source, ()))
-
-    def _knows_key(self, owner: str, key: str) -> bool:
-        self._make_home()
-        return self._store.knows_key(owner, key)
+        """Return the job that was submitted with this key; raises ConflictError if that was another request."""
+        return None if key is None else self._store.find(owner, key, fingerprint(kind, config, source, ()))
 
     def _token(self, owner: str, token: str | None) -> str | None:
         """Return the token of a request; that of this machine only for the owner of the machine."""
@@ -606,7 +548,7 @@ class Studio:
         if ended:
             return {}
         is_owners = self._store.owner_of(job_id) == self._settings.owner
-        known: dict[str, str | None] = {**machines_login()} if is_owners else dict(_NOT_YOURS)
+        known: dict[str, str | None] = {**machines_login()} if is_owners else dict(NOT_FOR_OTHERS)
         return known | ({} if token is None else {TOKEN_VARIABLE: token})
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:
@@ -619,14 +561,18 @@ class Studio:
             raise ConflictError(f"job {job_id} is {view.state}; its pictures are not ready.")
         return self.out_dir(job_id, owner=owner)
 
-    def _check_source(self, kind: JobKind, source: str, owner: str) -> None:
+    def _source(self, kind: JobKind, source: str, owner: str) -> JobView:
+        """Return the job whose output a new job will read; it need not have begun.
+
+        Raises:
+            NotFoundError: the owner has no such job. InputError: it is of the wrong kind.
+        """
         wanted = SOURCE_KIND[kind]
-        view = self._store.get(source, owner)
+        view = self.get(source, owner=owner)
         if view.kind != wanted:
             problem = Problem("source", f"job {source} is a {view.kind} job", f"give a {wanted} job", "wrong_kind")
             raise InputError.of([problem])
-        if view.state in ("stalled", "cancelled"):
-            raise ConflictError(f"job {source} is {view.state}; retry it first, then submit this again.")
+        return view
 
     def _with_trouble(self, view: JobView) -> JobView:
         trouble = None if view.state in TERMINAL_STATES else self._worker.trouble_of(view.id)
@@ -640,69 +586,12 @@ class Studio:
             self._ready = True
 
 
-def _places_in(config: TrainConfig) -> list[Problem]:
-    """Return a problem for each setting that names a place of this machine: what lies there may be anybody's."""
-    problems = []
-    cure = "give a name of the catalog, a Hub id (owner/name) or civitai:MODEL"
-    by_name = config.base in BASES or config.base.startswith("civitai:") or _HUB_NAME.fullmatch(config.base)
-    if not by_name or (config.base not in BASES and Path(config.base).exists()):
-        problems.append(Problem("base", "is a path of this machine", cure, "path"))
-    if config.method.start_from is not None:
-        problems.append(Problem("method.start_from", "is a path of this machine", "leave it out", "path"))
-    return problems
+def _require_may_complete(source: JobView) -> None:
+    """Raise ConflictError if a source has ended without a result: a job behind it would wait in vain."""
+    if source.state in ("stalled", "cancelled"):
+        raise ConflictError(f"job {source.id} is {source.state}; retry it first, then submit this again.")
 
 
 def _then_key(run: str) -> str:
     """Return the key of the job that publishes a run once it is trained."""
     return f"publish-{run}"
-
-
-def _require_no_folder(config: PublishConfig) -> None:
-    if config.pictures is not None:
-        cure = "give a generate or finish job"
-        raise InputError.of([Problem("pictures", "is a path of this machine", cure, "path")])
-
-
-def _paths_in(config: FinishConfig) -> list[Problem]:
-    """Return a problem for each setting that names a file outside the job's own: a job comes from anywhere."""
-    problems = []
-    for step in config.steps:
-        given = {}
-        if isinstance(step, UpscaleStep | FaceStep):
-            given[f"{step.do}.model"] = (step.model, "give a known name, a file of the weights folder, or hf:…")
-        elif isinstance(step, BackgroundStep) and step.picture:
-            given["background.picture"] = (step.picture, "upload it with the others and give its name")
-        for where, (text, cure) in given.items():
-            on_hub = where.endswith(".model") and HUB_FILE.fullmatch(text)
-            if not on_hub and (re.search(r"[/\\]", text) or text.startswith((".", "~"))):
-                problems.append(Problem(where, "is a path", cure, "path"))
-    return problems
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    """Return the settings as the variables that a child's own ``Settings()`` reads."""
-    # Not the token for the Hub: only a job of the machine's owner gets it, see ``_secrets_of``.
-    private = {"hub_token", "remote_server", "remote_token", "backup_url"}
-    values = settings.model_dump(mode="json", exclude_none=True, exclude=private)
-    if settings.civitai_key:  # dumped as asterisks
-        values["civitai_key"] = settings.civitai_key.get_secret_value()
-    variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
-    variables |= openmp_defaults()
-    variables["STUDIO_LOGIN"] = "false"  # nobody logs in to a job, and it lacks what the platform gives for that
-    if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
-        variables["OMP_NUM_THREADS"] = str(settings.threads)
-    return variables
-
-
-def _check_words(*, owner: str, key: str | None) -> None:
-    problems = []
-    for where, text in (("owner", owner), ("key", key)):
-        if text is not None and not (0 < len(text) <= 200 and text.isprintable()):
-            problems.append(Problem(where, "is not 1 to 200 printable characters", "choose another", "invalid_text"))
-    if problems:
-        raise InputError.of(problems)
-
-
-def _fingerprint(kind: str, config: StrictModel, source: str | None, photos: Sequence[Sequence[str]]) -> str:
-    request = [kind, config.model_dump(mode="json"), source, [list(photo) for photo in photos]]
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
 A straight road: read the dataset -> find the base -> load -> attach -> cache latents and prompts -> loop (step,
 checkpoint, samples, likeness) -> choose the best -> export. Runs in a worker's child process or from a notebook::
 
-    train(TrainConfig(class_noun="woman"), Path("dataset"), Path("run"))
+    train(TrainConfig(steps=400), Path("dataset"), Path("run"))
 
 One optimizer step is in ``studio.training.steps``, samples and scores are in ``studio.training.evaluate``, what
 survives a kill is in ``studio.training.checkpoints``. A run that was killed goes on from its newest checkpoint as if
@@ -110,6 +110,7 @@ def train(
     reporter = TrainingReporter(on_event, should_stop)
     reporter.stage("validating", "Reading the dataset.")
     dataset = read_dataset(dataset_dir)
+    config = config.for_subject(dataset.subject, dataset.class_noun)
     inputs = _inputs(config, dataset, dataset_dir)
     claimed = output.look(out_dir, inputs, what="a run", name=INPUTS_NAME, scratch={CONFIG_NAME})
     before = claimed or {}

@@ -151,7 +151,9 @@ def tiny_base_xl_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a dataset folder as ``check`` does: ``make_dataset(photos=4)``."""
 
-    def make(photos: int = 4, *, name: str = "dataset", buckets: tuple[str, ...] = ("1:1",)) -> Path:
+    def make(
+        photos: int = 4, *, name: str = "dataset", buckets: tuple[str, ...] = ("1:1",), class_noun: str = "woman"
+    ) -> Path:
         from studio.core.domain import Dataset, Photo
         from studio.imaging.bucket import aspect
 
@@ -176,7 +178,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
                     crop_yxhw=(0, 0, height, width),
                 )
             )
-        dataset = Dataset("Ada", "woman", tuple(rows), (), (), None)
+        dataset = Dataset("Ada", class_noun, tuple(rows), (), (), None)
         (folder / "dataset.json").write_text(json.dumps(dataset.to_json()), encoding="utf-8")
         (folder / "DONE").touch()
         return folder

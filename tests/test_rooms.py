@@ -123,8 +123,6 @@ LIGHT = {"__init__", "__main__", "core", "jobs", "service", "web", "remote", "cl
 TO_SPLIT = {
     "pocket/build.py",
     "pocket/portraits.py",
-    "service.py",
-    "jobs/store.py",
     "pocket/build.py: fit",
     "pocket/portraits.py: draw_body",
 }

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from studio import service
-from studio.core import machine
+from studio.core import listings, machine
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
+from studio.core.domain import SourceJob
 from studio.core.errors import ConflictError, InputError, NotFoundError, ResourceError
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import MeasuredRun, remember
+from studio.core.job_words import waiting_for
 from studio.core.machine import Machine
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.core.train_config import TrainConfig
+from studio.jobs.environment import variables_of
 from studio.service import Studio
 
 FAKES = Path(__file__).parent / "jobs" / "fake_verbs.py"
@@ -63,10 +65,16 @@ def state(studio, job):
 
 def test_photos_go_through_check_train_and_generate(studio, photos):
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
-    train = studio.submit_train(TrainConfig(subject="count 3 10"), check.id, owner=OWNER)
+    train = studio.submit_train(TrainConfig(instance_token="count 3 10"), check.id, owner=OWNER)
     generate = studio.submit_generate(GenerateConfig(prompts=("quick",)), train.id, owner=OWNER)
     export = studio.submit_export(ExportConfig(format="kohya"), train.id, owner=OWNER)
     assert (check.state, train.state, generate.state) == ("pending", "pendingImages", "pendingImages")
+    assert check.waits_for is None and train.waits_for == SourceJob(check.id, "check", "Photos of quick")
+    assert [waiting_for(job) for job in (check, train, generate)] == [
+        None, "the photo check of quick", "the training of quick"
+    ]  # fmt: skip
+    assert train.title == "Training of quick on pocket"
+    assert (generate.facts.subject, generate.facts.class_noun, generate.facts.base) == ("quick", "person", "pocket")
 
     studio.start()
     ended = studio.wait(generate.id, owner=OWNER, timeout_s=60)
@@ -76,6 +84,7 @@ def test_photos_go_through_check_train_and_generate(studio, photos):
     assert studio.get(check.id, owner=OWNER).result["source_files"] == ["one.jpg", "two 🙂.jpg"]
     assert studio.get(train.id, owner=OWNER).result["steps"] == 3
     assert [job.id for job in studio.list(owner=OWNER)] == [export.id, generate.id, train.id, check.id]
+    assert ended.waits_for is None
     exported = studio.wait(export.id, owner=OWNER, timeout_s=60)
     assert (exported.state, exported.title) == ("completed", "Export: kohya")
     assert exported.result["source_files"] == ["steps.txt"]
@@ -101,14 +110,14 @@ def test_jobs_of_two_gpus_run_at_the_same_time(tmp_path, monkeypatch, photos):
 
 def test_a_key_for_civitai_reaches_the_child_as_it_is():
     key = "sesame-0123456789"
-    assert service._environment(Settings(civitai_key=key))["STUDIO_CIVITAI_KEY"] == key
-    assert "STUDIO_CIVITAI_KEY" not in service._environment(Settings())
+    assert variables_of(Settings(civitai_key=key))["STUDIO_CIVITAI_KEY"] == key
+    assert "STUDIO_CIVITAI_KEY" not in variables_of(Settings())
 
 
 def test_a_run_is_published_with_a_token_that_is_in_memory_only(studio, photos, hub, tmp_path):
     token, repo = "hf_write0123456789", "ada/portrait"
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
-    train = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=OWNER)
+    train = studio.submit_train(TrainConfig(instance_token="quick"), check.id, owner=OWNER)
     made = studio.submit_generate(GenerateConfig(prompts=("quick",)), train.id, owner=OWNER)
     config = PublishConfig(repo=repo, title="quick")
     with pytest.raises(ConflictError, match="its pictures are not ready"):
@@ -131,12 +140,12 @@ def test_a_run_is_published_with_a_token_that_is_in_memory_only(studio, photos, 
 
 def test_a_token_that_cannot_write_is_refused_at_submit_and_nothing_is_queued(studio, photos, hub):
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
-    train = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=OWNER)
+    train = studio.submit_train(TrainConfig(instance_token="quick"), check.id, owner=OWNER)
     before = studio.list(owner=OWNER)
     for token in ("hf_read0123456789", "hf_wrong", None):
         with pytest.raises(InputError, match="token"):
             studio.submit_publish(PublishConfig(repo="ada/portrait"), train.id, token=token, owner=OWNER)
-    with pytest.raises(InputError, match="is a path of this machine"):
+    with pytest.raises(InputError, match="is a path on this machine"):
         studio.submit_publish(PublishConfig(repo="ada/portrait", pictures="/etc"), train.id, owner=OWNER)
     with pytest.raises(InputError, match="give a train job"):
         studio.submit_publish(PublishConfig(repo="ada/portrait"), check.id, owner=OWNER)
@@ -150,7 +159,7 @@ def test_a_token_that_cannot_write_is_refused_at_submit_and_nothing_is_queued(st
 def test_a_run_is_published_when_it_is_done_with_a_token_that_was_asked_before(studio, photos, hub, tmp_path):
     token, then = "hf_write0123456789", PublishConfig(repo="ada/portrait", title="quick")
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
-    config = TrainConfig(subject="quick")
+    config = TrainConfig(instance_token="quick")
     train = studio.submit_train(config, check.id, owner=OWNER, key="both", publish=then, publish_token=token)
     asked = len(hub.log)
     job = studio.publishing_of(train.id, owner=OWNER)
@@ -174,7 +183,9 @@ def test_a_run_is_published_when_it_is_done_with_a_token_that_was_asked_before(s
 def test_a_cancelled_run_that_goes_on_is_published_with_the_token_that_was_given_for_it(studio, photos, hub):
     token, then = "hf_write0123456789", PublishConfig(repo="ada/portrait", title="quick")
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
-    train = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=OWNER, publish=then, publish_token=token)
+    train = studio.submit_train(
+        TrainConfig(instance_token="quick"), check.id, owner=OWNER, publish=then, publish_token=token
+    )
     studio.cancel(train.id, owner=OWNER)
     job = studio.publishing_of(train.id, owner=OWNER)
     studio.start()
@@ -196,15 +207,15 @@ def test_a_cancelled_run_that_goes_on_is_published_with_the_token_that_was_given
         ({}, {"repo": "eve/portrait"}, "hf_write0123456789", "token: belongs to ada"),
         ({}, {"licence": "mit"}, "hf_write0123456789", "licence: follows from the base"),
         ({"base": "you/own-base"}, {}, "hf_write0123456789", "licence: the licence of the base you/own-base is not"),
-        ({"method": {"name": "full"}}, {}, "hf_write0123456789", "form: method full trains no LoRA"),
+        ({"method": {"name": "full"}}, {}, "hf_write0123456789", "form: method full does not train a LoRA"),
         ({}, {"choose": ("a.png",)}, "hf_write0123456789", "choose: names pictures"),
         ({}, {"pictures": "/etc"}, "hf_write0123456789", "pictures: is a path"),
-        ({}, {"about": "hf_write0123456789"}, "hf_write0123456789", "about: holds a key of yours"),
+        ({}, {"about": "hf_write0123456789"}, "hf_write0123456789", "about: contains your token"),
     ],
 )
 def test_what_cannot_be_published_is_refused_before_the_training(studio, photos, hub, train, publish, token, words):
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
-    config, then = TrainConfig(subject="quick", **train), PublishConfig(**{"repo": "ada/portrait", **publish})
+    config, then = TrainConfig(instance_token="quick", **train), PublishConfig(**{"repo": "ada/portrait", **publish})
     with pytest.raises(InputError, match=words) as caught:
         studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
     assert not token or token not in str(caught.value)
@@ -215,7 +226,7 @@ def test_a_taken_name_and_a_hub_that_is_away_are_told_before_the_training(studio
     from studio.publishing.hub import _api
 
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
-    token, config, then = "hf_write0123456789", TrainConfig(subject="quick"), PublishConfig(repo="ada/portrait")
+    token, config, then = "hf_write0123456789", TrainConfig(instance_token="quick"), PublishConfig(repo="ada/portrait")
     _api(token).create_repo("ada/portrait", private=False)
     with pytest.raises(ConflictError, match="is public; ask for a public one"):
         studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
@@ -235,7 +246,7 @@ def test_a_run_whose_publishing_cannot_be_queued_is_not_started(studio, photos, 
     then = PublishConfig(repo="ada/portrait")
     with pytest.raises(ResourceError, match="disk is full"):
         studio.submit_train(
-            TrainConfig(subject="quick"), check.id, owner=OWNER, publish=then, publish_token="hf_write0123456789"
+            TrainConfig(instance_token="quick"), check.id, owner=OWNER, publish=then, publish_token="hf_write0123456789"
         )
     assert [(job.kind, job.state) for job in studio.list(owner=OWNER)] == [
         ("train", "cancelled"), ("check", "pending")
@@ -249,7 +260,7 @@ def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos
     jobs = {}
     for owner in (OWNER, studio._settings.owner):
         check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=owner)
-        jobs[owner] = studio.submit_train(TrainConfig(subject="quick"), check.id, owner=owner)
+        jobs[owner] = studio.submit_train(TrainConfig(instance_token="quick"), check.id, owner=owner)
     with pytest.raises(InputError, match="token"):
         studio.submit_publish(wanted, jobs[OWNER].id, owner=OWNER)
     mine = studio.submit_publish(wanted, jobs[studio._settings.owner].id, owner=studio._settings.owner)
@@ -387,9 +398,9 @@ def test_state_follows_the_work(studio, photos):
     studio.start()
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
     studio.wait(check.id, owner=OWNER, timeout_s=60)
-    loading = studio.submit_train(TrainConfig(subject="load"), check.id, owner=OWNER)
+    loading = studio.submit_train(TrainConfig(instance_token="load"), check.id, owner=OWNER)
     until(lambda: state(studio, loading) == "pendingModel")
-    behind = studio.submit_train(TrainConfig(subject="count 1000 20"), check.id, owner=OWNER)
+    behind = studio.submit_train(TrainConfig(instance_token="count 1000 20"), check.id, owner=OWNER)
     until(lambda: state(studio, behind) == "pendingGpu")
     after = studio.submit_generate(GenerateConfig(prompts=("quick",)), behind.id, owner=OWNER)
 
@@ -407,7 +418,8 @@ def test_state_follows_the_work(studio, photos):
 
     stalled = studio.wait(after.id, owner=OWNER, timeout_s=20)
     assert stalled.state == "stalled"
-    assert stalled.cause.endswith("Retry that job first, then this one.")
+    assert stalled.cause == "The training of quick was cancelled.\nRetry that job first, then this one."
+    assert stalled.waits_for is None
     with pytest.raises(ConflictError, match="retry it first"):
         studio.submit_generate(GenerateConfig(prompts=("quick",)), behind.id, owner=OWNER)
 
@@ -443,7 +455,7 @@ def test_child_that_tells_nothing_for_too_long_is_ended_with_a_cause(tmp_path, m
         job = studio.submit_check(CheckConfig(subject="stubborn"), photos, owner=OWNER)
         view = studio.wait(job.id, owner=OWNER, timeout_s=60)
         assert (view.state, view.attempt) == ("stalled", 1)
-        assert "told nothing for 2 seconds" in view.cause and "STUDIO_JOB_SILENCE_S" in view.cause
+        assert "reported nothing for 2 seconds" in view.cause and "STUDIO_JOB_SILENCE_S" in view.cause
         assert studio.retry(job.id, owner=OWNER).state == "pending"
     finally:
         studio.close()
@@ -507,6 +519,16 @@ def test_other_owners_see_nothing(studio, photos):
         studio.submit_train(TrainConfig(), job.id, owner="eve")
     assert studio.list(owner="eve") == []
     assert state(studio, job) == "pending"
+
+
+def test_a_training_for_another_subject_than_the_checks_is_refused_with_both_named(studio, photos):
+    check = studio.submit_check(CheckConfig(subject="Ada", class_noun="woman"), photos, owner=OWNER)
+    with pytest.raises(InputError) as caught:
+        studio.submit_train(TrainConfig(subject="Bob", class_noun="man"), check.id, owner=OWNER)
+    words = str(caught.value)
+    assert "'Bob' here and 'Ada' in the checked photos" in words and "'man' here and 'woman'" in words
+    assert "leave subject out, or check the photos again with subject 'Bob'" in words
+    assert studio.submit_train(TrainConfig(subject="Ada"), check.id, owner=OWNER).facts.class_noun == "woman"
 
 
 def test_source_of_another_kind_is_refused(studio, photos):
@@ -650,9 +672,9 @@ def test_presets_and_packs_are_plain_data(studio, tmp_path):
         "title: T\ndescription: D\nbase: pocket\nhardware: cpu\nconfig: {base: pocket, steps: 5}\n"
     )
     (folder / "packs" / "one.yaml").write_text("title: T\ndescription: D\nshots: [{name: a, prompt: '{subject}'}]\n")
-    studio = Studio(Settings(home=tmp_path / "home", presets_dir=folder))
-    assert json.loads(json.dumps(studio.presets()))[0]["config"]["steps"] == 5
-    assert json.loads(json.dumps(studio.packs()))[0]["shots"][0]["name"] == "a"
+    settings = Settings(home=tmp_path / "home", presets_dir=folder)
+    assert json.loads(json.dumps(listings.presets(settings)))[0]["config"]["steps"] == 5
+    assert json.loads(json.dumps(listings.packs(settings)))[0]["shots"][0]["name"] == "a"
 
 
 def test_verb_runs_in_another_process_that_is_gone_afterwards(studio, photos):

@@ -86,7 +86,8 @@ def test_a_run_leaves_every_file_of_the_contract_and_plain_diffusers_loads_its_a
         "config.yaml", "inputs.json", "metrics.jsonl", "checkpoints", "samples", "adapter", "report.json", "curve.png",
         "DONE",
     }  # fmt: skip
-    assert TrainConfig.parse(yaml.safe_load((run / "config.yaml").read_text())) == wanted
+    kept = TrainConfig.parse(yaml.safe_load((run / "config.yaml").read_text()))
+    assert kept == wanted.for_subject("Ada", "woman"), "the dataset says whose photos these are"
     assert [row["step"] for row in lines(run) if "loss" in row] == [1, 2, 3, 4]
     assert [row["step"] for row in lines(run) if "val_loss" in row] == [0, 2, 4]
     assert sorted(path.name for path in (run / "samples" / "4").glob("*.png")) == [
@@ -99,7 +100,8 @@ def test_a_run_leaves_every_file_of_the_contract_and_plain_diffusers_loads_its_a
     assert (report["method"], report["read_with"]) == ("lora", "load_lora_weights of diffusers")
     assert result.likeness_before is not None and result.likeness_after is not None and result.bleed is not None
     info = read_info(run / "adapter")
-    assert (info.instance_token, info.resolution_px, info.likeness_engine) == ("sks", 64, "colour")
+    assert (info.subject, info.class_noun, info.instance_token) == ("Ada", "woman", "sks")
+    assert (info.resolution_px, info.likeness_engine) == (64, "colour")
     assert info.centroid is not None and np.linalg.norm(info.centroid) == pytest.approx(1, abs=1e-4)
     assert checkpoint_steps(run) == [2, 4]
     best = adapter_folder(run, result.best_step)
@@ -224,7 +226,9 @@ def test_class_pictures_are_drawn_once_and_shared_by_runs_of_other_subjects(
     train(config(**wanted, prior=images, seed=6), make_dataset(name="third"), tmp_path / "run3")
     with Image.open(paths[1]) as image:
         assert image.size == (64, 64), "a damaged picture is drawn again"
-    train(config(**wanted, prior=images, class_noun="dog"), make_dataset(name="dog"), tmp_path / "run4")
+    train(
+        config(**wanted, prior=images, class_noun="dog"), make_dataset(name="dog", class_noun="dog"), tmp_path / "run4"
+    )
     assert len(list((studio_home / "cache" / "class_images").iterdir())) == 2, "another class, other pictures"
 
 

@@ -7,14 +7,14 @@ from rich.text import Text
 from studio.cli.common import Json, app
 from studio.cli.output import open_output
 from studio.cli.tables import new_table
+from studio.core import listings
 from studio.core.settings import load_settings
-from studio.service import Studio
 
 
 @app.command()
 def chains(as_json: Json = False) -> None:
     """List the finish chains."""
-    rows = Studio(load_settings()).chains()
+    rows = listings.chains(load_settings())
 
     def show(console: Console) -> None:
         table = new_table("chain", "steps", "description", names=True)
@@ -28,7 +28,7 @@ def chains(as_json: Json = False) -> None:
 @app.command()
 def presets(as_json: Json = False) -> None:
     """List the training presets."""
-    rows = Studio(load_settings()).presets()
+    rows = listings.presets(load_settings())
 
     def show(console: Console) -> None:
         table = new_table("preset", "base", "hardware", "for whom, and what it costs", names=True)
@@ -42,7 +42,7 @@ def presets(as_json: Json = False) -> None:
 @app.command()
 def packs(as_json: Json = False) -> None:
     """List the prompt packs."""
-    rows = Studio(load_settings()).packs()
+    rows = listings.packs(load_settings())
 
     def show(console: Console) -> None:
         table = new_table("pack", "shots", "for", "bases", "description", names=True)
@@ -59,7 +59,7 @@ def packs(as_json: Json = False) -> None:
 @app.command()
 def bases(as_json: Json = False) -> None:
     """List the base models of the catalog."""
-    rows = Studio(load_settings()).bases()
+    rows = listings.bases(load_settings())
 
     def show(console: Console) -> None:
         table = new_table("base", "title", "pixels", "GPU memory", "licence", "description", names=True)

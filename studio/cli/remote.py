@@ -75,9 +75,9 @@ def open_server(context: typer.Context, talker: TerminalOutput | JsonLinesOutput
 def remote_train(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos, or a dataset.")],
-    subject: Annotated[str, typer.Option(help=help_of(TrainConfig, "subject"))],
-    class_noun: Annotated[str, typer.Option(help=help_of(TrainConfig, "class_noun"))],
     out: Annotated[Path, typer.Option(help="Folder for the run; the same command goes on there.")],
+    subject: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "subject"))] = None,
+    class_noun: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "class_noun"))] = None,
     base: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset of the server; default: the base's own.")] = None,
     settings: SetAny = None,
@@ -96,10 +96,10 @@ def remote_train(
     here = load_settings()
     changes = parse_assignments(settings or ())
     request = far_studio.TrainRequest(subject, class_noun, base, preset, changes)
-    subject_words = {"subject": subject, "class_noun": class_noun}
     fallback = None
     if local_fallback:
-        own = train_config_of(here, base, preset, settings or (), **subject_words)  # refused now, not when it is needed
+        about = given_options(subject=subject, class_noun=class_noun)
+        own = train_config_of(here, base, preset, settings or (), **about)  # refused now, not when it is needed
         fallback = lambda: own  # noqa: E731
     require_folder(source, "photos")
     talker = open_output(as_json)

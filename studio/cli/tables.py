@@ -9,7 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from studio.cli.output import score_text
-from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult
+from studio.core.domain import (
+    Dataset,
+    ExportResult,
+    FinishResult,
+    GenerateResult,
+    JobFacts,
+    PublishResult,
+    TrainResult,
+)
+from studio.core.job_words import work_of
 
 
 def new_table(*columns: str, names: bool = False) -> Table:
@@ -153,4 +162,6 @@ def job_words(view: Mapping[str, Any]) -> str:
     progress = view["progress"]
     done = f", {progress['step']} of {progress['total']}" if progress.get("total") else ""
     cause = f": {view['cause']}" if view["cause"] else ""
-    return f"{view['id']} ({view['title']}) is {view['state']}{done}{cause}"
+    source = view.get("waits_for")
+    waits = f", waits for {work_of(source['kind'], JobFacts.from_json(view['facts']))}" if source else ""
+    return f"{view['id']} ({view['title']}) is {view['state']}{waits}{done}{cause}"

@@ -89,9 +89,9 @@ def train(
     source: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of photos (they are checked first), or a dataset.")
     ],
-    subject: Annotated[str, typer.Option(help=help_of(TrainConfig, "subject"))],
-    class_noun: Annotated[str, typer.Option(help=help_of(TrainConfig, "class_noun"))],
     out: Annotated[Path, typer.Option(help="Folder for the run; a stopped run there goes on.")],
+    subject: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "subject"))] = None,
+    class_noun: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "class_noun"))] = None,
     base: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset; default: the base's own.")] = None,
     settings: SetAny = None,
@@ -105,7 +105,8 @@ def train(
     """Train an adapter on a subject and choose its best checkpoint by likeness."""
     here = load_settings()
     after = PublishConfig.parse({"repo": publish_to, "public": public}) if publish_to else None
-    config = train_config_of(here, base, preset, settings or (), subject=subject, class_noun=class_noun)
+    about = given_options(subject=subject, class_noun=class_noun)
+    config = train_config_of(here, base, preset, settings or (), **about)
     require_folder(source, "photos")
     talker = open_output(as_json)
     if after is not None and not plan:  # not after an hour of training
@@ -115,7 +116,7 @@ def train(
         if not (source / "dataset.json").is_file():
             dataset_dir = Path(f"{out.resolve()}-dataset")
             # Again when a run goes on, too: the same photos give the same dataset, byte for byte.
-            dataset: Dataset = run("check", CheckConfig(subject=subject, class_noun=class_noun), source, dataset_dir)
+            dataset: Dataset = run("check", CheckConfig.parse(about), source, dataset_dir)
             if not as_json:
                 talker.result(dataset, show_dataset(dataset, dataset_dir))
         if not plan:

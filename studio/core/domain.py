@@ -5,7 +5,7 @@ Ground level: standard library only. Paths inside records are relative to the fo
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 PERSON_NOUNS = frozenset({"person", "woman", "man", "girl", "boy", "lady", "gentleman", "child", "baby"})
@@ -14,7 +14,7 @@ PERSON_NOUNS = frozenset({"person", "woman", "man", "girl", "boy", "lady", "gent
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a verb tells while it works.
+    """Something a verb reports while it works.
 
     Kinds and their ``data`` (all JSON):
       ``stage``    name (loading, caching, training ...), message
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None  # browsers refuse NaN in JSON
+        return value if math.isfinite(value) else None  # browsers reject NaN in JSON
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
@@ -62,7 +62,7 @@ def never_stop() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the photo check says of one photo."""
+    """The photo check's judgement of one photo."""
 
     name: str
     """The photo's file name as the user knows it (printable, without folders)."""
@@ -234,7 +234,7 @@ class FinishedPicture:
     sha256: str
     """Of the file's bytes."""
     notes: tuple[str, ...] = ()
-    """What happened otherwise than a user might expect."""
+    """What a user might not expect about it, as full sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +269,7 @@ class PublishResult:
     bytes: int
     """Of all files together."""
     warnings: tuple[str, ...]
-    """What the publisher should know, as full sentences."""
+    """What the user should know, as full sentences."""
     seconds: float
 
 
@@ -293,8 +293,48 @@ TERMINAL_STATES: frozenset[str] = frozenset({"completed", "stalled", "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What a job is about; None where it is not known or does not apply.
+
+    Subject, class noun and base are those of the source job where the request itself leaves them out.
+    """
+
+    subject: str | None = None
+    class_noun: str | None = None
+    base: str | None = None
+    preset: str | None = None
+    adapter: str | None = None
+    """A published adapter that takes the place of a run."""
+    pack: str | None = None
+    prompt: str | None = None
+    """The first of the free prompts."""
+    format: str | None = None
+    """Of an export."""
+    chain: str | None = None
+    steps: tuple[str, ...] = ()
+    """Kinds of the finish steps, in order."""
+    repo: str | None = None
+    """``owner/name`` on the Hub."""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "JobFacts":
+        """Rebuild from plain JSON data; a fact that this version does not know is left out."""
+        known = {row.name: data[row.name] for row in fields(cls) if row.name in data}
+        return cls(**{**known, "steps": tuple(known.get("steps", ()))})
+
+
+@dataclass(frozen=True, slots=True)
+class SourceJob:
+    """The unfinished job that another one waits for."""
+
+    id: str
+    kind: JobKind
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as its owner sees it."""
+    """A job as its owner sees it; plain JSON through ``plain``."""
 
     id: str
     kind: JobKind
@@ -315,3 +355,7 @@ class JobView:
     """The verb's result as JSON; set when completed."""
     source: str | None = None
     """Id of the job whose output this one reads."""
+    facts: JobFacts = JobFacts()
+    """What it is about; ``studio.core.job_words`` puts it into words."""
+    waits_for: SourceJob | None = None
+    """The source while this job waits for its end."""

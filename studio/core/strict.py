@@ -64,6 +64,14 @@ Name = Annotated[str, BeforeValidator(_name_of_somebody), Field(min_length=1, ma
 """What somebody or something is called, for people only: file names and tokens are never it, but derived from it."""
 
 
+NameOrEmpty = Annotated[str, BeforeValidator(_name_of_somebody), Field(max_length=40)]
+"""A Name, or empty for what follows from something else."""
+
+
+WordOrEmpty = Annotated[str, BeforeValidator(_plain_word), Field(max_length=40)]
+"""A Word, or empty for what follows from something else."""
+
+
 LikenessName = Literal["auto", "pocket", "face", "subject", "none"]
 
 

@@ -4,7 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from studio.core.strict import Dtype, LikenessName, Name, StrictModel, Text, Word
+from studio.core.errors import InputError, Problem
+from studio.core.strict import Dtype, LikenessName, NameOrEmpty, StrictModel, Text, Word, WordOrEmpty
 
 Quantization = Literal["none", "8bit", "4bit"]
 
@@ -108,10 +109,10 @@ class PriorConfig(StrictModel):
 class TrainConfig(StrictModel):
     """Settings of a training run."""
 
-    subject: Name = "subject"
-    """Name of the subject; used for folders and titles, not for prompts."""
-    class_noun: Word = "person"
-    """What the subject is: woman, man, dog, teapot ..."""
+    subject: NameOrEmpty = ""
+    """Name of the subject; used for folders and titles, not for prompts. Empty takes the dataset's."""
+    class_noun: WordOrEmpty = ""
+    """What the subject is: woman, man, dog, teapot ... Empty takes the dataset's."""
     instance_token: Word = "sks"
     """The rare word that will mean the subject in prompts."""
     base: Text = Field(default="pocket", min_length=1, max_length=300)
@@ -211,6 +212,27 @@ class TrainConfig(StrictModel):
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def for_subject(self, subject: str, class_noun: str) -> Self:
+        """Return these settings with the subject and the class noun of a dataset filled in.
+
+        Raises:
+            InputError: the settings give others; both values are named.
+        """
+        given = (("subject", self.subject, subject), ("class_noun", self.class_noun, class_noun))
+        problems = [
+            Problem(
+                name,
+                f"is {mine!r} here and {checked!r} in the checked photos",
+                f"leave {name} out, or check the photos again with {name} {mine!r}",
+                "other_subject",
+            )
+            for name, mine, checked in given
+            if mine and mine != checked
+        ]
+        if problems:
+            raise InputError.of(problems)
+        return self.model_copy(update={"subject": subject, "class_noun": class_noun})
 
     def total_steps(self, photos: int) -> int:
         """Return the number of optimizer steps for a set of ``photos`` photos."""

@@ -1,8 +1,8 @@
-"""Machinery that runs verbs by name: a durable table of jobs, one local worker, one child process per attempt.
+"""The queue of jobs: a durable table, one local worker, and one process for each attempt at a job.
 
-``states`` is the rule book (data only), ``store`` the SQLite table behind it, ``intake`` copies uploads in,
-``worker`` runs one job at a time on each of the ``slots`` in ``child`` processes, ``events`` is the line format
-between the two.
-Only ``studio.service`` calls this room. It imports neither torch nor gradio; verbs are strings until they
-are resolved inside a child.
+``states`` holds the states and transitions, ``store`` the SQLite table (``schema``, ``rows``), ``request`` and
+``intake`` take in a request and its uploads, ``worker`` runs one job at a time on each of the ``slots``, each in a
+``child`` process with the variables of ``environment``, and ``events`` is the line format between the two. ``backup``
+copies completed jobs to another address. Only ``studio.service`` calls this package. It imports neither torch nor
+gradio: verbs are strings until a child resolves them.
 """

@@ -69,7 +69,7 @@ class BackupFolder:
             options["auto_mkdir"] = True
         elif kind == "hf":
             if not url.startswith("hf://buckets/"):  # a repository makes a commit of each file, and keeps what is gone
-                raise _bad_url("is no bucket", "write hf://buckets/OWNER/NAME/FOLDER")
+                raise _bad_url("is not a bucket", "write hf://buckets/OWNER/NAME/FOLDER")
             from huggingface_hub.utils import disable_progress_bars
 
             disable_progress_bars()  # one for each file, in the server's log
@@ -80,7 +80,7 @@ class BackupFolder:
         except ImportError as error:
             package = getattr(error, "name", None) or re.sub(r"^Install | to .*$", "", str(error))
             raise MissingExtraError(
-                f"STUDIO_BACKUP_URL begins with {kind}://, which wants the Python package {package}; install it."
+                f"STUDIO_BACKUP_URL begins with {kind}://, which needs the Python package {package}; install it."
             ) from None
         except Exception as error:  # each kind has its own for an address that it does not understand
             known = ", ".join(sorted({"file", "hf", "s3", "gs"} & set(fsspec.available_protocols())))
@@ -264,22 +264,22 @@ class Backup:
         if self._before is None:
             self._before = frozenset(self._store.completed())
         try:
-            shelf = BackupFolder(self._settings)  # of this thread: the Hub's are not shared
+            remote = BackupFolder(self._settings)  # of this thread: the Hub's are not shared
             if self._held is None:
-                self._held = set(shelf.held())
+                self._held = set(remote.held())
         except Exception as error:  # which of the older ones are there is not known
             for job_id in set(self._store.completed()) - self._before:
                 self._warn(job_id, error)
             raise
         failures: list[Exception] = []
         if not self._restored and not self._closing.is_set():
-            failures += self._restore(shelf, self._held)
+            failures += self._restore(remote, self._held)
             self._restored = not failures and not self._closing.is_set()
         for job_id in self._store.completed():
             if job_id in self._held or self._given_up.is_set():
                 continue
             try:
-                if self._save(shelf, job_id):
+                if self._save(remote, job_id):
                     self._held.add(job_id)
             except Exception as error:
                 failures.append(error)
@@ -287,7 +287,7 @@ class Backup:
         if failures:
             raise failures[0]
 
-    def _save(self, shelf: BackupFolder, job_id: str) -> bool:
+    def _save(self, remote: BackupFolder, job_id: str) -> bool:
         """Bring one job there; False if the studio has closed."""
         folder, files = self._jobs_dir / job_id, {}
         for path in _files_of(folder):
@@ -295,25 +295,25 @@ class Backup:
             if self._given_up.is_set():
                 return False
             if (job_id, relative) not in self._sent:
-                shelf.put(job_id, relative, path)
+                remote.put(job_id, relative, path)
                 self._sent.add((job_id, relative))
             files[relative] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         if not files:  # deleted by hand
             return True
-        shelf.seal(job_id, {"version": 1, **self._store.dump(job_id), "files": files})
+        remote.seal(job_id, {"version": 1, **self._store.dump(job_id), "files": files})
         self._sent -= {(job_id, relative) for relative in files}
         if warning := self._told.pop(job_id, None):
-            self._store.tell(job_id, "info", "It is in the backup now.", instead_of=warning)
+            self._store.tell(job_id, "info", "This job is in the backup now.", instead_of=warning)
         logger.info("job %s is in the backup", job_id)
         return True
 
     def _warn(self, job_id: str, error: Exception) -> None:
         if job_id not in self._told:
-            text = f"This is not in the backup yet ({reason(error)}); it is tried again until it is."
+            text = f"This job is not in the backup yet ({reason(error)}); the studio keeps trying."
             self._store.tell(job_id, "warning", text)
             self._told[job_id] = text
 
-    def _restore(self, shelf: BackupFolder, held: set[str]) -> list[Exception]:
+    def _restore(self, remote: BackupFolder, held: set[str]) -> list[Exception]:
         """Bring back every job that is not here, the oldest first, since others build on it; return what failed."""
         for leftover in self._jobs_dir.glob(".restore-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -321,23 +321,23 @@ class Backup:
         records = {}
         for job_id in held - self._store.ids():
             with _one_by_one(job_id, failures):
-                records[job_id] = shelf.record(job_id)
+                records[job_id] = remote.record(job_id)
         back = 0
         for job_id, record in sorted(records.items(), key=lambda row: row[1]["job"]["created_s"]):
             if not self._closing.is_set():
                 with _one_by_one(job_id, failures):
-                    self._restore_one(shelf, job_id, record)
+                    self._restore_one(remote, job_id, record)
                     back += 1
         if back:
-            logger.warning("%d finished jobs came back from the backup", back)
+            logger.warning("%d completed jobs were restored from the backup", back)
         return failures
 
-    def _restore_one(self, shelf: BackupFolder, job_id: str, record: Mapping[str, Any]) -> None:
+    def _restore_one(self, remote: BackupFolder, job_id: str, record: Mapping[str, Any]) -> None:
         part = self._jobs_dir / f".restore-{job_id}-{secrets.token_hex(4)}"
         part.mkdir(mode=0o700)
         try:
             try:
-                shelf.get(job_id, record, part)
+                remote.get(job_id, record, part)
                 place = self._jobs_dir / job_id
                 shutil.rmtree(place, ignore_errors=True)  # whole, but cut off before its row was written
                 sync_tree(part)  # its row below says that it is here for good

@@ -3,7 +3,7 @@
 Started by ``worker`` only. Reads ``JOB_DIR/request.json``, runs the verb from the job's input folder to
 ``JOB_DIR/out`` and tells events and the outcome as JSON lines on its standard output; whatever else is printed
 goes to standard error, which is the job's log. SIGTERM makes ``should_stop()`` true. The process and everything
-that it starts die with its server, and hold ``JOB_DIR/child.lock`` until then.
+that it starts die with its server; until then they hold ``JOB_DIR/child.lock``.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def resolve(path: str) -> Callable[..., Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one attempt; the exit status is 0 whenever an outcome was told."""
+    """Run one attempt; the exit status is 0 whenever an outcome was reported."""
     parser = argparse.ArgumentParser(prog="studio.jobs.child", description="Run one attempt of one job.")
     parser.add_argument("job_dir", type=Path)
     parser.add_argument("--verb", required=True, help="module:function")
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _attempt(job_dir: Path, verb_path: str, on_event: OnEvent, should_stop: ShouldStop) -> Outcome:
     try:
         kind, config_data, source, own_token = _read_request(job_dir)
-        if own_token:  # never the machine's: an empty one is none
+        if own_token:  # never the machine's: an empty token means none
             os.environ["STUDIO_HUB_TOKEN"] = os.environ.pop(TOKEN_VARIABLE, "")
         config = CONFIGS[kind].parse(config_data)
         source_dir = job_dir / PHOTOS_FOLDER if source is None else job_dir.parent / source / OUT_FOLDER
@@ -99,7 +99,7 @@ def _attempt(job_dir: Path, verb_path: str, on_event: OnEvent, should_stop: Shou
         return Outcome("completed", result=plain(result))
     except JobCancelled:
         return Outcome("cancelled")
-    except BaseException as error:  # a verb's SystemExit and KeyboardInterrupt are causes in words, too
+    except BaseException as error:  # SystemExit and KeyboardInterrupt of a verb also need a cause in words
         logger.exception("the attempt failed")
         return explain(error)
 
@@ -178,7 +178,7 @@ def _stop_on_sigterm() -> ShouldStop:
 
 
 def _take_lock(job_dir: Path) -> bool:
-    """Fence off other attempts of this job; False if one is there."""
+    """Take the lock of this job; False if another attempt holds it."""
     # Never closed on purpose: the lock ends with the last process that holds it.
     handle = os.open(job_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:

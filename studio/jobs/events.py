@@ -1,7 +1,7 @@
 """The line format between a child and its worker: one JSON object per line, events and then one outcome.
 
 ``{"event": [kind, data]}`` any number of times, ``{"outcome": {...}}`` at most once, at the end. A line that is
-neither (something printed by a foreign library before the child was ready) is not ours and is left out.
+neither (something printed by a foreign library before the child was ready) is ignored.
 """
 
 import json
@@ -19,7 +19,7 @@ KINDS: frozenset[str] = frozenset(get_args(get_type_hints(Event)["kind"]))
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended, in the child's own words."""
+    """How an attempt ended, as the child reports it."""
 
     state: Literal["completed", "stalled", "cancelled"]
     result: Mapping[str, Any] | None = None
@@ -38,7 +38,7 @@ def outcome_line(outcome: Outcome) -> str:
 
 
 def parse_line(line: bytes | str) -> Event | Outcome | None:
-    """Read a line back; None if it is not one of ours."""
+    """Read a line back; None if it is neither an event nor an outcome."""
     try:
         row = json.loads(line)
         if "event" in row:
@@ -53,8 +53,8 @@ def parse_line(line: bytes | str) -> Event | Outcome | None:
 class ProgressThrottle:
     """A listener that passes on at most one ``progress`` event per ``interval_s``; every other event passes.
 
-    The last step always passes, so that a finished bar is full. It is for verbs
-    that do not hold back by themselves; without an interval it is as patient as ``ProgressReporter``.
+    The last step always passes, so that a finished bar is full. This is for verbs that do not throttle their own
+    progress; without ``interval_s`` it uses the interval of ``ProgressReporter``.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ProgressThrottle:
         self._throttle = Throttle(interval_s, clock)
 
     def __call__(self, event: Event) -> None:
-        """Hear one event."""
+        """Pass on one event, or drop it."""
         if event.kind == "progress":
             last = event.data.get("step") is not None and event.data.get("step") == event.data.get("total")
             if not self._throttle.is_due(always=last):

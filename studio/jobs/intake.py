@@ -1,7 +1,6 @@
-"""Takes uploads in: every problem in one answer, then copies under safe names that are on the disk for good.
+"""Uploads of a job: all problems in one answer, then durable copies under safe names.
 
-The user's file name is kept as far as it is safe, because the photo check names problems by it. Called by
-``studio.service`` before a check job is stored.
+The user's file name is kept as far as it is safe, because verdicts name photos by it.
 """
 
 import hashlib
@@ -34,7 +33,7 @@ class Upload:
 
 
 def safe_name(name: str) -> str:
-    """Return a file name without folders, control characters or anything a file system stumbles over.
+    """Return a file name without folders, control characters or anything that a file system may refuse.
 
     Letters of any script and emoji stay; at most 160 bytes of UTF-8; never empty, hidden or reserved.
     """
@@ -56,21 +55,22 @@ def safe_name(name: str) -> str:
 
 
 def inspect(paths: Sequence[Path], *, max_photos: int, max_bytes: int) -> tuple[Upload, ...]:
-    """Look at files without opening them and give each its name.
+    """Check files without opening them and give each its name.
 
     Args:
         paths: the user's files, in the user's order.
-        max_photos: most files of one set.
-        max_bytes: largest single file.
+        max_photos: maximum number of files.
+        max_bytes: maximum size of one file.
 
     Raises:
-        InputError: lists everything that is wrong with the set and with each file; nothing was stored.
+        InputError: everything that is wrong with the set and with each file; nothing was stored.
     """
     problems = []
     if not paths:
         problems.append(Problem("photos", "there are none", "add at least one photo", "no_photos"))
+    # Captions (.txt) come beside the photos and do not count, as long as there are no more of them than photos.
     captions = sum(path.suffix.lower() == ".txt" for path in paths)
-    count = max(len(paths) - captions, captions)  # captions are free, but no more of them than photos
+    count = max(len(paths) - captions, captions)
     if count > max_photos:
         text = f"{count} photos are more than the limit of {max_photos}"
         problems.append(Problem("photos", text, f"keep the best {max_photos} or fewer", "too_many_photos"))
@@ -100,7 +100,7 @@ def digest(uploads: Sequence[Upload]) -> list[list[str]]:
 
 
 def copy(uploads: Sequence[Upload], folder: Path, *, max_bytes: int) -> list[list[str]]:
-    """Copy the files into a new folder and see them safely on the disk.
+    """Copy the files into a new folder and sync them to the disk.
 
     Returns:
         ``[name, sha256]`` of every file, in order.
@@ -119,7 +119,7 @@ def copy(uploads: Sequence[Upload], folder: Path, *, max_bytes: int) -> list[lis
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Translate what a file system answers to a write into ResourceError."""
+    """Turn errors of the file system into ResourceError, with words for the user."""
     with full_disk_in_words("nothing was stored; free some space and try again"):
         try:
             yield

@@ -1,7 +1,7 @@
-"""The rule book of jobs: which verb a kind of job runs, which states there are, who may follow whom.
+"""Kinds of jobs and the verbs that they run, the states of a job, and the transitions between them.
 
-Data and three small functions; ``store`` builds its conditional updates from ``TRANSITIONS``, so a move that
-is not in the table cannot happen. Called by ``store``, ``worker`` and ``studio.service``.
+``store`` builds its conditional updates from ``TRANSITIONS``, so that a transition that is not in the table cannot
+happen.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class VerbSpec:
     working: JobState
     """The state while the verb makes progress."""
     needs_device: bool
-    """Loads a base: waits as pendingGpu behind another job and shows pendingModel until its first progress."""
+    """Whether it loads a base: it is pendingGpu while another job runs, and pendingModel until its first progress."""
 
 
 VERBS: dict[JobKind, VerbSpec] = {
@@ -44,14 +44,14 @@ SOURCE_KIND: dict[JobKind, JobKind] = {
     "finish": "generate",
     "publish": "train",
 }
-"""Kind of the job whose output a kind of job reads; check reads the uploads, and so does finish without a source."""
+"""Kind of job -> kind of the job whose output it reads. check reads uploads; so does finish without a source."""
 
 WAITING: frozenset[str] = frozenset({"pending", "pendingGpu", "pendingImages"})
 """No attempt is running."""
 RUNNING: frozenset[str] = frozenset(
     {"pendingModel", "checking", "training", "generating", "exporting", "finishing", "publishing"}
 )
-"""A worker has claimed the job and its child may be alive."""
+"""A worker has claimed the job; its process may be alive."""
 
 _WORKING = RUNNING - {"pendingModel"}
 _ENDS: frozenset[str] = frozenset({"stalled", "cancelled"})
@@ -60,7 +60,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "pending": frozenset({"pendingGpu", "pendingImages"}) | RUNNING | _ENDS,
     "pendingGpu": frozenset({"pending"}) | RUNNING | _ENDS,
     "pendingImages": frozenset({"pending", "pendingGpu"}) | _ENDS,
-    # A verb that finds its work done completes without any progress, and a lost attempt goes back to pending.
+    # A verb that finds its work done completes without any progress; a job whose attempt is lost is pending again.
     "pendingModel": _WORKING | _ENDS | {"completed", "pending"},
     "checking": _ENDS | {"completed", "pending"},
     "training": _ENDS | {"completed", "pending"},
@@ -72,7 +72,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "stalled": frozenset({"pending"}),
     "cancelled": frozenset({"pending"}),
 }
-"""State -> states that may follow it. ``pending`` follows an end only by the owner's retry."""
+"""State -> states that may follow it. A job that has ended becomes ``pending`` only when its owner retries it."""
 
 
 def origins(target: str) -> tuple[str, ...]:

@@ -1,9 +1,8 @@
-"""The durable table of jobs: stdlib SQLite behind a dozen calls, safe for many threads and a few processes.
+"""The durable table of jobs in SQLite, safe for many threads and a few processes.
 
 Every change is one transaction that is on the disk before the call returns (WAL, synchronous=FULL), and every
-change of state goes through ``_move``, a conditional update built from ``states.TRANSITIONS``: whoever comes late
-(a zombie attempt, a second cancel) changes nothing. Called by ``studio.service`` (many threads) and ``worker``
-(one thread). A queue for several machines can take its place behind the same calls.
+change of state goes through ``_move``, a conditional update built from ``states.TRANSITIONS``: whoever comes too late
+(an attempt that has been replaced, a second cancel) changes nothing.
 """
 
 import json
@@ -13,94 +12,18 @@ import time
 import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from studio.core.domain import Event, JobKind, JobView, plain
+from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError, ResourceError
 from studio.core.private import make_file
 from studio.jobs.events import Outcome
+from studio.jobs.rows import KEPT, cause_of_source, view_of
+from studio.jobs.schema import FACTS_FROM_TITLES, SCHEMA, SINCE_1, VERSION, words_for
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
 
-_VERSION = 2
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    state TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    title TEXT NOT NULL,
-    source TEXT,
-    key TEXT,
-    fingerprint TEXT NOT NULL,
-    created_s REAL NOT NULL,
-    started_s REAL,
-    finished_s REAL,
-    attempt INTEGER NOT NULL DEFAULT 0,
-    losses INTEGER NOT NULL DEFAULT 0,
-    stage TEXT NOT NULL DEFAULT '',
-    reached TEXT NOT NULL DEFAULT '{}',
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    last_seq INTEGER NOT NULL DEFAULT 0,
-    cause TEXT,
-    problems TEXT NOT NULL DEFAULT '[]',
-    progress TEXT NOT NULL DEFAULT '{}',
-    result TEXT
-) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (owner, key) WHERE key IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state);
-CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, kind, number);
-CREATE TABLE IF NOT EXISTS events (
-    job TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    data TEXT NOT NULL,
-    PRIMARY KEY (job, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS turns (
-    owner TEXT PRIMARY KEY,
-    turn INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-"""
-
-_SINCE_1 = """
-ALTER TABLE jobs ADD COLUMN stage TEXT NOT NULL DEFAULT '';
-ALTER TABLE jobs ADD COLUMN reached TEXT NOT NULL DEFAULT '{}';
-CREATE INDEX jobs_by_owner ON jobs (owner, kind, number);
-CREATE TABLE turns (owner TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"""
-"""What a table of version 1 lacks."""
-
-_NOT_OURS = (
-    "may not be opened or written ({error}); see that the folder {folder} and its files are yours, or set STUDIO_HOME "
-    "to another one."
-)
-_IN_USE = "is held by another program ({error}); try again in a moment, and close what else has it open."
-_DAMAGED = (
-    "is damaged ({error}); stop the studio, move the file and those beside it that begin with its name to another "
-    "place, and start again. Photos, runs and pictures lie in the folder jobs and are not touched."
-)
-_WORDS = {
-    sqlite3.SQLITE_BUSY: _IN_USE,
-    sqlite3.SQLITE_LOCKED: _IN_USE,
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_FULL: "cannot grow because the disk is full; free some disk space and try again.",
-    sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); see whether the disk is full or broken.",
-    sqlite3.SQLITE_READONLY: _NOT_OURS,
-    sqlite3.SQLITE_PERM: _NOT_OURS,
-    sqlite3.SQLITE_CANTOPEN: _NOT_OURS,
-}
-"""SQLite's primary result code -> what it means for a person, and the cure. Source: sqlite.org/rescode.html."""
-_OTHER_WORDS = "cannot be used ({error}); start the studio again, and report it if that does not help."
-
-_KEPT = (
-    "id", "kind", "state", "owner", "title", "source", "key", "fingerprint", "created_s", "started_s", "finished_s",
-    "attempt", "last_seq", "cause", "problems", "progress", "result",
-)  # fmt: skip
-"""What a backup holds of a job's row."""
 _BEFORE_ALL = 10**16
 
 _WAITING = tuple(sorted(WAITING))
@@ -115,21 +38,22 @@ class _Connection(sqlite3.Connection):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What is stored of a request."""
+    """A request as it is stored."""
 
     id: str
     kind: JobKind
     owner: str
     title: str
     fingerprint: str
-    """Hash of the whole request; tells a repeated request from another one with the same key."""
+    """Hash of the whole request, to tell a repeated request from another one with the same key."""
     source: str | None = None
     key: str | None = None
+    facts: JobFacts = field(default_factory=JobFacts)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run one attempt of one job; a later claim makes it void."""
+    """The right to run one attempt of one job; a later claim voids it."""
 
     id: str
     kind: JobKind
@@ -163,7 +87,7 @@ class Store:
         """Store a request unless its key is known.
 
         Returns:
-            The job, and True if it is new; False if the same request came before under this key.
+            The job, and whether it is new; it is not if the same request was stored with this key before.
 
         Raises:
             ConflictError: the key belongs to another request.
@@ -172,31 +96,32 @@ class Store:
             if job.key is not None:
                 known = self._by_key(db, job.owner, job.key)
                 if known is not None:
-                    return _same_request(known, job.fingerprint), False
+                    return _same_request(db, known, job.fingerprint), False
             verb = self._verbs[job.kind]
             state = waiting_state(verb, self._source_state(db, job.source), device_busy=False)
             db.execute(
-                "INSERT INTO jobs (id, kind, state, owner, title, source, key, fingerprint, created_s)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, kind, state, owner, title, facts, source, key, fingerprint, created_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job.id,
                     job.kind,
                     "pending" if state == "stalled" else state,
                     job.owner,
                     job.title,
+                    json.dumps(plain(job.facts)),
                     job.source,
                     job.key,
                     job.fingerprint,
                     time.time(),
                 ),
             )
-            return _view(self._row(db, job.id)), True
+            return view_of(db, self._row(db, job.id)), True
 
     def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
-        """Return the job that came under this key; raises ConflictError if that was another request."""
+        """Return the job that was stored with this key; raises ConflictError if that was another request."""
         with self._read() as db:
             row = self._by_key(db, owner, key)
-            return None if row is None else _same_request(row, fingerprint)
+            return None if row is None else _same_request(db, row, fingerprint)
 
     def knows_key(self, owner: str, key: str) -> bool:
         """Return whether the owner has used this key."""
@@ -206,7 +131,7 @@ class Store:
     def get(self, job_id: str, owner: str) -> JobView:
         """Return one job; raises NotFoundError for unknown jobs and those of other owners alike."""
         with self._read() as db:
-            return _view(self._owned(db, job_id, owner))
+            return view_of(db, self._owned(db, job_id, owner))
 
     def newest(
         self,
@@ -244,7 +169,7 @@ class Store:
             where = " AND ".join(condition for condition, _ in asked)
             values = [value for _, given in asked for value in given]
             rows = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY number DESC LIMIT ?", [*values, limit])
-            return [_view(row) for row in rows]
+            return [view_of(db, row) for row in rows.fetchall()]
 
     def owner_of(self, job_id: str) -> str:
         """Return whose a job is that is in the table."""
@@ -274,7 +199,7 @@ class Store:
             elif row["state"] in RUNNING and not row["cancel_requested"]:
                 db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
                 self._say(db, job_id, "info", "Stopping, as asked.")
-            return _view(self._row(db, job_id))
+            return view_of(db, self._row(db, job_id))
 
     def retry(self, job_id: str, owner: str) -> JobView:
         """Put a stalled or cancelled job back into the queue; raises ConflictError for any other."""
@@ -292,7 +217,7 @@ class Store:
                 cause=None,
                 problems="[]",
             )
-            view = _view(self._row(db, job_id))
+            view = view_of(db, self._row(db, job_id))
             if not moved:
                 raise ConflictError(f"job {job_id} is {view.state}; only a stalled or cancelled job can be retried.")
             return view
@@ -309,29 +234,31 @@ class Store:
         with self._read() as db:
             row = self._row(db, job_id)
             events = db.execute("SELECT seq, kind, data FROM events WHERE job = ? ORDER BY seq", (job_id,)).fetchall()
-            return {"job": {name: row[name] for name in _KEPT}, "events": [list(event) for event in events]}
+            return {"job": {name: row[name] for name in KEPT}, "events": [list(event) for event in events]}
 
     def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
-        """Put a completed job back, in its place among the others; False if it is here.
+        """Put a completed job back in its place among the others; False if the table has it.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not what ``dump`` gave of that job.
+            KeyError, TypeError, ValueError: ``dump`` is not what the method ``dump`` returned for that job.
         """
-        row = {name: dump["job"][name] for name in _KEPT}
+        row = {name: dump["job"][name] for name in KEPT if name != "facts"}
+        row["facts"] = dump["job"].get("facts", "")
         if row["id"] != job_id or row["state"] != "completed" or row["kind"] not in self._verbs:
             raise ValueError("not a completed job")
         with self._write() as db:
             if self._row(db, job_id) is not None:
                 return False
             if row["key"] is not None and self._by_key(db, row["owner"], row["key"]) is not None:
-                row["key"] = None  # the same was asked for again before this one was back
-            # Below all numbers that the table gives, and among each other as they were submitted.
+                row["key"] = None  # the request was repeated before this job was restored
+            # Numbers below all that SQLite gives, in the order in which the jobs were submitted.
             number = int(row["created_s"] * 1000) - _BEFORE_ALL
             while db.execute("SELECT 1 FROM jobs WHERE number = ?", (number,)).fetchone():
                 number += 1
-            names = ", ".join(_KEPT)
+            names = ", ".join(row)
             values = [number, *row.values()]
             db.execute(f"INSERT INTO jobs (number, {names}) VALUES ({_marks(values)})", values)
+            db.execute(FACTS_FROM_TITLES)
             db.executemany(
                 "INSERT INTO events (job, seq, kind, data) VALUES (?, ?, ?, ?)",
                 [(job_id, int(seq), str(kind), str(data)) for seq, kind, data in dump["events"]],
@@ -339,7 +266,7 @@ class Store:
             return True
 
     def tell(self, job_id: str, level: str, text: str, *, instead_of: str | None = None) -> None:
-        """Say something of a job to its owner; ``instead_of`` is an earlier word that no longer holds."""
+        """Add a message to a job's events; ``instead_of`` is the text of an earlier one that no longer holds."""
         with self._write() as db:
             if instead_of is not None:
                 rows = db.execute("SELECT seq, data FROM events WHERE job = ? AND kind = 'message'", (job_id,))
@@ -351,11 +278,11 @@ class Store:
     # Worker's calls
 
     def survey(self, device_busy: bool) -> None:
-        """Say of every waiting job what it waits for; a job whose source cannot complete any more is stalled."""
+        """Bring the states of waiting jobs up to date; a job whose source has ended without a result is stalled."""
         with self._read() as db:
             waiting = db.execute(
                 "SELECT j.id, j.kind, j.state,"
-                " s.state AS source_state, s.title AS source_title, s.cause AS source_cause"
+                " s.state AS source_state, s.kind AS source_kind, s.facts AS source_facts, s.cause AS source_cause"
                 f" FROM jobs j LEFT JOIN jobs s ON s.id = j.source WHERE j.state IN ({_marks(_WAITING)})",
                 _WAITING,
             ).fetchall()
@@ -365,12 +292,7 @@ class Store:
                 continue
             ending: dict[str, Any] = {}
             if target == "stalled":
-                why = f": {row['source_cause']}" if row["source_cause"] else ""
-                cause = (
-                    f"The job that it builds on ({row['source_title']}) is {row['source_state']}{why}"
-                    "\nRetry that job first, then this one."
-                )
-                ending = {"cause": cause, "finished_s": time.time()}
+                ending = {"cause": cause_of_source(row), "finished_s": time.time()}
             with self._write() as db:
                 self._move(db, row["id"], target, only_from=(row["state"],), **ending)
 
@@ -514,7 +436,7 @@ class Store:
         attempt_is: int | None = None,
         **columns: Any,
     ) -> bool:
-        """Enter ``target`` if the rule book, ``only_from`` and the attempt allow it; nothing else changes a state."""
+        """Enter ``target`` if TRANSITIONS, ``only_from`` and the attempt allow it; nothing else changes a state."""
         allowed = [state for state in origins(target) if only_from is None or state in only_from]
         sets = "".join(f", {name} = ?" for name in columns)
         query = f"UPDATE jobs SET state = ?{sets} WHERE id = ? AND state IN ({_marks(allowed)})"
@@ -593,11 +515,7 @@ class Store:
         try:
             yield self._connection()
         except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            words = _WORDS.get(0 if code is None else code & 0xFF, _OTHER_WORDS)
-            raise ResourceError(
-                f"the table of jobs ({self._path.name}) {words.format(error=error, folder=self._path.parent)}"
-            ) from error
+            raise ResourceError(f"the table of jobs ({self._path.name}) {words_for(error, self._path)}") from error
 
     def _connection(self) -> _Connection:
         connection: _Connection | None = getattr(self._local, "connection", None)
@@ -625,15 +543,15 @@ class Store:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         version = _version(connection)
-        if version > _VERSION:
+        if version > VERSION:
             connection.close()
             raise ConflictError("a newer version of the studio made the table of jobs; update the studio.")
-        if version < _VERSION:
+        if version < VERSION:
             connection.execute("BEGIN IMMEDIATE")
             version = _version(connection)  # another server may have been faster
-            for statement in (_SCHEMA if version == 0 else _SINCE_1 if version == 1 else "").split(";"):
+            for statement in (SCHEMA if version == 0 else SINCE_1 if version == 1 else "").split(";"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute("COMMIT")
         return connection
 
@@ -646,26 +564,7 @@ def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _same_request(row: sqlite3.Row, fingerprint: str) -> JobView:
+def _same_request(db: _Connection, row: sqlite3.Row, fingerprint: str) -> JobView:
     if row["fingerprint"] != fingerprint:
         raise ConflictError(f"key {row['key']!r} was used for another request (job {row['id']}); use a new key.")
-    return _view(row)
-
-
-def _view(row: sqlite3.Row) -> JobView:
-    return JobView(
-        id=row["id"],
-        kind=row["kind"],
-        state=row["state"],
-        owner=row["owner"],
-        title=row["title"],
-        created_s=row["created_s"],
-        started_s=row["started_s"],
-        finished_s=row["finished_s"],
-        attempt=row["attempt"],
-        cause=row["cause"],
-        problems=tuple(json.loads(row["problems"])),
-        progress=json.loads(row["progress"]),
-        result=None if row["result"] is None else json.loads(row["result"]),
-        source=row["source"],
-    )
+    return view_of(db, row)

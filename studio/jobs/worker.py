@@ -377,8 +377,8 @@ def _remove_orphans(jobs_dir: Path, known: frozenset[str]) -> None:
 
 def _hung(silence_s: float) -> str:
     return (
-        f"The job's process told nothing for {silence_s:,.0f} seconds and was ended. Try again; it goes on from where"
-        " it was. If it only needs longer, for example for a download, set STUDIO_JOB_SILENCE_S to more."
+        f"The job's process reported nothing for {silence_s:,.0f} seconds and was stopped. Retry the job; it continues"
+        " from where it was. If it only needs more time, for a download, for example, increase STUDIO_JOB_SILENCE_S."
     )
 
 

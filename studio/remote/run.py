@@ -75,8 +75,10 @@ _SENT_STAYS = "what was sent waits there for a day, and the same command goes on
 class TrainRequest:
     """What to train; what is left out is the server's choice."""
 
-    subject: str
-    class_noun: str
+    subject: str | None = None
+    """Name of the subject; None takes the dataset's, for photos that are checked here the default of the check."""
+    class_noun: str | None = None
+    """What the subject is; None as for ``subject``."""
     base: str | None = None
     preset: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -153,9 +155,10 @@ def train(
     dataset_dir: Path | None = None
     is_trained = False
     try:
-        base, config = _server_config(server, request)  # wrong settings are refused before any work
+        config = _server_config(server, request)  # wrong settings are refused before any work
         started_s = time.monotonic()
         dataset_dir = _checked(run, request, photos_dir, out)
+        config = _for_dataset(config, dataset_dir)
         prepared = pack(dataset_dir, photos_dir, *_training_size(config))
         spent.prepare_s = round(time.monotonic() - started_s, 2)
         spent.photos, spent.original_bytes = len(prepared.photos), prepared.original_bytes
@@ -163,7 +166,7 @@ def train(
         spent.photos_exact, spent.difference = prepared.exact, prepared.difference
         record = _RunRecord.of(out, server, request, prepared)
         if record.train_job is None:
-            _submit(server, record, request, base, prepared, spent, on_event, should_stop)
+            _submit(server, record, request, config, prepared, spent, on_event, should_stop)
         view = watch(server, str(record.train_job), on_event=on_event, should_stop=should_stop)
         if view["state"] != "completed":
             record.path.unlink()  # so that the same command begins anew
@@ -197,9 +200,29 @@ def _checked(run: Runner, request: TrainRequest, photos_dir: Path, out: Path) ->
     if (photos_dir / "dataset.json").is_file():
         return photos_dir
     dataset_dir = Path(f"{out.resolve()}-dataset")
-    checking = CheckConfig.parse({"subject": request.subject, "class_noun": request.class_noun})
-    run("check", checking, photos_dir, dataset_dir)
+    run("check", CheckConfig.parse(_subject_of(request)), photos_dir, dataset_dir)
     return dataset_dir
+
+
+def _subject_of(request: TrainRequest) -> dict[str, str]:
+    """Return what a request says of its subject."""
+    given = {"subject": request.subject, "class_noun": request.class_noun}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _for_dataset(config: TrainConfig, dataset_dir: Path) -> TrainConfig:
+    """Fill in the subject and the class noun of the checked photos.
+
+    Raises:
+        InputError: the settings contradict the dataset, or it cannot be read.
+    """
+    try:
+        dataset = json.loads((dataset_dir / "dataset.json").read_text(encoding="utf-8"))
+        subject, class_noun = str(dataset["subject"]), str(dataset["class_noun"])
+    except (OSError, ValueError, KeyError, TypeError):
+        cure = "check the photos again"
+        raise InputError.of([Problem("dataset.json", "is damaged", cure, "bad_dataset")]) from None
+    return config.for_subject(subject, class_noun)
 
 
 @dataclass(slots=True)
@@ -270,8 +293,8 @@ def read_record(run_dir: Path) -> dict[str, Any]:
         raise NotFoundError(f"{run_dir.name}: this is no run of a remote server; give the id of a job.") from None
 
 
-def _server_config(server: Server, request: TrainRequest) -> tuple[str, TrainConfig]:
-    """Return the base and the settings that the server will use, refused here if they are wrong.
+def _server_config(server: Server, request: TrainRequest) -> TrainConfig:
+    """Return the settings that the server will use, refused here if they are wrong.
 
     Raises:
         InputError: unknown settings or values out of range. NotFoundError: no such preset there.
@@ -289,8 +312,8 @@ def _server_config(server: Server, request: TrainRequest) -> tuple[str, TrainCon
             problem = Problem("--preset", f"base {base!r} has no preset of its own", "name one", "no_preset")
             raise InputError.of([problem])
         preset = presets[row["default_preset"]]
-    subject = {"subject": request.subject, "class_noun": request.class_noun}
-    return base, override(TrainConfig.parse(preset["config"]), {**subject, "base": base, **request.changes})
+    changes = {**_subject_of(request), "base": base, **request.changes}
+    return override(TrainConfig.parse(preset["config"]), changes)
 
 
 def _training_size(config: TrainConfig) -> tuple[int, int]:
@@ -304,7 +327,7 @@ def _submit(
     server: Server,
     record: _RunRecord,
     request: TrainRequest,
-    base: str,
+    config: TrainConfig,
     prepared: PreparedUpload,
     spent: _RunCost,
     on_event: OnEvent,
@@ -315,8 +338,8 @@ def _submit(
         started_s = time.monotonic()
         order = {
             "photos": [{"sha256": sha256, "name": name} for name, sha256, _ in prepared.files],
-            "subject": request.subject,
-            "class_noun": request.class_noun,
+            "subject": config.subject,
+            "class_noun": config.class_noun,
             "settings": dict(CHECK_THERE),
             "key": f"{record.key}-check",
         }
@@ -338,7 +361,7 @@ def _submit(
     record.train_job = server.call(
         "train",
         check_job=record.check_job,
-        base=base,
+        base=config.base,
         preset=request.preset or "",
         settings=plain(request.changes),
         key=f"{record.key}-train",

@@ -14,6 +14,7 @@ from studio.core.domain import TERMINAL_STATES, JobKind, JobView
 from studio.core.errors import InputError, LoginError, NotFoundError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
+from studio.core.job_words import name_of
 from studio.core.packs import Pack, require_kind, subject_kind
 from studio.core.presets import (
     Chain,
@@ -145,17 +146,18 @@ class StudioSession:
         publish: Mapping[str, Any] | None = None,
         token: str | None = None,
     ) -> JobView:
-        """Start a training run on the photos of a finished check; ``changes`` are dotted settings of TrainConfig.
+        """Queue a training run on the photos of a check; ``changes`` are dotted settings of TrainConfig.
 
         With ``publish``, settings of PublishConfig, the run is published when it is done; that ``token`` may write is
         checked before training starts.
 
         Raises:
             NotFoundError: no such check or preset. InputError: wrong settings, no preset for a base that has none of
-                its own, the check is not finished, or a token that cannot write. ConflictError: the name on the Hub is
-                taken.
+                its own, another subject than the check's, or a token that cannot write. ConflictError: the check
+                stopped early or was cancelled, or the name on the Hub is taken.
         """
-        check, config = self._train_config(check_job, base, preset, changes or {})
+        check = self.job(check_job, "check")
+        config, chosen = self._train_config(base, preset, changes or {})
         then = PublishConfig.parse(publish) if publish else None
         return self.studio.submit_train(
             config,
@@ -163,6 +165,7 @@ class StudioSession:
             owner=self.owner,
             key=key,
             token=self.token,
+            preset=chosen,
             publish=then,
             publish_token=token or self.token,
         )
@@ -197,58 +200,53 @@ class StudioSession:
     ) -> FitPlan:
         """Return what that run would take, without starting it.
 
-        Raises: as ``submit_train``.
+        Raises: as ``submit_train``, and InputError: the check has not completed, so that nobody knows how many photos
+            there will be.
         """
-        check, config = self._train_config(check_job, base, preset, changes or {})
-        return self.studio.plan(config, len((check.result or {})["photos"]))
-
-    def _train_config(
-        self, check_job: str | None, base: str, preset: str, changes: Mapping[str, Any]
-    ) -> tuple[JobView, TrainConfig]:
         check = self.job(check_job, "check")
-        if check.state != "completed" or check.result is None:
+        config, _ = self._train_config(base, preset, changes or {})
+        if check.result is None:
             raise InputError.of([Problem("photos", words.NOT_CHECKED, words.NOT_CHECKED_CURE, "not_checked")])
-        base, chosen = machine.choose(base, preset, machine.look(self.settings.device), self.settings.presets_dir)
-        subject = {"subject": check.result["subject"], "class_noun": check.result["class_noun"]}
-        return check, override(chosen.config, {**subject, "base": base, **changes})
+        return self.studio.plan(config, len(check.result["photos"]))
 
-    def _trained(self, train_job: str | None) -> JobView:
-        run = self.job(train_job, "train")
-        if run.state != "completed":
-            raise InputError.of([Problem("run", words.NOT_TRAINED, words.NOT_TRAINED_CURE, "not_trained")])
-        return run
+    def _train_config(self, base: str, preset: str, changes: Mapping[str, Any]) -> tuple[TrainConfig, str]:
+        """Return the settings of a run and the name of the preset that they come from."""
+        base, chosen = machine.choose(base, preset, machine.look(self.settings.device), self.settings.presets_dir)
+        return override(chosen.config, {"base": base, **changes}), chosen.name
 
     def submit_generate(
         self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None, token: str | None = None
     ) -> JobView:
-        """Start making pictures with a finished run; ``form`` holds settings of GenerateConfig.
+        """Queue pictures with a run; ``form`` holds settings of GenerateConfig.
 
         With an ``adapter`` among them no run is needed; ``token`` is for a private one.
 
         Raises:
-            NotFoundError: no such run or pack. InputError: wrong settings, or the run is not finished.
+            NotFoundError: no such run or pack. InputError: wrong settings. ConflictError: the run stopped early or was
+                cancelled.
         """
         if form.get("adapter") and not train_job:
             config = GenerateConfig.parse(form)
             if config.pack is not None:
                 load_pack(config.pack, self.settings.presets_dir)
             return self.studio.submit_generate(config, owner=self.owner, key=key, token=token or self.token)
-        run = self._trained(train_job)
+        run = self.job(train_job, "train")
         config = GenerateConfig.parse(form)
         if config.pack is not None:
-            noun = self.adapter_facts(run.id).get("class_noun")
+            noun = self.adapter_facts(run.id).get("class_noun") or run.facts.class_noun
             pack = load_pack(config.pack, self.settings.presets_dir)
             if noun:
                 require_kind(pack, noun)
         return self.studio.submit_generate(config, run.id, owner=self.owner, key=key, token=self.token)
 
     def submit_export(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
-        """Start exporting a finished run; ``form`` holds settings of ExportConfig.
+        """Queue an export of a run; ``form`` holds settings of ExportConfig.
 
         Raises:
-            NotFoundError: no such run. InputError: wrong settings, or the run is not finished.
+            NotFoundError: no such run. InputError: wrong settings. ConflictError: the run stopped early or was
+                cancelled.
         """
-        run = self._trained(train_job)
+        run = self.job(train_job, "train")
         config = ExportConfig.parse(form)
         return self.studio.submit_export(config, run.id, owner=self.owner, key=key, token=self.token)
 
@@ -261,7 +259,7 @@ class StudioSession:
         token: str | None = None,
         key: str | None = None,
     ) -> JobView:
-        """Start publishing a run, finished or not; ``form`` holds settings of PublishConfig.
+        """Queue the publishing of a run; ``form`` holds settings of PublishConfig.
 
         Raises:
             NotFoundError: no such run. InputError: wrong settings, or a token that cannot write. ConflictError: the
@@ -336,7 +334,7 @@ class StudioSession:
         """Return shot -> (job, file) of the most alike picture that was made of it with this run and pack before."""
         found: dict[str, tuple[float, str, str]] = {}
         for job in self.jobs("generate", states=DONE, source=train_job):
-            if job.title != f"{_TITLES['generate']}{pack}" or not job.result:
+            if job.facts.pack != pack or not job.result:
                 continue
             for image in job.result["images"]:
                 likeness = image.get("likeness") or 0.0
@@ -357,17 +355,6 @@ class StudioSession:
         """Return what a run's adapter.json says of base and class noun; empty if the run has none yet."""
         path = self.out_file(train_job, "adapter/adapter.json")
         return json.loads(path.read_text(encoding="utf-8")) if path else {}
-
-
-_TITLES = {
-    "check": "Photos of ",
-    "train": "Training of ",
-    "generate": "Pictures: ",
-    "export": "Export: ",
-    "finish": "Finishing: ",
-    "publish": "Publishing: ",
-}
-"""How the service begins its titles; a list of one kind of job leaves that out."""
 
 
 def is_open(job: JobView) -> bool:
@@ -395,7 +382,7 @@ def label(job: JobView) -> str:
         detail = words.counted(words.PICTURES, len(made))
     else:
         detail = words.JOB_STATES.get(job.state, words.JOB_OPEN)
-    return " · ".join((job.title.removeprefix(_TITLES[job.kind]), detail, when))
+    return " · ".join((name_of(job), detail, when))
 
 
 def result_files(job: JobView) -> list[str]:

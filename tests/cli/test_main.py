@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from studio.cli import common, lists, main, verbs
+from studio.cli import common, main, verbs
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import (
     Dataset,
@@ -148,7 +148,7 @@ def studio(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeStudio:
     monkeypatch.setenv("STUDIO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     fake = FakeStudio()
-    for module in (common, lists, verbs):
+    for module in (common, verbs):
         monkeypatch.setattr(module, "Studio", fake)
     return fake
 

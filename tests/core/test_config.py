@@ -148,3 +148,14 @@ def test_white_space_in_names_is_collapsed_and_accents_stay() -> None:
 
 def test_a_sequence_of_prompts_becomes_frozen() -> None:
     assert GenerateConfig.parse({"prompts": ["a", "b"]}).prompts == ("a", "b")
+
+
+def test_a_training_takes_subject_and_class_noun_from_the_dataset_and_refuses_others() -> None:
+    filled = TrainConfig(steps=7).for_subject("Ada", "woman")
+    assert (filled.subject, filled.class_noun, filled.steps) == ("Ada", "woman", 7)
+    assert TrainConfig(subject="Ada", class_noun="woman").for_subject("Ada", "woman").subject == "Ada"
+    with pytest.raises(
+        InputError, match="class_noun: is 'dog' here and 'woman' in the checked photos; leave"
+    ) as caught:
+        TrainConfig(class_noun="dog").for_subject("Ada", "woman")
+    assert [problem.code for problem in caught.value.problems] == ["other_subject"]

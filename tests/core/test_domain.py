@@ -11,6 +11,7 @@ from studio.core.domain import (
     TERMINAL_STATES,
     Dataset,
     Event,
+    JobFacts,
     JobState,
     Photo,
     Verdict,
@@ -85,3 +86,8 @@ def test_plain_makes_strict_json_of_anything_a_verb_may_tell() -> None:
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert data["loss"] is None and data["path"] == "a/b" and data["size_hw"] == [1, 2] and data["steps"] == 4
     assert data["3"]["verdict"]["name"] == "beach.jpg"
+
+
+def test_facts_of_a_job_come_back_from_json_and_those_of_a_later_version_are_left_out() -> None:
+    facts = JobFacts(subject="Ada", steps=("cutout", "fit"))
+    assert JobFacts.from_json({**json.loads(json.dumps(plain(facts))), "mood": "good"}) == facts

@@ -1,4 +1,6 @@
-"""Verbs without a model, run by real children: the subject's (or prompt's) first word says how they behave.
+"""Verbs without a model, run by real children: the first word of one setting says how they behave.
+
+That setting is the subject of a check, the instance token of a training and the prompt of pictures.
 
 Found by children through PYTHONPATH; ``VERBS`` puts them in the place of the real ones.
 """
@@ -31,7 +33,9 @@ class FakeResult:
 
 def run(config, source, out, *, on_event, should_stop):
     out.mkdir(parents=True, exist_ok=True)
-    words = getattr(config, "subject", None) or (getattr(config, "prompts", None) or ("quick",))[0]
+    given = (getattr(config, name, None) for name in ("instance_token", "subject", "prompts"))
+    words = next(filter(None, given), "quick")
+    words = words if isinstance(words, str) else words[0]
     token = os.environ.get("STUDIO_HUB_TOKEN")
     token = hashlib.sha256(token.encode()).hexdigest() if token else token
     behaviour, *numbers = words.split()

@@ -18,13 +18,14 @@ import httpx2
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from studio import doctor, service
+from studio import doctor
 from studio.core.config import CheckConfig
 from studio.core.domain import Event
 from studio.core.errors import InputError, MissingExtraError
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.jobs import backup
 from studio.jobs.backup import Backup, BackupFolder
+from studio.jobs.environment import variables_of
 from studio.jobs.events import Outcome
 from studio.jobs.store import NewJob, Store
 from studio.service import Studio
@@ -214,7 +215,7 @@ def test_a_backup_that_fails_is_told_once_tried_again_and_harms_no_job(
     until(lambda: "the backup does not work" in caplog.text)
     job_id = home.finish(1)
     until(lambda: home.texts(job_id))
-    assert home.texts(job_id)[0][1].startswith("This is not in the backup yet (")
+    assert home.texts(job_id)[0][1].startswith("This job is not in the backup yet (")
     home.backup.close()
     FaultyFileSystem.lists = True
     caplog.clear()
@@ -229,7 +230,7 @@ def test_a_backup_that_fails_is_told_once_tried_again_and_harms_no_job(
     with caplog.at_level(logging.INFO):
         home.backup.start()
         until(lambda: held(vault) == {job_id})
-        until(lambda: home.texts(job_id) == [("info", "It is in the backup now.")])
+        until(lambda: home.texts(job_id) == [("info", "This job is in the backup now.")])
     assert FaultyFileSystem.faults == [] and home.store.get(job_id, "ada").state == "completed"
     said = caplog.text + json.dumps([event.data for _, event in home.store.events(job_id, "ada", 0)], default=str)
     assert "No space left on device" in said and "arrived cut off" not in said
@@ -241,7 +242,7 @@ def test_a_backup_that_fails_is_told_once_tried_again_and_harms_no_job(
     home.backup.wake()
     until(lambda: home.texts(second))
     level, text = home.texts(second)[0]
-    assert level == "warning" and "PermissionError: Permission denied" in text and "tried again" in text
+    assert level == "warning" and "PermissionError: Permission denied" in text and "keeps trying" in text
 
 
 def test_what_ended_right_before_the_studio_closes_is_there(make: Callable[..., Home], vault: Path) -> None:
@@ -404,7 +405,7 @@ def test_a_studio_that_lost_its_disk_lists_what_was_finished_and_goes_on_from_it
     studio = Studio(settings, verbs=VERBS)
     studio.start()
     check = studio.submit_check(CheckConfig(subject="quick"), [photo], owner="ada")
-    train = studio.submit_train(TrainConfig(subject="count 2 1"), check.id, owner="ada")
+    train = studio.submit_train(TrainConfig(instance_token="count 2 1"), check.id, owner="ada")
     done = studio.wait(train.id, owner="ada", timeout_s=60)
     until(lambda: held(vault) == {check.id, train.id})
     studio.close()
@@ -415,7 +416,7 @@ def test_a_studio_that_lost_its_disk_lists_what_was_finished_and_goes_on_from_it
     until(lambda: len(studio.list(owner="ada")) == 2)
     assert studio.get(train.id, owner="ada") == done
     assert (studio.out_dir(train.id, owner="ada") / "steps.txt").is_file()
-    more = studio.submit_train(TrainConfig(subject="quick"), check.id, owner="ada")
+    more = studio.submit_train(TrainConfig(instance_token="quick"), check.id, owner="ada")
     assert studio.wait(more.id, owner="ada", timeout_s=60).state == "completed"
     until(lambda: more.id in held(vault))
     studio.close()
@@ -437,7 +438,7 @@ def test_a_kind_whose_package_is_not_here_names_it(monkeypatch: pytest.MonkeyPat
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
-    with pytest.raises(MissingExtraError, match=r"s3://, which wants the Python package s3fs"):
+    with pytest.raises(MissingExtraError, match=r"s3://, which needs the Python package s3fs"):
         BackupFolder(Settings(backup_url=f"s3://{SECRET}@bucket"))  # type: ignore[arg-type]
 
 
@@ -457,7 +458,7 @@ def test_a_second_server_on_the_same_home_leaves_the_backup_to_the_first(
 def test_the_address_is_shown_and_handed_on_nowhere(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, backup_url=f"s3://key:{SECRET}@bucket")  # type: ignore[arg-type]
     assert SECRET not in repr(settings) and SECRET not in settings.model_dump_json()
-    assert "STUDIO_BACKUP_URL" not in service._environment(settings)
+    assert "STUDIO_BACKUP_URL" not in variables_of(settings)
 
 
 def test_the_doctor_tries_the_backup_out(vault: Path, tmp_path: Path) -> None:

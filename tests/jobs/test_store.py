@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -18,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from studio.core.domain import TERMINAL_STATES, Event
+from studio.core.domain import TERMINAL_STATES, Event, JobFacts, SourceJob
 from studio.core.errors import ConflictError, NotFoundError, ResourceError
 from studio.jobs.events import Outcome
 from studio.jobs.states import RUNNING, TRANSITIONS
@@ -36,7 +37,8 @@ def store(tmp_path):
 
 
 def add(store, job_id, kind="check", source=None, key=None):
-    view, _ = store.insert(NewJob(job_id, kind, OWNER, f"Title of {job_id}", "fp", source, key))
+    job = NewJob(job_id, kind, OWNER, f"Title of {job_id}", "fp", source, key, JobFacts(subject="Ada"))
+    view, _ = store.insert(job)
     return view
 
 
@@ -54,14 +56,15 @@ def test_oldest_job_is_claimed_first_and_once(store):
 
 def test_job_waits_for_its_source(store):
     add(store, "c")
-    assert add(store, "t", "train", "c").state == "pendingImages"
+    waiting = add(store, "t", "train", "c")
+    assert (waiting.state, waiting.waits_for) == ("pendingImages", SourceJob("c", "check", "Title of c"))
     claim = store.claim()
     assert store.claim() is None
     store.survey(device_busy=True)
     assert state(store, "t") == "pendingImages"
     store.finish(claim, DONE)
     store.survey(device_busy=True)
-    assert state(store, "t") == "pendingGpu"
+    assert state(store, "t") == "pendingGpu" and store.get("t", OWNER).waits_for is None
     assert store.claim() == Claim("t", "train", 1)
     assert state(store, "t") == "pendingModel"
 
@@ -75,7 +78,10 @@ def test_job_whose_source_stalls_is_stalled_with_both_causes(store):
     assert store.claim() is None
     view = store.get("g", OWNER)
     assert view.state == "stalled"
-    assert "(Title of t) is stalled" in view.cause and "No face." in view.cause
+    assert view.cause == (
+        "The training of Ada stopped early: The photo check of Ada stopped early: No face.\n"
+        "Retry that job first, then this one."
+    )
 
     store.retry("c", OWNER)
     store.retry("t", OWNER)
@@ -212,18 +218,23 @@ def test_a_new_stage_is_progress_even_if_its_steps_begin_at_one(store):
     assert state(store, "a") == "stalled"
 
 
+def make_version_1(path):
+    """Turn a table into what version 1 had."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE turns")
+        db.execute("DROP INDEX jobs_by_owner")
+        for column in ("stage", "reached", "facts"):
+            db.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 1")
+        db.commit()
+
+
 def test_a_table_of_an_earlier_version_is_brought_up_to_date_with_its_jobs(tmp_path):
     path = tmp_path / "jobs.sqlite3"
     store = Store(path)
     add(store, "a")
     store.close()
-    with sqlite3.connect(path) as db:
-        db.execute("DROP TABLE turns")
-        db.execute("DROP INDEX jobs_by_owner")
-        for column in ("stage", "reached"):
-            db.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
-        db.execute("PRAGMA user_version = 1")
-    db.close()
+    make_version_1(path)
     again = Store(path)
     assert again.claim() == Claim("a", "check", 1)
     again.close()
@@ -296,6 +307,33 @@ def test_other_owner_finds_nothing(store):
     with pytest.raises(NotFoundError):
         store.events("a", "bob", 0)
     assert store.newest("bob", 10) == []
+
+
+def test_a_table_of_version_1_gets_the_facts_of_its_jobs_from_their_titles(tmp_path):
+    path = tmp_path / "jobs.sqlite3"
+    titles = {
+        "check": "Photos of Ada", "train": "Training of Ada on pocket", "generate": "Pictures: places",
+        "export": "Export: kohya", "finish": "Finishing: avatar", "publish": "Publishing: ada/x",
+    }  # fmt: skip
+    store = Store(path)
+    for kind, title in titles.items():
+        store.insert(NewJob(kind, kind, OWNER, title, "fp"))
+    store.close()
+    make_version_1(path)
+    store = Store(path)
+    assert [store.get(kind, OWNER).facts for kind in titles] == [
+        JobFacts(subject="Ada"),
+        JobFacts(subject="Ada", base="pocket"),
+        JobFacts(pack="places"),
+        JobFacts(format="kohya"),
+        JobFacts(chain="avatar"),
+        JobFacts(repo="ada/x"),
+    ]
+    old = store.dump("check")
+    old["job"] |= {"id": "old", "state": "completed", "key": None}
+    del old["job"]["facts"]
+    assert store.restore("old", old) and store.get("old", OWNER).facts == JobFacts(subject="Ada")
+    store.close()
 
 
 def test_table_of_a_newer_version_is_left_alone(tmp_path):

@@ -30,13 +30,16 @@ from studio.core.domain import (
     JobView,
     Photo,
     PublishResult,
+    SourceJob,
     TrainResult,
     Verdict,
 )
 from studio.core.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.core.fit import MeasuredRun, plan_of
+from studio.core.job_words import title_of
 from studio.core.packs import fill
 from studio.core.presets import load_pack
+from studio.jobs.request import facts_of
 from studio.pocket import portraits
 from studio.pocket.samples import SAMPLE_CLASS_NOUN
 
@@ -97,12 +100,14 @@ class ScriptedStudio:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
             kept.append((path.name, copy))
-        return self._submit("check", config, f"Photos of {config.subject}", owner, key, photos=kept)
+        return self._submit("check", config, owner, key, photos=kept)
 
-    def submit_train(self, config, source, *, owner, key=None, token=None, publish=None, publish_token=None):
+    def submit_train(
+        self, config, source, *, owner, key=None, token=None, preset=None, publish=None, publish_token=None
+    ):
         if publish is not None:
             self._require_token(publish, publish_token)
-        run = self._submit("train", config, f"Training of {config.subject} on {config.base}", owner, key, source)
+        run = self._submit("train", config, owner, key, source, preset=preset)
         if publish is not None:
             self.submit_publish(publish, run.id, owner=owner, token=publish_token, key=f"publish-{run.id}")
         return run
@@ -123,24 +128,23 @@ class ScriptedStudio:
         self._require_token(config, token)
         if pictures is not None:
             self.get(pictures, owner=owner)
-        return self._submit("publish", config, f"Publishing: {config.repo}", owner, key, source)
+        return self._submit("publish", config, owner, key, source)
 
     def unpublish(self, repo, *, owner=None, token=None):
         if token != TOKEN:
             raise InputError.of([Problem("token", "may only read", "make one with write access", "read_only")])
 
     def submit_generate(self, config, source=None, *, owner, key=None, token=None):
-        return self._submit("generate", config, f"Pictures: {config.pack or config.prompts[0]}", owner, key, source)
+        return self._submit("generate", config, owner, key, source)
 
     def submit_export(self, config, source, *, owner, key=None, token=None):
-        return self._submit("export", config, f"Export: {config.format}", owner, key, source)
+        return self._submit("export", config, owner, key, source)
 
     def submit_finish(self, config, source=None, pictures=(), *, owner, key=None):
         kept = [(path.name, Pillow.open(path).convert("RGB")) for path in pictures]
-        title = config.chain or " ".join(step.do for step in config.steps) or config.sheet_title
-        return self._submit("finish", config, title, owner, key, source, photos=kept)
+        return self._submit("finish", config, owner, key, source, photos=kept)
 
-    def _submit(self, kind, config, title, owner, key, source=None, photos=()):
+    def _submit(self, kind, config, owner, key, source=None, photos=(), preset=None):
         if key is not None:
             for job in self.jobs.values():
                 if job.view.id == f"{kind}-{key}":
@@ -148,11 +152,16 @@ class ScriptedStudio:
                         raise ConflictError(f"key {key!r} was used for another request.")
                     return job.view
         job_id = f"{kind}-{key or next(_NUMBERS)}"
-        view = JobView(job_id, kind, "pending", owner, title, created_s=time.time(), source=source)
+        before = self.jobs[source].view if source else None
+        if before and before.state in ("stalled", "cancelled"):
+            raise ConflictError(f"job {source} is {before.state}; retry it first, then submit this again.")
+        facts = facts_of(config, before.facts if before else None, preset=preset)
+        title = title_of(kind, facts)
+        view = JobView(job_id, kind, "pending", owner, title, created_s=time.time(), source=source, facts=facts)
         job = _Job(view, config, list(photos), held=kind in self.hold)
         self.jobs[job_id] = job
         self.out_dir(job_id, owner=owner).mkdir(parents=True)
-        waits = kind == "publish" and self.jobs[source].view.state not in _ENDS
+        waits = before is not None and before.state not in _ENDS
         if self.pace_s or kind in self.hold or waits:
             threading.Thread(target=self._run, args=(job,), daemon=True).start()
         else:
@@ -242,13 +251,18 @@ class ScriptedStudio:
             self._set(job, state="stalled", cause=str(error), problems=tuple(problems))
 
     def _await_source(self, job):
-        source = self.jobs.get(job.view.source) if job.view.kind == "publish" else None
+        source = self.jobs.get(job.view.source)
         while source is not None and source.view.state != "completed":
-            if source.view.state in _ENDS:
-                self._set(job, state="stalled", cause=f"The job that it builds on is {source.view.state}.")
+            if job.stop.is_set():
                 raise _Stop
-            self._set(job, state="pendingImages")
+            if source.view.state in _ENDS:
+                cause = f"{source.view.title} is {source.view.state}."
+                self._set(job, state="stalled", cause=cause, waits_for=None)
+                raise _Stop
+            waits_for = SourceJob(source.view.id, source.view.kind, source.view.title)
+            self._set(job, state="pendingImages", waits_for=waits_for)
             time.sleep(0.02)
+        self._set(job, waits_for=None)
 
     def _check(self, job, out):
         self._set(job, state="checking")
@@ -315,7 +329,7 @@ class ScriptedStudio:
                 self._half_way(job)
         (out / "adapter").mkdir(exist_ok=True)
         (out / "adapter/pytorch_lora_weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-        facts = {"base": job.config.base, "class_noun": job.config.class_noun}
+        facts = {"base": job.config.base, "class_noun": job.view.facts.class_noun}
         (out / "adapter/adapter.json").write_text(json.dumps(facts))
         (out / "adapter/certificate.json").write_text("{}")
         for name in ("report.json", "config.yaml", "metrics.jsonl"):
@@ -439,7 +453,7 @@ def main(order):
     server.prepare_environment(settings)
     studio = ScriptedStudio(settings, **order)
     photos = sample_photos(settings.home / "foreign", count=1, size_px=64)
-    ScriptedStudio._submit(studio, "check", CheckConfig(), "", "stranger", "foreign", photos=[("a.jpg", photos[0])])
+    ScriptedStudio._submit(studio, "check", CheckConfig(), "stranger", "foreign", photos=[("a.jpg", photos[0])])
     app = server.create_app(studio, settings)
     listener = server._listen("127.0.0.1", settings.port)
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)

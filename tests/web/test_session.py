@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from studio.core.errors import InputError, LoginError, NotFoundError
+from studio.core.errors import ConflictError, InputError, LoginError, NotFoundError
+from studio.core.finish_config import FinishConfig
 from studio.core.settings import Settings
 from studio.jobs.events import Outcome
 from studio.jobs.store import NewJob
@@ -35,7 +36,9 @@ def test_training_takes_the_subject_from_the_check_and_the_rest_from_the_preset(
 ) -> None:
     job = session.submit_train(check_id, changes={"method.rank": 4})
     config = session.studio.jobs[job.id].config  # type: ignore[attr-defined]
-    assert (config.subject, config.class_noun, config.base) == ("Ada", "woman", "pocket")
+    assert (config.subject, config.class_noun, config.base) == ("", "", "pocket"), "the dataset fills them in"
+    assert (job.title, job.facts.preset) == ("Training of Ada on pocket", "pocket_lora_cpu")
+    assert (job.facts.subject, job.facts.class_noun, job.facts.base) == ("Ada", "woman", "pocket")
     assert (config.method.rank, config.learning_rate) == (4, 0.001)
 
 
@@ -59,13 +62,32 @@ def test_unknown_presets_bases_packs_and_jobs_are_named(session: StudioSession, 
         session.submit_train(None)
 
 
-def test_work_on_unfinished_jobs_is_refused(settings: Settings, held: Callable[..., Any], photos: list[Path]) -> None:
+def test_everything_is_ordered_in_one_go_behind_a_check_that_still_runs(
+    settings: Settings, held: Callable[..., Any], photos: list[Path]
+) -> None:
     session = StudioSession(held("check"), settings)
     check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
     assert is_open(check)
-    with pytest.raises(InputError, match="not finished"):
-        session.submit_train(check.id)
+    with pytest.raises(InputError, match="their check is not finished"):
+        session.plan_train(check.id)
+    run = session.submit_train(check.id)
+    made = session.submit_generate(run.id, {"pack": "places"})
+    jobs = [run, made, session.submit_export(run.id, {"format": "kohya"})]
+    jobs += [session.submit_publish(run.id, {"repo": "ada/x", "dry_run": True})]
+    jobs += [session.finish(FinishConfig(), generate_job=made.id)]
+    assert {is_open(job) for job in jobs} == {True}
+    session.studio.jobs[check.id].release.set()  # type: ignore[attr-defined]
+    assert {session.studio.wait(job.id, owner=session.owner).state for job in jobs} == {"completed"}
+
+
+def test_nothing_is_queued_behind_a_job_that_was_cancelled(
+    settings: Settings, held: Callable[..., Any], photos: list[Path]
+) -> None:
+    session = StudioSession(held("check"), settings)
+    check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
     session.studio.cancel(check.id, owner=session.owner)
+    with pytest.raises(ConflictError, match="retry it first"):
+        session.submit_train(check.id)
 
 
 def test_other_owners_jobs_do_not_exist(session: StudioSession, check_id: str, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
+from studio.core.job_words import waiting_for
 from studio.web.page import words
 from studio.web.page.history import JobHistory
 from studio.web.page.templates import render
@@ -66,13 +67,14 @@ def progress(job: JobView, history: JobHistory) -> Markup:
     """Return where an open job stands: state, bar, step, remaining time. Of a stopped one, why it stopped."""
     if not is_open(job):
         return _stopped(job) if job.state != "completed" else Markup()
-    title = words.WAITING_FOR[job.kind] if job.state == "pendingImages" else words.STATES[job.state]
+    source = waiting_for(job)
+    title = words.WAITING_FOR.format(source=source) if source else words.STATES[job.state]
     newest = job.progress or {}
     step, total, eta_s = newest.get("step") or 0, newest.get("total"), newest.get("eta_s")
     detail = words.PROGRESS[job.kind].format(step=step, total=total) if total else ""
     if detail and eta_s is not None:
         detail = words.TIME_LEFT.format(progress=detail, time=duration(eta_s))
-    stage = "" if job.state in ("pending", "pendingGpu") else history.stage
+    stage = "" if job.state in ("pending", "pendingGpu", "pendingImages") else history.stage
     trouble = notice(words.NOT_STORED, [_sentence(job.cause)]) if job.cause else Markup()
     return trouble + render(
         "page.progress",

@@ -36,7 +36,7 @@ def then_published(run: JobView, job: JobView | None) -> Markup:
     """Return one line on the job that publishes a run; nothing if there is none."""
     if job is None or job.state == "cancelled":
         return Markup()
-    repo = job.title.partition(": ")[2]
+    repo = job.facts.repo
     commit = (job.result or {}).get("commit")
     if job.state == "completed":
         text = words.THEN_PUBLISHED if commit else words.THEN_PREVIEWED

@@ -35,15 +35,8 @@ STATES = {
     "publishing": "Publishing",
 }
 """What a job does, by state."""
-WAITING_FOR = {
-    "check": "Waiting for the photos",
-    "train": "Waiting for the photo check",
-    "generate": "Waiting for the training run",
-    "export": "Waiting for the training run",
-    "finish": "Waiting for the pictures",
-    "publish": "Waiting for the training run",
-}
-"""What a job whose source is not finished waits for, by kind."""
+WAITING_FOR = "Waiting for {source}"
+"""Title of a job whose source has not finished; ``source`` is, for example, the training of Ada."""
 PROGRESS = {
     "check": "Photo {step:,} of {total:,}",
     "train": "Step {step:,} of {total:,}",
@@ -78,7 +71,6 @@ NOTHING_CHOSEN = {
 WRONG_KIND = "job {job!r} is a {found} job, not a {wanted} job."
 NO_PHOTOS, NO_PHOTOS_CURE = "none were given", "add 5 to 20 photos of one subject"
 NOT_CHECKED, NOT_CHECKED_CURE = "the photo check is not finished", "wait until it is"
-NOT_TRAINED, NOT_TRAINED_CURE = "the run is not finished", "wait until it is, or choose another run"
 NO_CHAIN = "no chain is chosen; choose one first."
 
 # -- what several forms have --

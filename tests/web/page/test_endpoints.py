@@ -124,9 +124,10 @@ def test_pictures_are_finished_by_chain_by_steps_and_from_a_generate_job(client:
     answer = client.predict(made["id"], api_name="/job")
     assert answer["kind"] == "finish" and answer["state"] == "completed"
     assert set(answer["files"]) == {"pictures.zip", "contact_sheet.png", "pictures/0.png", "pictures/1.png"}
-    assert client.predict(files, "silueta", "blur", api_name="/remove_background")["title"] == "cutout background"
-    assert client.predict(files, "x4plus", 2, api_name="/upscale")["title"] == "upscale"
-    assert client.predict(files, "Ours", api_name="/contact_sheet")["title"] == "Ours"
+    cut_out = client.predict(files, "silueta", "blur", api_name="/remove_background")
+    assert (cut_out["title"], cut_out["facts"]["steps"]) == ("Finishing: cutout, background", ["cutout", "background"])
+    assert client.predict(files, "x4plus", 2, api_name="/upscale")["facts"]["steps"] == ["upscale"]
+    assert client.predict(files, "Ours", api_name="/contact_sheet")["title"] == "Finishing: contact sheet"
     with pytest.raises(AppError, match="bria-rmbg"):
         client.predict(files, "bria-rmbg", api_name="/remove_background")
 

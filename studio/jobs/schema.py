@@ -1,0 +1,100 @@
+"""The table of jobs as SQL: its schema, the step from an earlier version to this one, and its errors in words."""
+
+import sqlite3
+from pathlib import Path
+
+VERSION = 2
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    title TEXT NOT NULL,
+    facts TEXT NOT NULL DEFAULT '',
+    source TEXT,
+    key TEXT,
+    fingerprint TEXT NOT NULL,
+    created_s REAL NOT NULL,
+    started_s REAL,
+    finished_s REAL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
+    stage TEXT NOT NULL DEFAULT '',
+    reached TEXT NOT NULL DEFAULT '{}',
+    cancel_requested INTEGER NOT NULL DEFAULT 0,
+    last_seq INTEGER NOT NULL DEFAULT 0,
+    cause TEXT,
+    problems TEXT NOT NULL DEFAULT '[]',
+    progress TEXT NOT NULL DEFAULT '{}',
+    result TEXT
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (owner, key) WHERE key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state);
+CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, kind, number);
+CREATE TABLE IF NOT EXISTS events (
+    job TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (job, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS turns (
+    owner TEXT PRIMARY KEY,
+    turn INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+FACTS_FROM_TITLES = """
+UPDATE jobs SET facts = CASE kind
+    WHEN 'check' THEN json_object('subject', substr(title, 11))
+    WHEN 'train' THEN json_object('subject', substr(title, 13, instr(title, ' on ') - 13),
+                                  'base', substr(title, instr(title, ' on ') + 4))
+    WHEN 'generate' THEN json_object('pack', substr(title, 11))
+    WHEN 'export' THEN json_object('format', substr(title, 9))
+    WHEN 'finish' THEN json_object('chain', substr(title, 12))
+    ELSE json_object('repo', substr(title, 13))
+END WHERE facts = ''
+"""
+"""Version 1 kept no facts; only its titles ("Photos of Ada", "Training of Ada on pocket") tell what a job was about."""
+
+SINCE_1 = f"""
+ALTER TABLE jobs ADD COLUMN stage TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN reached TEXT NOT NULL DEFAULT '{{}}';
+CREATE INDEX jobs_by_owner ON jobs (owner, kind, number);
+CREATE TABLE turns (owner TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '';
+{FACTS_FROM_TITLES};
+"""
+"""What a table of version 1 lacks."""
+
+_NOT_OURS = (
+    "may not be opened or written ({error}); see that the folder {folder} and its files are yours, or set STUDIO_HOME "
+    "to another one."
+)
+_IN_USE = "is held by another program ({error}); try again in a moment, and close what else has it open."
+_DAMAGED = (
+    "is damaged ({error}); stop the studio, move the file and those beside it that begin with its name to another "
+    "place, and start again. Photos, runs and pictures lie in the folder jobs and are not touched."
+)
+_WORDS = {
+    sqlite3.SQLITE_BUSY: _IN_USE,
+    sqlite3.SQLITE_LOCKED: _IN_USE,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_FULL: "cannot grow because the disk is full; free some disk space and try again.",
+    sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); see whether the disk is full or broken.",
+    sqlite3.SQLITE_READONLY: _NOT_OURS,
+    sqlite3.SQLITE_PERM: _NOT_OURS,
+    sqlite3.SQLITE_CANTOPEN: _NOT_OURS,
+}
+"""SQLite's primary result code -> what it means for a person, and the cure. Source: sqlite.org/rescode.html."""
+_OTHER_WORDS = "cannot be used ({error}); start the studio again, and report it if that does not help."
+
+
+def words_for(error: sqlite3.Error, path: Path) -> str:
+    """Return what an error of the table at ``path`` means and its cure: the end of a sentence about the table."""
+    code = getattr(error, "sqlite_errorcode", None)  # None: the error is Python's own
+    words = _WORDS.get(0 if code is None else code & 0xFF, _OTHER_WORDS)  # without the bits of the extended code
+    return words.format(error=error, folder=path.parent)
