@@ -30,7 +30,7 @@ from studio.core.files import sha256_of
 from studio.core.machine import has_room
 from studio.core.presets import list_packs, list_presets
 from studio.core.private import make_home
-from studio.core.settings import PROJECT_ROOT, Settings, load_settings
+from studio.core.settings import PROJECT_ROOT, SHIPPED_ROOT, Settings, load_settings
 
 PROBE_TIMEOUT_S = 180.0
 """A probe that is silent for longer counts as failed; the first import of torch on a cold disk takes a while."""
@@ -73,7 +73,7 @@ def _python(settings: Settings) -> Iterator[Finding]:
 def _packages(settings: Settings) -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
-    lines = (PROJECT_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (SHIPPED_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
     shown, wrong = [], []
     for requirement in wanted:

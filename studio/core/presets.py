@@ -17,12 +17,12 @@ from pydantic import Field, model_validator
 from studio.core.errors import InputError, NotFoundError, Problem
 from studio.core.finish_config import FinishConfig, FinishStep, check_steps
 from studio.core.packs import Pack
-from studio.core.settings import PROJECT_ROOT
+from studio.core.settings import SHIPPED_ROOT
 from studio.core.strict import StrictModel, Text, Word
 from studio.core.text import decode_text
 from studio.core.train_config import TrainConfig
 
-PRESETS_DIR = PROJECT_ROOT / "presets"
+PRESETS_DIR = SHIPPED_ROOT / "presets"
 
 
 class TrainPreset(StrictModel):

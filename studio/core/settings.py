@@ -20,7 +20,11 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of this machine that nobody else reaches it by."""
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds app.py and presets/."""
+"""The folder that holds the package ``studio``: the checkout, or site-packages."""
+
+_PACKAGED = PROJECT_ROOT / "studio" / "shipped"
+SHIPPED_ROOT = _PACKAGED if _PACKAGED.is_dir() else PROJECT_ROOT
+"""The folder that holds presets/, spaces/, app.py and the requirements: the checkout, or their copy in a wheel."""
 
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -33,7 +37,7 @@ class Settings(BaseSettings):
 
     home: Path = Path.home() / ".likeness-studio"
     """Folder for jobs, datasets, runs and pictures."""
-    presets_dir: Path = PROJECT_ROOT / "presets"
+    presets_dir: Path = SHIPPED_ROOT / "presets"
     """Folder that holds train/*.yaml and packs/*.yaml."""
     host: str = "127.0.0.1"
     """Address that the app listens on."""
