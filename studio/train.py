@@ -41,6 +41,7 @@ from studio.core.presets import dump
 from studio.core.progress import GO_ON, TrainingReporter, stopped
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
+from studio.core.units import bytes_text
 from studio.exporting.certificate import ExportToVerify, TrialPicture, certify, is_lora, write_certificate
 from studio.families import registry as families
 from studio.methods import registry as methods
@@ -161,7 +162,7 @@ def _tell_plan(run: TrainingRun, home: Path, reporter: TrainingReporter, *, star
     place = next(folder for folder in (run.out_dir, *run.out_dir.absolute().parents) if folder.is_dir())
     free_bytes = shutil.disk_usage(place).free
     if starts and plan.disk_bytes is not None and plan.disk_bytes > free_bytes:
-        needed, free = (f"{count / 2**30:.1f} GB" for count in (plan.disk_bytes, free_bytes))
+        needed, free = (bytes_text(count) for count in (plan.disk_bytes, free_bytes))
         raise ResourceError(
             f"The run needs {needed} on the disk and {free} are free; free space, or set a larger "
             "checkpoint_every_steps or a smaller method.rank."

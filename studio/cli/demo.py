@@ -18,6 +18,7 @@ from studio.core.files import replacing, write_json
 from studio.core.folder import contents
 from studio.core.presets import PRESETS_DIR, train_config
 from studio.core.strict import StrictModel
+from studio.core.units import likeness_text
 from studio.imaging.sheet import PAPER, contact_sheet
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 
@@ -155,12 +156,12 @@ def _sheet(dataset: Dataset, before: GenerateResult, after: GenerateResult, out:
 
 
 def _likeness_text(value: float | None) -> str:
-    return "" if value is None else f"likeness {value:.2f}"
+    return "" if value is None else f"likeness {likeness_text(value)}"
 
 
 def _mean_text(value: float | None) -> str:
     scale = "0 = another person, 1 = a photo of this one"
-    return scale if value is None else f"mean likeness {value:.2f} ({scale})"
+    return scale if value is None else f"mean likeness {likeness_text(value)} ({scale})"
 
 
 def _write(path: Path, picture: Image.Image) -> None:

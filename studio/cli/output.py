@@ -11,13 +11,11 @@ from rich.text import Text
 
 from studio.core.domain import Event, plain
 from studio.core.errors import StudioError
+from studio.core.units import duration_text, likeness_text
 
 
 def _eta(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
+    return "" if seconds is None else f"{duration_text(seconds)} left"
 
 
 class _EtaColumn(ProgressColumn):
@@ -84,7 +82,8 @@ class TerminalOutput:
         self._stage = title
 
     def _measure(self, data: Mapping[str, Any]) -> None:
-        shown = [f"{key} {data[key]:.3f}" for key in ("loss", "likeness", "bleed") if data.get(key) is not None]
+        shown = [f"loss {data['loss']:.3f}"] if data.get("loss") is not None else []
+        shown += [f"{key} {likeness_text(data[key])}" for key in ("likeness", "bleed") if data.get(key) is not None]
         if self._task is not None:
             self._progress.update(self._task, metrics="  ".join(shown))
         if data.get("likeness") is not None:
@@ -138,8 +137,3 @@ class JsonLinesOutput:
 def open_output(as_json: bool) -> TerminalOutput | JsonLinesOutput:
     """Return the output for a program or for a person."""
     return JsonLinesOutput() if as_json else TerminalOutput()
-
-
-def score_text(value: float | None) -> str:
-    """Return a likeness with two decimals, or a dash where it was not measured."""
-    return "-" if value is None else f"{value:.2f}"

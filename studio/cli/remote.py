@@ -20,13 +20,14 @@ from studio.cli.common import (
     stop_on_interrupt,
     train_config_of,
 )
-from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output, score_text
+from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.tables import new_table
 from studio.core.config import GenerateConfig
 from studio.core.domain import plain
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
+from studio.core.units import bytes_text, likeness_text
 
 if TYPE_CHECKING:
     from studio.remote.client import Server
@@ -122,8 +123,12 @@ def remote_train(
         trained = result.train
         where = f"on {result.server}" if result.server else "here, because the server was gone"
         console.print(f"Trained {where}; best: step {trained['best_step']} of {trained['steps']}")
-        likeness = f"{score_text(trained['likeness_before'])} before, {score_text(trained['likeness_after'])} after"
-        console.print(f"Likeness {likeness}; sent {result.sent_bytes:,} bytes of {result.original_bytes:,}")
+        likeness = (
+            f"{likeness_text(trained['likeness_before'])} before, {likeness_text(trained['likeness_after'])} after"
+        )
+        console.print(
+            f"Likeness {likeness}; sent {bytes_text(result.sent_bytes)} of {bytes_text(result.original_bytes)}"
+        )
         console.print(f"The adapter is in {out / trained['adapter']}")
         for folder in result.exports:
             console.print(f"Exported to {out / folder}")

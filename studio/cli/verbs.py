@@ -22,7 +22,7 @@ from studio.cli.common import (
     require_folder,
     train_config_of,
 )
-from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output, score_text
+from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.tables import show_dataset, show_export, show_finished, show_pictures, show_published, show_run
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult, plain
@@ -31,6 +31,7 @@ from studio.core.finish_config import FinishConfig
 from studio.core.presets import finish_config, load_chain, parse_assignments
 from studio.core.settings import Settings, load_settings
 from studio.core.train_config import TrainConfig
+from studio.core.units import duration_text, likeness_text
 from studio.pocket.samples import SAMPLE_CLASS_NOUN
 from studio.service import Studio
 
@@ -54,9 +55,9 @@ def demo(
 
     def show(console: Console) -> None:
         console.print(
-            f"Likeness {score_text(result.likeness_before)} before, "
-            f"{score_text(result.likeness_after)} after training; "
-            f"{result.seconds:.0f} s in all"
+            f"Likeness {likeness_text(result.likeness_before)} before, "
+            f"{likeness_text(result.likeness_after)} after training; "
+            f"{duration_text(result.seconds)} in all"
         )
         console.print(f"Look at {result.contact_sheet}")
 

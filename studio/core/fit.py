@@ -15,11 +15,11 @@ from typing import Any
 from studio.core.catalog import BASES
 from studio.core.files import write_json
 from studio.core.train_config import TrainConfig
+from studio.core.units import bytes_text, duration_text
 
 MEASURED_NAME = "fit.json"
 
 _RECORDS = 200
-_GB = 2**30
 _BITS = {"none": 16.0, "8bit": 8.0, "4bit": 4.5}  # 4 bits and, for each 64 weights, a scale of 32
 _FULL = 9.0  # weights, gradients and two moments in float32, and autocast's copy, instead of weights in half precision
 _ONE_BLOCK = 0.1  # of the weights: the block on the device, and what is no block
@@ -77,12 +77,12 @@ class FitPlan:
         about = "measured here" if self.measured else "rough, from the catalogue"
         parts = [f"{self.steps} steps"]
         if self.seconds is not None:
-            parts.append(f"about {duration(self.seconds)}")
+            parts.append(f"about {duration_text(self.seconds)}")
         if self.peak_bytes is not None:
-            room = f" of {_size(self.room_bytes)}" if self.room_bytes else " of"
-            parts.append(f"{_size(self.peak_bytes)}{room} memory")
+            room = f" of {bytes_text(self.room_bytes)}" if self.room_bytes else " of"
+            parts.append(f"{bytes_text(self.peak_bytes)}{room} memory")
         if self.disk_bytes is not None:
-            parts.append(f"{_size(self.disk_bytes)} on the disk")
+            parts.append(f"{bytes_text(self.disk_bytes)} on the disk")
         text = f"{', '.join(parts)} ({about})." if len(parts) > 1 else f"{parts[0]}."
         if self.seconds is None:
             text += " The time is known after a first run here, or from `train --plan`."
@@ -155,14 +155,6 @@ def recall(home: Path, config: TrainConfig) -> MeasuredRun | None:
         return None
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time in words."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _records(home: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((home / MEASURED_NAME).read_text(encoding="utf-8")))
@@ -200,7 +192,3 @@ def _rough_bytes(config: TrainConfig) -> int | None:
     picture = need.recomputed_gb if config.gradient_checkpointing else need.kept_gb
     training = denoiser + encoders + picture * area * config.pictures_at_once()
     return round((max(training, need.text_encoders_gb) * _GAPS + _DRIVER_GB) * 10**9)
-
-
-def _size(count: int) -> str:
-    return f"{count / _GB:.1f} GB" if count >= _GB / 10 else f"{max(1, round(count / 2**20))} MB"

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     """NVIDIA GPUs for jobs, one job on each at a time: auto takes all; or numbers or UUIDs, such as 0,2."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """CPU threads for one job; None leaves torch's own choice."""
-    max_upload_bytes: int = Field(default=64 * 2**20, ge=2**10)
+    max_upload_bytes: int = Field(default=64 * 10**6, ge=1000)
     """Largest single photo that is accepted, bytes."""
     max_photos: int = Field(default=100, ge=1, le=1000)
     """Most photos that one check accepts."""

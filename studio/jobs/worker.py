@@ -24,6 +24,7 @@ from typing import BinaryIO
 from studio.core.domain import Event, JobKind
 from studio.core.errors import ResourceError
 from studio.core.settings import PROJECT_ROOT
+from studio.core.units import duration_text
 from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.intake import disk_errors
@@ -336,7 +337,7 @@ def _remove_orphans(jobs_dir: Path, known: frozenset[str]) -> None:
 
 def _hung(silence_s: float) -> str:
     return (
-        f"The job's process told nothing for {silence_s:,.0f} seconds and was ended. Try again; it goes on from where"
+        f"The job's process told nothing for {duration_text(silence_s)} and was ended. Try again; it goes on from where"
         " it was. If it only needs longer, for example for a download, set STUDIO_JOB_SILENCE_S to more."
     )
 

@@ -10,6 +10,7 @@ from PIL import Image as PILImage
 
 from studio.core.domain import GenerateResult, Image
 from studio.core.files import replacing, write_zip
+from studio.core.units import likeness_text
 from studio.imaging.quality import Fingerprint
 from studio.imaging.sheet import contact_sheet
 from studio.pictures.request import PlannedPicture
@@ -86,12 +87,12 @@ def _write_sheet(
     for image in shown:
         facts = [f"seed {image.seed}"]
         if image.likeness is not None:
-            facts.insert(0, f"likeness {image.likeness:.2f}")
+            facts.insert(0, f"likeness {likeness_text(image.likeness)}")
         captions.append((image.shot.replace("_", " "), " · ".join(facts)))
     total = len(images)
     parts = [f"{total} pictures" if len(shown) == total else f"the first {len(shown)} of {total} pictures"]
     if mean is not None:
-        parts += ["most alike first", f"mean likeness {mean:.2f}"]
+        parts += ["most alike first", f"mean likeness {likeness_text(mean)}"]
     sheet = contact_sheet(
         [made.thumbnails[index_of[image.file]] for image in shown],
         captions,

@@ -28,6 +28,7 @@ from studio.core.presets import (
 )
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
+from studio.core.units import likeness_text
 from studio.web.login import Visitor
 
 if TYPE_CHECKING:
@@ -341,7 +342,7 @@ def label(job: JobView) -> str:
         ready = sum(verdict["status"] != "rejected" for verdict in result["verdicts"])
         detail = f"{ready} photos"
     elif job.kind == "train" and result.get("likeness_after") is not None:
-        detail = f"{result['likeness_after']:.2f}"
+        detail = likeness_text(result["likeness_after"])
     elif job.state == "completed":
         made = result.get({"generate": "images", "finish": "pictures"}.get(job.kind, ""))
         detail = "finished" if made is None else f"{len(made)} pictures"

@@ -8,6 +8,7 @@ from html import escape
 
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
+from studio.core.units import duration_text
 from studio.web.page.history import JobHistory
 from studio.web.session import is_open
 
@@ -98,15 +99,6 @@ def error(caught: StudioError, labels: Mapping[str, str] | None = None) -> str:
     return notice(_sentence(str(caught)), tone="bad")
 
 
-def duration(seconds: float) -> str:
-    """Return a rough length of time in words."""
-    if seconds < 50:
-        return f"{max(5, round(seconds / 5) * 5)} s"
-    if seconds < 5400:
-        return f"{max(1, round(seconds / 60))} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def progress(job: JobView, history: JobHistory) -> str:
     """Return where a job stands: state in words, bar, step, remaining time; its cause if it stopped."""
     state = _STATES[job.state]
@@ -120,7 +112,7 @@ def progress(job: JobView, history: JobHistory) -> str:
         what = {"check": "photo", "train": "step", "export": "file", "publish": "file"}.get(job.kind, "picture")
         detail = f"{what.capitalize()} {step or 0:,} of {total:,}"
         if eta_s is not None:
-            detail += f" · about {duration(eta_s)} left"
+            detail += f" · about {duration_text(eta_s)} left"
     stage = history.stage if job.state not in ("pending", "pendingGpu") else ""
     bar = '<div class="ls-bar waiting"><i></i></div>'
     if share is not None:
@@ -152,8 +144,3 @@ def plain_text(problem: Mapping[str, str]) -> str:
 def warnings(history: JobHistory) -> str:
     """Return what the verb wanted the user to know."""
     return notice("Worth knowing", history.warnings) if history.warnings else ""
-
-
-def byte_text(count: int) -> str:
-    """Return a number of bytes in kB or MB."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from studio.core.units import likeness_text
 from studio.web.page.parts import Url, page_html, problem_html
 
 _MARKS = {"good": "Good", "usable": "Usable", "rejected": "Left out"}
@@ -23,7 +24,7 @@ def _verdict_card(verdict: Mapping[str, Any], url: Url) -> str:
     if likeness is not None:
         width = max(0.0, min(1.0, likeness)) * 100
         like = (
-            f'<div class="ls-soft">Like the others: {likeness:.2f}</div>'
+            f'<div class="ls-soft">Like the others: {likeness_text(likeness)}</div>'
             f'<div class="ls-meter"><i style="width:{width:.0f}%"></i></div>'
         )
     problems = "".join(f'<p class="ls-problem">{problem_html(problem)}</p>' for problem in verdict["problems"])
@@ -52,9 +53,8 @@ def check_summary(dataset: Mapping[str, Any]) -> str:
         text = "This is a good set. Go on to training."
     likenesses = [verdict["likeness"] for verdict in verdicts if verdict.get("likeness") is not None]
     if likenesses:
-        text += (
-            f" Likeness between the photos: {sum(likenesses) / len(likenesses):.2f} on average (1 = the same subject)."
-        )
+        mean = likeness_text(sum(likenesses) / len(likenesses))
+        text += f" Likeness between the photos: {mean} on average (1 = the same subject)."
     problems = "".join(f"<li>{problem_html(problem)}</li>" for problem in dataset["set_problems"])
     tone = "bad" if not ready else "fair" if problems else "good"
     listing = f"<ul>{problems}</ul>" if problems else ""

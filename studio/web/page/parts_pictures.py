@@ -7,8 +7,9 @@ from typing import Any
 from studio.core.domain import JobView
 from studio.core.packs import Pack, Shot, subject_kind
 from studio.core.presets import Chain
+from studio.core.units import bytes_text, likeness_text
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, byte_text, notice, page_html, plain_text
+from studio.web.page.parts import Url, notice, page_html, plain_text
 
 
 def pack_preview(
@@ -64,7 +65,7 @@ def picture_caption(image: Mapping[str, Any]) -> str:
     """Return the words under one picture: its likeness, its shot."""
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
     likeness = image.get("likeness")
-    return " · ".join(part for part in (f"{likeness:.2f}" if likeness is not None else "", shot) if part)
+    return " · ".join(part for part in (likeness_text(likeness, ""), shot) if part)
 
 
 def generate_result(job: JobView, url: Url) -> str:
@@ -72,11 +73,15 @@ def generate_result(job: JobView, url: Url) -> str:
     result = job.result or {}
     count, mean = len(result.get("images", ())), result.get("likeness_mean")
     title = f"{count} picture{'s' if count != 1 else ''}"
-    text = f"Average likeness {mean:.2f}; the most alike come first." if mean is not None else "Ready to download."
+    text = (
+        f"Average likeness {likeness_text(mean)}; the most alike come first."
+        if mean is not None
+        else "Ready to download."
+    )
     if left_out := result.get("left_out"):
         text += f" {len(left_out)} others were left out"
         if mean is not None and (before := result.get("likeness_mean_made")) is not None:
-            text += f"; the average of all was {before:.2f}"
+            text += f"; the average of all was {likeness_text(before)}"
         text += "."
     if served := result.get("from_cache"):
         text += f" {served} had been made before."
@@ -112,7 +117,7 @@ def finished_caption(picture: Mapping[str, Any]) -> str:
     """Return the words under one finished picture."""
     height, width = picture["size_hw"]
     quality = f" · quality {picture['quality']}" if picture.get("quality") is not None else ""
-    return f"{picture['source']} · {width} x {height} · {byte_text(picture['size_bytes'])}{quality}"
+    return f"{picture['source']} · {width} x {height} · {bytes_text(picture['size_bytes'])}{quality}"
 
 
 def finish_result(job: JobView, url: Url) -> str:
@@ -122,7 +127,7 @@ def finish_result(job: JobView, url: Url) -> str:
     count = len(pictures)
     title = f"{count} picture{'s' if count != 1 else ''} finished"
     text = (
-        f"{byte_text(sum(picture['size_bytes'] for picture in pictures))} in all."
+        f"{bytes_text(sum(picture['size_bytes'] for picture in pictures))} in all."
         if pictures
         else "The sheet is ready."
     )

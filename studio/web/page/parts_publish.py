@@ -3,14 +3,15 @@
 from html import escape
 
 from studio.core.domain import JobView
-from studio.web.page.parts import byte_text, notice, page_html
+from studio.core.units import bytes_text
+from studio.web.page.parts import notice, page_html
 
 
 def publish_result(job: JobView) -> str:
     """Return where something was published, or that this is only what would be."""
     result = job.result or {}
     count = len(result.get("files", ()))
-    facts = f"{count} files, {byte_text(result.get('bytes', 0))}, licence {result.get('licence')}."
+    facts = f"{count} files, {bytes_text(result.get('bytes', 0))}, licence {result.get('licence')}."
     commit, url = result.get("commit"), str(result.get("url", ""))
     if commit is None:
         head, text = "What would be published", f"{facts} Nothing was sent."

@@ -9,15 +9,16 @@ from studio.core.catalog import BaseSpec
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
 from studio.core.presets import TrainPreset
+from studio.core.units import duration_text, gigabytes_text, likeness_text
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, duration, notice, page_html
+from studio.web.page.parts import Url, notice, page_html
 
 _SAMPLES_SHOWN = 6
 
 
 def base_hint(spec: BaseSpec) -> str:
     """Return what a base is and what it needs."""
-    need = f"Needs a GPU with {spec.vram_gb:g} GB." if spec.vram_gb else "Runs on any processor."
+    need = f"Needs a GPU with {gigabytes_text(spec.vram_gb)}." if spec.vram_gb else "Runs on any processor."
     return page_html(escape(f"{spec.description} {need} Licence: {spec.licence}."), "ls-hint")
 
 
@@ -108,8 +109,9 @@ def _likeness_chart(curve: Sequence[tuple[int, float]], best: int | None, last_s
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y:.1f}" vector-effect="non-scaling-stroke" '
             f'style="stroke:var(--ls-good);stroke-width:{width};stroke-linecap:round"/>'
         )
-    now = f"best {dict(curve)[best]:.2f}" if best is not None and best in dict(curve) else f"{curve[-1][1]:.2f}"
-    words = "Likeness by step: " + ", ".join(f"{step}: {value:.2f}" for step, value in curve)
+    by_step = dict(curve)
+    now = f"best {likeness_text(by_step[best])}" if best in by_step else likeness_text(curve[-1][1])
+    words = "Likeness by step: " + ", ".join(f"{step}: {likeness_text(value)}" for step, value in curve)
     return _chart("Likeness", now, body, f"step {first:,}", f"{last:,}", words)
 
 
@@ -124,7 +126,7 @@ def samples(history: JobHistory, url: Url, best_step: int | None = None) -> str:
         likeness = history.likeness.get(step, sum(scores) / len(scores) if scores else None)
         title = "Before training" if step == 0 else f"Step {step:,}"
         if likeness is not None:
-            title += f" · likeness {likeness:.2f}"
+            title += f" · likeness {likeness_text(likeness)}"
         if step == best_step:
             title += " · kept"
         pictures = "".join(_sample(sample, url) for sample in by_step[step])
@@ -147,12 +149,12 @@ def train_result(job: JobView, url: Url) -> str:
     if after is None:
         title, text = "Training is finished", "Likeness could not be measured for this subject; judge by the pictures."
     else:
-        title = f"Likeness {after:.2f}"
+        title = f"Likeness {likeness_text(after)}"
         text = _judgement(after)
         if before is not None:
-            text = f"It was {before:.2f} before training. {text}"
+            text = f"It was {likeness_text(before)} before training. {text}"
     text += f" Best checkpoint: step {result.get('best_step', 0):,} of {result.get('steps', 0):,},"
-    text += f" after {duration(result.get('seconds') or 0)}."
+    text += f" after {duration_text(result.get('seconds') or 0)}."
     links = ""
     if (adapter := url("adapter/pytorch_lora_weights.safetensors")) is not None:
         links = f'<p class="ls-links"><a class="ls-button" href="{escape(adapter)}" download>Download the LoRA</a></p>'
