@@ -17,7 +17,6 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from studio import __version__
 from studio.bases.resolve import resolve_base
 from studio.compute import quantization
 from studio.compute.device import device_name, pick_device, require_compiler, require_xformers, room_bytes, used_bytes
-from studio.core import fit
+from studio.core import fit, records
 from studio.core import folder as output
 from studio.core.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME, AdapterInfo, write_info
 from studio.core.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
@@ -113,7 +112,7 @@ def train(
     claimed = output.look(out_dir, inputs, what="a run", name=INPUTS_NAME, scratch={CONFIG_NAME})
     before = claimed or {}
     if before and output.is_finished(out_dir):
-        return _read_result(out_dir)
+        return records.read(TrainResult, out_dir / REPORT_NAME, ignore_others=True)
     settings = load_settings()
     device = pick_device(settings.device)
     optimizers.require(config.optimizer, device)
@@ -261,12 +260,6 @@ def _mask_digest(path: Path) -> tuple[str, ...]:
     return (sha256_of(path),) if path.is_file() else ()
 
 
-def _read_result(out_dir: Path) -> TrainResult:
-    report = json.loads((out_dir / REPORT_NAME).read_text(encoding="utf-8"))
-    kept = {field.name: report[field.name] for field in fields(TrainResult)}
-    return TrainResult(**{**kept, "checkpoints": tuple(kept["checkpoints"])})
-
-
 def _save(run: TrainingRun, model: AdaptedModel, training_state: TrainingState, step: int) -> None:
     method, parts = model.method, model.parts
     tensors, numbers = training_state.state()
@@ -360,7 +353,7 @@ def _export(
         checkpoints=tuple({key: row[key] for key in ("step", "likeness", "bleed", "val_loss")} for row in candidates),
     )
     report = {
-        **asdict(result),
+        **records.to_dict(result),
         "likeness_engine_reason": engine_reason,
         "base": config.base,
         "revision": run.base.revision,

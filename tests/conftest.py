@@ -149,6 +149,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
 
     def make(photos: int = 4, *, name: str = "dataset", buckets: tuple[str, ...] = ("1:1",)) -> Path:
         from studio.core.domain import Dataset, Photo
+        from studio.core.records import to_dict
         from studio.imaging.bucket import aspect
 
         folder = tmp_path / name
@@ -173,7 +174,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
                 )
             )
         dataset = Dataset("Ada", "woman", tuple(rows), (), (), None)
-        (folder / "dataset.json").write_text(json.dumps(dataset.to_json()), encoding="utf-8")
+        (folder / "dataset.json").write_text(json.dumps(to_dict(dataset)), encoding="utf-8")
         (folder / "DONE").touch()
         return folder
 

@@ -414,7 +414,7 @@ def test_a_full_disk_is_told_in_words_and_the_next_call_goes_on(
         elif where == "card":
             patch.setattr(assemble, "model_card", full)
         else:
-            patch.setattr(publish, "asdict", full)
+            patch.setattr(publish, "records", SimpleNamespace(write=full))
         with pytest.raises(ResourceError, match="The disk is full"):
             published(run_dir, tmp_path / "out")
         assert not (tmp_path / "out" / "DONE").exists()

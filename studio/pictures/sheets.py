@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
 
 from PIL import Image as PILImage
 
+from studio.core import records
 from studio.core.domain import GenerateResult, Image
 from studio.core.files import replacing, write_zip
 from studio.core.units import likeness_text
@@ -111,7 +112,7 @@ def write_archive(out_dir: Path, result: GenerateResult, subject: str) -> None:
         "subject": subject,
         "likeness_engine": result.likeness_engine,
         "likeness_mean": result.likeness_mean,
-        "images": [asdict(image) for image in result.images],
+        "images": [records.to_dict(image) for image in result.images],
     }
     members: list[tuple[str, Path | bytes]] = [(name, out_dir / name) for name in sorted(i.file for i in result.images)]
     members.append((INDEX_NAME, (json.dumps(index, indent=1) + "\n").encode()))

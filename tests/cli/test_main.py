@@ -32,6 +32,7 @@ from studio.core.domain import (
 from studio.core.errors import ConflictError, InputError, JobCancelled, Problem
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan, MeasuredRun, plan_of
+from studio.core.records import from_dict, to_dict
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
@@ -102,7 +103,7 @@ class FakeStudio:
             set_problems=({"code": "too_few", "message": "only 2 photos", "cure": "add 3 more"},),
             likeness_engine=None,
         )
-        (out / "dataset.json").write_text(json.dumps(dataset.to_json()))
+        (out / "dataset.json").write_text(json.dumps(to_dict(dataset)))
         (out / "DONE").touch()
         return dataset
 
@@ -202,7 +203,7 @@ def test_json_events_come_line_by_line_and_the_last_line_is_the_result(
     *events, result = _lines(capsys)
     assert [event["kind"] for event in events] == ["stage", "progress", "metrics", "message"]
     assert events[2]["data"]["loss"] is None
-    assert Dataset.from_json(result).subject == "Ada"
+    assert from_dict(Dataset, result).subject == "Ada"
     assert studio.calls == [("check", CheckConfig(subject="Ada", class_noun="woman"), photos, out)]
 
 
@@ -223,7 +224,7 @@ def test_a_person_sees_every_verdict_with_its_cure(
     shown = capsys.readouterr()
     for text in ("a.jpg", "b [1].jpg", "is blurred; take a sharp one.", "only 2 photos; add 3 more.", "photos-dataset"):
         assert text in shown.out
-    for text in ("Working hard", "mind the [gap]", "likeness 0.500"):
+    for text in ("Working hard", "mind the [gap]", "likeness 0.50"):
         assert text in shown.err
 
 

@@ -51,7 +51,7 @@ def test_without_a_measurement_the_catalog_is_asked_and_called_rough() -> None:
     prior = plan_of(config(gradient_checkpointing=True, prior={"mode": "prediction"}), 8, None)
     assert all((row.peak_bytes or 0) > plan.peak_bytes for row in (larger, kept, full, words, prior))
     assert plan_of(config(base="pocket"), 8, None).peak_bytes is None
-    assert "The time is known after a first run here" in plan.words()
+    assert "The time is known after a first run on this machine" in plan.words()
     assert plan_of(config(base="pocket"), 8, None).words().startswith("100 steps. The time"), "no figures, no source"
 
 

@@ -10,50 +10,12 @@ from studio.core import machine
 from studio.core.catalog import BASES
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
-from studio.core.train_config import TrainConfig
+from studio.core.train_config import GROUPS, TrainConfig, mark_of
 from studio.web.page import files, parts, parts_publish, parts_train, widgets
 from studio.web.page.context import POLL_S, POLLING, PRIVATE, PUBLIC, QUIET, TabContext, Updates, in_view, kindly
 from studio.web.session import StudioSession, is_open, label
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
-_GROUPS = (
-    (
-        "Steps and learning rates",
-        (
-            "steps",
-            "batch_size",
-            "micro_batch_size",
-            "optimizer",
-            "learning_rate",
-            "token_learning_rate",
-            "token_vectors",
-            "token_share",
-            "lr_scheduler",
-            "lr_warmup_steps",
-            "weight_decay",
-            "max_grad_norm",
-            "ema_decay",
-        ),
-    ),
-    ("Adapter", tuple(field.path for field in _FIELDS if field.path.startswith("method."))),
-    ("Losses and captions", ("min_snr_gamma", "noise_offset", "caption_dropout", "background_weight", "flip")),
-    ("Prior preservation", tuple(field.path for field in _FIELDS if field.path.startswith("prior."))),
-    (
-        "Memory and speed",
-        ("gradient_checkpointing", "quantization", "block_offload", "attention", "compile_blocks", "dtype"),
-    ),
-    (
-        "Checkpoints and samples",
-        (
-            "checkpoint_every_steps",
-            "keep_checkpoints",
-            "samples_per_checkpoint",
-            "sample_steps",
-            "guidance_scale",
-            "likeness",
-        ),
-    ),
-)
 _WELCOME = parts.empty(
     "What happens here",
     [
@@ -235,11 +197,10 @@ def train_tab(room: TabContext) -> TrainTab:
 
 def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     """Build the generated form: fields of no group first, then one folded group after the other."""
-    grouped = {path for _, paths in _GROUPS for path in paths}
-    form = widgets.build([field for field in _FIELDS if field.path not in grouped], values)
-    for title, paths in _GROUPS:
+    form = widgets.build([field for field in _FIELDS if not mark_of(field.path).group], values)
+    for title in GROUPS:
         with widgets.folded(title):
-            form |= widgets.build([field for field in _FIELDS if field.path in paths], values)
+            form |= widgets.build([field for field in _FIELDS if mark_of(field.path).group == title], values)
     return form
 
 
