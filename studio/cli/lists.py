@@ -80,7 +80,7 @@ _MARK = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "re
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Look over this installation; every finding comes with its cure."""
+    """Check this installation; every finding comes with its cure."""
     from studio.doctor import examine
 
     load_settings()  # a bad variable is an error here, not one failed probe after the other

@@ -1,4 +1,4 @@
-"""How commands speak: to a person on a terminal, or to a program in JSON lines."""
+"""The output of commands: for a person on a terminal, or for a program as JSON lines."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ def _eta(seconds: float | None) -> str:
 
 
 class _EtaColumn(ProgressColumn):
-    """The verb's own estimate, not one from the bar's speed."""
+    """Shows the verb's own estimate instead of one from the bar's speed."""
 
     def render(self, task: Task) -> Text:
         return Text(_eta(task.fields["eta_s"]), style="dim")
@@ -53,7 +53,7 @@ class TerminalOutput:
 
     def __exit__(self, *_: object) -> None:
         self._entered -= 1
-        if not self._entered:  # a verb that runs inside of a longer road must not end its bars
+        if not self._entered:  # a verb inside a longer command must not end that command's bars
             self._progress.stop()
 
     def event(self, event: Event) -> None:
@@ -90,7 +90,7 @@ class TerminalOutput:
             self._progress.console.print(f"step {data.get('step', 0)}: " + ", ".join(shown))
 
     def error(self, error: StudioError) -> None:
-        """Say what went wrong."""
+        """Show an error."""
         self.err.print(str(error), style="red")
 
     def interrupted(self) -> None:
@@ -127,7 +127,7 @@ class JsonLinesOutput:
         self._write({"error": str(error), "problems": error.problems})
 
     def interrupted(self) -> None:
-        """Say nothing: this is called in the middle of anything, a line included. The error comes soon enough."""
+        """Write nothing: the signal may arrive in the middle of a line, and the error follows soon enough."""
 
     def result(self, value: Any, show: Callable[[Console], None]) -> None:
         """Write the result itself, the last line."""

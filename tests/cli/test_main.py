@@ -39,7 +39,7 @@ from studio.core.train_config import TrainConfig
 
 COMMANDS = (
     "demo", "check", "train", "generate", "export", "publish", "unpublish", "finish", "chains", "presets", "packs",
-    "bases", "doctor", "serve",
+    "bases", "settings", "doctor", "serve",
 )  # fmt: skip
 
 TRAINED = TrainResult(
@@ -488,7 +488,7 @@ def test_publish_names_its_folder_after_run_and_repository_and_says_where_it_is(
     assert main.run([*command, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["commit"] is None
     assert main.run(["publish", str(run), "--repo", "portrait"]) == 2
-    assert "write owner/name" in capsys.readouterr().err
+    assert "not a valid repository name (owner/name)" in capsys.readouterr().err
 
 
 def test_unpublish_wants_to_be_told_twice(studio: FakeStudio, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def publish_tab(room: TabContext) -> PublishTab:
                 visible=False,
             )
             title = gr.Textbox(label="Title", placeholder="the subject's name", max_lines=1)
-            about = gr.Textbox(label="About", info="A few sentences of yours for the model card.", lines=3)
+            about = gr.Textbox(label="About", info="Your own text for the model card.", lines=3)
             licence = gr.Textbox(
                 label="Licence", info="Only for a base outside the catalog.", placeholder="of the base", max_lines=1
             )
