@@ -1,4 +1,4 @@
-"""``python -m studio doctor``: does this installation really work, and if not, what cures it?
+"""``python -m studio doctor``: does this installation work, and if not, what is the cure?
 
 Probes do the real thing (decode a HEIC, call the attention kernel, load the face network) because "is it importable?"
 has been seen to answer yes on machines where the first call fails. They run in a child process: the caller stays
@@ -157,7 +157,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _mounted_over_network(folder: Path) -> bool:
-    """Tell whether a folder is on a file system in user space: buckets are mounted so, and have no locks."""
+    """Return whether a folder is on a user-space file system: buckets are mounted as such, and have no locks."""
     import psutil
 
     resolved = folder.resolve()
@@ -173,9 +173,9 @@ def _backup(settings: Settings) -> Iterator[Finding]:
         yield ok("backup", "none: finished jobs are on this disk only (STUDIO_BACKUP_URL)")
         return
     try:
-        shelf = BackupFolder(settings)
-        shelf.try_out()
-        held = shelf.held()
+        backup = BackupFolder(settings)
+        backup.try_out()
+        held = backup.held()
     except Exception as error:  # each kind of store raises what it likes
         yield fail("backup", f"does not work ({reason(error)})", "check STUDIO_BACKUP_URL, its key and the network")
     else:
