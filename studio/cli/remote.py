@@ -46,6 +46,7 @@ class RemoteOptions:
 
     url: str
     patience_s: float
+    insecure: bool
 
 
 @remote.callback()
@@ -55,20 +56,25 @@ def far(
         str, typer.Option(help="Address of the studio; default: STUDIO_REMOTE_SERVER.", show_default=False)
     ] = "",
     patience_s: Annotated[float, typer.Option(help="Try again for so long when nobody answers, seconds.", min=0)] = 120,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the token over plain http to another machine, too.")
+    ] = False,
 ) -> None:
     """Keep where the other studio is."""
-    context.obj = RemoteOptions(server, patience_s)
+    context.obj = RemoteOptions(server, patience_s, insecure)
 
 
 @contextlib.contextmanager
 def _server(context: typer.Context, talker: TerminalOutput | JsonLinesOutput) -> Iterator["Server"]:
-    """Yield the other studio; STUDIO_REMOTE_TOKEN is sent to it."""
+    """Yield the other studio; STUDIO_REMOTE_TOKEN opens it, or the token in the home if it runs on this machine."""
+    from studio.core.server_token import known_token
     from studio.remote.client import Server
 
     here, said = load_settings(), context.obj
-    token = here.remote_token.get_secret_value() if here.remote_token else None
     address = said.url or here.remote_server
-    with Server(address, token=token, patience_s=said.patience_s, on_event=talker.event) as server:
+    insecure = said.insecure or here.remote_insecure
+    token = known_token(here, address)
+    with Server(address, token=token, insecure=insecure, patience_s=said.patience_s, on_event=talker.event) as server:
         yield server
 
 
