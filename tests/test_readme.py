@@ -171,7 +171,7 @@ def test_the_api_document_names_every_plain_route() -> None:
 
 
 def test_the_api_document_names_every_endpoint_with_its_parameters() -> None:
-    text = (ROOT / "studio" / "ui" / "endpoints.py").read_text(encoding="utf-8")
+    text = (ROOT / "studio" / "web" / "page" / "endpoints.py").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `(/\w+)` \| (.*?) ?\| ", API, flags=re.MULTILINE))
     listed = re.search(r"for endpoint in \(([^)]*)\)", text)
     assert listed is not None

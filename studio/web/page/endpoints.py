@@ -198,7 +198,7 @@ def add_endpoints(session: StudioSession) -> None:
         Returns:
             {"deleted": repo}
         """
-        session.studio.unpublish(repo, owner=session.owner, token=token or session.token)
+        session.unpublish(repo, token=token)
         return {"deleted": repo}
 
     def finish(
