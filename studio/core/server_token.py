@@ -25,12 +25,13 @@ def server_token(settings: Settings) -> str | None:
     """Return the token that opens this server; the first call on a home makes it.
 
     Returns:
-        The token; None where it is turned off, or where people log in instead.
+        The token; None where it is turned off, or where people log in instead. On this machine alone a login is only
+        played, with cookies that anybody can make up, so the token is needed as well.
 
     Raises:
         OSError: the home cannot be written or read.
     """
-    if settings.login or is_off(settings):
+    if is_off(settings) or (settings.login and settings.host not in LOOPBACK):
         return None
     if settings.token is not None:
         return settings.token.get_secret_value()

@@ -77,9 +77,9 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         app.post("/gradio_api/upload")(_upload_of_an_owner(page, settings))
         add_routes(app, lambda request: replace(session, visitor=lambda: visitor_of(request.scope)), settings)
     else:
-        if token is not None:
-            app.add_middleware(TokenMiddleware, token=token)
         add_routes(app, lambda _: session, settings)
+    if token is not None:
+        app.add_middleware(TokenMiddleware, token=token)
     app.add_middleware(GuardMiddleware, settings=settings)
     gr.mount_gradio_app(
         app,

@@ -27,8 +27,10 @@ def test_the_token_is_made_once_and_only_its_user_may_read_it(tmp_path: Path) ->
 def test_a_token_may_be_given_or_turned_off(tmp_path: Path) -> None:
     assert server_token(Settings(home=tmp_path / "home", token=GIVEN)) == GIVEN
     assert server_token(Settings(home=tmp_path / "home", token="off")) is None
-    assert server_token(Settings(home=tmp_path / "home", login=True)) is None
+    assert server_token(Settings(home=tmp_path / "home", login=True, host="0.0.0.0")) is None
     assert not (tmp_path / "home").exists()
+    played = Settings(home=tmp_path / "home", login=True)
+    assert server_token(played), "its cookies can be made up by anybody"
 
 
 def test_a_token_that_can_be_guessed_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

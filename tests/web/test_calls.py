@@ -2,13 +2,11 @@
 
 import itertools
 import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from studio.core.settings import Settings
@@ -116,34 +114,3 @@ def _answered(answer: httpx.Response, *, may_fail: bool = False) -> int:
     assert answer.status_code == 200 or (isinstance(told["error"], str) and told["error"]), answer.text
     assert answer.status_code < 500 or may_fail, answer.text
     return answer.status_code
-
-
-def _grown_mb(api: httpx.Client, calls: int, *, fetch: bool) -> float:
-    """Return how much the server grew by so many calls without a session, MB; the first hundred are not counted."""
-    port = api.base_url.port
-    (server,) = {
-        row.pid for row in psutil.net_connections() if row.laddr and row.laddr[1] == port and row.status == "LISTEN"
-    }
-
-    def rss_mb() -> float:
-        return psutil.Process(server).memory_info().rss / 1e6
-
-    before_mb = 0.0
-    for number in range(100 + calls):
-        if number == 100:
-            before_mb = rss_mb()
-        started = api.post("/gradio_api/call/jobs", json={"data": [50]})
-        if fetch:
-            assert "event: complete" in api.get(f"/gradio_api/call/jobs/{started.json()['event_id']}").text
-    return rss_mb() - before_mb
-
-
-def test_calls_without_a_session_keep_no_memory(api: httpx.Client) -> None:
-    assert abs(_grown_mb(api, 100, fetch=True)) < 10, "0.45 MB for each before: 45 MB"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fetch", [True, False])
-def test_two_thousand_calls_without_a_session_keep_no_memory(api: httpx.Client, fetch: bool) -> None:
-    assert abs(_grown_mb(api, 2000, fetch=fetch)) < 10
-    time.sleep(0.1)

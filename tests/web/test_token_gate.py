@@ -1,5 +1,6 @@
 """The gate of a server without logins: its token, or nothing."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,20 @@ def test_a_browser_gets_its_cookie_by_the_printed_address(client: TestClient) ->
     assert client.post("/v1/jobs").status_code == 200
     foreign = client.post("/v1/jobs", headers={"origin": "http://127.0.0.1:8000"})
     assert foreign.status_code == 403, "the cookie comes along, the origin tells"
+
+
+def test_the_body_of_a_request_without_a_token_is_not_read(app: FastAPI) -> None:
+    async def unread() -> Any:
+        raise AssertionError("somebody read it")
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("status"))
+
+    sent: list[int | None] = []
+    headers = [(b"host", b"127.0.0.1:7860"), (b"content-length", b"4000000")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/jobs", "headers": headers, "query_string": b""}
+    asyncio.run(app({**scope, "raw_path": b"/v1/jobs", "root_path": ""}, unread, send))
+    assert sent[0] == 401
 
 
 def test_two_studios_on_one_host_keep_their_cookies_apart() -> None:
