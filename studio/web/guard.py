@@ -93,8 +93,10 @@ class GuardMiddleware:
                     for name, value in message.get("headers", [])
                     if name.lower() not in names and not name.lower().startswith(_NO_CORS)
                 ]
-                if state.cut is not None:
-                    kept.append((b"connection", b"close"))  # the rest of the body is not waited for
+                if state.cut is not None and state.cut.refusal is _TOO_SLOW:
+                    # Not after too large a body: to close while more arrives resets the connection, and the client
+                    # never sees the answer. The server throws the rest away as it comes.
+                    kept.append((b"connection", b"close"))
                 message["headers"] = kept + self._headers
             await send(message)
 
