@@ -1,15 +1,26 @@
 #!/usr/bin/env bash
 # Train with curl and nothing else: bash examples/curl.sh http://127.0.0.1:7860 out/demo/photos out/curl
+# A server on this machine opens with the token in its home folder, one elsewhere with STUDIO_REMOTE_TOKEN.
 set -euo pipefail
 address=$1 photos=$2 out=$3
+token=${STUDIO_REMOTE_TOKEN:-}
+case $address in
+http://127.0.0.1:* | http://localhost:*)
+    kept=${STUDIO_HOME:-$HOME/.likeness-studio}/server-token
+    [[ -n $token || ! -f $kept ]] || token=$(<"$kept")
+    ;;
+esac
+
+# The header goes in by a file, since everybody on a machine sees the arguments of its programs.
+send() { curl -sSf -H @<(printf 'Authorization: Bearer %s\n' "$token") "$@"; }
 
 field() { sed -E "s/.*\"$1\": ?\"([^\"]*)\".*/\1/"; } # the last field of that name in one line of JSON
 
 # Endpoints answer in two steps: an event id, then a stream whose last line is the answer.
 call() { # call NAME JSON
     local event
-    event=$(curl -sSf -X POST "$address/gradio_api/call/v2/$1" -H "Content-Type: application/json" -d "$2" | field event_id)
-    curl -sSf "$address/gradio_api/call/$1/$event" | sed -n 's/^data: //p' | tail -n 1
+    event=$(send -X POST "$address/gradio_api/call/v2/$1" -H "Content-Type: application/json" -d "$2" | field event_id)
+    send "$address/gradio_api/call/$1/$event" | sed -n 's/^data: //p' | tail -n 1
 }
 
 finished() { # finished JOB
@@ -27,11 +38,11 @@ finished() { # finished JOB
 list=""
 for photo in "$photos"/*.jpg; do
     sha256=$(sha256sum "$photo" | cut -d " " -f 1)
-    curl -sSf -X PUT "$address/uploads/$sha256" --data-binary "@$photo" >/dev/null
+    send -X PUT "$address/uploads/$sha256" --data-binary "@$photo" >/dev/null
     list+=",{\"sha256\": \"$sha256\", \"name\": \"$(basename "$photo")\"}"
 done
 
-check=$(curl -sSf -X POST "$address/checks" -H "Content-Type: application/json" \
+check=$(send -X POST "$address/checks" -H "Content-Type: application/json" \
     -d "{\"photos\": [${list:1}], \"subject\": \"Ada\", \"class_noun\": \"woman\"}" | field id)
 finished "$check"
 run=$(call train "{\"check_job\": \"$check\", \"settings\": {\"seed\": 1}}" | field id)
@@ -39,6 +50,6 @@ finished "$run"
 
 mkdir -p "$out"
 for file in pytorch_lora_weights.safetensors adapter.json; do
-    curl -sSf "$address/files/$run/adapter/$file" -o "$out/$file"
+    send "$address/files/$run/adapter/$file" -o "$out/$file"
 done
 echo "$out"

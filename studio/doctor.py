@@ -30,7 +30,8 @@ from studio.core.files import sha256_of
 from studio.core.machine import has_room
 from studio.core.presets import list_packs, list_presets
 from studio.core.private import make_home
-from studio.core.settings import PROJECT_ROOT, SHIPPED_ROOT, Settings, load_settings
+from studio.core.server_token import is_off
+from studio.core.settings import LOOPBACK, PROJECT_ROOT, SHIPPED_ROOT, Settings, load_settings
 from studio.core.units import bytes_text
 
 PROBE_TIMEOUT_S = 180.0
@@ -155,6 +156,34 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield warn("disk", found, "enough for pocket; other bases need 5 GB and more")
     else:
         yield ok("disk", found)
+
+
+def _reach(settings: Settings) -> Iterator[Finding]:
+    """Tell who can reach a server that is started with these settings, and what they need."""
+    where = f"a server here listens on {settings.host}, port {settings.port}"
+    everybody = settings.host not in LOOPBACK
+    if everybody:
+        where += ": every machine of its network reaches it"
+    else:
+        where += ": only programs of this machine reach it"
+    if settings.login:
+        yield ok("reach", f"{where}, and everybody logs in with Hugging Face")
+    elif is_off(settings):
+        cure = "leave STUDIO_TOKEN out"
+        if everybody:
+            yield fail("reach", f"{where}, and STUDIO_TOKEN=off would give it to anybody, so it does not start", cure)
+        else:
+            yield warn("reach", f"{where}, of all its users, and none needs a token (STUDIO_TOKEN=off)", cure)
+    elif everybody and "*" in settings.trusted_hosts:
+        cure = "name the hosts in STUDIO_TRUSTED_HOSTS instead of *"
+        yield warn("reach", f"{where}, with its token, under any name: a web page may point its own name here", cure)
+    else:
+        names = f" under its IP address{_or(settings.trusted_hosts)}" if everybody else ""
+        yield ok("reach", f"{where},{names} and only with its token")
+
+
+def _or(names: str) -> str:
+    return f" or {names}" if names else ""
 
 
 def _mounted_over_network(folder: Path) -> bool:
@@ -335,6 +364,7 @@ PROBES: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "subject_likeness": _subject_likeness,
     "attention": _attention,
     "port": _port,
+    "reach": _reach,
 }
 """Every probe by name, in the order of the report."""
 

@@ -95,8 +95,9 @@ def test_a_program_goes_the_whole_way_from_photos_to_a_published_run(
     ):
         assert server.stdout is not None
         try:
-            address = server.stdout.readline().rsplit(" ", 1)[-1].strip()
-            studio = Client(address, verbose=False, analytics_enabled=False, download_files=tmp_path / "downloads")
+            address, _, token = server.stdout.readline().rsplit(" ", 1)[-1].strip().partition("/?token=")
+            downloads = tmp_path / "downloads"
+            studio = Client(address, token=token, verbose=False, analytics_enabled=False, download_files=downloads)
 
             def ended(job: dict[str, Any]) -> dict[str, Any]:
                 while job["state"] not in ("completed", "stalled", "cancelled"):

@@ -119,3 +119,20 @@ def test_only_a_failure_makes_the_command_fail(
     assert "is full" in shown and "free some space" in shown
     assert main.run(["doctor", "--json"]) == code
     assert f'"status": "{status}"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "words"),
+    [
+        ({}, "ok", "only programs of this machine reach it, and only with its token"),
+        ({"token": "off"}, "warn", "none needs a token"),
+        ({"host": "0.0.0.0"}, "ok", "every machine of its network reaches it, under its IP address and only with"),
+        ({"host": "0.0.0.0", "trusted_hosts": "gpu.example"}, "ok", "under its IP address or gpu.example"),
+        ({"host": "0.0.0.0", "trusted_hosts": "*"}, "warn", "under any name"),
+        ({"host": "0.0.0.0", "token": "off"}, "fail", "does not start"),
+        ({"host": "0.0.0.0", "login": True}, "ok", "everybody logs in"),
+    ],
+)
+def test_the_doctor_says_who_reaches_the_server(settings: dict[str, object], status: str, words: str) -> None:
+    (finding,) = _found("reach", Settings(**settings))
+    assert finding.status == status and words in finding.message

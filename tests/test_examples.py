@@ -24,14 +24,26 @@ def load_edge():
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server's home, where the examples find its token."""
+    return tmp_path_factory.mktemp("examples") / "home"
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
     edge = load_edge()
-    folder = tmp_path_factory.mktemp("examples")
-    settings = Settings(home=folder / "home", port=0, presets_dir=edge.write_presets(folder / "presets"))
+    folder = home.parent
+    settings = Settings(home=home, port=0, presets_dir=edge.write_presets(folder / "presets"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(settings.home / "web-cache"))
-        with edge.serve(settings, folder / "log.txt") as found:
+        with edge.serve(settings, folder / "log.txt", token="") as found:
+            assert edge.httpx.get(f"{found}/uploads").status_code == 401
             yield found
+
+
+@pytest.fixture(autouse=True)
+def token_of_the_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIO_HOME", str(home))
 
 
 @pytest.fixture

@@ -67,8 +67,10 @@ def sandbox(tiny_presets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def server(sandbox: Path) -> Iterator[str]:
-    """The address of ``python app.py``, run as the README says."""
+def server(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of ``python app.py``, run as the README says; its token lies in the user's home."""
+    (sandbox / ".likeness-studio").symlink_to(os.environ["STUDIO_HOME"])
+    monkeypatch.setattr(Path, "home", lambda: sandbox)
     child = subprocess.Popen(
         [sys.executable, str(ROOT / "app.py")],
         stdout=subprocess.PIPE,
@@ -80,7 +82,7 @@ def server(sandbox: Path) -> Iterator[str]:
         with child.stdout as lines:
             address = re.search(r"http://\S+", lines.readline())
             assert address, "app.py did not say where it is"
-            yield address.group()
+            yield address.group().partition("/?token=")[0]
     finally:
         child.terminate()
         child.wait(timeout=60)

@@ -46,6 +46,7 @@ class RemoteOptions:
 
     url: str
     patience_s: float
+    insecure: bool
 
 
 @remote.callback()
@@ -57,20 +58,25 @@ def remote_options(
     patience_s: Annotated[
         float, typer.Option(help="Seconds to keep trying while the server does not answer.", min=0)
     ] = 120,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the token over plain http to another machine.")
+    ] = False,
 ) -> None:
     """Keep the address of the other studio."""
-    context.obj = RemoteOptions(server, patience_s)
+    context.obj = RemoteOptions(server, patience_s, insecure)
 
 
 @contextlib.contextmanager
 def open_server(context: typer.Context, output: TerminalOutput | JsonLinesOutput) -> Iterator["Server"]:
-    """Yield the other studio; STUDIO_REMOTE_TOKEN is sent to it."""
+    """Yield the other studio; STUDIO_REMOTE_TOKEN opens it, or the token in the home if it runs on this machine."""
+    from studio.core.server_token import known_token
     from studio.remote.client import Server
 
     settings, options = load_settings(), context.obj
-    token = settings.remote_token.get_secret_value() if settings.remote_token else None
     address = options.url or settings.remote_server
-    with Server(address, token=token, patience_s=options.patience_s, on_event=output.event) as server:
+    insecure = options.insecure or settings.remote_insecure
+    token, patience_s = known_token(settings, address), options.patience_s
+    with Server(address, token=token, insecure=insecure, patience_s=patience_s, on_event=output.event) as server:
         yield server
 
 

@@ -79,17 +79,31 @@ class Settings(BaseSettings):
     remote_server: str = ""
     """Address of a studio on another machine, for the command `remote`."""
     remote_token: SecretStr | None = None
-    """Token for that studio if it is behind a login, such as a Hugging Face token for a private Space."""
+    """Token for that studio: the one that it printed at its start, or a Hugging Face token for a private Space."""
+    remote_insecure: bool = False
+    """Send the token over plain http to another machine, too, where everybody on the way can read it."""
     owner: str = "local"
     """Owner whose jobs may use this machine's tokens: local, or hf: and the id of an account where people log in."""
     login: bool | None = None
     """Whether visitors log in with Hugging Face and see only their own jobs; None: if the platform offers it."""
     guest: bool = False
-    """Set by the server for jobs of other owners: they may use a cached repository only if the Hub lets them see it."""
+    """Set by the server for jobs of others than the machine's owner: a cached repository is shown to those only whom
+    the Hub shows it."""
+    token: SecretStr | None = Field(default=None, exclude=True)  # never in what jobs get as their settings
+    """Token that opens this server; None makes one at the first start and keeps it in home; off asks for none, and is
+    refused where others reach the server."""
     trusted_hosts: str = ""
-    """Host names under which a proxy serves this app, separated by commas; * allows any."""
-    frame_ancestors: str = "'self' https://huggingface.co https://*.hf.space"
+    """Host names, separated by commas, under which this server is reached beside its IP address; * allows any."""
+    frame_ancestors: str = "'self'"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
+
+    @field_validator("token")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value is not None else "off"
+        if text != "off" and not _TOKEN.fullmatch(text):
+            raise ValueError("must be off, or 16 and more letters, digits, hyphens and underscores")
+        return value
 
     @field_validator("results_cache")
     @classmethod
@@ -125,6 +139,11 @@ _OAUTH = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", 
 
 _CACHES = re.compile(r"^(disk|off|rediss?(\+cluster)?://.+)$")
 
+_TOKEN = re.compile(r"[\w.~-]{16,200}", re.ASCII)
+
+_SPACE_FRAMES = "'self' https://huggingface.co https://*.hf.space"
+"""The page of a Space is shown in a frame of the Hub's."""
+
 
 def load_settings() -> Settings:
     """Read the environment; where a host gives only ``PORT``, that is the port.
@@ -141,15 +160,25 @@ def load_settings() -> Settings:
     given: dict[str, Any] = {"port": port} if port and "STUDIO_PORT" not in os.environ else {}
     if on_space and "STUDIO_HOST" not in os.environ:
         given["host"] = "0.0.0.0"
+    if on_space and "STUDIO_FRAME_ANCESTORS" not in os.environ:
+        given["frame_ancestors"] = _SPACE_FRAMES
+    if on_space and "STUDIO_TRUSTED_HOSTS" not in os.environ:
+        # The platform's proxy finds a Space by its name, and asks whether it is alive under another one.
+        given["trusted_hosts"] = "*"
     offered = on_space and os.environ.get("SYSTEM") == "spaces" and all(os.environ.get(name) for name in _OAUTH)
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        raise InputError.of(
-            [replace(found, where=f"STUDIO_{found.where.upper()}") for found in problems_of(error, Settings)]
-        ) from None
+        raise InputError.of([_by_variable(found) for found in problems_of(error, Settings)]) from None
     if settings.login and not offered and settings.host not in LOOPBACK:
         message = "cannot be true here: anybody could make up who they are"
         cure = "leave it out, or run on a Space whose front matter says hf_oauth: true"
         raise InputError.of([Problem("STUDIO_LOGIN", message, cure, "no_login")])
-    return settings if settings.login is not None else settings.model_copy(update={"login": offered})
+    if settings.login is None:
+        settings = settings.model_copy(update={"login": offered})
+    return settings
+
+
+def _by_variable(found: Problem) -> Problem:
+    message = found.message.partition(" (got ")[0] if found.where == "token" else found.message  # it is a secret
+    return replace(found, where=f"STUDIO_{found.where.upper()}", message=message)

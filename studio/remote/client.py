@@ -4,15 +4,18 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import httpx2
 
 from studio.core.domain import Event, OnEvent, ignore_event
 from studio.core.errors import ConflictError, InputError, NotFoundError, Problem, ResourceError, StudioError
 from studio.core.files import move_into_place, sha256_of
+from studio.core.redaction import redact
+from studio.core.server_token import is_this_machine
 
 _LONGEST_WAIT_S = 8.0
 
@@ -33,27 +36,40 @@ class Server:
     """A running studio on another machine.
 
     Args:
-        url: its address, for example http://192.168.1.20:7860.
-        token: sent as a bearer token, for servers behind a login such as a private Space; never shown.
+        url: its address, for example http://192.168.1.20:7860. A name and a password in it are sent and never shown.
+        token: sent as a bearer token: the one that the server printed when it started, or a Hugging Face token for a
+            private Space; never shown. ``studio.core.server_token.known_token`` finds it for a server of this machine.
+        insecure: send token or password over plain http to another machine, too.
         patience_s: a call that finds nobody is tried again for so long.
         on_event: told when the server does not answer and when it is back.
 
     Raises:
-        InputError: the address is none.
+        InputError: the address is none, or what is secret would cross the network in the open.
     """
 
     def __init__(
-        self, url: str, *, token: str | None = None, patience_s: float = 120.0, on_event: OnEvent = ignore_event
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        insecure: bool = False,
+        patience_s: float = 120.0,
+        on_event: OnEvent = ignore_event,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            cure = "write it like http://192.168.1.20:7860, or set STUDIO_REMOTE_SERVER"
-            raise InputError.of([Problem("--server", "is not the address of a studio", cure, "no_server")])
-        self.url = url.rstrip("/")
+        place = _place(url)
+        token = token or place.query_token
+        if (token or place.login) and place.scheme == "http" and not (insecure or is_this_machine(place.host)):
+            message = "is plain http to another machine: everybody on the way could read your token"
+            cure = "use https, or a tunnel (ssh -L 7860:127.0.0.1:7860 HOST), or add --insecure where you trust the way"
+            raise InputError.of([Problem("--server", message, cure, "insecure")])
+        self.url = place.url
         self.on_event = on_event
         self._patience_s = patience_s
         headers = {"authorization": f"Bearer {token}"} if token else {}
         timeout = httpx2.Timeout(60.0, connect=10.0)
-        self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, follow_redirects=False)
+        self._http = httpx2.Client(
+            base_url=self.url, headers=headers, auth=place.login, timeout=timeout, follow_redirects=False
+        )
         self._lock = threading.Lock()
         self._silent = False
         self._failed_s = 0.0
@@ -79,6 +95,8 @@ class Server:
             started = self._http.post(f"/gradio_api/call/v2/{endpoint}", json=parameters)
             _require(started)
             answer = self._http.get(f"/gradio_api/call/{endpoint}/{started.json()['event_id']}")
+            if answer.status_code == 404:  # a restart forgot the call
+                raise _RetryableError("the call was lost")
             _require(answer)
             return _answer(answer.text)
 
@@ -167,12 +185,41 @@ class Server:
             self.on_event(Event("message", {"level": "info", "text": f"{self.url} is back."}))
 
 
+@dataclass(frozen=True)
+class _Place:
+    """An address, apart from what is secret in it."""
+
+    url: str
+    scheme: str
+    host: str
+    login: tuple[str, str] | None
+    """Name and password."""
+    query_token: str | None
+    """Of an address that a server printed: http://127.0.0.1:7860/?token=..."""
+
+
+def _place(url: str) -> _Place:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    if parts.scheme not in ("http", "https") or not host:
+        cure = "write it like http://192.168.1.20:7860, or set STUDIO_REMOTE_SERVER"
+        raise InputError.of([Problem("--server", "is not the address of a studio", cure, "no_server")])
+    netloc = f"[{host}]" if ":" in host else host
+    netloc += f":{port}" if port is not None else ""
+    login = (unquote(parts.username or ""), unquote(parts.password or "")) if "@" in parts.netloc else None
+    query_token = dict(parse_qsl(parts.query)).get("token")
+    return _Place(f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}", parts.scheme, host, login, query_token)
+
+
 class _RetryableError(Exception):
     """The server, or a proxy before it, could not answer just now."""
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return redact(str(error)) or type(error).__name__
 
 
 def _require(answer: httpx2.Response) -> httpx2.Response:
@@ -189,7 +236,9 @@ def _require(answer: httpx2.Response) -> httpx2.Response:
     if status in _TRIED_AGAIN or (status == 507 and not words):
         raise _RetryableError(f"status {status}")
     if status in (401, 403):
-        cure = "Set STUDIO_REMOTE_TOKEN to a token that may use it."
+        cure = (
+            "Set STUDIO_REMOTE_TOKEN to the token that the server printed when it started, or to one that may use it."
+        )
         raise InputError(f"the server does not let you in (status {status}). {cure}")
     problems = [Problem(**row) for row in body.get("problems", ())]
     kinds: dict[int, type[StudioError]] = {404: NotFoundError, 409: ConflictError, 507: ResourceError}

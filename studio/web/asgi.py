@@ -1,7 +1,7 @@
-"""What guard and gate in front of the app share: a request's body, the files that it names, a refusal in words."""
+"""What the middleware in front of the app shares: a request's body, the files that it names, a refusal in words."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,35 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def answer(send: Send, status: int, words: str) -> None:
-    """Answer a request with a refusal in words."""
-    body = json.dumps({"detail": words}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+async def answer(
+    send: Send,
+    status: int,
+    words: str,
+    *,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    problems: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Answer a request with a refusal in words.
+
+    Args:
+        send: channel of the request.
+        status: HTTP status.
+        words: a whole sentence, or several.
+        headers: more headers.
+        problems: what is wrong, by argument; each has at least ``where`` and ``message``.
+    """
+    told: dict[str, Any] = {"error": words, "detail": words}
+    if status == 422:
+        # gradio_client takes the details of this status for what its validators say, and shows these as its error.
+        rows = problems or [{"where": "request", "message": words}]
+        told["problems"] = list(problems)
+        told["detail"] = [
+            {"__type__": "validate", "is_valid": False, "parameter_name": row["where"], "message": row["message"]}
+            for row in rows
+        ]
+    body = json.dumps(told).encode()
+    kept = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": kept})
     await send({"type": "http.response.body", "body": body})
 
 

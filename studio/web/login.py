@@ -20,6 +20,7 @@ from starlette.middleware.sessions import SessionMiddleware
 
 from studio.core.errors import InputError, LoginError, StudioError
 from studio.web.asgi import App, Message, Receive, Scope, Send, answer, lies_in, named_paths, parsed, read, replayed
+from studio.web.guard import limited
 
 VISITOR = "studio.visitor"
 """Key of an ASGI scope: the ``Visitor``, or None for nobody. A scope without it did not pass the gate."""
@@ -45,14 +46,21 @@ _FILE = re.compile(r"/gradio_api/file[=/](?P<path>.*)", re.DOTALL)
 _EVENT = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/(?P<event>[^/]+)/?")
 _SESSION = re.compile(r"/gradio_api/heartbeat/(?P<session>[^/]+)/?")
 _MAKES_EVENT = re.compile(r"/gradio_api/(?:queue/join|call/.+)")
-_OWN = re.compile(r"/(?:files|uploads|checks)(?:/.*)?", re.DOTALL)
+_PAGE = re.compile(
+    r"/(?:config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|pwa_icon(?:/[^/]*)?|(?:assets|static|svelte)/.*"
+    r"|login/(?:huggingface|callback)|logout/?)?",
+    re.DOTALL,
+)
+"""The page itself and its files, and the way in and out: public. All other routes need an identity, new ones too."""
 _FOR_ALL = re.compile(
     r"/gradio_api/(?:run/predict|queue/(?:join|data|status)|heartbeat/[^/]+|cancel|reset|info|openapi\.json"
     r"|startup-events|app_id|user|login_check|token|theme\.css|robots\.txt|pwa_icon|manifest\.json)/?"
 )
-"""What the page needs before anybody is logged in; the handlers behind refuse nobody's wishes by themselves."""
+"""What the page needs of Gradio before anybody is logged in; the handlers behind refuse what needs an owner."""
 _FOR_OWNERS = re.compile(r"/gradio_api/(?:upload|upload_progress|(?:call|run|api)/.+)/?", re.DOTALL)
 """What else of Gradio is used here. All the rest, also what a later version brings, is closed: it knows no owner."""
+_MAX_ANONYMOUS_BYTES = 2**16
+"""Most that the body of a request of nobody may take: what the page sends before a login is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +180,14 @@ class LoginMiddleware:
 
     Args:
         app: what comes behind, Gradio with the session cookies among it.
-        doorman: knows the visitors.
+        authenticator: knows the visitors.
         folder: Gradio's folder; each owner's files lie in ``folder_of(folder, owner)``.
         public: files that belong to the page itself; filled when Gradio is mounted.
     """
 
     def __init__(self, app: App, authenticator: Authenticator, folder: Path, public: Collection[Path]) -> None:
         self._app = app
-        self._doorman = authenticator
+        self._authenticator = authenticator
         self._folder = folder
         self._public = public
         self._sessions = _OwnedNames()
@@ -190,12 +198,14 @@ class LoginMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found = await self._doorman.identify(scope)
+        found = await self._authenticator.identify(scope)
         visitor = found if isinstance(found, Visitor) else None
         scope[VISITOR] = visitor
         owner = visitor.owner if visitor else None
         allowed = self._may_pass(scope, owner)
         path = scope["path"]
+        if owner is None:
+            receive = limited(receive, _MAX_ANONYMOUS_BYTES)
         if allowed and scope["method"] == "POST" and path.startswith(_API) and path.rstrip("/") != _UPLOAD:
             body = await read(receive)
             receive = replayed(body, receive)
@@ -215,9 +225,10 @@ class LoginMiddleware:
             return False
         if match := _FILE.fullmatch(path):
             return self._may_read(match["path"], owner)
-        if _OWN.fullmatch(path) and owner is None:
-            return False
-        if path.startswith(_API) and not _FOR_ALL.fullmatch(path):
+        if not path.startswith(_API):
+            if owner is None and not _PAGE.fullmatch(path):
+                return False
+        elif not _FOR_ALL.fullmatch(path):
             if owner is None or not _FOR_OWNERS.fullmatch(path):
                 return False
             if (match := _EVENT.fullmatch(path)) and scope["method"] in ("GET", "HEAD"):

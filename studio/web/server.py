@@ -23,13 +23,16 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.routing import Mount
 
+from studio.core import redaction
 from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.private import make_file, make_folder, make_home
+from studio.core.server_token import require_guarded, server_token
 from studio.core.settings import Settings, set_openmp_defaults
 from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
-from studio.web.guard import GuardMiddleware, upload_folder
+from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
 from studio.web.login import Authenticator, LoginMiddleware, folder_of, visitor_of
+from studio.web.token_gate import TokenMiddleware
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -38,13 +41,24 @@ if TYPE_CHECKING:
 
 
 def create_app(studio: "Studio", settings: Settings) -> FastAPI:
-    """Return the whole app: guard, plain routes, page and endpoints. The studio is closed when the app shuts down."""
+    """Return the whole app: guard, gate, plain routes, page, endpoints. The studio is closed when the app shuts down.
+
+    Raises:
+        InputError: others would reach a server that has neither token nor login, or there is no account to play a
+            login with.
+        ResourceError: the home folder cannot be used.
+    """
     import gradio as gr
 
+    from studio.web.calls import CallsMiddleware, tell_failures_in_words
     from studio.web.page.build import build
     from studio.web.page.visitors import current_visitor
     from studio.web.routes import add_routes
     from studio.web.session import StudioSession
+    from studio.web.session_states import SessionStates
+
+    require_guarded(settings)
+    token = _token(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +70,11 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     page = build(session)
     # Only launch() sets this, and without it Gradio takes any file of this machine for an upload when it is named.
     page.has_launched = True
+    tell_failures_in_words(page)
     authenticator, public = Authenticator(), set[Path]()
+    # What is added last comes first: guard, gate, and only then somebody who reads the body.
+    app.add_middleware(CallsMiddleware, page=page)
+    app.add_middleware(UploadedFilesMiddleware, settings=settings)
     if settings.login:
         _require_account()
         app.add_middleware(LoginMiddleware, authenticator=authenticator, folder=upload_folder(settings), public=public)
@@ -65,6 +83,8 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     else:
         add_routes(app, lambda _: session, settings)
     app.add_middleware(FullDisk)
+    if token is not None:
+        app.add_middleware(TokenMiddleware, token=token)
     app.add_middleware(GuardMiddleware, settings=settings)  # added last, it comes first
     gr.mount_gradio_app(
         app,
@@ -74,8 +94,10 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         server_port=settings.port,
         **page_options(settings),
     )
+    mounted = _mounted(app)
+    mounted.state_holder = SessionStates(page)
     if settings.login:
-        authenticator.session_secret = _session_secret(app)
+        authenticator.session_secret = _session_secret(mounted)
         public.update(map(Path, named_paths(json.dumps(page.config, default=str).encode())))
     return app
 
@@ -112,10 +134,22 @@ def _require_account() -> None:
         raise InputError.of([Problem("STUDIO_LOGIN", "has no account to play a login with", cure, "no_login")])
 
 
-def _session_secret(app: FastAPI) -> str:
+def _token(settings: Settings) -> str | None:
+    try:
+        return server_token(settings)
+    except OSError as error:
+        raise ResourceError(
+            f"the folder {settings.home} cannot hold the server's token ({error}); set STUDIO_HOME to another one."
+        ) from error
+
+
+def _mounted(app: FastAPI) -> Any:
+    """Return the app of Gradio inside ours."""
+    return next(route.app for route in app.routes if isinstance(route, Mount))
+
+
+def _session_secret(mounted: Any) -> str:
     """Return what the mounted Gradio signs its session cookies with."""
-    mounted = next(route.app for route in app.routes if isinstance(route, Mount))
-    assert isinstance(mounted, FastAPI)
     cookies = next(row for row in mounted.user_middleware if row.cls is SessionMiddleware)
     return str(cookies.kwargs["secret_key"])
 
@@ -180,11 +214,13 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
 
     Args:
         settings: where to keep things and where to listen.
-        on_ready: told the address as soon as the port is taken.
+        on_ready: told the address as soon as the port is taken, with the token that opens it.
 
     Raises:
         ResourceError: the port is taken or the home folder cannot be used.
+        InputError: others would reach a server that has neither token nor login.
     """
+    require_guarded(settings)
     listener = _listen(settings.host, settings.port)
     os.umask(0o077)  # whatever library writes a file here, it is of people
     prepare_environment(settings)
@@ -195,8 +231,22 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     studio.start()
     host, port = settings.host, listener.getsockname()[1]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-    on_ready(f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}")
+    token = _token(settings)
+    on_ready((f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}") + _way_in(token))
+    keep_secrets_out_of_logs(settings)  # only now: the address was printed with its token
+    redaction.hide(token)
     run(app, listener)
+
+
+def _way_in(token: str | None) -> str:
+    return "" if token is None else f"/?token={token}"
+
+
+def keep_secrets_out_of_logs(settings: Settings) -> None:
+    """Hide tokens, keys and passwords in everything that this process logs and prints from now on."""
+    secrets = (settings.hub_token, settings.civitai_key, settings.backup_url, settings.remote_token)
+    redaction.hide(*(secret.get_secret_value() for secret in secrets if secret is not None))
+    redaction.install()
 
 
 def run(app: FastAPI, listener: socket.socket) -> None:

@@ -27,6 +27,7 @@ from studio.core.presets import (
     load_pack,
     override,
 )
+from studio.core.server_token import is_off
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
 from studio.core.units import likeness_text
@@ -67,6 +68,24 @@ class StudioSession:
     def token(self) -> str | None:
         """The visitor's own token for the Hub, for jobs that come without one; raises as ``owner``."""
         return None if self.visitor is None else self.visitor().token
+
+    def hub_token(self, given: str | None) -> str | None:
+        """Return the token for a step that writes to the Hub; None where the machine's own may be used.
+
+        Raises:
+            InputError: none was given, and nobody here has shown that they may use the machine's own.
+            LoginError: people log in here, and nobody is logged in.
+        """
+        token = given or self.token
+        if token is None and is_off(self.settings):
+            message = "is missing, and a server without a token of its own lends this machine's to nobody"
+            cure = "send one that may write, or start the server without STUDIO_TOKEN=off"
+            raise InputError.of([Problem("token", message, cure, "no_token")])
+        return token
+
+    def unpublish(self, repo: str, *, token: str | None = None) -> None:
+        """Delete a repository from the Hub; raises what ``hub_token`` and ``Studio.unpublish`` raise."""
+        self.studio.unpublish(repo, owner=self.owner, token=self.hub_token(token))
 
     @property
     def has_owner(self) -> bool:
@@ -168,7 +187,7 @@ class StudioSession:
             token=self.token,
             preset=chosen,
             publish=then,
-            publish_token=token or self.token,
+            publish_token=self.hub_token(token) if then else None,
         )
 
     def publishing_of(self, run: JobView) -> JobView | None:
@@ -267,12 +286,13 @@ class StudioSession:
                 name is taken. ResourceError: the Hub cannot be reached.
         """
         run = self.job(train_job, "train")
+        config = PublishConfig.parse(form)
         return self.studio.submit_publish(
-            PublishConfig.parse(form),
+            config,
             run.id,
             owner=self.owner,
             pictures=pictures_job or None,
-            token=token or self.token,
+            token=(token or self.token) if config.dry_run else self.hub_token(token),
             key=key,
         )
 

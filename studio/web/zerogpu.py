@@ -32,7 +32,7 @@ from studio.infer import generate
 from studio.pictures.render import PictureRequest
 from studio.pictures.request import planned
 from studio.pictures.swapper import AdapterSwappers
-from studio.web.guard import GuardMiddleware, upload_folder
+from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
 from studio.web.page import parts, parts_pictures
 from studio.web.page.context import QUIET
 from studio.web.server import page_options
@@ -332,7 +332,10 @@ def serve(
             prevent_thread_lock=True,
             **page_options(settings),
             app_kwargs={
-                "middleware": [Middleware(GuardMiddleware, settings=settings)],
+                "middleware": [
+                    Middleware(GuardMiddleware, settings=settings),
+                    Middleware(UploadedFilesMiddleware, settings=settings),
+                ],
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,

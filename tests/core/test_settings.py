@@ -70,6 +70,20 @@ def test_a_login_that_anybody_could_make_up_is_refused_where_others_can_come(mon
         load_settings()
 
 
+def test_a_space_is_framed_by_the_hub_and_found_by_its_proxy_and_no_other_server_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in SPACE:
+        monkeypatch.delenv(name, raising=False)
+    assert (load_settings().frame_ancestors, load_settings().trusted_hosts) == ("'self'", "")
+    monkeypatch.setenv("SPACE_ID", "ada/studio")
+    space = load_settings()
+    assert space.frame_ancestors == "'self' https://huggingface.co https://*.hf.space" and space.trusted_hosts == "*"
+    monkeypatch.setenv("STUDIO_FRAME_ANCESTORS", "'none'")
+    monkeypatch.setenv("STUDIO_TRUSTED_HOSTS", "studio.example")
+    assert (load_settings().frame_ancestors, load_settings().trusted_hosts) == ("'none'", "studio.example")
+
+
 def test_the_project_root_holds_the_presets() -> None:
     assert (PROJECT_ROOT / "presets").is_dir()
     assert (PROJECT_ROOT / "studio" / "core" / "settings.py").is_file()

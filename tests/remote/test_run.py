@@ -289,9 +289,50 @@ def test_a_token_is_sent_and_its_lack_is_explained_without_showing_it() -> None:
         return httpx2.Response(401)
 
     with pytest.raises(InputError, match="STUDIO_REMOTE_TOKEN") as caught:
-        transport(answer, token="hf_secret").held()
+        transport(answer, token="hf_secret", insecure=True).held()
     assert asked[0].headers["authorization"] == "Bearer hf_secret"
     assert "hf_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        ("http://studio.example:7860", "hf_secret0123456789"),
+        ("http://192.168.1.20:7860/?token=hf_secret0123456789", None),
+        ("http://ada:hf_secret0123456789@studio.example", None),
+        ("http://localhost.evil.example", "hf_secret0123456789"),
+    ],
+)
+def test_what_is_secret_crosses_no_network_in_the_open_unless_it_is_wished(url: str, token: str | None) -> None:
+    with pytest.raises(InputError, match=r"plain http.*--insecure") as caught:
+        Server(url, token=token)
+    assert "hf_secret" not in str(caught.value)
+    Server(url, token=token, insecure=True).close()
+    Server(url.replace("http://", "https://"), token=token).close()
+    Server("http://studio.example:7860").close()
+
+
+def test_a_password_in_the_address_is_sent_and_never_shown() -> None:
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        raise httpx2.ConnectError(f"cannot reach https://ada:pass%20word@studio.example {request.url}")
+
+    server = Server("https://ada:pass%20word@studio.example:8443/base/", patience_s=0)
+    assert server.url == "https://studio.example:8443/base"
+    server._http._transport = httpx2.MockTransport(answer)
+    with pytest.raises(client.ServerGoneError) as caught:
+        server.held()
+    assert asked[0].headers["authorization"] == "Basic YWRhOnBhc3Mgd29yZA=="
+    assert str(asked[0].url) == "https://studio.example:8443/base/uploads"
+    assert "pass" not in str(caught.value) and "studio.example:8443" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "studio.example", "ftp://x", "http://", "http://[", "http://a:b"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="not the address of a studio"):
+        Server(url)
 
 
 @pytest.mark.parametrize(
@@ -469,7 +510,7 @@ def run_here(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The whole app with a scripted studio behind it."""
-    edge = load("ui/conftest.py")
+    edge = load("web/conftest.py")
     folder = tmp_path_factory.mktemp("far")
     settings = Settings(home=folder / "home", port=0, presets_dir=edge.write_presets(folder / "presets"))
     with pytest.MonkeyPatch.context() as patch:
@@ -634,11 +675,6 @@ def test_somebody_who_stops_watching_leaves_the_job_alone() -> None:
 
     with pytest.raises(JobCancelled, match="goes on there"):
         remote.watch(transport(answer), "train-1", should_stop=lambda: True)
-
-
-def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match="STUDIO_REMOTE_SERVER"):
-        Server("studio.example")
 
 
 def test_a_packed_photo_says_how_it_was_made() -> None:

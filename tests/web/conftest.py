@@ -64,17 +64,26 @@ steps:
 
 @contextmanager
 def serve(
-    settings: Settings, log: Path, *, pace_s: float = 0.0, hold: Sequence[str] = (), root: Path = ROOT
+    settings: Settings,
+    log: Path,
+    *,
+    pace_s: float = 0.0,
+    hold: Sequence[str] = (),
+    root: Path = ROOT,
+    token: str = "off",
 ) -> Iterator[str]:
     """Serve a scripted studio from a process of its own; gives the address. ``log`` gets all that it says.
 
-    ``root`` holds the package ``studio``.
+    ``root`` holds the package ``studio``. ``token`` is the server's: off, since most tests are not about it; empty, and
+    the server makes its own.
 
     A process, because Gradio leaves event loops unclosed, for which pytest would blame later tests.
     """
     script = Path(__file__).parent / "scripted_studio.py"
     order = json.dumps({"settings": settings.model_dump(mode="json"), "pace_s": pace_s, "hold": list(hold)})
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "STUDIO_TOKEN": token}
+    if not token:
+        del environment["STUDIO_TOKEN"]
     with (
         log.open("w") as said,
         subprocess.Popen(

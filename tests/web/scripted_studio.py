@@ -455,8 +455,8 @@ def main(order):
     photos = sample_photos(settings.home / "foreign", count=1, size_px=64)
     ScriptedStudio._submit(studio, "check", CheckConfig(), "stranger", "foreign", photos=[("a.jpg", photos[0])])
     app = server.create_app(studio, settings)
-    listener = server._listen("127.0.0.1", settings.port)
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    listener = server._listen(settings.host, settings.port)
+    print(f"http://{settings.host}:{listener.getsockname()[1]}", flush=True)
     server.run(app, listener)
 
 

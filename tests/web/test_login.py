@@ -331,7 +331,22 @@ def test_nobody_gets_401_and_words_wherever_something_is_somebodys(
     answer = nobody.request(method, path, json=None if method == "GET" else {"data": []})
     assert answer.status_code == 401 and "log in with Hugging Face" in answer.json()["detail"]
     form = nobody.request(method, path, files={"files": ("x.jpg", b"x")}) if method == "POST" else answer
-    assert form.status_code == 401
+    assert form.status_code == (415 if method == "POST" and path != "/gradio_api/upload" else 401)
+
+
+def test_a_route_that_nobody_listed_is_closed(nobody: httpx.Client, ada: httpx.Client) -> None:
+    for path in ("/v1/jobs", "/assets", "/configs", "/login/else", "/gradio_api/v1/jobs"):
+        assert nobody.get(path).status_code == 401 and nobody.post(path).status_code == 401, path
+    assert ada.get("/v1/jobs").status_code == 404, "there is none; hers is the right to know"
+
+
+def test_the_body_of_nobody_is_refused_or_small(nobody: httpx.Client) -> None:
+    def large() -> Iterator[bytes]:
+        for _ in range(64):
+            yield b"x" * 2**16
+
+    for path, status in (("/checks", 401), ("/gradio_api/run/predict", 413)):
+        assert nobody.post(path, content=large()).status_code == status
 
 
 def test_a_program_without_a_token_is_told_what_to_send(address: str) -> None:

@@ -38,7 +38,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", max_photos=2)
+    return Settings(home=tmp_path / "home", max_photos=2, max_upload_bytes=5 * 2**20)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_full_shelf_and_a_large_file_are_refused(client: TestClient) -> None:
         assert put(client, b"%d" % number).status_code == 201
     assert put(client, b"one more").status_code == 409
     assert put(client, b"0").status_code == 200
-    assert put(client, b"x" * (4 * 2**20 + 1)).status_code == 413
+    assert put(client, b"x" * (5 * 2**20 + 1)).status_code == 413
 
 
 def test_uploads_that_nobody_took_for_a_day_are_gone(client: TestClient, settings: Settings) -> None:

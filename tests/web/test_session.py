@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from studio.core.errors import ConflictError, InputError, LoginError, NotFoundError
 from studio.core.finish_config import FinishConfig
@@ -221,3 +222,23 @@ def test_where_people_log_in_nobody_has_no_jobs_and_starts_none(settings: Settin
     ):
         with pytest.raises(LoginError, match="log in with Hugging Face first"):
             call()
+
+
+def test_a_server_without_a_token_lends_the_machines_hub_token_to_nobody(
+    studio: Any, settings: Settings, check_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(type(studio), "unpublish", lambda *_, owner, token: asked.append(token), raising=False)
+    open_to_all = StudioSession(studio, settings.model_copy(update={"token": SecretStr("off")}))
+    run = open_to_all.submit_train(check_id)
+    for refused in (
+        lambda: open_to_all.unpublish("ada/x"),
+        lambda: open_to_all.submit_publish(run.id, {"repo": "ada/x"}),
+        lambda: open_to_all.submit_train(check_id, publish={"repo": "ada/x"}),
+    ):
+        with pytest.raises(InputError, match="token: is missing"):
+            refused()
+    open_to_all.unpublish("ada/x", token="hf_write0123456789")
+    StudioSession(studio, settings).unpublish("ada/x", token="")
+    assert asked == ["hf_write0123456789", None]
+    assert open_to_all.submit_publish(run.id, {"repo": "ada/x", "dry_run": True})

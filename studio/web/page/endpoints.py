@@ -100,7 +100,7 @@ def _publish(session: StudioSession, form: Form, given: Given) -> Form:
 
 
 def _unpublish(session: StudioSession, form: Form, given: Given) -> Form:
-    session.studio.unpublish(given["repo"], owner=session.owner, token=given["token"] or session.token)
+    session.unpublish(given["repo"], token=given["token"] or None)
     return {"deleted": given["repo"]}
 
 
