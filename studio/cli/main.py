@@ -33,7 +33,9 @@ def serve(as_json: Json = False) -> None:
     talker = open_output(as_json)
 
     def ready(address: str) -> None:
-        talker.result({"address": address}, lambda console: console.print(f"Likeness Studio is at {address}"))
+        talker.result(
+            {"address": address}, lambda console: console.print(f"Likeness Studio is at {address}", soft_wrap=True)
+        )
 
     with contextlib.suppress(KeyboardInterrupt):
         server.serve(load_settings(), on_ready=ready)
