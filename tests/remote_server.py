@@ -19,8 +19,8 @@ def create_app(settings: Settings, studio: Studio) -> FastAPI:
     """Return guard and routes, without Gradio."""
     app = FastAPI()
     app.add_middleware(guard.GuardMiddleware, settings=settings)
-    desk = StudioSession(studio, settings)
-    add_routes(app, lambda request: desk, settings)
+    session = StudioSession(studio, settings)
+    add_routes(app, lambda request: session, settings)
     return app
 
 

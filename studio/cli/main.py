@@ -35,7 +35,9 @@ def serve(as_json: Json = False) -> None:
     output = open_output(as_json)
 
     def ready(address: str) -> None:
-        output.result({"address": address}, lambda console: console.print(f"Likeness Studio is at {address}"))
+        output.result(
+            {"address": address}, lambda console: console.print(f"Likeness Studio is at {address}", soft_wrap=True)
+        )
 
     with contextlib.suppress(KeyboardInterrupt):
         server.serve(load_settings(), on_ready=ready)

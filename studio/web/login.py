@@ -72,7 +72,7 @@ class Visitor:
     name: str
     """The account's name, to be shown."""
     token: str | None = field(default=None, repr=False)
-    """What the login may do on the Hub; None of programs, whose token was sent to open this door only."""
+    """What the login may do on the Hub; None of programs, whose token only tells who they are."""
 
 
 def visitor_of(scope: Scope | None) -> Visitor:

@@ -34,7 +34,7 @@ _UPLOADS_PER_PHOTO = 2
 """A photo and its caption."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-DeskOf = Callable[[Request], StudioSession]
+SessionOf = Callable[[Request], StudioSession]
 """Returns the studio as the sender of a request may see it."""
 
 # Kinds of file that jobs write for people. Of others, only those that a job's result names are served, as plain bytes.
@@ -75,7 +75,7 @@ class CheckRequest(StrictModel):
     """The same key with the same request is the same job."""
 
 
-def add_routes(app: FastAPI, desk_of: DeskOf, settings: Settings) -> None:
+def add_routes(app: FastAPI, session_of: SessionOf, settings: Settings) -> None:
     """Add the routes to the app; every one sees only what belongs to the owner of its request."""
     uploads = Uploads(settings)
 
@@ -86,11 +86,11 @@ def add_routes(app: FastAPI, desk_of: DeskOf, settings: Settings) -> None:
 
     @app.get("/uploads")
     def held(request: Request) -> dict[str, Any]:
-        return {"held": uploads.held(desk_of(request).owner)}
+        return {"held": uploads.held(session_of(request).owner)}
 
     @app.put("/uploads/{sha256}")
     async def upload(request: Request, sha256: str) -> JSONResponse:
-        owner = desk_of(request).owner
+        owner = session_of(request).owner
         data = await request.body()
         new = await run_in_threadpool(uploads.put, owner, sha256, data)
         return JSONResponse({"sha256": sha256, "bytes": len(data)}, status_code=201 if new else 200)
@@ -101,15 +101,15 @@ def add_routes(app: FastAPI, desk_of: DeskOf, settings: Settings) -> None:
             body = CheckRequest.parse(await request.json())
         except ValueError:
             raise InputError.of([Problem("body", "is not JSON", "send a JSON object", "not_json")]) from None
-        return await run_in_threadpool(_check, desk_of(request), uploads, body)
+        return await run_in_threadpool(_check, session_of(request), uploads, body)
 
     @app.get("/files/{job_id}")
     def job_files(request: Request, job_id: str) -> dict[str, Any]:
-        return _manifest(desk_of(request), job_id)
+        return _manifest(session_of(request), job_id)
 
     @app.get("/files/{job_id}/{relative:path}")
     def job_file(request: Request, job_id: str, relative: str) -> FileResponse:
-        return _job_file(desk_of(request), job_id, relative)
+        return _job_file(session_of(request), job_id, relative)
 
 
 class Uploads:
@@ -125,7 +125,7 @@ class Uploads:
         self._max_bytes = settings.max_upload_bytes
 
     def held(self, owner: str) -> list[str]:
-        """Return the digests of the files that are here; those that nobody wanted for a day are deleted first."""
+        """Return the digests of the files that are here; those that no check took for a day are deleted first."""
         oldest_s = time.time() - UPLOAD_LIFE_S
         found = []
         for path in self._files(owner):
@@ -141,7 +141,7 @@ class Uploads:
 
         Raises:
             InputError: the bytes have another digest, or are too many.
-            ConflictError: the owner's shelf is full.
+            ConflictError: the owner has as many waiting uploads as one check takes.
             ResourceError: the disk is full.
         """
         if not _SHA256.fullmatch(sha256) or hashlib.sha256(data).hexdigest() != sha256:

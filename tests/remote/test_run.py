@@ -95,7 +95,7 @@ def trained_on(dataset_dir: Path, resolution_px: int) -> list[np.ndarray]:
 
 
 def received(prepared: PreparedUpload, folder: Path) -> Path:
-    """Write a parcel as the server gets it."""
+    """Write the upload as the server gets it."""
     folder.mkdir(parents=True)
     for name, sha256, data in prepared.files:
         assert hashlib.sha256(data).hexdigest() == sha256
@@ -197,7 +197,7 @@ def test_twelve_phone_photos_travel_in_a_seventh(phone_photos: Path, tmp_path: P
 # ------------------------------------------------------------------------------------------- what breaks on the way
 
 
-def parcel_of(count: int) -> PreparedUpload:
+def prepared_upload(count: int) -> PreparedUpload:
     files = []
     for number in range(count):
         data = b"RIFF" + bytes([number]) * 50_000
@@ -224,7 +224,7 @@ def test_a_server_killed_during_the_upload_and_started_again_gets_the_rest(
     tmp_path: Path, events: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "EVERY_S", 0.0)
-    prepared = parcel_of(12)
+    prepared = prepared_upload(12)
     again: list[Any] = []
     with routes_alone(tmp_path) as (address, child):
 
@@ -303,7 +303,7 @@ def test_a_token_is_sent_and_its_lack_is_explained_without_showing_it() -> None:
         ("http://localhost.evil.example", "hf_secret0123456789"),
     ],
 )
-def test_what_is_secret_crosses_no_network_in_the_open_unless_it_is_wished(url: str, token: str | None) -> None:
+def test_what_is_secret_crosses_no_network_in_the_open_unless_that_is_accepted(url: str, token: str | None) -> None:
     with pytest.raises(InputError, match=r"plain http.*--insecure") as caught:
         Server(url, token=token)
     assert "hf_secret" not in str(caught.value)
@@ -354,7 +354,7 @@ def test_the_stream_of_an_endpoint_is_read(stream: str, outcome: Any) -> None:
         assert client._answer(stream) == outcome
 
 
-class Shelf:
+class FileServer:
     """Answers like ``/files``, cutting off the first download in the middle."""
 
     def __init__(self, files: dict[str, bytes], *, cut: bool = False, spoil: bool = False) -> None:
@@ -393,23 +393,23 @@ class Cut(httpx2.SyncByteStream):
 
 def test_a_cut_download_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studio.remote.run.time.sleep", lambda seconds: None)
-    shelf = Shelf({"adapter/weights.safetensors": bytes(range(256)) * 100}, cut=True)
-    (path,) = remote.download(transport(shelf), "train-1", tmp_path)
-    assert path.read_bytes() == shelf.files["adapter/weights.safetensors"]
-    assert shelf.ranges == [None, "bytes=12800-"]
-    remote.download(transport(shelf), "train-1", tmp_path)
-    assert len(shelf.ranges) == 2, "what is here is not fetched again"
+    there = FileServer({"adapter/weights.safetensors": bytes(range(256)) * 100}, cut=True)
+    (path,) = remote.download(transport(there), "train-1", tmp_path)
+    assert path.read_bytes() == there.files["adapter/weights.safetensors"]
+    assert there.ranges == [None, "bytes=12800-"]
+    remote.download(transport(there), "train-1", tmp_path)
+    assert len(there.ranges) == 2, "what is here is not fetched again"
 
 
 def test_a_damaged_download_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="not what the server has"):
-        remote.download(transport(Shelf({"report.json": b"{ }!"}, spoil=True)), "train-1", tmp_path)
+        remote.download(transport(FileServer({"report.json": b"{ }!"}, spoil=True)), "train-1", tmp_path)
     assert list(tmp_path.rglob("*report*")) == []
 
 
 def test_an_older_part_of_another_file_is_thrown_away(tmp_path: Path) -> None:
     (tmp_path / ".report.json.part").write_bytes(b"xx")
-    (path,) = remote.download(transport(Shelf({"report.json": b"{ }!"})), "train-1", tmp_path)
+    (path,) = remote.download(transport(FileServer({"report.json": b"{ }!"})), "train-1", tmp_path)
     assert path.read_bytes() == b"{ }!"
 
 
@@ -489,7 +489,7 @@ def test_the_app_killed_during_the_upload_and_started_again_trains_and_the_run_c
     assert (tmp_path / "pictures" / made.images[0].file).is_file()
 
 
-# ------------------------------------------------------------------------------------------------------- the road
+# ------------------------------------------------------------------------------------------------------- the whole way
 
 REQUEST = TrainRequest("Ada", "woman", changes={"steps": 60})
 

@@ -75,7 +75,7 @@ def test_bytes_that_do_not_match_their_digest_are_refused_and_not_kept(client: T
     assert client.get("/uploads").json() == {"held": []}
 
 
-def test_a_full_shelf_and_a_large_file_are_refused(client: TestClient) -> None:
+def test_too_many_uploads_and_too_large_ones_are_refused(client: TestClient) -> None:
     for number in range(4):
         assert put(client, b"%d" % number).status_code == 201
     assert put(client, b"one more").status_code == 409
@@ -214,12 +214,12 @@ def test_files_of_another_owner_are_not_there(tmp_path: Path) -> None:
 
 def test_uploads_of_another_owner_are_not_there(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
-    desks = {
+    sessions = {
         name: StudioSession(Finished(tmp_path / name), settings.model_copy(update={"owner": name}))
         for name in ("a", "b")
     }  # type: ignore[arg-type]
     app = FastAPI()
-    add_routes(app, lambda request: desks[request.headers["who"]], settings)
+    add_routes(app, lambda request: sessions[request.headers["who"]], settings)
     client = TestClient(app)
     client.put(f"/uploads/{digest(PHOTO)}", content=PHOTO, headers={"who": "a"})
     assert client.get("/uploads", headers={"who": "a"}).json() == {"held": [digest(PHOTO)]}
