@@ -68,7 +68,7 @@ def test_everything_is_ordered_in_one_go_behind_a_check_that_still_runs(
     session = StudioSession(held("check"), settings)
     check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
     assert is_open(check)
-    with pytest.raises(InputError, match="their check is not finished"):
+    with pytest.raises(InputError, match="the photo check is not finished"):
         session.plan_train(check.id)
     run = session.submit_train(check.id)
     made = session.submit_generate(run.id, {"pack": "places"})
