@@ -124,3 +124,11 @@ def test_a_dumped_config_is_read_back_as_it_was() -> None:
     config = train_config("sd15_lora_12gb", class_noun="dog", seed=None)
     assert config.class_noun == "dog"
     assert TrainConfig.parse(yaml.safe_load(dump(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("item", "value"),
+    [("keep=None", None), ("keep=null", None), ("fill=#ffffff", "#ffffff"), ("rank=8", 8), ("flip=true", True)],
+)
+def test_an_assignment_is_read_as_settings_are_written(item: str, value: object) -> None:
+    assert list(parse_assignments([item]).values()) == [value]

@@ -26,7 +26,7 @@ from studio import check, infer
 from studio import train as training
 from studio.cli import main
 from studio.core import folder as output
-from studio.core import progress
+from studio.core import progress, records
 from studio.core.config import CheckConfig, GenerateConfig
 from studio.core.domain import Dataset, Event, TrainResult
 from studio.core.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, StudioError
@@ -462,7 +462,7 @@ def run_here(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
         return None
     free = output.look(out, {"settings": ""}, what="a run", name=training.INPUTS_NAME, scratch={training.CONFIG_NAME})
     assert free is None, "training takes no folder that holds more"
-    assert isinstance(config, TrainConfig) and Dataset.from_json(json.loads((source / "dataset.json").read_text()))
+    assert isinstance(config, TrainConfig) and records.read(Dataset, source / "dataset.json")
     return TrainResult("adapter", 1, "here", config.total_steps(3), 1.0, 0.0, 0.5, 0.0, None)
 
 

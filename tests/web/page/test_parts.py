@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from studio.core.domain import JobView
+from studio.core.domain import JobFacts, JobView, SourceJob
 from studio.core.errors import InputError, NotFoundError, Problem
 from studio.core.fit import FitPlan
 from studio.core.packs import Pack
@@ -94,6 +94,16 @@ def test_a_job_that_waits_for_an_unknown_one_says_that_it_waits() -> None:
     assert "Waiting for another job" in parts.progress(replace(JOB, state="pendingImages"), JobHistory())
 
 
+@pytest.mark.parametrize(
+    ("kind", "source", "sentence"),
+    [("train", "check", "the photo check of Ada"), ("publish", "train", "the training of Ada")],
+)
+def test_a_job_that_waits_for_another_one_says_for_what(kind: Any, source: Any, sentence: str) -> None:
+    waiting = replace(JOB, kind=kind, state="pendingImages", facts=JobFacts(subject="Ada"))
+    html = parts.progress(replace(waiting, waits_for=SourceJob("1", source, "x")), JobHistory())
+    assert f"Waiting for {sentence}" in html
+
+
 def test_a_stalled_job_lists_every_problem_with_its_cure() -> None:
     rows = ({"where": "a.jpg", "message": "is no picture", "cure": "export it"},) * 2
     html = parts.progress(replace(JOB, state="stalled", cause="x", problems=rows), JobHistory())
@@ -144,11 +154,6 @@ def test_pictures_are_ordered_by_rank_once_ranked_and_by_likeness_before() -> No
     assert [row["file"] for row in parts_pictures.picture_order(history, {"images": ranked})] == ["b", "a", "c"]
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(3, "5 s"), (42, "40 s"), (125, "2 min"), (7300, "2.0 h")])
-def test_durations_are_rough(seconds: float, words: str) -> None:
-    assert parts.duration(seconds) == words
-
-
 PACK = Pack.parse(
     {
         "name": "small",
@@ -192,11 +197,11 @@ def test_what_keeping_the_best_was_worth_is_said() -> None:
 
 
 def test_a_plan_that_does_not_fit_is_framed_and_one_that_does_is_a_hint() -> None:
-    plan = FitPlan(100, 5, 60.0, 6 * 2**30, 8 * 2**30, None, True, "a GPU")
+    plan = FitPlan(100, 5, 60.0, 6 * 10**9, 8 * 10**9, None, True, "a GPU")
     assert "ls-hint" in parts_train.plan(
         plan
-    ) and "Plan: 100 steps, about 60 s, 6.0 GB of 8.0 GB memory" in parts_train.plan(plan)
-    assert "ls-notice" in parts_train.plan(replace(plan, room_bytes=4 * 2**30))
+    ) and "Plan: 100 steps, about 60 s, 6 GB of 8 GB memory" in parts_train.plan(plan)
+    assert "ls-notice" in parts_train.plan(replace(plan, room_bytes=4 * 10**9))
 
 
 def test_what_was_published_is_told_with_a_safe_link() -> None:
