@@ -90,6 +90,10 @@ def test_a_waiting_job_shows_no_numbers() -> None:
     assert "Waiting for its turn" in html and "waiting" in html and "%" not in _tags(html)
 
 
+def test_a_job_that_waits_for_an_unknown_one_says_that_it_waits() -> None:
+    assert "Waiting for another job" in parts.progress(replace(JOB, state="pendingImages"), JobHistory())
+
+
 @pytest.mark.parametrize(
     ("kind", "source", "sentence"),
     [("train", "check", "the photo check of Ada"), ("publish", "train", "the training of Ada")],
