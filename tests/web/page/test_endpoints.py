@@ -146,8 +146,8 @@ def test_a_run_is_published_by_a_token_that_may_and_the_token_shows_nowhere(
     answer = client.predict(done["id"], api_name="/job")
     assert answer["kind"] == "publish" and answer["result"]["commit"] == "c" * 40
     assert set(answer["files"]) == {"repo/README.md", "repo/gallery/01.png"}
-    for bad in ("", "hf_read0123456789"):
-        with pytest.raises(AppError, match="may only read") as caught:
+    for bad, words in (("", "is missing"), ("hf_read0123456789", "may only read")):
+        with pytest.raises(AppError, match=words) as caught:
             client.predict(run, "ada/portrait", bad, api_name="/publish")
         assert not bad or bad not in str(caught.value)
     with pytest.raises(AppError, match="not a valid repository name"):
