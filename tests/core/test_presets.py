@@ -124,3 +124,9 @@ def test_a_dumped_config_is_read_back_as_it_was() -> None:
     config = train_config("sd15_lora_12gb", class_noun="dog", seed=None)
     assert config.class_noun == "dog"
     assert TrainConfig.parse(yaml.safe_load(dump(config))) == config
+
+
+def test_no_preset_says_whom_it_is_for() -> None:
+    # A preset with a subject or a class noun of its own would be refused with the photos of anybody else.
+    for preset in list_presets():
+        assert (preset.config.subject, preset.config.class_noun) == ("", ""), preset.name
