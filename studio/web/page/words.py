@@ -26,6 +26,7 @@ TAB_PUBLISH = "Publish"
 STATES = {
     "pending": "Waiting for its turn",
     "pendingGpu": "Waiting for a free device",
+    "pendingImages": "Waiting for another job",
     "pendingModel": "Loading the base model",
     "checking": "Checking the photos",
     "training": "Training",

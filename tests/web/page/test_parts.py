@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from studio.core.domain import JobView
+from studio.core.domain import JobFacts, JobView, SourceJob
 from studio.core.errors import InputError, NotFoundError, Problem
 from studio.core.fit import FitPlan
 from studio.core.packs import Pack
@@ -91,11 +91,13 @@ def test_a_waiting_job_shows_no_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sentence"), [("train", "photo check"), ("publish", "training run"), ("finish", "pictures")]
+    ("kind", "source", "sentence"),
+    [("train", "check", "the photo check of Ada"), ("publish", "train", "the training of Ada")],
 )
-def test_a_job_that_waits_for_another_one_says_for_what(kind: Any, sentence: str) -> None:
-    html = parts.progress(replace(JOB, kind=kind, state="pendingImages"), JobHistory())
-    assert f"Waiting for the {sentence}" in html
+def test_a_job_that_waits_for_another_one_says_for_what(kind: Any, source: Any, sentence: str) -> None:
+    waiting = replace(JOB, kind=kind, state="pendingImages", facts=JobFacts(subject="Ada"))
+    html = parts.progress(replace(waiting, waits_for=SourceJob("1", source, "x")), JobHistory())
+    assert f"Waiting for {sentence}" in html
 
 
 def test_a_stalled_job_lists_every_problem_with_its_cure() -> None:

@@ -34,10 +34,10 @@ def test_what_a_field_says_stands_in_the_catalogue(path: Path) -> None:
 
 def test_every_state_kind_and_step_has_its_words() -> None:
     ends = {"completed", "stalled", "cancelled"}
-    assert set(words.STATES) == set(get_args(JobState)) - ends - {"pendingImages"}
+    assert set(words.STATES) == set(get_args(JobState)) - ends
     assert set(words.JOB_STATES) == ends
     kinds = set(get_args(JobKind))
-    assert set(words.WAITING_FOR) == set(words.PROGRESS) == set(words.NOTHING_CHOSEN) == kinds
+    assert set(words.PROGRESS) == set(words.NOTHING_CHOSEN) == kinds
     assert set(words.CHAIN_STEPS) == set(STEPS)
 
 
