@@ -469,7 +469,7 @@ def run_here(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The whole app with a scripted studio behind it."""
-    edge = load("ui/conftest.py")
+    edge = load("web/conftest.py")
     folder = tmp_path_factory.mktemp("far")
     settings = Settings(home=folder / "home", port=0, presets_dir=edge.write_presets(folder / "presets"))
     with pytest.MonkeyPatch.context() as patch:
