@@ -8,10 +8,9 @@ It decodes every photo safely, looks at each (size, sharpness, light, face) and 
 subject, variety), then crops and captions those that can be used. All metadata stays behind.
 """
 
-import json
+import contextlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
@@ -29,9 +28,10 @@ from studio.checking.judge import (
     refuse_undrawn,
 )
 from studio.core import folder as output
+from studio.core import records
 from studio.core.config import CheckConfig
 from studio.core.domain import Dataset, Event, OnEvent, Photo, ShouldStop, Verdict, ignore_event, never_stop
-from studio.core.errors import InputError, Problem
+from studio.core.errors import InputError, Problem, StudioError
 from studio.core.files import full_disk_in_words, sha256_of, write_json
 from studio.core.progress import PHOTOS_UNTOUCHED, ProgressReporter
 from studio.imaging.apart import decode
@@ -133,7 +133,7 @@ def check(
                 photos.append(photo)
                 preview = f"previews/{len(photos):03d}.webp"
             verdicts.append(_verdict(candidate, preview))
-            on_event(Event("verdict", asdict(verdicts[-1])))
+            on_event(Event("verdict", records.to_dict(verdicts[-1])))
             reporter.advance(f"Prepared {candidate.name}" if preview else f"Left out {candidate.name}")
             reporter.check_stop()
         dataset = Dataset(
@@ -144,7 +144,7 @@ def check(
             set_problems=set_problems,
             likeness_engine=engine.name if engine else None,
         )
-        write_json(partial / _DATASET_NAME, dataset.to_json(), ensure_ascii=False)
+        write_json(partial / _DATASET_NAME, records.to_dict(dataset), ensure_ascii=False)
         output.finish(partial)
         output.swap(partial, out_dir)
     finally:
@@ -158,11 +158,9 @@ def load_dataset(folder: Path) -> Dataset:
     Raises:
         InputError: the folder holds no finished dataset.
     """
-    try:
+    with contextlib.suppress(StudioError):
         if output.is_finished(folder):
-            return Dataset.from_json(json.loads((folder / _DATASET_NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+            return records.read(Dataset, folder / _DATASET_NAME)
     raise InputError.of(
         [Problem(display_name(folder.name), "holds no finished dataset", "run the photo check first", "no_dataset")]
     )

@@ -1,4 +1,4 @@
-"""``python -m studio doctor``: does this installation really work, and if not, what cures it?
+"""``python -m studio doctor``: does this installation work, and if not, what is the cure?
 
 Probes do the real thing (decode a HEIC, call the attention kernel, load the face network) because "is it importable?"
 has been seen to answer yes on machines where the first call fails. They run in a child process: the caller stays
@@ -30,7 +30,8 @@ from studio.core.files import sha256_of
 from studio.core.machine import has_room
 from studio.core.presets import list_packs, list_presets
 from studio.core.private import make_home
-from studio.core.settings import PROJECT_ROOT, Settings, load_settings
+from studio.core.settings import PROJECT_ROOT, SHIPPED_ROOT, Settings, load_settings
+from studio.core.units import bytes_text
 
 PROBE_TIMEOUT_S = 180.0
 """A probe that is silent for longer counts as failed; the first import of torch on a cold disk takes a while."""
@@ -73,7 +74,7 @@ def _python(settings: Settings) -> Iterator[Finding]:
 def _packages(settings: Settings) -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
-    lines = (PROJECT_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    lines = (SHIPPED_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
     shown, wrong = [], []
     for requirement in wanted:
@@ -106,7 +107,7 @@ def _device(settings: Settings) -> Iterator[Finding]:
         torch.ones(8, device="cuda").sum().item()
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
-        yield ok("device", f"{name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, CUDA {torch.version.cuda}")
+        yield ok("device", f"{name}, {bytes_text(free)} of {bytes_text(total)} free, CUDA {torch.version.cuda}")
         too_big = [row.name for row in BASES.values() if not has_room(total, row.vram_gb)]
         if too_big:
             yield warn("bases for this GPU", f"{', '.join(too_big)} need more memory", "train a smaller base")
@@ -126,9 +127,9 @@ def _memory(settings: Settings) -> Iterator[Finding]:
     import psutil
 
     memory = psutil.virtual_memory()
-    found = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
-    if memory.available < 2 * 2**30:
-        yield warn("memory", found, "close other programs; training needs about 2 GiB")
+    found = f"{bytes_text(memory.available)} of {bytes_text(memory.total)} free"
+    if memory.available < 2 * 10**9:
+        yield warn("memory", found, "close other programs; training needs about 2 GB")
     else:
         yield ok("memory", found)
 
@@ -146,18 +147,18 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     if _mounted_over_network(home):
         cure = "set STUDIO_HOME to a local disk, and STUDIO_BACKUP_URL to the mounted folder"
         yield fail("disk", f"{home} is on a mounted bucket or the like, which cannot hold the table of jobs", cure)
-    free_gib = shutil.disk_usage(home).free / 2**30
-    found = f"{free_gib:.1f} GiB free in {home}"
-    if free_gib < 1:
+    free = shutil.disk_usage(home).free
+    found = f"{bytes_text(free)} free in {home}"
+    if free < 10**9:
         yield fail("disk", found, "free some space, or set STUDIO_HOME to another disk")
-    elif free_gib < 10:
-        yield warn("disk", found, "enough for pocket; other bases need 5 GiB and more")
+    elif free < 10 * 10**9:
+        yield warn("disk", found, "enough for pocket; other bases need 5 GB and more")
     else:
         yield ok("disk", found)
 
 
 def _mounted_over_network(folder: Path) -> bool:
-    """Tell whether a folder is on a file system in user space: buckets are mounted so, and have no locks."""
+    """Return whether a folder is on a user-space file system: buckets are mounted as such, and have no locks."""
     import psutil
 
     resolved = folder.resolve()
@@ -173,9 +174,9 @@ def _backup(settings: Settings) -> Iterator[Finding]:
         yield ok("backup", "none: finished jobs are on this disk only (STUDIO_BACKUP_URL)")
         return
     try:
-        shelf = BackupFolder(settings)
-        shelf.try_out()
-        held = shelf.held()
+        backup = BackupFolder(settings)
+        backup.try_out()
+        held = backup.held()
     except Exception as error:  # each kind of store raises what it likes
         yield fail("backup", f"does not work ({reason(error)})", "check STUDIO_BACKUP_URL, its key and the network")
     else:
@@ -201,8 +202,8 @@ def _base(settings: Settings) -> Iterator[Finding]:
                 name = path.relative_to(POCKET_FOLDER)
                 yield fail("pocket base", f"{name} is damaged ({error})", "check the project out again")
                 return
-    size_mb = sum(path.stat().st_size for path in files) / 1e6
-    yield ok("pocket base", f"{size_mb:.1f} MB, sha256 {digest.hexdigest()[:16]}")
+    size = sum(path.stat().st_size for path in files)
+    yield ok("pocket base", f"{bytes_text(size)}, sha256 {digest.hexdigest()[:16]}")
 
 
 def _hub_bases(settings: Settings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from studio.bases.resolve import Base, resolve_base
 from studio.bases.tensorfile import Header, read_header, write_safetensors
 from studio.compute.device import cpu_threads, pick_device, pick_dtype
 from studio.core import folder as output
+from studio.core import records
 from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, adapter_folder, adapter_sha256, read_info
 from studio.core.config import ExportConfig
 from studio.core.domain import ExportResult, OnEvent, ShouldStop, ignore_event, never_stop
@@ -174,7 +175,7 @@ def export(
         difference_mean=certificate["difference_mean"],
         seconds=round(time.monotonic() - started_s, 3),
     )
-    write_json(out_dir / RESULT_NAME, asdict(result))
+    records.write(out_dir / RESULT_NAME, result)
     output.finish(out_dir)
     return result
 
@@ -255,9 +256,9 @@ def _open_folder(out_dir: Path, source: _ExportSource) -> ExportResult | None:
     if not output.claim(out_dir, request, what="an export"):
         return None
     if output.is_finished(out_dir):
-        data = json.loads((out_dir / RESULT_NAME).read_text(encoding="utf-8"))
-        if all((out_dir / file).is_file() for file in data["files"]):
-            return ExportResult(**{**data, "files": tuple(data["files"])})
+        result = records.read(ExportResult, out_dir / RESULT_NAME)
+        if all((out_dir / file).is_file() for file in result.files):
+            return result
         output.reopen(out_dir)
     for path in output.contents(out_dir):  # what a kill has left is written again from the start
         if path.name != REQUEST_NAME:

@@ -13,7 +13,7 @@ Only another number of rows (``batch_size``) or of threads may round the last bi
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,12 @@ from PIL import Image as PILImage
 from studio.bases.resolve import resolve_adapter
 from studio.compute.device import cpu_threads
 from studio.core import folder as output
+from studio.core import records
 from studio.core.adapters import AdapterInfo, adapter_folder, adapter_sha256, read_info
 from studio.core.config import GenerateConfig
 from studio.core.domain import Event, GenerateResult, Image, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.core.errors import InputError, Problem
-from studio.core.files import full_disk_in_words, read_json, write_json
+from studio.core.files import full_disk_in_words, read_json
 from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
 from studio.families import registry
@@ -145,7 +146,7 @@ def generate(
     _sort_out(out_dir, result)
     result = write_sheets(out_dir, plan, made, result, info.subject, config.pack or "prompts")
     write_archive(out_dir, result, info.subject)
-    write_json(out_dir / INDEX_NAME, asdict(result))
+    records.write(out_dir / INDEX_NAME, result)
     output.finish(out_dir)
     return result
 
@@ -224,7 +225,7 @@ def _write_picture(
 ) -> None:
     (out_dir / item.file).parent.mkdir(exist_ok=True)
     write_png(out_dir / item.file, picture, parameters=item.parameters(sampler), record=item.record)
-    on_event(Event("image", asdict(item.image(score, rank=0))))
+    on_event(Event("image", records.to_dict(item.image(score, rank=0))))
 
 
 def _ranked(

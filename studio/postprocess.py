@@ -8,11 +8,10 @@ finished does not stop the rest; it is named at the end. Runs in a worker's chil
 """
 
 import hashlib
-import json
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from PIL import Image
 from studio import __version__
 from studio.compute.device import cpu_threads
 from studio.core import folder as output
+from studio.core import records
 from studio.core.domain import Event, FinishedPicture, FinishResult, OnEvent, ShouldStop, ignore_event, never_stop
-from studio.core.errors import InputError, Problem
-from studio.core.files import full_disk_in_words, replacing, sha256_of, write_bytes, write_json, write_zip
+from studio.core.errors import InputError, Problem, StudioError
+from studio.core.files import full_disk_in_words, replacing, sha256_of, write_bytes, write_zip
 from studio.core.finish_config import BackgroundStep, FinishConfig, FinishStep, FitStep
 from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
@@ -127,7 +127,7 @@ def finish(
                     pictures.append(picture)
                     with Image.open(out_dir / picture.after) as preview:
                         thumbnails.append(_at_most(preview.convert("RGB"), _CELL_PX))
-                    on_event(Event("image", asdict(picture)))
+                    on_event(Event("image", records.to_dict(picture)))
             except InputError as error:
                 found = [Problem(one.name, p.message, p.cure, p.code) for p in error.problems]
                 failed += found
@@ -153,13 +153,13 @@ def finish(
         write_zip(out_dir / ARCHIVE_NAME, [(Path(one.file).name, out_dir / one.file) for one in pictures])
     result = FinishResult(
         pictures=tuple(pictures),
-        failed=tuple(asdict(problem) for problem in failed),
+        failed=tuple(records.to_dict(problem) for problem in failed),
         contact_sheet=SHEET_NAME,
         archive=ARCHIVE_NAME if config.steps else None,
         seconds=round(time.monotonic() - started_s, 3),
         chain=config.chain,
     )
-    write_json(out_dir / INDEX_NAME, asdict(result))
+    records.write(out_dir / INDEX_NAME, result)
     output.finish(out_dir)
     return result
 
@@ -224,8 +224,8 @@ def _finished(
         sha256=hashlib.sha256(encoded.data).hexdigest(),
         notes=tuple(work.notes),
     )
-    entry = {"source_sha256": hashlib.sha256(data).hexdigest(), "picture": asdict(made)}
-    write_json(_record_path(out_dir, number), entry, durable=False)
+    entry = _FinishedSource(hashlib.sha256(data).hexdigest(), made)
+    records.write(_record_path(out_dir, number), entry, durable=False)
     return made
 
 
@@ -265,19 +265,18 @@ def _open_folder(
         "backdrop_sha256": sha256_of(backdrop) if backdrop else None,
     }
     if output.claim(out_dir, request, what="pictures") and output.is_finished(out_dir):
-        return _read_result(json.loads((out_dir / INDEX_NAME).read_text(encoding="utf-8")))
+        return records.read(FinishResult, out_dir / INDEX_NAME)
     for name in (PICTURES_FOLDER, PREVIEWS_FOLDER, _RECORDS_FOLDER):
         (out_dir / name).mkdir(exist_ok=True)
     return None
 
 
-def _read_result(data: Mapping[str, Any]) -> FinishResult:
-    pictures = tuple(_read_picture(row) for row in data["pictures"])
-    return FinishResult(**{**data, "pictures": pictures, "failed": tuple(data["failed"])})
+@dataclass(frozen=True, slots=True)
+class _FinishedSource:
+    """What an interrupted run remembers of a picture that it finished."""
 
-
-def _read_picture(row: Mapping[str, Any]) -> FinishedPicture:
-    return FinishedPicture(**{**row, "size_hw": tuple(row["size_hw"]), "notes": tuple(row["notes"])})
+    source_sha256: str
+    picture: FinishedPicture
 
 
 def _record_path(out_dir: Path, number: int) -> Path:
@@ -287,12 +286,12 @@ def _record_path(out_dir: Path, number: int) -> Path:
 def _kept(out_dir: Path, number: int, data: bytes) -> FinishedPicture | None:
     """Return what an earlier call made of the same bytes, if it is there and whole."""
     try:
-        entry = json.loads(_record_path(out_dir, number).read_text(encoding="utf-8"))
-        picture = _read_picture(entry["picture"])
+        entry = records.read(_FinishedSource, _record_path(out_dir, number))
+        picture = entry.picture
         whole = sha256_of(out_dir / picture.file) == picture.sha256
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, StudioError):
         return None
-    same = entry["source_sha256"] == hashlib.sha256(data).hexdigest()
+    same = entry.source_sha256 == hashlib.sha256(data).hexdigest()
     return picture if same and whole and (out_dir / picture.after).is_file() else None
 
 

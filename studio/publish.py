@@ -13,15 +13,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from studio import __version__
 from studio.core import folder as output
+from studio.core import records
 from studio.core.config import PublishConfig
 from studio.core.domain import OnEvent, PublishResult, ShouldStop, ignore_event, never_stop
 from studio.core.errors import ConflictError
-from studio.core.files import full_disk_in_words, write_json
+from studio.core.files import full_disk_in_words
 from studio.core.progress import GO_ON, ProgressReporter
 from studio.core.settings import load_settings
 from studio.publishing import hub
@@ -126,7 +126,7 @@ def publish(
         warnings=source.warnings,
         seconds=round(time.monotonic() - started_s, 3),
     )
-    write_json(out_dir / RESULT_NAME, asdict(result))
+    records.write(out_dir / RESULT_NAME, result)
     output.finish(out_dir)
     return result
 
@@ -150,8 +150,7 @@ def _result_before(out_dir: Path) -> PublishResult | None:
     """Return the result of a call that came to its end in this folder."""
     if not (output.is_finished(out_dir) and (out_dir / REPO_FOLDER).is_dir()):
         return None
-    data = json.loads((out_dir / RESULT_NAME).read_text(encoding="utf-8"))
-    return PublishResult(**{**data, "files": tuple(data["files"]), "warnings": tuple(data["warnings"])})
+    return records.read(PublishResult, out_dir / RESULT_NAME)
 
 
 def _require_whole(repo_dir: Path) -> None:

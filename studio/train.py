@@ -17,7 +17,6 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from studio import __version__
 from studio.bases.resolve import resolve_base
 from studio.compute import quantization
 from studio.compute.device import device_name, pick_device, require_compiler, require_xformers, room_bytes, used_bytes
-from studio.core import fit
+from studio.core import fit, records
 from studio.core import folder as output
 from studio.core.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME, AdapterInfo, write_info
 from studio.core.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
@@ -41,6 +40,7 @@ from studio.core.presets import dump
 from studio.core.progress import GO_ON, TrainingReporter, stopped
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
+from studio.core.units import bytes_text
 from studio.exporting.certificate import ExportToVerify, TrialPicture, certify, is_lora, write_certificate
 from studio.families import registry as families
 from studio.families.loading import tokenizers_of
@@ -115,7 +115,7 @@ def train(
     claimed = output.look(out_dir, inputs, what="a run", name=INPUTS_NAME, scratch={CONFIG_NAME})
     before = claimed or {}
     if before and output.is_finished(out_dir):
-        return _read_result(out_dir)
+        return records.read(TrainResult, out_dir / REPORT_NAME, ignore_others=True)
     settings = load_settings()
     device = pick_device(settings.device)
     optimizers.require(config.optimizer, device)
@@ -165,7 +165,7 @@ def _tell_plan(run: TrainingRun, home: Path, reporter: TrainingReporter, *, star
     place = next(folder for folder in (run.out_dir, *run.out_dir.absolute().parents) if folder.is_dir())
     free_bytes = shutil.disk_usage(place).free
     if starts and plan.disk_bytes is not None and plan.disk_bytes > free_bytes:
-        needed, free = (f"{count / 2**30:.1f} GB" for count in (plan.disk_bytes, free_bytes))
+        needed, free = (bytes_text(count) for count in (plan.disk_bytes, free_bytes))
         raise ResourceError(
             f"The run needs {needed} on the disk and {free} are free; free space, or set a larger "
             "checkpoint_every_steps or a smaller method.rank."
@@ -287,12 +287,6 @@ def _mask_digest(path: Path) -> tuple[str, ...]:
     return (sha256_of(path),) if path.is_file() else ()
 
 
-def _read_result(out_dir: Path) -> TrainResult:
-    report = json.loads((out_dir / REPORT_NAME).read_text(encoding="utf-8"))
-    kept = {field.name: report[field.name] for field in fields(TrainResult)}
-    return TrainResult(**{**kept, "checkpoints": tuple(kept["checkpoints"])})
-
-
 def _save(run: TrainingRun, model: AdaptedModel, training_state: TrainingState, step: int) -> None:
     method, parts = model.method, model.parts
     tensors, numbers = training_state.state()
@@ -386,7 +380,7 @@ def _export(
         checkpoints=tuple({key: row[key] for key in ("step", "likeness", "bleed", "val_loss")} for row in candidates),
     )
     report = {
-        **asdict(result),
+        **records.to_dict(result),
         "likeness_engine_reason": engine_reason,
         "base": config.base,
         "revision": run.base.revision,

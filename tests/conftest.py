@@ -155,6 +155,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
         photos: int = 4, *, name: str = "dataset", buckets: tuple[str, ...] = ("1:1",), class_noun: str = "woman"
     ) -> Path:
         from studio.core.domain import Dataset, Photo
+        from studio.core.records import to_dict
         from studio.imaging.bucket import aspect
 
         folder = tmp_path / name
@@ -179,7 +180,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Path]:
                 )
             )
         dataset = Dataset("Ada", class_noun, tuple(rows), (), (), None)
-        (folder / "dataset.json").write_text(json.dumps(dataset.to_json()), encoding="utf-8")
+        (folder / "dataset.json").write_text(json.dumps(to_dict(dataset)), encoding="utf-8")
         (folder / "DONE").touch()
         return folder
 

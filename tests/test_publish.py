@@ -367,7 +367,7 @@ def test_a_licence_without_commerce_is_a_warning(run_dir: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize("repo", ["portrait", "ada/", "/ada", "ada/a b", "a/b/c", "ada/x--y", "ada/x.git", "ada/.."])
 def test_an_illegal_name_is_refused_with_what_is_legal(repo: str) -> None:
-    with pytest.raises(InputError, match=r"write owner/name|remove it|change this setting"):
+    with pytest.raises(InputError, match=r"not a valid repository name|remove it|change this setting"):
         config(repo=repo)
 
 
@@ -414,7 +414,7 @@ def test_a_full_disk_is_told_in_words_and_the_next_call_goes_on(
         elif where == "card":
             patch.setattr(assemble, "model_card", full)
         else:
-            patch.setattr(publish, "asdict", full)
+            patch.setattr(publish, "records", SimpleNamespace(write=full))
         with pytest.raises(ResourceError, match="The disk is full"):
             published(run_dir, tmp_path / "out")
         assert not (tmp_path / "out" / "DONE").exists()

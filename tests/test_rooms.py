@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, str] = {
     "web": "core bases pocket publishing pictures infer jobs service",
     "remote": "core imaging",
     "doctor": "core compute likeness jobs",
-    "cli": "core imaging pocket service web remote doctor",
+    "cli": "__init__ core imaging pocket service web remote doctor",
     "__main__": "cli",
 }
 """Room -> rooms that it may import beside itself; a row names only rooms above it, so there are no circles."""

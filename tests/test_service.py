@@ -696,7 +696,7 @@ def test_a_plan_is_told_at_once_for_this_gpu_from_the_catalog_or_from_what_was_m
     assert rough.peak_bytes and rough.room_bytes
     monkeypatch.setattr(machine, "look", lambda device: Machine("cuda", 2 * 2**30, frozenset()))
     small = studio.plan(config, photos=8)
-    assert small.fits is False and "GB of 2.0 GB memory" in small.words()
+    assert small.fits is False and "GB of 2.15 GB memory" in small.words()
     measured = MeasuredRun("cpu", 1.0, step_s=0.5, picture_s=1.0, peak_bytes=2**30, adapter_bytes=8, resume_bytes=9)
     remember(tmp_path / "home", config, measured)
     assert studio.plan(config, photos=8).measured

@@ -17,6 +17,7 @@ from pathlib import Path
 from studio.core.errors import ResourceError
 from studio.core.files import full_disk_in_words
 from studio.core.private import make_folder
+from studio.core.units import bytes_text
 
 _MARGIN_BYTES = 256 * 2**20
 """Left free on the disk for everything else."""
@@ -117,8 +118,8 @@ class Cache:
         with contextlib.closing(self._locked(".eviction", fcntl.LOCK_EX)):
             if wanted_bytes > self._max_bytes:
                 raise ResourceError(
-                    f"this base takes {_gigabytes(wanted_bytes)}, more than all bases may "
-                    f"({_gigabytes(self._max_bytes)}); set STUDIO_BASES_MAX_BYTES higher."
+                    f"this base takes {bytes_text(wanted_bytes)}, more than all bases may "
+                    f"({bytes_text(self._max_bytes)}); set STUDIO_BASES_MAX_BYTES higher."
                 )
             for gone in self._folder.glob(".*.gone"):  # an eviction that was killed
                 shutil.rmtree(gone, ignore_errors=True)
@@ -131,8 +132,8 @@ class Cache:
                 self._reservation(key).unlink(missing_ok=True)
                 free = shutil.disk_usage(self._folder).free
                 raise ResourceError(
-                    f"there is no room for a base of {_gigabytes(wanted_bytes)}: {_gigabytes(free)} are free on the "
-                    f"disk, bases may take {_gigabytes(self._max_bytes)}, and the others are in use; free space, wait "
+                    f"there is no room for a base of {bytes_text(wanted_bytes)}: {bytes_text(free)} are free on the "
+                    f"disk, bases may take {bytes_text(self._max_bytes)}, and the others are in use; free space, wait "
                     "for the other jobs, or set STUDIO_BASES_MAX_BYTES higher."
                 )
 
@@ -214,7 +215,3 @@ def _size_bytes(folder: Path) -> int:
         with contextlib.suppress(OSError):  # it may go while we look
             total += path.lstat().st_size if path.is_file() else 0
     return total
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

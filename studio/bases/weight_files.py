@@ -31,6 +31,7 @@ from studio.core.files import move_into_place, sha256_of
 from studio.core.finish_config import HUB_FILE
 from studio.core.private import make_folder
 from studio.core.settings import Settings
+from studio.core.units import bytes_text
 
 FOLDER_NAME = "weights"
 """Below the studio's home."""
@@ -269,7 +270,7 @@ def resolve(name: str, home: Path, *, on_bytes: OnBytes = lambda done, total: No
     official = row.variants[-1] if row.variants[-1].url else row.variants[0]
     wanted, sha256 = next(iter(official.files.items()))
     raise MissingExtraError(
-        f"the weights of {row.title} ({row.size_bytes / 1e6:.0f} MB, {row.licence}) are not on this machine and could "
+        f"the weights of {row.title} ({bytes_text(row.size_bytes)}, {row.licence}) are not on this machine and could "
         f"not be fetched ({'; '.join(dict.fromkeys(reasons))}). Connect to the network once, or put {wanted} "
         f"(SHA-256 {sha256[:12]}...) into {folder}."
     )

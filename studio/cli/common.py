@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from studio import __version__
 from studio.cli.output import JsonLinesOutput, TerminalOutput
 from studio.core import machine
 from studio.core.config import CheckConfig, GenerateConfig, PublishConfig
@@ -23,11 +24,25 @@ from studio.service import Studio
 
 app = typer.Typer(
     name="studio",
-    help="From photos of a person, pet or thing to a trained adapter and finished pictures.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"likeness-studio {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def studio(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """From photos of a person, pet or thing to a trained adapter and finished pictures."""
 
 
 def help_of(model: type[StrictModel], field: str) -> str:
@@ -44,14 +59,17 @@ Subject = Annotated[str | None, typer.Option(help=help_of(CheckConfig, "subject"
 ClassNoun = Annotated[str | None, typer.Option(help=help_of(CheckConfig, "class_noun"))]
 
 
-SetAny = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; repeatable.")]
+SetAny = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; `settings VERB` lists them; repeatable."),
+]
 
 
 Seed = Annotated[int | None, typer.Option(help=help_of(GenerateConfig, "seed"))]
 
 
 @contextlib.contextmanager
-def stop_on_interrupt(talker: TerminalOutput | JsonLinesOutput) -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt(output: TerminalOutput | JsonLinesOutput) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a request to stop; the second one interrupts at once."""
     asked = False
 
@@ -60,7 +78,7 @@ def stop_on_interrupt(talker: TerminalOutput | JsonLinesOutput) -> Iterator[Call
         if asked:
             raise KeyboardInterrupt
         asked = True
-        talker.interrupted()
+        output.interrupted()
 
     before = signal.signal(signal.SIGINT, heard)
     try:
@@ -74,14 +92,14 @@ Runner = Callable[[str, StrictModel, Path, Path], Any]
 
 
 @contextlib.contextmanager
-def open_runner(talker: TerminalOutput | JsonLinesOutput, settings: Settings) -> Iterator[Runner]:
+def open_runner(output: TerminalOutput | JsonLinesOutput, settings: Settings) -> Iterator[Runner]:
     """Yield a function that runs one verb here and now and shows its events."""
-    with stop_on_interrupt(talker) as should_stop:
-        yield local_runner(talker, settings, should_stop)
+    with stop_on_interrupt(output) as should_stop:
+        yield local_runner(output, settings, should_stop)
 
 
 def local_runner(
-    talker: TerminalOutput | JsonLinesOutput, settings: Settings, should_stop: Callable[[], bool]
+    output: TerminalOutput | JsonLinesOutput, settings: Settings, should_stop: Callable[[], bool]
 ) -> Runner:
     """Return a function that runs one verb in this process and shows its events."""
     studio = Studio(settings)
@@ -89,8 +107,8 @@ def local_runner(
     def run(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
         try:
             # What a foreign library prints must not get between the lines of ours.
-            with talker, contextlib.redirect_stdout(sys.stderr):
-                return studio.run(verb, config, source, out, on_event=talker.event, should_stop=should_stop)
+            with output, contextlib.redirect_stdout(sys.stderr):
+                return studio.run(verb, config, source, out, on_event=output.event, should_stop=should_stop)
         except JobCancelled:
             raise stopped(f"what was done so far is kept in {out}, and the same command goes on from there") from None
 

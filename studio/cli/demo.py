@@ -1,23 +1,25 @@
-"""The demo road: a drawn sample person goes through check, train and generate, and onto one contact sheet.
+"""The demo: a drawn sample person goes through check, train and generate, and onto one contact sheet.
 
-Below the command line, above the verbs: it only composes. Run it with ``python -m studio demo --out DIR``.
+Sits between the command line and the verbs, and only combines them. Run it with ``python -m studio demo --out DIR``.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from studio.core import records
 from studio.core.config import CheckConfig, GenerateConfig
 from studio.core.domain import Dataset, Event, GenerateResult, OnEvent, TrainResult, ignore_event
 from studio.core.errors import InputError, Problem
-from studio.core.files import replacing, write_json
+from studio.core.files import replacing
 from studio.core.folder import contents
 from studio.core.presets import PRESETS_DIR, train_config
 from studio.core.strict import StrictModel
+from studio.core.units import likeness_text
 from studio.imaging.sheet import PAPER, contact_sheet
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 
@@ -66,7 +68,7 @@ def demo(
         seed: of the person; another seed draws another one.
         class_noun: woman or man.
         presets_dir: holds train/*.yaml.
-        on_event: told of the stages between the verbs.
+        on_event: receives the stages between the verbs.
 
     Returns:
         The measured difference and where everything lies.
@@ -108,7 +110,7 @@ def demo(
         dataset=str(out / "dataset"),
         train=trained,
     )
-    write_json(out / "demo.json", asdict(result))
+    records.write(out / "demo.json", result)
     return result
 
 
@@ -155,12 +157,12 @@ def _sheet(dataset: Dataset, before: GenerateResult, after: GenerateResult, out:
 
 
 def _likeness_text(value: float | None) -> str:
-    return "" if value is None else f"likeness {value:.2f}"
+    return "" if value is None else f"likeness {likeness_text(value)}"
 
 
 def _mean_text(value: float | None) -> str:
     scale = "0 = another person, 1 = a photo of this one"
-    return scale if value is None else f"mean likeness {value:.2f} ({scale})"
+    return scale if value is None else f"mean likeness {likeness_text(value)} ({scale})"
 
 
 def _write(path: Path, picture: Image.Image) -> None:

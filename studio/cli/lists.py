@@ -9,6 +9,7 @@ from studio.cli.output import open_output
 from studio.cli.tables import new_table
 from studio.core import listings
 from studio.core.settings import load_settings
+from studio.core.units import gigabytes_text
 
 
 @app.command()
@@ -64,7 +65,7 @@ def bases(as_json: Json = False) -> None:
     def show(console: Console) -> None:
         table = new_table("base", "title", "pixels", "GPU memory", "licence", "description", names=True)
         for row in rows:
-            memory = f"{row['vram_gb']:g} GB" if row["vram_gb"] else "none needed"
+            memory = gigabytes_text(row["vram_gb"]) if row["vram_gb"] else "none needed"
             name = f"{row['name']} (default)" if row["default"] else row["name"]
             table.add_row(
                 name, row["title"], str(row["resolution_px"]), memory, row["licence"], Text(row["description"])
@@ -79,7 +80,7 @@ _MARK = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "re
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Look over this installation; every finding comes with its cure."""
+    """Check this installation; every finding comes with its cure."""
     from studio.doctor import examine
 
     load_settings()  # a bad variable is an error here, not one failed probe after the other

@@ -1,8 +1,8 @@
 """The command line: ``python -m studio VERB``.
 
-An edge like the web page: it turns arguments into the config models, hands them to ``Studio.run`` and shows the
-events. Without ``--json`` a person sees progress bars and tables; with it every event is one JSON line on standard
-output and the last line is the result. Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C.
+Like the web page, it turns arguments into configs, hands them to ``Studio.run`` and shows the events. Without
+``--json`` a person sees progress bars and tables; with it, every event is one JSON line on standard output and the last
+line is the result. Exit codes: 0 done, 1 failed, 2 wrong input, 130 stopped by Ctrl-C.
 
 Imports neither torch nor gradio: verbs run where ``Studio.run`` runs them.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import typer
 
-from studio.cli import lists, verbs  # noqa: F401  (their commands are registered when they are imported)
+from studio.cli import lists, settings, verbs  # noqa: F401  (their commands are registered when they are imported)
 from studio.cli.common import Json, app
 from studio.cli.jobs import jobs
 from studio.cli.output import open_output
@@ -32,10 +32,10 @@ def serve(as_json: Json = False) -> None:
     """Serve the web page until Ctrl-C; the same as ``python app.py``. STUDIO_HOST and STUDIO_PORT say where."""
     from studio.web import server
 
-    talker = open_output(as_json)
+    output = open_output(as_json)
 
     def ready(address: str) -> None:
-        talker.result({"address": address}, lambda console: console.print(f"Likeness Studio is at {address}"))
+        output.result({"address": address}, lambda console: console.print(f"Likeness Studio is at {address}"))
 
     with contextlib.suppress(KeyboardInterrupt):
         server.serve(load_settings(), on_ready=ready)
@@ -53,36 +53,36 @@ app.add_typer(space, name="space")
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors become a message, never a stack trace."""
     as_json = "--json" in arguments
-    talker = open_output(as_json)
+    output = open_output(as_json)
     try:
         code = app(list(arguments), prog_name="python -m studio", standalone_mode=not as_json)
         return code if isinstance(code, int) else 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except JobCancelled as error:
-        talker.error(error)
+        output.error(error)
         return 130
     except StudioError as error:
-        talker.error(error)
+        output.error(error)
         return 2 if isinstance(error, InputError | NotFoundError) else 1
     except KeyboardInterrupt:
-        talker.error(stopped("what was written stays", "at once"))
+        output.error(stopped("what was written is kept", "at once"))
         return 130
     except typer.TyperException as error:
-        talker.error(InputError(error.format_message()))
+        output.error(InputError(error.format_message()))
         return error.exit_code
     except BrokenPipeError:
-        # The reader is gone (as in `... | head`): nothing more can be said, and Python must not try at exit.
+        # The reader is gone (as in `... | head`): nothing more can be written, and Python must not try at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        talker.error(StudioError(_bug_report(error)))
+        output.error(StudioError(_bug_report(error)))
         return 1
 
 
 def _bug_report(error: Exception) -> str:
     """Keep the stack trace of a bug in a file and return what to tell the user."""
-    said = f"Something went wrong that should not have ({type(error).__name__}: {error})."
+    said = f"Unexpected error ({type(error).__name__}: {error})."
     try:
         home = load_settings().home
         make_home(home)

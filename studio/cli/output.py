@@ -1,4 +1,4 @@
-"""How commands speak: to a person on a terminal, or to a program in JSON lines."""
+"""The output of commands: for a person on a terminal, or for a program as JSON lines."""
 
 import json
 import sys
@@ -11,17 +11,15 @@ from rich.text import Text
 
 from studio.core.domain import Event, plain
 from studio.core.errors import StudioError
+from studio.core.units import duration_text, likeness_text
 
 
 def _eta(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
+    return "" if seconds is None else f"{duration_text(seconds)} left"
 
 
 class _EtaColumn(ProgressColumn):
-    """The verb's own estimate, not one from the bar's speed."""
+    """Shows the verb's own estimate instead of one from the bar's speed."""
 
     def render(self, task: Task) -> Text:
         return Text(_eta(task.fields["eta_s"]), style="dim")
@@ -55,7 +53,7 @@ class TerminalOutput:
 
     def __exit__(self, *_: object) -> None:
         self._entered -= 1
-        if not self._entered:  # a verb that runs inside of a longer road must not end its bars
+        if not self._entered:  # a verb inside a longer command must not end that command's bars
             self._progress.stop()
 
     def event(self, event: Event) -> None:
@@ -84,14 +82,15 @@ class TerminalOutput:
         self._stage = title
 
     def _measure(self, data: Mapping[str, Any]) -> None:
-        shown = [f"{key} {data[key]:.3f}" for key in ("loss", "likeness", "bleed") if data.get(key) is not None]
+        shown = [f"loss {data['loss']:.3f}"] if data.get("loss") is not None else []
+        shown += [f"{key} {likeness_text(data[key])}" for key in ("likeness", "bleed") if data.get(key) is not None]
         if self._task is not None:
             self._progress.update(self._task, metrics="  ".join(shown))
         if data.get("likeness") is not None:
             self._progress.console.print(f"step {data.get('step', 0)}: " + ", ".join(shown))
 
     def error(self, error: StudioError) -> None:
-        """Say what went wrong."""
+        """Show an error."""
         self.err.print(str(error), style="red")
 
     def interrupted(self) -> None:
@@ -128,7 +127,7 @@ class JsonLinesOutput:
         self._write({"error": str(error), "problems": error.problems})
 
     def interrupted(self) -> None:
-        """Say nothing: this is called in the middle of anything, a line included. The error comes soon enough."""
+        """Write nothing: the signal may arrive in the middle of a line, and the error follows soon enough."""
 
     def result(self, value: Any, show: Callable[[Console], None]) -> None:
         """Write the result itself, the last line."""
@@ -138,8 +137,3 @@ class JsonLinesOutput:
 def open_output(as_json: bool) -> TerminalOutput | JsonLinesOutput:
     """Return the output for a program or for a person."""
     return JsonLinesOutput() if as_json else TerminalOutput()
-
-
-def score_text(value: float | None) -> str:
-    """Return a likeness with two decimals, or a dash where it was not measured."""
-    return "-" if value is None else f"{value:.2f}"

@@ -19,13 +19,14 @@ from studio.cli.common import (
     stop_on_interrupt,
     train_config_of,
 )
-from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output, score_text
+from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.tables import job_words, jobs_table
 from studio.core.config import GenerateConfig
 from studio.core.domain import plain
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
+from studio.core.units import bytes_text, likeness_text
 
 if TYPE_CHECKING:
     from studio.remote.client import Server
@@ -41,33 +42,35 @@ RemoteJob = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job; `rem
 
 @dataclass(frozen=True)
 class RemoteOptions:
-    """What the options before the name of a remote command say."""
+    """The options before the name of a remote command."""
 
     url: str
     patience_s: float
 
 
 @remote.callback()
-def far(
+def remote_options(
     context: typer.Context,
     server: Annotated[
         str, typer.Option(help="Address of the studio; default: STUDIO_REMOTE_SERVER.", show_default=False)
     ] = "",
-    patience_s: Annotated[float, typer.Option(help="Try again for so long when nobody answers, seconds.", min=0)] = 120,
+    patience_s: Annotated[
+        float, typer.Option(help="Seconds to keep trying while the server does not answer.", min=0)
+    ] = 120,
 ) -> None:
-    """Keep where the other studio is."""
+    """Keep the address of the other studio."""
     context.obj = RemoteOptions(server, patience_s)
 
 
 @contextlib.contextmanager
-def open_server(context: typer.Context, talker: TerminalOutput | JsonLinesOutput) -> Iterator["Server"]:
+def open_server(context: typer.Context, output: TerminalOutput | JsonLinesOutput) -> Iterator["Server"]:
     """Yield the other studio; STUDIO_REMOTE_TOKEN is sent to it."""
     from studio.remote.client import Server
 
-    here, said = load_settings(), context.obj
-    token = here.remote_token.get_secret_value() if here.remote_token else None
-    address = said.url or here.remote_server
-    with Server(address, token=token, patience_s=said.patience_s, on_event=talker.event) as server:
+    settings, options = load_settings(), context.obj
+    token = settings.remote_token.get_secret_value() if settings.remote_token else None
+    address = options.url or settings.remote_server
+    with Server(address, token=token, patience_s=options.patience_s, on_event=output.event) as server:
         yield server
 
 
@@ -86,11 +89,11 @@ def remote_train(
         typer.Option("--export", metavar="FORMAT", help="Export it there too, into OUT/exports/FORMAT; repeatable."),
     ] = None,
     local_fallback: Annotated[
-        bool, typer.Option("--local-fallback", help="Train here when the server or the network is gone.")
+        bool, typer.Option("--local-fallback", help="Train here if the server cannot be reached.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check and shrink photos here, train on the server, bring the run home."""
+    """Check and shrink photos here, train on the server, and download the run."""
     from studio.remote import run as far_studio
 
     here = load_settings()
@@ -102,9 +105,9 @@ def remote_train(
         own = train_config_of(here, base, preset, settings or (), **about)  # refused now, not when it is needed
         fallback = lambda: own  # noqa: E731
     require_folder(source, "photos")
-    talker = open_output(as_json)
-    with open_server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
-        verb = local_runner(talker, here, should_stop)
+    output = open_output(as_json)
+    with open_server(context, output) as server, output, stop_on_interrupt(output) as should_stop:
+        verb = local_runner(output, here, should_stop)
         result = far_studio.train(
             verb,
             server,
@@ -113,21 +116,25 @@ def remote_train(
             out,
             exports=exports or (),
             fallback=fallback,
-            on_event=talker.event,
+            on_event=output.event,
             should_stop=should_stop,
         )
 
     def show(console: Console) -> None:
         trained = result.train
-        where = f"on {result.server}" if result.server else "here, because the server was gone"
+        where = f"on {result.server}" if result.server else "here, because the server could not be reached"
         console.print(f"Trained {where}; best: step {trained['best_step']} of {trained['steps']}")
-        likeness = f"{score_text(trained['likeness_before'])} before, {score_text(trained['likeness_after'])} after"
-        console.print(f"Likeness {likeness}; sent {result.sent_bytes:,} bytes of {result.original_bytes:,}")
+        likeness = (
+            f"{likeness_text(trained['likeness_before'])} before, {likeness_text(trained['likeness_after'])} after"
+        )
+        console.print(
+            f"Likeness {likeness}; sent {bytes_text(result.sent_bytes)} of {bytes_text(result.original_bytes)}"
+        )
         console.print(f"The adapter is in {out / trained['adapter']}")
         for folder in result.exports:
             console.print(f"Exported to {out / folder}")
 
-    talker.result(result, show)
+    output.result(result, show)
 
 
 @remote.command("generate")
@@ -142,7 +149,7 @@ def remote_generate(
     settings: SetAny = None,
     as_json: Json = False,
 ) -> None:
-    """Make pictures on the server and bring them home."""
+    """Make pictures on the server and download them."""
     from studio.remote import run as far_studio
 
     changes = parse_assignments(settings or ())
@@ -150,31 +157,31 @@ def remote_generate(
     parameters = {
         "pack": pack or "", "prompts": prompt or [], "count": count, "seed": seed, "settings": plain(changes)
     }  # fmt: skip
-    talker = open_output(as_json)
-    with open_server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
+    output = open_output(as_json)
+    with open_server(context, output) as server, output, stop_on_interrupt(output) as should_stop:
         result = far_studio.generate(
-            server, run_or_job, parameters, out, on_event=talker.event, should_stop=should_stop
+            server, run_or_job, parameters, out, on_event=output.event, should_stop=should_stop
         )
-    talker.result(result, lambda console: console.print(f"{len(result['images'])} pictures in {out}"))
+    output.result(result, lambda console: console.print(f"{len(result['images'])} pictures in {out}"))
 
 
 @remote.command("status")
 def remote_status(
     context: typer.Context,
     job: RemoteJob,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell how a job stands."""
+    """Show the state of a job."""
     from studio.remote import run as far_studio
 
-    talker = open_output(as_json)
-    with open_server(context, talker) as server, talker, stop_on_interrupt(talker) as should_stop:
+    output = open_output(as_json)
+    with open_server(context, output) as server, output, stop_on_interrupt(output) as should_stop:
         if watch:
-            view = far_studio.watch(server, job, on_event=talker.event, should_stop=should_stop)
+            view = far_studio.watch(server, job, on_event=output.event, should_stop=should_stop)
         else:
             view = server.call("job", job_id=job, files=False)
-    talker.result(_without_events(view), lambda console: console.print(job_words(view)))
+    output.result(_without_events(view), lambda console: console.print(job_words(view)))
 
 
 @remote.command("list")
@@ -184,10 +191,10 @@ def remote_list(
     as_json: Json = False,
 ) -> None:
     """List the jobs, newest first."""
-    talker = open_output(as_json)
-    with open_server(context, talker) as server:
+    output = open_output(as_json)
+    with open_server(context, output) as server:
         rows = server.call("jobs", limit=limit)
-    talker.result({"jobs": rows}, lambda console: console.print(jobs_table(rows)))
+    output.result({"jobs": rows}, lambda console: console.print(jobs_table(rows)))
 
 
 @remote.command("download")
@@ -200,19 +207,19 @@ def remote_download(
     """Bring a completed job's files here, each verified by its digest."""
     from studio.remote import run as far_studio
 
-    talker = open_output(as_json)
-    with open_server(context, talker) as server, talker:
-        paths = far_studio.download(server, job, out, on_event=talker.event)
-    talker.result({"files": paths}, lambda console: console.print(f"{len(paths)} files in {out}"))
+    output = open_output(as_json)
+    with open_server(context, output) as server, output:
+        paths = far_studio.download(server, job, out, on_event=output.event)
+    output.result({"files": paths}, lambda console: console.print(f"{len(paths)} files in {out}"))
 
 
 @remote.command("cancel")
 def remote_cancel(context: typer.Context, job: RemoteJob, as_json: Json = False) -> None:
     """Cancel a job; what it has done so far is kept there."""
-    talker = open_output(as_json)
-    with open_server(context, talker) as server:
+    output = open_output(as_json)
+    with open_server(context, output) as server:
         view = server.call("cancel", job_id=job)
-    talker.result(view, lambda console: console.print(job_words(view)))
+    output.result(view, lambda console: console.print(job_words(view)))
 
 
 def _without_events(view: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,7 +229,7 @@ def _without_events(view: Mapping[str, Any]) -> dict[str, Any]:
 @remote.command("retry")
 def remote_retry(context: typer.Context, job: RemoteJob, as_json: Json = False) -> None:
     """Let a stalled or cancelled job of any kind go on there from where it was."""
-    talker = open_output(as_json)
-    with open_server(context, talker) as server:
+    output = open_output(as_json)
+    with open_server(context, output) as server:
         view = server.call("retry", job_id=job)
-    talker.result(view, lambda console: console.print(job_words(view)))
+    output.result(view, lambda console: console.print(job_words(view)))

@@ -35,7 +35,7 @@ def space_push(
     public: Annotated[bool, typer.Option("--public", help="Make it public: all visitors share one studio.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Build a Space and push it to the Hub, private unless asked; wants `hf auth login`."""
+    """Build a Space and push it to the Hub, private by default; needs `hf auth login`."""
     from studio.web import spaces
 
     address = spaces.push(name, repo, private=not public)

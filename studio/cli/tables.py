@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from studio.cli.output import score_text
 from studio.core.domain import (
     Dataset,
     ExportResult,
@@ -19,6 +18,7 @@ from studio.core.domain import (
     TrainResult,
 )
 from studio.core.job_words import work_of
+from studio.core.units import bytes_text, likeness_text
 
 
 def new_table(*columns: str, names: bool = False) -> Table:
@@ -42,7 +42,7 @@ def show_dataset(dataset: Dataset, out: Path) -> Callable[[Console], None]:
             table.add_row(
                 Text(verdict.name),
                 Text(verdict.status, style=_STATUS_STYLE[verdict.status]),
-                score_text(verdict.likeness),
+                likeness_text(verdict.likeness),
                 Text(advice),
             )
         console.print(table)
@@ -64,15 +64,15 @@ def show_run(result: TrainResult, out: Path) -> Callable[[Console], None]:
                 loss = row.get("val_loss")
                 table.add_row(
                     f"{row.get('step')}{' (best)' if best else ''}",
-                    score_text(row.get("likeness")),
-                    score_text(row.get("bleed")),
+                    likeness_text(row.get("likeness")),
+                    likeness_text(row.get("bleed")),
                     "-" if loss is None else f"{loss:.4f}",
                     style="green" if best else None,
                 )
             console.print(table)
         console.print(f"Best: step {result.best_step} of {result.steps} ({result.best_reason})")
         console.print(
-            f"Likeness {score_text(result.likeness_before)} before, {score_text(result.likeness_after)} after"
+            f"Likeness {likeness_text(result.likeness_before)} before, {likeness_text(result.likeness_after)} after"
         )
         console.print(f"The adapter is in {out / result.adapter}")
 
@@ -85,13 +85,13 @@ def show_pictures(result: GenerateResult, out: Path) -> Callable[[Console], None
     def show(console: Console) -> None:
         table = new_table("rank", "likeness", "picture", "prompt")
         for image in sorted(result.images, key=lambda image: image.rank):
-            table.add_row(str(image.rank), score_text(image.likeness), Text(image.file), Text(image.prompt))
+            table.add_row(str(image.rank), likeness_text(image.likeness), Text(image.file), Text(image.prompt))
         console.print(table)
         if result.left_out:
             twins = sum(image.duplicate_of is not None for image in result.left_out)
             console.print(
                 f"Kept {len(result.images)} of {len(result.images) + len(result.left_out)} pictures: mean likeness "
-                f"{score_text(result.likeness_mean)} instead of {score_text(result.likeness_mean_made)}; "
+                f"{likeness_text(result.likeness_mean)} instead of {likeness_text(result.likeness_mean_made)}; "
                 f"{twins} of the others nearly repeat a better one; all of them are in {out / 'left_out'}"
             )
         if result.from_cache:
@@ -108,7 +108,7 @@ def show_export(result: ExportResult, out: Path) -> Callable[[Console], None]:
         for file in result.files:
             console.print(str(out / file))
         console.print(
-            f"{result.bytes / 1e6:.1f} MB, read back by plain diffusers in a fresh process; "
+            f"{bytes_text(result.bytes)}, read back by plain diffusers in a fresh process; "
             f"its pictures differ from the trained model's by at most {result.difference_max} of 255"
         )
 
@@ -119,11 +119,11 @@ def show_finished(result: FinishResult, out: Path) -> Callable[[Console], None]:
     """Return what prints the finished pictures and those that failed."""
 
     def show(console: Console) -> None:
-        table = new_table("picture", "from", "pixels", "bytes", "worth knowing")
+        table = new_table("picture", "from", "pixels", "size", "worth knowing")
         for picture in result.pictures:
             size = f"{picture.size_hw[1]} x {picture.size_hw[0]}"
             notes = Text("\n".join(picture.notes))
-            table.add_row(Text(picture.file), Text(picture.source), size, f"{picture.size_bytes:,}", notes)
+            table.add_row(Text(picture.file), Text(picture.source), size, bytes_text(picture.size_bytes), notes)
         console.print(table)
         for problem in result.failed:
             console.print(f"{problem['where']}: {problem['message']}; {problem['cure']}.", style="red")
@@ -139,7 +139,7 @@ def show_published(result: PublishResult, out: Path) -> Callable[[Console], None
     def show(console: Console) -> None:
         for file in result.files:
             console.print(file)
-        size = f"{len(result.files)} files, {result.bytes / 1e6:.1f} MB, licence {result.licence}"
+        size = f"{len(result.files)} files, {bytes_text(result.bytes)}, licence {result.licence}"
         if result.commit is None:
             console.print(f"{size}: what would be published is in {out / 'repo'}; run it without --dry-run to do it")
         else:

@@ -22,7 +22,7 @@ from studio.cli.common import (
     require_folder,
     train_config_of,
 )
-from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output, score_text
+from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.tables import show_dataset, show_export, show_finished, show_pictures, show_published, show_run
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult, plain
@@ -31,6 +31,7 @@ from studio.core.finish_config import FinishConfig
 from studio.core.presets import finish_config, load_chain, parse_assignments
 from studio.core.settings import Settings, load_settings
 from studio.core.train_config import TrainConfig
+from studio.core.units import duration_text, likeness_text
 from studio.pocket.samples import SAMPLE_CLASS_NOUN
 from studio.service import Studio
 
@@ -38,29 +39,31 @@ from studio.service import Studio
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")],
-    seed: Annotated[int, typer.Option(help="Another seed draws another person.", min=0, max=2**31)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the person; another seed draws another one.", min=0, max=2**31)
+    ] = 0,
     class_noun: Annotated[str, typer.Option(help="woman or man.")] = SAMPLE_CLASS_NOUN,
     as_json: Json = False,
 ) -> None:
-    """Show the whole studio on a drawn sample person: check, train, generate; about five minutes on two cores."""
-    from studio.cli import demo as road
+    """Try the whole studio on a drawn sample person: check, train, generate; about five minutes on two cores."""
+    from studio.cli.demo import demo as run_demo
 
     here = load_settings()
-    talker = open_output(as_json)
-    with open_runner(talker, here) as run:
-        result = road.demo(
-            run, out, seed=seed, class_noun=class_noun, presets_dir=here.presets_dir, on_event=talker.event
+    output = open_output(as_json)
+    with open_runner(output, here) as run:
+        result = run_demo(
+            run, out, seed=seed, class_noun=class_noun, presets_dir=here.presets_dir, on_event=output.event
         )
 
     def show(console: Console) -> None:
         console.print(
-            f"Likeness {score_text(result.likeness_before)} before, "
-            f"{score_text(result.likeness_after)} after training; "
-            f"{result.seconds:.0f} s in all"
+            f"Likeness {likeness_text(result.likeness_before)} before, "
+            f"{likeness_text(result.likeness_after)} after training; "
+            f"{duration_text(result.seconds)} in all"
         )
         console.print(f"Look at {result.contact_sheet}")
 
-    talker.result(result, show)
+    output.result(result, show)
 
 
 @app.command()
@@ -78,10 +81,10 @@ def check(
     )
     source = require_folder(photos, "photos")
     target = out or Path(f"{source.resolve()}-dataset")
-    talker = open_output(as_json)
-    with open_runner(talker, load_settings()) as run:
+    output = open_output(as_json)
+    with open_runner(output, load_settings()) as run:
         dataset: Dataset = run("check", config, source, target)
-    talker.result(dataset, show_dataset(dataset, target))
+    output.result(dataset, show_dataset(dataset, target))
 
 
 @app.command()
@@ -95,9 +98,12 @@ def train(
     base: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset; default: the base's own.")] = None,
     settings: SetAny = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Only tell what it will take, from a few real steps.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only show what the run will take, from a few real steps.")
+    ] = False,
     publish_to: Annotated[
-        str | None, typer.Option("--publish", metavar="OWNER/NAME", help="Publish it then; the token is asked first.")
+        str | None,
+        typer.Option("--publish", metavar="OWNER/NAME", help="Publish it afterwards; the token is checked first."),
     ] = None,
     public: Annotated[bool, typer.Option("--public", help=help_of(PublishConfig, "public"))] = False,
     as_json: Json = False,
@@ -108,40 +114,40 @@ def train(
     about = given_options(subject=subject, class_noun=class_noun)
     config = train_config_of(here, base, preset, settings or (), **about)
     require_folder(source, "photos")
-    talker = open_output(as_json)
+    output = open_output(as_json)
     if after is not None and not plan:  # not after an hour of training
         Studio(here).check_publishing(config, after, owner=here.owner)
-    with open_runner(talker, here) as run:
+    with open_runner(output, here) as run:
         dataset_dir = source
         if not (source / "dataset.json").is_file():
             dataset_dir = Path(f"{out.resolve()}-dataset")
             # Again when a run goes on, too: the same photos give the same dataset, byte for byte.
             dataset: Dataset = run("check", CheckConfig.parse(about), source, dataset_dir)
             if not as_json:
-                talker.result(dataset, show_dataset(dataset, dataset_dir))
+                output.result(dataset, show_dataset(dataset, dataset_dir))
         if not plan:
             result: TrainResult = run("train", config, dataset_dir, out)
             if after is not None:
                 if not as_json:
-                    talker.result(result, show_run(result, out))
+                    output.result(result, show_run(result, out))
                 target = published_folder(out, after)
                 published: PublishResult = run("publish", after, out, target)
     if plan:
-        _tell_plan(here, talker, config, dataset_dir)
+        _show_plan(here, output, config, dataset_dir)
     elif after is not None:
-        talker.result(published, show_published(published, target))
+        output.result(published, show_published(published, target))
     else:
-        talker.result(result, show_run(result, out))
+        output.result(result, show_run(result, out))
 
 
-def _tell_plan(
-    settings: Settings, talker: TerminalOutput | JsonLinesOutput, config: TrainConfig, dataset_dir: Path
+def _show_plan(
+    settings: Settings, output: TerminalOutput | JsonLinesOutput, config: TrainConfig, dataset_dir: Path
 ) -> None:
     # Outside of the runner: there is nothing to keep, so that Ctrl-C may end it at once.
-    with talker, contextlib.redirect_stdout(sys.stderr):
-        plan = Studio(settings).measure_plan(config, dataset_dir, on_event=talker.event)
+    with output, contextlib.redirect_stdout(sys.stderr):
+        plan = Studio(settings).measure_plan(config, dataset_dir, on_event=output.event)
     answer = {**plain(plan), "fits": plan.fits, "words": plan.words()}
-    talker.result(answer, lambda console: console.print(plan.words()))
+    output.result(answer, lambda console: console.print(plan.words()))
 
 
 @app.command()
@@ -169,14 +175,15 @@ def generate(
         }
     )
     if (run_dir is None) == (config.adapter is None):
-        raise InputError.of([Problem("RUN", "comes from two places or from none", "give RUN or --adapter", "no_run")])
+        message = "and --adapter exclude each other, and one of them is needed"
+        raise InputError.of([Problem("RUN", message, "give RUN or --adapter", "no_run")])
     source = (
         out if run_dir is None else require_folder(run_dir, "a run")
     )  # the verb does not look at it beside an adapter
-    talker = open_output(as_json)
-    with open_runner(talker, load_settings()) as run:
+    output = open_output(as_json)
+    with open_runner(output, load_settings()) as run:
         result: GenerateResult = run("generate", config, source, out)
-    talker.result(result, show_pictures(result, out))
+    output.result(result, show_pictures(result, out))
 
 
 @app.command()
@@ -190,10 +197,10 @@ def export(
     """Write the adapter for ComfyUI, A1111, kohya or diffusers, or merged into its base, and prove that it works."""
     config = ExportConfig.parse({**parse_assignments(settings or ()), **given_options(format=format)})
     source = require_folder(run_dir, "a run")
-    talker = open_output(as_json)
-    with open_runner(talker, load_settings()) as run:
+    output = open_output(as_json)
+    with open_runner(output, load_settings()) as run:
         result: ExportResult = run("export", config, source, out)
-    talker.result(result, show_export(result, out))
+    output.result(result, show_export(result, out))
 
 
 @app.command()
@@ -208,15 +215,15 @@ def publish(
     settings: SetAny = None,
     as_json: Json = False,
 ) -> None:
-    """Publish a run on the Hugging Face Hub: one commit, private unless asked; STUDIO_HUB_TOKEN or `hf auth login`."""
+    """Publish a run on the Hugging Face Hub: one commit, private by default; STUDIO_HUB_TOKEN or `hf auth login`."""
     given = {"repo": repo, "public": public, "update": update, "dry_run": dry_run, **given_options(pictures=pictures)}
     config = PublishConfig.parse({**parse_assignments(settings or ()), **given})
     source = require_folder(run_dir, "a run")
     target = out or published_folder(source, config)
-    talker = open_output(as_json)
-    with open_runner(talker, load_settings()) as run:
+    output = open_output(as_json)
+    with open_runner(output, load_settings()) as run:
         result: PublishResult = run("publish", config, source, target)
-    talker.result(result, show_published(result, target))
+    output.result(result, show_published(result, target))
 
 
 @app.command()
@@ -227,10 +234,12 @@ def unpublish(
 ) -> None:
     """Delete a repository from the Hub, with all its history."""
     if not yes:
-        raise InputError.of([Problem("--yes", f"{repo} would be gone for good", "add --yes to delete it", "not_sure")])
-    talker = open_output(as_json)
+        raise InputError.of(
+            [Problem("--yes", f"{repo} would be deleted for good", "add --yes to delete it", "not_sure")]
+        )
+    output = open_output(as_json)
     Studio(load_settings()).unpublish(PublishConfig.parse({"repo": repo}).repo)
-    talker.result({"deleted": repo}, lambda console: console.print(f"{repo} is deleted from the Hub"))
+    output.result({"deleted": repo}, lambda console: console.print(f"{repo} is deleted from the Hub"))
 
 
 @app.command()
@@ -240,15 +249,19 @@ def finish(
     out: Annotated[Path, typer.Option(help="Folder for the pictures; stopped work there goes on.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A step's setting, like fit.max_bytes=5000000; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A step's setting, like fit.max_bytes=5000000; `settings finish` lists them; repeatable.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Finish pictures: cut out, lay a background, enlarge, restore faces, fit to size and bytes."""
+    """Finish pictures: cut out, replace the background, upscale, restore faces, fit to a size and a number of bytes."""
     here = load_settings()
     changes = parse_assignments(settings or ())
     config: FinishConfig = finish_config(load_chain(chain, here.presets_dir), changes)
-    talker = open_output(as_json)
-    with open_runner(talker, here) as run:
+    output = open_output(as_json)
+    with open_runner(output, here) as run:
         result: FinishResult = run("finish", config, source, out)
-    talker.result(result, show_finished(result, out))
+    output.result(result, show_finished(result, out))

@@ -2,19 +2,17 @@
 
 ``pytorch_lora_weights.safetensors`` (diffusers' own name) or, of a full fine-tuning, ``full_weights.safetensors``;
 optional ``learned_embeds.safetensors`` (the instance token's embedding, ``{token: (D,) or (n, D)}``) and
-``adapter.json``, an :class:`AdapterInfo`. ``studio.train`` writes it, ``studio.infer`` reads it. Ground level: standard
-library only, so that the edges can show an adapter too.
+``adapter.json``, an :class:`AdapterInfo`. ``studio.train`` writes it, ``studio.infer`` reads it. Ground level: no
+torch, so that the edges can show an adapter, too.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from studio.core.errors import InputError, NotFoundError, Problem
-from studio.core.files import sha256_of, write_json
+from studio.core import records
+from studio.core.errors import NotFoundError
+from studio.core.files import sha256_of
 
 INFO_NAME = "adapter.json"
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
@@ -55,8 +53,8 @@ class AdapterInfo:
 
 
 def write_info(folder: Path, info: AdapterInfo) -> None:
-    """Write ``adapter.json`` under a temporary name and rename it."""
-    write_json(folder / INFO_NAME, asdict(info))
+    """Write ``adapter.json``."""
+    records.write(folder / INFO_NAME, info)
 
 
 def read_info(folder: Path) -> AdapterInfo:
@@ -67,16 +65,9 @@ def read_info(folder: Path) -> AdapterInfo:
         InputError: the file is damaged or of another version.
     """
     path = folder / INFO_NAME
-    try:
-        data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        centroid = data["centroid"]
-        return AdapterInfo(**{**data, "centroid": None if centroid is None else tuple(map(float, centroid))})
-    except FileNotFoundError:
-        raise NotFoundError(f"{folder.name}: there is no trained adapter; finish the training first.") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError.of(
-            [Problem(INFO_NAME, "is not an adapter's description", "train again", "bad_adapter")]
-        ) from None
+    if not path.is_file():
+        raise NotFoundError(f"{folder.name}: there is no trained adapter; finish the training first.")
+    return records.read(AdapterInfo, path, cure="train again", code="bad_adapter")
 
 
 def checkpoint_steps(run_dir: Path) -> list[int]:

@@ -25,61 +25,61 @@ class CheckConfig(StrictModel):
     likeness: LikenessName = "auto"
     """Engine that decides whether the photos show one subject: auto, pocket (drawn portraits), face, subject, none."""
     min_photos: int = Field(default=5, ge=1, le=100)
-    """Fewer usable photos than this is reported as a problem of the set."""
+    """Fewer usable photos than this are reported as a problem with the set."""
     max_photos: int = Field(default=100, ge=1, le=1000)
-    """More photos than this are refused."""
+    """Maximum number of photos in a set; larger sets are refused."""
     min_side_px: int = Field(default=256, ge=32, le=4096)
-    """A photo whose shorter side is below this is too small."""
+    """Photos whose shorter side is below this are rejected as too small."""
     crop_px: int = Field(default=1024, ge=64, le=4096)
     """Longest side of the prepared photos, pixels; photos are never enlarged."""
     crop: Literal["face", "centre", "none"] = "face"
-    """face crops around the face where one is found, else around the centre; none keeps the whole photo."""
+    """face crops around the face if one is found and around the centre otherwise; none keeps the whole photo."""
     keep_rejected: bool = False
-    """Prepare photos with serious problems too (never those that cannot be decoded)."""
+    """Also prepare photos with serious problems (never those that cannot be decoded)."""
 
 
 class GenerateConfig(StrictModel):
     """Settings of a generation run."""
 
     adapter: Text | None = Field(default=None, max_length=300)
-    """A published adapter, as owner/name or owner/name@revision of the Hub, in the place of a run."""
+    """A published adapter to use instead of a run, as owner/name or owner/name@revision on the Hub."""
     pack: Word | None = None
     """Name of a prompt pack; give either a pack or prompts."""
     prompts: tuple[Annotated[Text, Field(min_length=1, max_length=1000)], ...] = ()
     """Free prompts; {subject} stands for the instance token and the class noun."""
     negative_prompt: Text = Field(default="", max_length=1000)
-    """What the pictures must not show."""
+    """What the pictures should not show."""
     count: int = Field(default=1, ge=1, le=256)
     """Pictures per shot or prompt."""
     keep: int | None = Field(default=None, ge=1, le=256)
-    """Keep only so many of each, the most alike, and near-duplicates last; None keeps all."""
+    """Keep only this many per shot or prompt: those most like the subject, near-duplicates last; None keeps all."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of the first picture; the others count on from it."""
+    """Seed of the first picture; each further picture adds one."""
     num_inference_steps: int | None = Field(default=None, ge=1, le=200)
-    """Denoising steps; None takes the base's own."""
+    """Denoising steps; None uses the base's default."""
     guidance_scale: float | None = Field(default=None, ge=0.0, le=30.0)
-    """How closely the prompt is followed; None takes the base's own."""
+    """How closely the prompt is followed; None uses the base's default."""
     width_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
-    """Width; None takes the shot's aspect at the base's resolution."""
+    """Width; None uses the shot's aspect ratio at the base's resolution."""
     height_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
-    """Height; None takes the shot's aspect at the base's resolution."""
+    """Height; None uses the shot's aspect ratio at the base's resolution."""
     batch_size: int | None = Field(default=None, ge=1, le=64)
-    """Pictures per forward pass; None lets the device decide. Another number may round the last bits otherwise."""
+    """Pictures per forward pass; None lets the device decide. Another number may change pictures in the last bits."""
     adapter_scale: float = Field(default=1.0, ge=0.0, le=2.0)
     """Strength of the adapter; 0 is the untrained base."""
     checkpoint: int | None = Field(default=None, ge=1)
-    """Step of the checkpoint to use; None takes the best."""
+    """Step of the checkpoint to use; None uses the best one."""
     likeness: LikenessName = "auto"
     """Engine that ranks the pictures."""
     use_cache: bool = True
-    """Take a picture that was made before with the same settings from the result cache."""
+    """Reuse pictures from the result cache that were made earlier with the same settings."""
 
     @field_validator("keep")
     @classmethod
     def _among_those_made(cls, keep: int | None, others: ValidationInfo) -> int | None:
         count = others.data.get("count")
         if keep is not None and count is not None and keep > count:
-            raise ValueError(f"cannot be more than count ({count}), the pictures that are made of each")
+            raise ValueError(f"cannot be more than count ({count}), the number of pictures made of each")
         return keep
 
     @field_validator("adapter")
@@ -89,7 +89,7 @@ class GenerateConfig(StrictModel):
             repo, at, revision = adapter.partition("@")
             hub_id(repo)
             if at and not re.fullmatch(r"[\w][\w./-]{0,99}", revision, re.ASCII):
-                raise ValueError("names no revision after the @; give a commit, a branch or a tag")
+                raise ValueError("has no valid revision after the @; give a commit, a branch or a tag")
         return adapter
 
     @model_validator(mode="after")
@@ -103,11 +103,11 @@ class ExportConfig(StrictModel):
     """Settings of an export."""
 
     format: Literal["diffusers", "kohya", "merged", "single_file"] = "diffusers"
-    """diffusers or kohya (ComfyUI, A1111): the adapter; merged or single_file: the whole model in one."""
+    """diffusers or kohya (ComfyUI, A1111): the adapter alone; merged or single_file: adapter and base in one model."""
     checkpoint: int | None = Field(default=None, ge=1)
-    """Step of the checkpoint to export; None takes the best."""
+    """Step of the checkpoint to export; None uses the best one."""
     dtype: Dtype = "auto"
-    """Precision of the file; auto keeps an adapter as it was trained and halves a whole model."""
+    """Precision of the file; auto keeps an adapter as it was trained and writes a whole model in half precision."""
 
 
 class PublishConfig(StrictModel):
@@ -116,29 +116,29 @@ class PublishConfig(StrictModel):
     repo: Text = Field(max_length=200)
     """Repository on the Hub, as owner/name."""
     public: bool = False
-    """Let everybody see it; otherwise only you and those you allow."""
+    """Make the repository public; otherwise only you and people you allow can see it."""
     update: bool = False
-    """Write into a repository that exists; otherwise a taken name is refused."""
+    """Update an existing repository; otherwise a name that is taken is refused."""
     dry_run: bool = False
-    """Only assemble what would be published; nothing is sent and no token is needed."""
+    """Only assemble what would be published; nothing is sent, and no token is needed."""
     form: Literal["adapter", "merged", "single_file"] = "adapter"
     """adapter: the LoRA for diffusers and, where it exists, kohya's layout; merged or single_file: a whole model."""
     checkpoint: int | None = Field(default=None, ge=1)
-    """Step of the checkpoint to publish; None takes the best."""
+    """Step of the checkpoint to publish; None uses the best one."""
     dtype: Dtype = "auto"
-    """Precision of the files; auto keeps an adapter as it was trained and halves a whole model."""
+    """Precision of the files; auto keeps an adapter as it was trained and writes a whole model in half precision."""
     title: Text | None = Field(default=None, min_length=1, max_length=100)
-    """Title of the model card; None takes the subject's name."""
+    """Title of the model card; None uses the subject's name."""
     about: Text = Field(default="", max_length=2000)
-    """A few sentences of yours for the model card."""
+    """Your own text for the model card."""
     pictures: Text | None = Field(default=None, min_length=1, max_length=1000)
-    """Folder of generated or finished pictures for the gallery; None takes the samples of the checkpoint."""
+    """Folder of generated or finished pictures for the gallery; None uses the samples of the checkpoint."""
     choose: tuple[Annotated[Text, Field(min_length=1, max_length=300)], ...] = Field(default=(), max_length=50)
-    """Pictures of that folder, by their names in it; none takes the best ones."""
+    """Names of the pictures in that folder to use; an empty list uses the best ones."""
     gallery: int = Field(default=12, ge=0, le=50)
-    """Most pictures in the gallery."""
+    """Maximum number of pictures in the gallery."""
     licence: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+_-]{0,60}$")] | None = None
-    """Licence of a base outside the catalog, as the Hub calls it; others come from the catalog."""
+    """Licence of a base that is not in the catalog, by the Hub's identifier."""
 
     @field_validator("repo")
     @classmethod
@@ -150,7 +150,7 @@ class PublishConfig(StrictModel):
     def _below_the_folder(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         outside = [name for name in names if name.startswith(("/", "~")) or ".." in re.split(r"[/\\]", name)]
         if outside:
-            raise ValueError(f"these do not lie in the folder: {', '.join(outside)}")
+            raise ValueError(f"these are not in the folder: {', '.join(outside)}")
         return names
 
 

@@ -14,7 +14,7 @@ PERSON_NOUNS = frozenset({"person", "woman", "man", "girl", "boy", "lady", "gent
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a verb reports while it works.
+    """Something that a verb reports while it works.
 
     Kinds and their ``data`` (all JSON):
       ``stage``    name (loading, caching, training ...), message
@@ -56,7 +56,7 @@ def ignore_event(event: Event) -> None:
 
 
 def never_stop() -> bool:
-    """Default answer to "has the owner asked to stop?"."""
+    """Default for ``should_stop``."""
     return False
 
 
@@ -111,34 +111,6 @@ class Dataset:
     likeness_engine: str | None
     """The engine that compared the photos; None if none could."""
     version: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data; ``from_json`` reads it back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Dataset":
-        """Rebuild from ``to_json``; raises KeyError or TypeError on foreign data."""
-
-        def hw(value: Any) -> Any:
-            return None if value is None else tuple(value)
-
-        photos = tuple(
-            Photo(
-                **{
-                    **row,
-                    "size_hw": hw(row["size_hw"]),
-                    "crop_yxhw": tuple(row["crop_yxhw"]),
-                    "problems": tuple(row["problems"]),
-                }
-            )
-            for row in data["photos"]
-        )
-        verdicts = tuple(
-            Verdict(**{**row, "size_hw": hw(row["size_hw"]), "problems": tuple(row["problems"])})
-            for row in data["verdicts"]
-        )
-        return cls(**{**data, "photos": photos, "verdicts": verdicts, "set_problems": tuple(data["set_problems"])})
 
 
 @dataclass(frozen=True, slots=True)

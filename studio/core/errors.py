@@ -1,7 +1,7 @@
 """The errors that the studio raises on purpose; everything else is a bug.
 
-Ground level: imported by every room, imports nothing. The class decides the HTTP status and whether
-a job may be tried again; the edges (ui, cli) print ``str(error)`` and never a stack trace.
+Imported by every room, imports nothing. The class decides the HTTP status and whether
+a job may be tried again; the page and the command line show ``str(error)`` and never a stack trace.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class StudioError(Exception):
     """Root of all errors that are shown to the user as they are."""
 
     status = 500
-    """HTTP status that the edges answer with."""
+    """HTTP status of the answer."""
     retry = False
     """True if the same job may succeed when it is simply tried again."""
 

@@ -163,7 +163,7 @@ def write_zip(path: Path, members: Iterable[tuple[str, Path | bytes]]) -> None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an error means that the disk, the user's quota or the largest file size is reached."""
+    """Return whether an error means that the disk, the user's quota or the largest file size is reached."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     return _NO_SPACE in str(error)  # safetensors raises an error of its own, which has only the text

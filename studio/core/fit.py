@@ -1,6 +1,6 @@
-"""The fit plan: how much memory, time and disk a training run will take, told before it starts.
+"""The fit plan: how much memory, time and disk a training run will take, known before it starts.
 
-What was measured on this machine with the same settings is told as it was (``STUDIO_HOME/fit.json``, written by
+What was measured on this machine with the same settings is reported as it was (``STUDIO_HOME/fit.json``, written by
 ``studio.plan`` and by every finished run); what was not is estimated from the catalog's figures and called rough.
 Ground level: no torch.
 """
@@ -8,19 +8,20 @@ Ground level: no torch.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from studio.core import records
 from studio.core.catalog import BASES
-from studio.core.files import write_json
+from studio.core.files import read_json, write_json
 from studio.core.private import make_folder
-from studio.core.train_config import TrainConfig
+from studio.core.train_config import TrainConfig, mark_of
+from studio.core.units import bytes_text, duration_text
 
 MEASURED_NAME = "fit.json"
 
 _RECORDS = 200
-_GB = 2**30
 _BITS = {"none": 16.0, "8bit": 8.0, "4bit": 4.5}  # 4 bits and, for each 64 weights, a scale of 32
 _FULL = 9.0  # weights, gradients and two moments in float32, and autocast's copy, instead of weights in half precision
 _ONE_BLOCK = 0.1  # of the weights: the block on the device, and what is no block
@@ -64,7 +65,7 @@ class FitPlan:
     """False if the figures are the catalog's, which are rough."""
     device: str | None
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that memory asks for, as the ladder found them."""
+    """Settings that were reduced to fit into memory."""
 
     @property
     def fits(self) -> bool | None:
@@ -78,17 +79,17 @@ class FitPlan:
         about = "measured here" if self.measured else "rough, from the catalogue"
         parts = [f"{self.steps} steps"]
         if self.seconds is not None:
-            parts.append(f"about {duration(self.seconds)}")
+            parts.append(f"about {duration_text(self.seconds)}")
         if self.peak_bytes is not None:
-            room = f" of {_size(self.room_bytes)}" if self.room_bytes else " of"
-            parts.append(f"{_size(self.peak_bytes)}{room} memory")
+            room = f" of {bytes_text(self.room_bytes)}" if self.room_bytes else " of"
+            parts.append(f"{bytes_text(self.peak_bytes)}{room} memory")
         if self.disk_bytes is not None:
-            parts.append(f"{_size(self.disk_bytes)} on the disk")
+            parts.append(f"{bytes_text(self.disk_bytes)} on the disk")
         text = f"{', '.join(parts)} ({about})." if len(parts) > 1 else f"{parts[0]}."
         if self.seconds is None:
-            text += " The time is known after a first run here, or from `train --plan`."
+            text += " The time is known after a first run on this machine, or from `train --plan`."
         if self.fits is False:
-            text += " That is more than there is: the run will take fewer photos at once and, at worst, smaller ones."
+            text += " That is more than there is: the run will take fewer photos at a time or, at worst, smaller ones."
         if self.changes:
             text += f" To fit, it trains with {', '.join(f'{name}={value}' for name, value in self.changes.items())}."
         return text
@@ -109,7 +110,7 @@ def plan_of(
         photos: how many photos there are.
         measured: what was measured with these settings; None takes the catalog's figures.
         room_bytes: memory of the device, if known.
-        changes: settings that memory asked for when it was measured.
+        changes: settings that were reduced to fit into memory when it was measured.
     """
     steps = config.total_steps(photos)
     count = len(checkpoint_steps(config, steps))
@@ -142,45 +143,29 @@ _CHECKPOINTS = 5
 
 def remember(home: Path, config: TrainConfig, measured: MeasuredRun) -> None:
     """Keep what was measured, for plans of runs like this one."""
-    records = {**_records(home), _key(config): asdict(measured)}
+    known = {**_known(home), _key(config): records.to_dict(measured)}
     make_folder(home)
-    write_json(home / MEASURED_NAME, dict(list(records.items())[-_RECORDS:]), shared=True)
+    write_json(home / MEASURED_NAME, dict(list(known.items())[-_RECORDS:]), shared=True)
 
 
 def recall(home: Path, config: TrainConfig) -> MeasuredRun | None:
     """Return what was measured with these settings; None if nothing was."""
-    record = _records(home).get(_key(config))
+    record = _known(home).get(_key(config))
     try:
-        return MeasuredRun(**record) if record else None
-    except TypeError:  # written by another version
+        return records.from_dict(MeasuredRun, record) if record else None
+    except ValueError:  # written by another version
         return None
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time in words."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _records(home: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((home / MEASURED_NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-_MATTERS = {
-    "base", "revision", "method", "resolution_px", "batch_size", "micro_batch_size", "optimizer",
-    "gradient_checkpointing", "quantization", "block_offload",
-    "attention", "compile_blocks", "dtype", "sample_steps", "ema_decay",
-}  # fmt: skip
+def _known(home: Path) -> dict[str, Any]:
+    known = read_json(home / MEASURED_NAME)
+    return known if isinstance(known, dict) else {}
 
 
 def _key(config: TrainConfig) -> str:
     """Return a digest of the settings that memory and the time of a step depend on."""
-    what = config.model_dump(mode="json", include=_MATTERS)
+    what = config.model_dump(mode="json", include={name for name in TrainConfig.model_fields if mark_of(name).fit})
+    # Of these two, only a part matters.
     what |= {"prior": [config.prior.mode, config.prior.batch_size], "token": config.token_learning_rate is not None}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -201,7 +186,3 @@ def _rough_bytes(config: TrainConfig) -> int | None:
     picture = need.recomputed_gb if config.gradient_checkpointing else need.kept_gb
     training = denoiser + encoders + picture * area * config.pictures_at_once()
     return round((max(training, need.text_encoders_gb) * _GAPS + _DRIVER_GB) * 10**9)
-
-
-def _size(count: int) -> str:
-    return f"{count / _GB:.1f} GB" if count >= _GB / 10 else f"{max(1, round(count / 2**20))} MB"

@@ -4,7 +4,7 @@ A folder is claimed with the request that it is filled for, written into it as J
 with the same request, a verb goes on in it; with another one it is refused, unless nothing was made yet. ``DONE`` is
 written last, and only after everything else is on the disk.
 
-What a desktop system leaves behind (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``, ``._*``) is nobody's: it does not
+What a desktop system leaves behind (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``, ``._*``) is ignored: it does not
 make a folder count as used, and it is never read as a photo, copied, zipped or published.
 """
 
@@ -34,7 +34,7 @@ _WORDS = {
 
 
 def is_clutter(path: PurePath | str) -> bool:
-    """Tell whether a file is one that desktop systems leave in folders that people look into."""
+    """Return whether a file is one that desktop systems leave in folders that people look into."""
     name = PurePath(path).name
     return name.lower() in _CLUTTER or name.startswith("._")
 
@@ -127,7 +127,7 @@ def claim(
 
 
 def is_finished(out_dir: Path) -> bool:
-    """Tell whether a verb has come to its end in this folder."""
+    """Return whether a verb has come to its end in this folder."""
     return (out_dir / DONE_NAME).is_file()
 
 

@@ -1,4 +1,4 @@
-"""What this machine has for training, told without torch, and which base and preset that makes the default.
+"""What this machine has for training, found without torch, and the default base and preset that follow.
 
 The one place where a default is chosen: page, endpoints, command line and demo ask here. It runs before the first
 page is shown; the verbs ask torch (``studio.compute.device``). Ground level.
@@ -42,7 +42,7 @@ class Machine:
 
     kind: Kind
     memory_bytes: int | None
-    """Of the GPU, or of the machine where there is none; None where nobody tells."""
+    """Of the GPU, or of the machine where there is none; None if unknown."""
     packages: frozenset[str]
     """Optional packages that can be used here."""
 
@@ -59,7 +59,7 @@ def look(device: DeviceName = "auto") -> Machine:
 
 
 def has_room(memory_bytes: int, gb: float) -> bool:
-    """Tell whether a GPU with this memory counts as one that is sold with ``gb`` gigabytes, or as a larger one."""
+    """Return whether a GPU with this memory counts as one that is sold with ``gb`` gigabytes, or as a larger one."""
     return memory_bytes >= gb * _GB
 
 

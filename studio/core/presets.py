@@ -17,12 +17,12 @@ from pydantic import Field, model_validator
 from studio.core.errors import InputError, NotFoundError, Problem
 from studio.core.finish_config import FinishConfig, FinishStep, check_steps
 from studio.core.packs import Pack
-from studio.core.settings import PROJECT_ROOT
+from studio.core.settings import SHIPPED_ROOT
 from studio.core.strict import StrictModel, Text, Word
 from studio.core.text import decode_text
 from studio.core.train_config import TrainConfig
 
-PRESETS_DIR = PROJECT_ROOT / "presets"
+PRESETS_DIR = SHIPPED_ROOT / "presets"
 
 
 class TrainPreset(StrictModel):
@@ -191,7 +191,7 @@ def override(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
-    """Parse ``["method.rank=8", "seed=3"]`` as YAML values.
+    """Parse ``["method.rank=8", "seed=3", "keep=None"]`` as YAML values, or None.
 
     Raises:
         InputError: an item without ``=``.
@@ -202,13 +202,21 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
         if not equals or not key:
             problems.append(Problem(item, "is not of the form key=value", "write it like seed=3", "bad_assignment"))
             continue
-        try:
-            changes[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            changes[key.strip()] = value
+        changes[key.strip()] = _parse_value(value.strip())
     if problems:
         raise InputError.of(problems)
     return changes
+
+
+def _parse_value(text: str) -> Any:
+    if text == "None":  # as the sentences of the settings call it; YAML's word is null
+        return None
+    if text.startswith("#"):  # a colour; to YAML it would be a comment, and so nothing
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def train_config(preset: str, *, presets_dir: Path = PRESETS_DIR, **changes: Any) -> TrainConfig:

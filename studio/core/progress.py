@@ -1,8 +1,8 @@
-"""How a verb tells what it does, how long it will take, and hears that it shall stop.
+"""How a verb reports what it does and how long it will take, and how it is asked to stop.
 
-One ``ProgressReporter`` per call of a verb wraps its ``on_event`` and ``should_stop``. Progress is told at most four
-times a second; the first step of a stage and the last of all always pass. Whoever asks to stop gets one sentence,
-whichever verb was at work: "Stopped <where>; <what is kept>."
+One ``ProgressReporter`` per call of a verb wraps its ``on_event`` and ``should_stop``. Progress is reported at
+most four times a second; the first step of a stage and the very last step always are. A request to stop is answered
+with one sentence, whichever verb was at work: "Stopped <where>; <what is kept>."
 """
 
 import math
@@ -32,7 +32,7 @@ def stopped(kept: str, where: str = "") -> JobCancelled:
     """Return the error for a request to stop.
 
     Args:
-        kept: what becomes of the work so far: one of the sentences above, or one like them.
+        kept: what becomes of the work so far: one of the phrases above, or one like them.
         where: where the work was, for example "at step 3 of 4".
     """
     return JobCancelled(f"Stopped {where}; {kept}." if where else f"Stopped; {kept}.")
@@ -45,7 +45,7 @@ def check_stop(should_stop: ShouldStop, kept: str, where: str = "") -> None:
 
 
 class Throttle:
-    """Says when enough time has passed to tell something again.
+    """Decides when enough time has passed to report again.
 
     Args:
         every_s: least time between two; None for ``EVERY_S``.
@@ -71,10 +71,10 @@ class Throttle:
 
 
 class ProgressReporter:
-    """Tells stages, steps and messages, and asks whether to stop.
+    """Reports stages, steps and messages, and checks for a request to stop.
 
     Args:
-        on_event: hears everything.
+        on_event: receives all events.
         should_stop: asked by ``check_stop``, ``stage`` and ``tick``.
         kept: what a request to stop leaves, see ``stopped``.
         clock: seconds that never go backwards.
@@ -98,7 +98,7 @@ class ProgressReporter:
         check_stop(self.should_stop, self._kept, where)
 
     def stage(self, name: str, message: str) -> None:
-        """Tell that a stage begins.
+        """Report that a stage begins.
 
         Raises:
             JobCancelled: the owner asked to stop.
@@ -108,11 +108,11 @@ class ProgressReporter:
         self._throttle.reset()
 
     def message(self, text: str, level: Literal["info", "warning"] = "info") -> None:
-        """Say something in words."""
+        """Report a message."""
         self.on_event(Event("message", {"level": level, "text": text}))
 
     def warn(self, text: str) -> None:
-        """Say in words what the owner should know."""
+        """Report a warning."""
         self.message(text, "warning")
 
     def start(self, total: int, done: int = 0) -> None:
@@ -128,7 +128,7 @@ class ProgressReporter:
         self._throttle.reset()
 
     def step(self, done: int, message: str, *, eta_s: float | None = None) -> bool:
-        """Tell how far the work is, unless that was told a moment ago.
+        """Report how far the work is, unless that was reported a moment ago.
 
         Args:
             done: things done, of the total that ``start`` was given.
@@ -136,7 +136,7 @@ class ProgressReporter:
             eta_s: seconds that are left; None: estimated from the mean of what is done.
 
         Returns:
-            Whether it was told.
+            Whether it was reported.
         """
         if done > self._done and done > self._before:
             self._each_s = (self._clock() - self._started_s) / (done - self._before)
@@ -148,21 +148,21 @@ class ProgressReporter:
         return True
 
     def advance(self, message: str, count: int = 1) -> None:
-        """Tell that ``count`` more things are done."""
+        """Report that ``count`` more items are done."""
         self.step(self._done + count, message)
 
     def tick(self, message: str) -> None:
-        """Give a sign of life within a thing that takes long.
+        """Give a sign of life within an item that takes long.
 
         Raises:
             JobCancelled: the owner asked to stop.
         """
         self.check_stop()
-        if self._done < self._total:  # the last step was told; saying it again would always pass
+        if self._done < self._total:  # the last step was reported; reporting it again would never be throttled
             self.step(self._done, message)
 
     def wait_for(self, work: Callable[[], _T]) -> _T:
-        """Do something long that cannot be interrupted, in a thread, so that a request to stop is heard meanwhile.
+        """Run long work that cannot be interrupted in a thread, so that a request to stop is noticed meanwhile.
 
         Returns:
             What ``work`` returns.
@@ -196,7 +196,7 @@ class ProgressReporter:
 
 
 class TrainingReporter(ProgressReporter):
-    """A reporter that also knows what a training step and the evaluation of a checkpoint take."""
+    """A reporter that also knows how long a training step and the evaluation of a checkpoint take."""
 
     def __init__(self, on_event: OnEvent, should_stop: ShouldStop, *, kept: str = GO_ON) -> None:
         super().__init__(on_event, should_stop, kept=kept)
@@ -204,7 +204,7 @@ class TrainingReporter(ProgressReporter):
         self.evaluation_s = 0.0  # of the newest checkpoint
 
     def trained(self, metrics: Mapping[str, Any], step_s: float, total: int, evaluations_left: int) -> None:
-        """Tell of a training step and its metrics.
+        """Report a training step and its metrics.
 
         Args:
             metrics: the step's line of ``metrics.jsonl``.
@@ -212,7 +212,7 @@ class TrainingReporter(ProgressReporter):
             total: steps of the run.
             evaluations_left: checkpoints that are still to be sampled.
         """
-        # Not the mean of all: a run that climbs down the memory ladder has slower steps from there on.
+        # Not the mean of all: after a memory fallback, steps are slower from there on.
         self._step_s = step_s if self._step_s is None else 0.9 * self._step_s + 0.1 * step_s
         self._total, step = total, metrics["step"]
         eta_s = round(self._step_s * (total - step) + self.evaluation_s * evaluations_left, 1)
@@ -220,7 +220,7 @@ class TrainingReporter(ProgressReporter):
             self.on_event(Event("metrics", metrics))
 
     def evaluated(self, row: Mapping[str, Any], metrics: Mapping[str, Any], seconds: float) -> None:
-        """Tell of a sampled checkpoint.
+        """Report a sampled checkpoint.
 
         Args:
             row: its scores.

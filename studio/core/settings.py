@@ -20,7 +20,11 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names of this machine that nobody else reaches it by."""
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds app.py and presets/."""
+"""The folder that holds the package ``studio``: the checkout, or site-packages."""
+
+_PACKAGED = PROJECT_ROOT / "studio" / "shipped"
+SHIPPED_ROOT = _PACKAGED if _PACKAGED.is_dir() else PROJECT_ROOT
+"""The folder that holds presets/, spaces/, app.py and the requirements: the checkout, or their copy in a wheel."""
 
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -33,58 +37,57 @@ class Settings(BaseSettings):
 
     home: Path = Path.home() / ".likeness-studio"
     """Folder for jobs, datasets, runs and pictures."""
-    presets_dir: Path = PROJECT_ROOT / "presets"
+    presets_dir: Path = SHIPPED_ROOT / "presets"
     """Folder that holds train/*.yaml and packs/*.yaml."""
     host: str = "127.0.0.1"
-    """Address that the app listens on."""
+    """Address to listen on."""
     port: int = Field(default=7860, ge=0, le=65535)
-    """Port that the app listens on; 0 lets the system choose."""
+    """Port to listen on; 0 lets the system choose."""
     device: DeviceName = "auto"
-    """Device for training and generation; auto takes CUDA, then MPS, then the CPU."""
+    """Device for training and generation; auto prefers CUDA, then MPS, then the CPU."""
     gpus: str = Field(default="auto", pattern=r"^(auto|[\w-]+(,[\w-]+)*)$")
-    """NVIDIA GPUs for jobs, one job on each at a time: auto takes all; or numbers or UUIDs, such as 0,2."""
+    """NVIDIA GPUs to use, one job on each at a time: auto uses all; or numbers or UUIDs, such as 0,2."""
     threads: int | None = Field(default=None, ge=1, le=256)
-    """CPU threads for one job; None leaves torch's own choice."""
-    max_upload_bytes: int = Field(default=64 * 2**20, ge=2**10)
-    """Largest single photo that is accepted, bytes."""
+    """CPU threads per job; None leaves the choice to torch."""
+    max_upload_bytes: int = Field(default=64 * 10**6, ge=1000)
+    """Maximum size of one photo, bytes."""
     max_photos: int = Field(default=100, ge=1, le=1000)
-    """Most photos that one check accepts."""
+    """Maximum number of photos in one check."""
     job_silence_s: int = Field(default=3600, ge=1)
-    """A job whose process tells nothing for so many seconds hangs and is ended; downloads are silent, too."""
+    """A job that reports nothing for this many seconds counts as hung and is ended; downloads report nothing either."""
     job_environment: str = ""
-    """Variables, by name and separated by commas, that the processes of jobs get beside those of the system, the
-    network and the libraries that compute; tokens and keys of other programs do not reach them otherwise."""
+    """Variables that the processes of jobs also get, by name, separated by commas; without it they get those of the
+    system, the network and the libraries that compute, and no token or key of another program."""
     bases_dir: Path | None = None
-    """Folder for downloaded and converted bases; None means the folder bases in home."""
+    """Folder for downloaded and converted bases; None uses the folder bases in STUDIO_HOME."""
     bases_max_bytes: int = Field(default=200 * 10**9, ge=10**6)
-    """Most that all of those may take together, bytes; the least recently used goes first."""
+    """Maximum size of all downloaded bases together, bytes; the least recently used is deleted first."""
     resident_bases: str = "pocket"
-    """Bases, separated by commas, that the Space zerogpu loads once and keeps."""
+    """Bases that the Space zerogpu loads once and keeps, separated by commas."""
     results_cache: str = Field(default="disk", repr=False)  # may hold a password
-    """Keeps pictures to serve the same request again: disk, off, redis://HOST or redis+cluster://HOST (rediss: TLS)."""
+    """Where pictures are kept for equal requests: disk, off, redis://HOST or redis+cluster://HOST (rediss: TLS)."""
     results_max_bytes: int = Field(default=2 * 10**9, ge=10**5)
-    """Most that these pictures may take on the disk, bytes; the least recently used goes first."""
+    """Maximum size of these pictures on the disk, bytes; the least recently used are deleted first."""
     civitai_key: SecretStr | None = None
-    """Your key for Civitai, for models that are given to people with a key only."""
+    """Your key for Civitai, for models that need one."""
     civitai_url: str = "https://civitai.com"
     """Address of Civitai."""
     backup_url: SecretStr | None = None  # may hold a key
-    """Folder that finished jobs are copied to and come back from at start: hf://buckets/..., s3://..., file://..."""
+    """Folder that finished jobs are copied to, and restored from at the start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None
-    """Your token for the Hugging Face Hub, for publishing; None takes that of `hf auth login` or HF_TOKEN."""
+    """Your token for the Hugging Face Hub, for publishing; None uses that of `hf auth login` or HF_TOKEN."""
     remote_server: str = ""
     """Address of a studio on another machine, for the command `remote`."""
     remote_token: SecretStr | None = None
-    """Token for that studio where it is behind a login, such as a Hugging Face token for a private Space."""
+    """Token for that studio if it is behind a login, such as a Hugging Face token for a private Space."""
     owner: str = "local"
-    """Name of the one local owner, who may use this machine's tokens; where people log in, of nobody else."""
+    """Owner whose jobs may use this machine's tokens: local, or hf: and the id of an account where people log in."""
     login: bool | None = None
-    """Whether everybody logs in with Hugging Face and sees only what is theirs; None: where the platform offers it."""
+    """Whether visitors log in with Hugging Face and see only their own jobs; None: if the platform offers it."""
     guest: bool = False
-    """Set by the server for jobs of others than the machine's owner: a cached repository is shown to those only whom
-    the Hub shows it."""
+    """Set by the server for jobs of other owners: they may use a cached repository only if the Hub lets them see it."""
     trusted_hosts: str = ""
-    """Host names, separated by commas, under which a proxy serves this app; * allows any."""
+    """Host names under which a proxy serves this app, separated by commas; * allows any."""
     frame_ancestors: str = "'self' https://huggingface.co https://*.hf.space"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
 

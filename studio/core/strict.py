@@ -14,7 +14,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def _clean_text(value: Any) -> Any:
     if isinstance(value, str):
         if _CONTROL.search(value):
-            raise ValueError("holds control characters; use plain text")
+            raise ValueError("contains control characters; use plain text")
         return " ".join(value.split())
     return value
 
@@ -162,13 +162,13 @@ _REPO = re.compile(r"[A-Za-z0-9]([\w.-]{0,94}\w)?/[A-Za-z0-9_]([\w.-]{0,94}\w)?"
 
 
 def hub_id(text: str) -> str:
-    """Return a repository's name as it is; raises ValueError where the Hub would refuse it.
+    """Return a repository name unchanged; raises ValueError if the Hub would refuse it.
 
-    Source: the Hub's rules, as in huggingface_hub.utils.validate_repo_id; more than that, the owner is asked for.
+    Source: the Hub's rules, as in huggingface_hub.utils.validate_repo_id; unlike there, the owner is required.
     """
     if not _REPO.fullmatch(text) or "--" in text or ".." in text or text.endswith(".git"):
         raise ValueError(
-            "is no name of a repository on the Hub; write owner/name with letters, digits, '-', '_' and '.', "
-            "each at most 96 characters"
+            "is not a valid repository name (owner/name); use letters, digits, '-', '_' and '.', "
+            "at most 96 characters in each part"
         )
     return text

@@ -1,6 +1,7 @@
 """The settings of a training run."""
 
-from typing import Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -54,7 +55,7 @@ class MethodConfig(StrictModel):
     rslora: bool = False
     """Scale the update by alpha / sqrt(rank) instead, which keeps large ranks steady (lora)."""
     dora: bool = False
-    """Learn size and direction of each weight apart: closer to full training, slower (lora)."""
+    """Learn magnitude and direction of each weight separately: closer to full training, slower (lora)."""
     factor: int | None = Field(default=None, ge=2, le=128)
     """Size of the smaller Kronecker factor (lokr); larger makes a smaller file. None balances both factors."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -64,7 +65,7 @@ class MethodConfig(StrictModel):
     text_encoder: bool = False
     """Train the text encoder too (lora, full)."""
     start_from: Text | None = Field(default=None, max_length=1000)
-    """A LoRA file (.safetensors, of diffusers or kohya) or an adapter folder to go on from (lora); None starts anew."""
+    """LoRA file (.safetensors, diffusers or kohya) or adapter folder to continue from (lora); None starts afresh."""
 
     @model_validator(mode="after")
     def _fits_its_name(self) -> Self:
@@ -106,95 +107,123 @@ class PriorConfig(StrictModel):
     """Class samples per step; None means as many as photos per step."""
 
 
+STEPS = "Steps and learning rates"
+ADAPTER = "Adapter"
+LOSSES = "Losses and captions"
+PRIOR = "Prior preservation"
+MEMORY = "Memory and speed"
+SAMPLES = "Checkpoints and samples"
+GROUPS = (STEPS, ADAPTER, LOSSES, PRIOR, MEMORY, SAMPLES)
+"""Titles of the groups of settings in a form, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What stands beside a setting of a run for its other readers; every setting carries one."""
+
+    group: str = ""
+    """Its group in a form, with all that is nested in it; empty for settings that come first."""
+    fit: bool = False
+    """Whether memory or the time of a step depends on it: a measurement holds only for equal values."""
+    card: bool = False
+    """Whether the model card of a published run lists it."""
+    published: bool = True
+    """Whether it is published at all; not what names the subject, or is said elsewhere."""
+
+
 class TrainConfig(StrictModel):
     """Settings of a training run."""
 
-    subject: NameOrEmpty = ""
+    subject: Annotated[NameOrEmpty, Mark(published=False)] = ""
     """Name of the subject; used for folders and titles, not for prompts. Empty takes the dataset's."""
-    class_noun: WordOrEmpty = ""
+    class_noun: Annotated[WordOrEmpty, Mark()] = ""
     """What the subject is: woman, man, dog, teapot ... Empty takes the dataset's."""
-    instance_token: Word = "sks"
-    """The rare word that will mean the subject in prompts."""
-    base: Text = Field(default="pocket", min_length=1, max_length=300)
+    instance_token: Annotated[Word, Mark()] = "sks"
+    """The rare word that will stand for the subject in prompts."""
+    base: Annotated[Text, Mark(fit=True)] = Field(default="pocket", min_length=1, max_length=300)
     """Base model: a name from the catalog, a diffusers folder, a .safetensors checkpoint, a Hub id, or civitai:ID."""
-    revision: Text | None = Field(default=None, max_length=100)
+    revision: Annotated[Text | None, Mark(fit=True, published=False)] = Field(default=None, max_length=100)
     """Revision of a base from the Hub or Civitai; None pins the newest at the start of the run."""
-    method: MethodConfig = MethodConfig()
+    method: Annotated[MethodConfig, Mark(ADAPTER, fit=True, card=True)] = MethodConfig()
     """What is trained."""
-    resolution_px: int | None = Field(default=None, ge=32, le=2048, multiple_of=8)
-    """Training resolution (side of a square of the same area); None takes the base's own."""
-    steps: int | StepsRule = StepsRule(per_photo=100, minimum=200, maximum=1500)
+    resolution_px: Annotated[int | None, Mark(fit=True, card=True)] = Field(default=None, ge=32, le=2048, multiple_of=8)
+    """Training resolution (side of a square of the same area); None uses the base's default."""
+    steps: Annotated[int | StepsRule, Mark(STEPS)] = StepsRule(per_photo=100, minimum=200, maximum=1500)
     """Optimizer steps, or a rule that computes them from the number of photos."""
-    batch_size: int = Field(default=1, ge=1, le=64)
+    batch_size: Annotated[int, Mark(STEPS, fit=True, card=True)] = Field(default=1, ge=1, le=64)
     """Photos per optimizer step."""
-    micro_batch_size: int | None = Field(default=None, ge=1, le=64)
+    micro_batch_size: Annotated[int | None, Mark(STEPS, fit=True)] = Field(default=None, ge=1, le=64)
     """Photos per forward pass; None means batch_size (no accumulation)."""
-    optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy", "schedule_free"] = "adamw"
+    optimizer: Annotated[
+        Literal["adamw", "adamw8bit", "adafactor", "prodigy", "schedule_free"], Mark(STEPS, fit=True, card=True)
+    ] = "adamw"
     """adamw; adamw8bit, adafactor: less memory; prodigy: finds its own rate; schedule_free: averages as it goes."""
-    learning_rate: float = Field(default=1e-4, gt=0.0, le=1.0)
+    learning_rate: Annotated[float, Mark(STEPS, card=True)] = Field(default=1e-4, gt=0.0, le=1.0)
     """Learning rate of what the method trains; 1 for prodigy."""
-    token_learning_rate: float | None = Field(default=None, gt=0.0, le=1.0)
+    token_learning_rate: Annotated[float | None, Mark(STEPS)] = Field(default=None, gt=0.0, le=1.0)
     """Learning rate of the instance token's embedding (pivotal tuning); None leaves the token as it is."""
-    token_vectors: int = Field(default=1, ge=1, le=8)
+    token_vectors: Annotated[int, Mark(STEPS)] = Field(default=1, ge=1, le=8)
     """Embedding vectors that the instance token stands for; more hold more of the subject."""
-    token_share: float = Field(default=1.0, gt=0.0, le=1.0)
+    token_share: Annotated[float, Mark(STEPS)] = Field(default=1.0, gt=0.0, le=1.0)
     """Share of the steps in which the token learns; afterwards it stays while the rest goes on."""
-    lr_scheduler: Literal["constant", "constant_with_warmup", "cosine", "linear"] = "constant"
-    """Course of the learning rate."""
-    lr_warmup_steps: int = Field(default=0, ge=0, le=10_000)
+    lr_scheduler: Annotated[Literal["constant", "constant_with_warmup", "cosine", "linear"], Mark(STEPS, card=True)] = (
+        "constant"
+    )
+    """Learning-rate schedule."""
+    lr_warmup_steps: Annotated[int, Mark(STEPS)] = Field(default=0, ge=0, le=10_000)
     """Steps over which the learning rate rises from zero."""
-    weight_decay: float = Field(default=1e-2, ge=0.0, le=1.0)
+    weight_decay: Annotated[float, Mark(STEPS)] = Field(default=1e-2, ge=0.0, le=1.0)
     """AdamW weight decay."""
-    max_grad_norm: float = Field(default=1.0, gt=0.0, le=1000.0)
+    max_grad_norm: Annotated[float, Mark(STEPS)] = Field(default=1.0, gt=0.0, le=1000.0)
     """Gradients are clipped to this norm."""
-    min_snr_gamma: float | None = Field(default=None, gt=0.0, le=100.0)
+    min_snr_gamma: Annotated[float | None, Mark(LOSSES)] = Field(default=None, gt=0.0, le=100.0)
     """Min-SNR cap (5 is the paper's value); None weighs all timesteps alike."""
-    noise_offset: float = Field(default=0.0, ge=0.0, le=1.0)
+    noise_offset: Annotated[float, Mark(LOSSES)] = Field(default=0.0, ge=0.0, le=1.0)
     """Adds this much per-channel constant noise; helps very dark and very bright pictures."""
-    caption_dropout: float = Field(default=0.0, ge=0.0, le=1.0)
+    caption_dropout: Annotated[float, Mark(LOSSES)] = Field(default=0.0, ge=0.0, le=1.0)
     """Share of captions that are left empty while training."""
-    ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0)
-    """Samples and exports a running average of the weights (0.99: about 100 steps); None takes the newest ones."""
-    background_weight: float | None = Field(default=None, ge=0.0, lt=1.0)
+    ema_decay: Annotated[float | None, Mark(STEPS, fit=True)] = Field(default=None, gt=0.0, lt=1.0)
+    """Sample and export a running average of the weights (0.99: about 100 steps); None uses the newest weights."""
+    background_weight: Annotated[float | None, Mark(LOSSES)] = Field(default=None, ge=0.0, lt=1.0)
     """Weight of what lies outside the subject's masks (masks/NNN.png of the dataset); None ignores masks."""
-    flip: bool = False
+    flip: Annotated[bool, Mark(LOSSES)] = False
     """Mirror photos at random; off by default because faces are not symmetric."""
-    prior: PriorConfig = PriorConfig()
+    prior: Annotated[PriorConfig, Mark(PRIOR)] = PriorConfig()
     """Prior preservation."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, Mark(MEMORY, fit=True)] = False
     """Recompute activations: less memory, slower."""
-    quantization: Quantization = "none"
+    quantization: Annotated[Quantization, Mark(MEMORY, fit=True)] = "none"
     """Hold the frozen base in fewer bits (lora, transformers): 8bit in half the memory, 4bit in less than a third."""
-    block_offload: bool = False
+    block_offload: Annotated[bool, Mark(MEMORY, fit=True)] = False
     """Keep the denoiser in main memory and bring one block at a time to the GPU: least memory, slow."""
-    attention: Literal["torch", "xformers"] = "torch"
-    """Whose attention the denoiser computes with: torch's own, or xformers', which may be faster on older GPUs."""
-    compile_blocks: bool = False
+    attention: Annotated[Literal["torch", "xformers"], Mark(MEMORY, fit=True)] = "torch"
+    """Attention implementation of the denoiser: torch, or xformers, which may be faster on older GPUs."""
+    compile_blocks: Annotated[bool, Mark(MEMORY, fit=True)] = False
     """Compile the denoiser's blocks: faster steps after some minutes of compiling."""
-    certify: bool = True
+    certify: Annotated[bool, Mark()] = True
     """Read the finished adapter back in a fresh process and compare its pictures; if they differ the run fails."""
-    checkpoint_every_steps: int | None = Field(default=None, ge=1, le=100_000)
+    checkpoint_every_steps: Annotated[int | None, Mark(SAMPLES)] = Field(default=None, ge=1, le=100_000)
     """Steps between checkpoints; None makes about five per run."""
-    keep_checkpoints: int = Field(default=2, ge=2, le=100)
+    keep_checkpoints: Annotated[int, Mark(SAMPLES)] = Field(default=2, ge=2, le=100)
     """Resume checkpoints that are kept (adapters of all checkpoints stay for the choice of the best)."""
-    samples_per_checkpoint: int = Field(default=4, ge=0, le=64)
+    samples_per_checkpoint: Annotated[int, Mark(SAMPLES)] = Field(default=4, ge=0, le=64)
     """Pictures generated and scored at each checkpoint."""
-    sample_steps: int = Field(default=20, ge=1, le=200)
+    sample_steps: Annotated[int, Mark(SAMPLES, fit=True)] = Field(default=20, ge=1, le=200)
     """Inference steps of these pictures."""
-    guidance_scale: float | None = Field(default=None, ge=0.0, le=30.0)
-    """Guidance of these pictures; None takes the base's own."""
-    likeness: LikenessName = "auto"
-    """Engine that scores checkpoints: auto takes the one that fits the base and the class noun."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of everything random in the run."""
-    dtype: Dtype = "auto"
+    guidance_scale: Annotated[float | None, Mark(SAMPLES)] = Field(default=None, ge=0.0, le=30.0)
+    """Guidance scale of these pictures; None uses the base's default."""
+    likeness: Annotated[LikenessName, Mark(SAMPLES, published=False)] = "auto"
+    """Engine that scores checkpoints; auto chooses by base and class noun."""
+    seed: Annotated[int, Mark(card=True)] = Field(default=0, ge=0, lt=2**32)
+    """Seed for everything random in the run."""
+    dtype: Annotated[Dtype, Mark(MEMORY, fit=True, published=False)] = "auto"
     """Precision of the frozen base; auto is float32 on the CPU and bfloat16 on a GPU that has it."""
 
     @field_validator("steps")
     @classmethod
     def _some_steps(cls, steps: int | StepsRule) -> int | StepsRule:
         if isinstance(steps, int) and not 1 <= steps <= 100_000:
-            raise ValueError("there must be between 1 and 100000 steps")
+            raise ValueError("must be between 1 and 100000 steps")
         return steps
 
     @field_validator("micro_batch_size")
@@ -302,3 +331,9 @@ def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
             "schedule_free averages the weights by itself: leave ema_decay out",
         ),
     ]
+
+
+def mark_of(setting: str) -> Mark:
+    """Return the mark of a setting, or of the one that it is nested in (``method.rank`` in ``method``)."""
+    field = TrainConfig.model_fields[setting.partition(".")[0]]
+    return next(mark for mark in field.metadata if isinstance(mark, Mark))

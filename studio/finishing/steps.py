@@ -17,6 +17,7 @@ from studio.core.errors import InputError, Problem
 from studio.core.finish_config import BackgroundStep, CutoutStep, FaceStep, FinishConfig, FitStep, UpscaleStep
 from studio.core.progress import ProgressReporter
 from studio.core.settings import load_settings
+from studio.core.units import bytes_text
 from studio.finishing.matting.registry import open_matter
 from studio.finishing.upscaling.faces import restore_faces
 from studio.finishing.upscaling.registry import DIFFUSION, open_face_restorer, open_upscaler
@@ -299,7 +300,7 @@ def _require_memory(name: str, target_hw: tuple[int, int], needed: int) -> None:
     free = _free_bytes()
     if needed > free * _SPARE:
         size = f"{target_hw[1]} x {target_hw[0]} px"
-        text = f"{size} would need about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        text = f"{size} would need about {bytes_text(needed)} of memory, {bytes_text(free)} are free"
         raise refused(name, text, "ask for a smaller target", "too_much_memory")
 
 
@@ -327,7 +328,7 @@ def _resized_alpha(alpha: NDArray[np.float32], size_hw: tuple[int, int]) -> NDAr
 
 def _fetching(reporter: ProgressReporter) -> Callable[[int, int], None]:
     def tell(done_bytes: int, total_bytes: int) -> None:
-        reporter.tick(f"Fetching weights: {done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB")
+        reporter.tick(f"Fetching weights: {bytes_text(done_bytes)} of {bytes_text(total_bytes)}")
 
     return tell
 

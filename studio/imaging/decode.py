@@ -18,10 +18,11 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from studio.core.errors import InputError, Problem
 from studio.core.folder import is_clutter
+from studio.core.units import bytes_text
 from studio.imaging import colours, sniff
 from studio.imaging.whole import png_is_whole
 
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 10**6
 """Largest file that is read, bytes."""
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded: Pillow's own line, above which it warns of a decompression bomb."""
@@ -223,8 +224,8 @@ def read_photo(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def _too_many_bytes(name: str, size_bytes: int, max_bytes: int) -> InputError:
-    limit = f"{max_bytes / 2**20:.0f} MB" if max_bytes >= 2**20 else f"{max_bytes} bytes"
-    return _refuse(name, f"is too large ({size_bytes / 2**20:.0f} MB)", f"save it below {limit}", "too_large")
+    cure = f"save it below {bytes_text(max_bytes)}"
+    return _refuse(name, f"is too large ({bytes_text(size_bytes)})", cure, "too_large")
 
 
 def decode_bytes(

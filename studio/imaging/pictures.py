@@ -15,6 +15,7 @@ from pathlib import Path
 
 from studio.core.errors import InputError, NotFoundError, Problem
 from studio.core.folder import is_clutter
+from studio.core.units import bytes_text
 from studio.imaging import sniff
 from studio.imaging.decode import MAX_BYTES, PHOTO_ENDINGS, display_name, list_photos, no_photos
 
@@ -203,7 +204,7 @@ def _member(archive: Path, item: zipfile.ZipInfo) -> PictureSource:
 
 
 def _too_large(name: str) -> InputError:
-    return _refused(name, f"is larger than {MAX_BYTES // 2**20} MB", "use a smaller version", "too_large")
+    return _refused(name, f"is larger than {bytes_text(MAX_BYTES)}", "use a smaller version", "too_large")
 
 
 def _refused(name: str, message: str, cure: str, code: str = "not_a_photo") -> InputError:

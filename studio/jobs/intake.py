@@ -15,6 +15,7 @@ from pathlib import Path
 
 from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.files import full_disk_in_words, is_disk_full, sync_folder
+from studio.core.units import bytes_text
 
 _CHUNK_BYTES = 2**20
 _NAME_BYTES = 160
@@ -131,7 +132,7 @@ def disk_errors() -> Iterator[None]:
 
 
 def _too_large(name: str, max_bytes: int) -> Problem:
-    return Problem(name, f"is larger than {max_bytes / 2**20:.0f} MB", "use a smaller version", "too_large")
+    return Problem(name, f"is larger than {bytes_text(max_bytes)}", "use a smaller version", "too_large")
 
 
 def _chunks(upload: Upload) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from studio.core.domain import Event, JobKind
 from studio.core.errors import ResourceError
 from studio.core.private import make_file
 from studio.core.settings import PROJECT_ROOT
+from studio.core.units import duration_text
 from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.inherited import inherited
@@ -377,8 +378,9 @@ def _remove_orphans(jobs_dir: Path, known: frozenset[str]) -> None:
 
 def _hung(silence_s: float) -> str:
     return (
-        f"The job's process reported nothing for {silence_s:,.0f} seconds and was stopped. Retry the job; it continues"
-        " from where it was. If it only needs more time, for a download, for example, increase STUDIO_JOB_SILENCE_S."
+        f"The job's process reported nothing for {duration_text(silence_s)} and was stopped. Retry the job; it"
+        " continues from where it was. If it only needs more time, for example for a download, increase"
+        " STUDIO_JOB_SILENCE_S."
     )
 
 

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
 
 from PIL import Image as PILImage
 
+from studio.core import records
 from studio.core.domain import GenerateResult, Image
 from studio.core.files import replacing, write_zip
+from studio.core.units import likeness_text
 from studio.imaging.quality import Fingerprint
 from studio.imaging.sheet import contact_sheet
 from studio.pictures.request import PlannedPicture
@@ -86,12 +88,12 @@ def _write_sheet(
     for image in shown:
         facts = [f"seed {image.seed}"]
         if image.likeness is not None:
-            facts.insert(0, f"likeness {image.likeness:.2f}")
+            facts.insert(0, f"likeness {likeness_text(image.likeness)}")
         captions.append((image.shot.replace("_", " "), " · ".join(facts)))
     total = len(images)
     parts = [f"{total} pictures" if len(shown) == total else f"the first {len(shown)} of {total} pictures"]
     if mean is not None:
-        parts += ["most alike first", f"mean likeness {mean:.2f}"]
+        parts += ["most alike first", f"mean likeness {likeness_text(mean)}"]
     sheet = contact_sheet(
         [made.thumbnails[index_of[image.file]] for image in shown],
         captions,
@@ -110,7 +112,7 @@ def write_archive(out_dir: Path, result: GenerateResult, subject: str) -> None:
         "subject": subject,
         "likeness_engine": result.likeness_engine,
         "likeness_mean": result.likeness_mean,
-        "images": [asdict(image) for image in result.images],
+        "images": [records.to_dict(image) for image in result.images],
     }
     members: list[tuple[str, Path | bytes]] = [(name, out_dir / name) for name in sorted(i.file for i in result.images)]
     members.append((INDEX_NAME, (json.dumps(index, indent=1) + "\n").encode()))

@@ -16,6 +16,7 @@ from studio.core.errors import InputError, Problem, StudioError
 from studio.core.files import sha256_of, write_json, write_text
 from studio.core.progress import ProgressReporter
 from studio.core.settings import Settings
+from studio.core.train_config import TrainConfig, mark_of
 from studio.export import export
 from studio.imaging.decode import decode_bytes
 from studio.imaging.png import made_record
@@ -42,13 +43,6 @@ RESULT_NAME = "publish.json"
 
 
 _GALLERY_PX = 1024
-
-
-_TRAINING_FACTS = ("method", "resolution_px", "batch_size", "optimizer", "learning_rate", "lr_scheduler", "seed")
-
-
-_NOT_PUBLISHED = ("subject", "revision", "likeness", "dtype")
-"""Settings of a run that say nothing of the model, or are said elsewhere."""
 
 
 def assemble(
@@ -130,7 +124,8 @@ def _write_gallery(source: PublishSource, repo_dir: Path) -> tuple[GalleryPictur
 
 def _public_settings(source: PublishSource) -> dict[str, Any]:
     """Return the run's settings without the subject's name and without anything that names a folder."""
-    settings = {name: value for name, value in source.settings.items() if name not in _NOT_PUBLISHED}
+    published = {name for name in TrainConfig.model_fields if mark_of(name).published}
+    settings = {name: value for name, value in source.settings.items() if name in published}
     if not settings:
         return {}
     settings["base"] = source.info.base
@@ -177,7 +172,7 @@ def _training_facts(settings: Mapping[str, Any], info: AdapterInfo) -> dict[str,
     if not settings:
         return {}
     facts: dict[str, Any] = {"step": info.step, "base revision": info.revision}
-    for name in _TRAINING_FACTS:
+    for name in (name for name in TrainConfig.model_fields if mark_of(name).card):
         value = settings.get(name)
         if name == "method" and isinstance(value, dict):
             rank = f", rank {value['rank']}" if value.get("name") != "full" else ""

@@ -16,6 +16,7 @@ from studio import __version__
 from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo
 from studio.core.catalog import FAMILIES, LicenceSpec
 from studio.core.packs import subject_phrase
+from studio.core.units import likeness_text
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]>|~$])|^([#+\-]|\d+(?=[.)](?:\s|$)))")
 _ENGINES = {
@@ -224,9 +225,9 @@ def _measured_words(facts: CardFacts) -> str:
         return "Likeness was not measured."
     engine = str(measured.get("engine"))
     rows: dict[str, Any] = {
-        "Likeness before training": _score(measured.get("likeness_before")),
-        f"Likeness at step {measured['step']}": _score(measured["likeness"]),
-        "Bleed": _score(measured.get("bleed")),
+        "Likeness before training": likeness_text(measured.get("likeness_before"), "not measured"),
+        f"Likeness at step {measured['step']}": likeness_text(measured["likeness"], "not measured"),
+        "Bleed": likeness_text(measured.get("bleed"), "not measured"),
     }
     return (
         f"{_table(rows)}\n\n"
@@ -235,10 +236,6 @@ def _measured_words(facts: CardFacts) -> str:
         "held-out photo of the subject; it is not clipped. Bleed: how much likeness rose in pictures of the bare "
         "class noun, where it should not. The embedding itself is not part of this repository, and no photo is."
     )
-
-
-def _score(value: Any) -> str:
-    return "not measured" if value is None else f"{value:.2f}"
 
 
 def _table(rows: Mapping[str, Any]) -> str:

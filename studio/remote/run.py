@@ -42,6 +42,7 @@ from studio.core.presets import override
 from studio.core.progress import ProgressReporter, stopped
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
+from studio.core.units import bytes_text, duration_text
 from studio.remote.client import Server, ServerGoneError
 from studio.remote.shrink import PHOTOS_AT_ONCE, PreparedUpload, pack
 
@@ -371,13 +372,13 @@ def _submit(
 
 def _saved(prepared: PreparedUpload, spent: _RunCost) -> str:
     sent, whole, count = prepared.sent_bytes, max(1, prepared.original_bytes), len(prepared.photos)
-    off = f"within {prepared.difference:.2f} of 255 levels on average at the training size"
+    off = f"within {prepared.difference:.3g} of 255 levels on average at the training size"
     some = f"{prepared.exact} without any loss at the training size, the others {off}"
     loss = "without any loss at the training size" if prepared.exact == count else some if prepared.exact else off
     return (
-        f"Sent {sent / 1e6:.2f} MB for {count} photos of {whole / 1e6:.2f} MB "
-        f"({sent / whole:.1%}, {(whole - sent) / 1e6:.2f} MB saved), {loss}: "
-        f"{spent.prepare_s:.1f} s to prepare, {spent.upload_s:.1f} s to send"
+        f"Sent {bytes_text(sent)} for {count} photos of {bytes_text(whole)} "
+        f"({sent / whole:.1%}, {bytes_text(max(0, whole - sent))} saved), {loss}: "
+        f"{duration_text(spent.prepare_s)} to prepare, {duration_text(spent.upload_s)} to send"
     )
 
 
@@ -472,8 +473,7 @@ def download(server: Server, job: str, out: Path, *, on_event: OnEvent = ignore_
         raise NotFoundError(f"job {job} has no files (yet).")
     targets = [(row, _inside(out, row["path"])) for row in rows]
     missing = [(row, path) for row, path in targets if not path.is_file() or sha256_of(path) != row["sha256"]]
-    total_mb = sum(row["bytes"] for row, _ in missing) / 1e6
-    message = f"Downloading {len(missing)} files, {total_mb:.1f} MB"
+    message = f"Downloading {len(missing)} files, {bytes_text(sum(row['bytes'] for row, _ in missing))}"
     reporter = ProgressReporter(on_event)
     reporter.stage("downloading", message)
     reporter.start(len(missing))

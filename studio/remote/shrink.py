@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from studio.core import records
 from studio.core.domain import Dataset, Photo
 from studio.core.errors import InputError, Problem
 from studio.imaging.bucket import buckets, nearest_bucket
@@ -94,7 +94,7 @@ def pack(dataset_dir: Path, photos_dir: Path, resolution_px: int, multiple_px: i
     Raises:
         InputError: a prepared photo cannot be read.
     """
-    dataset = Dataset.from_json(json.loads((dataset_dir / "dataset.json").read_text(encoding="utf-8")))
+    dataset = records.read(Dataset, dataset_dir / "dataset.json", cure="check the photos again", code="bad_dataset")
     sizes_hw = buckets(resolution_px, multiple_px)
 
     named = {display_name(path.name): path for path in list_photos(photos_dir)[0]}

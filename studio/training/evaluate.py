@@ -23,6 +23,7 @@ from studio.core.errors import TrainingError
 from studio.core.files import replacing, write_json
 from studio.core.progress import TrainingReporter
 from studio.core.settings import load_settings
+from studio.core.units import likeness_text
 from studio.likeness.base import LikenessEngine, centroid, likeness
 from studio.likeness.registry import choose_engine
 from studio.training import checkpoints
@@ -289,7 +290,7 @@ def choose_best(rows: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
         best = min(rows, key=lambda row: row["val_loss"])
         return best["step"], f"lowest validation loss of {len(rows)} checkpoints ({best['val_loss']:.4f})"
     best = max(rows, key=worth)
-    measured = f"{best['likeness']:.2f}, bleed {best['bleed']:.2f}"
+    measured = f"{likeness_text(best['likeness'])}, bleed {likeness_text(best['bleed'])}"
     if best["likeness"] < max(row["likeness"] for row in rows):
         return best["step"], f"best likeness less the penalty for bleed above {BLEED_LIMIT} ({measured})"
     return best["step"], f"highest likeness of {len(rows)} checkpoints ({measured})"

@@ -1,6 +1,5 @@
 """A dataset folder as a training run reads it: rows, photos, masks and whether the run fits this machine."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -9,9 +8,11 @@ from PIL import Image, ImageOps
 from studio.bases.resolve import Base
 from studio.compute.device import pick_dtype
 from studio.compute.offload import keep_blocks_away
+from studio.core import records
 from studio.core.catalog import FamilySpec
 from studio.core.domain import Dataset
 from studio.core.errors import InputError, Problem, ResourceError
+from studio.core.files import read_json
 from studio.core.packs import fill, token_as_placeholder
 from studio.core.train_config import TrainConfig
 from studio.families import registry as families
@@ -86,18 +87,15 @@ def read_dataset(dataset_dir: Path) -> Dataset:
         InputError: there is no dataset, it is damaged, or it holds no photo.
     """
     path = dataset_dir / "dataset.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        version = data["version"]
-        if version != 1:
-            raise _problem("dataset.json", f"is of version {version}, not 1", "check the photos again", "version")
-        dataset = Dataset.from_json(data)
-    except FileNotFoundError:
+    if not path.is_file():
         raise _problem(
             str(dataset_dir.name), "holds no dataset.json", "check the photos first: check DIR", "no_dataset"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise _problem("dataset.json", "is damaged", "check the photos again", "bad_dataset") from None
+        )
+    raw = read_json(path)
+    version = raw.get("version") if isinstance(raw, dict) else 1
+    if version != 1:  # told before the fields, which another version has other ones of
+        raise _problem("dataset.json", f"is of version {version}, not 1", "check the photos again", "version")
+    dataset = records.read(Dataset, path, cure="check the photos again", code="bad_dataset")
     if not dataset.photos:
         raise _problem("dataset.json", "holds no usable photo", "add photos and check them again", "no_photos")
     return dataset

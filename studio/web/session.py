@@ -29,6 +29,7 @@ from studio.core.presets import (
 )
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
+from studio.core.units import likeness_text
 from studio.web.login import Visitor
 from studio.web.page import words
 
@@ -375,7 +376,7 @@ def label(job: JobView) -> str:
         usable = sum(verdict["status"] != "rejected" for verdict in result["verdicts"])
         detail = words.counted(words.JOB_PHOTOS, usable)
     elif job.kind == "train" and result.get("likeness_after") is not None:
-        detail = f"{result['likeness_after']:.2f}"
+        detail = likeness_text(result["likeness_after"])
     elif made is not None:
         detail = words.counted(words.PICTURES, len(made))
     else:

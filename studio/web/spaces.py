@@ -13,11 +13,11 @@ from pathlib import Path
 from studio.core.errors import InputError, NotFoundError, Problem, ResourceError, StudioError
 from studio.core.files import full_disk_in_words, is_disk_full
 from studio.core.folder import require_free, swap
-from studio.core.settings import PROJECT_ROOT
+from studio.core.settings import PROJECT_ROOT, SHIPPED_ROOT
 
-SPACES_DIR = PROJECT_ROOT / "spaces"
+SPACES_DIR = SHIPPED_ROOT / "spaces"
 _SHIPPED = ("studio", "presets", "app.py", "LICENSE")
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "Thumbs.db", "desktop.ini")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "shipped", "*.pyc", ".*", "Thumbs.db", "desktop.ini")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?P<extras>\[[^\]]*\])?")
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}")
 
@@ -49,7 +49,7 @@ def build(name: str, out: Path) -> list[str]:
     try:
         part.mkdir(parents=True)
         for item in _SHIPPED:
-            source = PROJECT_ROOT / item
+            source = (PROJECT_ROOT if item == "studio" else SHIPPED_ROOT) / item
             if source.is_dir():
                 shutil.copytree(source, part / item, ignore=_LEFT_OUT)
             else:
@@ -72,10 +72,10 @@ def pinned(name: str) -> list[str]:
     They are the versions that the tests ran with, except where ``spaces/NAME/requirements.txt`` pins another one; what
     else that file names comes on top.
     """
-    exact = dict(line.split("==") for line in _lines(PROJECT_ROOT / "constraints.txt"))
+    exact = dict(line.split("==") for line in _lines(SHIPPED_ROOT / "constraints.txt"))
     own = dict(line.split("==") for line in _lines(SPACES_DIR / name / "requirements.txt"))
     found = []
-    for line in _lines(PROJECT_ROOT / "requirements.txt"):
+    for line in _lines(SHIPPED_ROOT / "requirements.txt"):
         match = _REQUIREMENT.match(line)
         assert match is not None, line
         package = match["name"].lower()

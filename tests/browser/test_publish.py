@@ -31,7 +31,7 @@ def test_a_run_is_previewed_and_published(
         page.get_by_role("tab", name="Publish").click()
         page.get_by_placeholder("you/ada").fill("portrait")
         page.get_by_role("button", name="Preview", exact=True).click()
-        page.locator("#ls-publish-notice").get_by_text("write owner/name").wait_for()
+        page.locator("#ls-publish-notice").get_by_text("not a valid repository name").wait_for()
         page.get_by_placeholder("you/ada").fill("ada/portrait")
         page.get_by_role("button", name="Preview", exact=True).click()
         page.get_by_text("What would be published").wait_for()

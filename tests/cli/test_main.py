@@ -32,13 +32,14 @@ from studio.core.domain import (
 from studio.core.errors import ConflictError, InputError, JobCancelled, Problem
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan, MeasuredRun, plan_of
+from studio.core.records import from_dict, to_dict
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
 
 COMMANDS = (
     "demo", "check", "train", "generate", "export", "publish", "unpublish", "finish", "chains", "presets", "packs",
-    "bases", "doctor", "serve",
+    "bases", "settings", "doctor", "serve",
 )  # fmt: skip
 
 TRAINED = TrainResult(
@@ -102,7 +103,7 @@ class FakeStudio:
             set_problems=({"code": "too_few", "message": "only 2 photos", "cure": "add 3 more"},),
             likeness_engine=None,
         )
-        (out / "dataset.json").write_text(json.dumps(dataset.to_json()))
+        (out / "dataset.json").write_text(json.dumps(to_dict(dataset)))
         (out / "DONE").touch()
         return dataset
 
@@ -202,7 +203,7 @@ def test_json_events_come_line_by_line_and_the_last_line_is_the_result(
     *events, result = _lines(capsys)
     assert [event["kind"] for event in events] == ["stage", "progress", "metrics", "message"]
     assert events[2]["data"]["loss"] is None
-    assert Dataset.from_json(result).subject == "Ada"
+    assert from_dict(Dataset, result).subject == "Ada"
     assert studio.calls == [("check", CheckConfig(subject="Ada", class_noun="woman"), photos, out)]
 
 
@@ -223,7 +224,7 @@ def test_a_person_sees_every_verdict_with_its_cure(
     shown = capsys.readouterr()
     for text in ("a.jpg", "b [1].jpg", "is blurred; take a sharp one.", "only 2 photos; add 3 more.", "photos-dataset"):
         assert text in shown.out
-    for text in ("Working hard", "mind the [gap]", "likeness 0.500"):
+    for text in ("Working hard", "mind the [gap]", "likeness 0.50"):
         assert text in shown.err
 
 
@@ -496,7 +497,7 @@ def test_publish_names_its_folder_after_run_and_repository_and_says_where_it_is(
     assert main.run([*command, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["commit"] is None
     assert main.run(["publish", str(run), "--repo", "portrait"]) == 2
-    assert "write owner/name" in capsys.readouterr().err
+    assert "not a valid repository name (owner/name)" in capsys.readouterr().err
 
 
 def test_unpublish_wants_to_be_told_twice(studio: FakeStudio, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from studio.core.config import CONFIGS, CheckConfig, GenerateConfig
 from studio.core.errors import InputError
 from studio.core.strict import StrictModel
-from studio.core.train_config import StepsRule, TrainConfig
+from studio.core.train_config import GROUPS, Mark, StepsRule, TrainConfig, mark_of
 
 
 def _models(model: type[StrictModel]) -> Iterator[type[StrictModel]]:
@@ -159,3 +159,22 @@ def test_a_training_takes_subject_and_class_noun_from_the_dataset_and_refuses_ot
     ) as caught:
         TrainConfig(class_noun="dog").for_subject("Ada", "woman")
     assert [problem.code for problem in caught.value.problems] == ["other_subject"]
+
+
+@pytest.mark.parametrize("name", TrainConfig.model_fields)
+def test_every_setting_of_a_run_says_once_where_it_is_shown_and_what_depends_on_it(name: str) -> None:
+    (mark,) = [item for item in TrainConfig.model_fields[name].metadata if isinstance(item, Mark)]
+    assert mark_of(name) == mark and (not mark.group or mark.group in GROUPS)
+    assert mark.published or not mark.card, "a model card lists nothing that is not published"
+
+
+def test_nested_settings_carry_the_mark_of_what_they_are_nested_in() -> None:
+    assert mark_of("method.rank") == mark_of("method")
+
+
+def test_every_group_of_settings_has_some() -> None:
+    assert {mark_of(name).group for name in TrainConfig.model_fields} == {"", *GROUPS}
+
+
+def test_what_names_the_subject_is_not_published() -> None:
+    assert not mark_of("subject").published

@@ -130,3 +130,11 @@ def test_no_preset_says_whom_it_is_for() -> None:
     # A preset with a subject or a class noun of its own would be refused with the photos of anybody else.
     for preset in list_presets():
         assert (preset.config.subject, preset.config.class_noun) == ("", ""), preset.name
+
+
+@pytest.mark.parametrize(
+    ("item", "value"),
+    [("keep=None", None), ("keep=null", None), ("fill=#ffffff", "#ffffff"), ("rank=8", 8), ("flip=true", True)],
+)
+def test_an_assignment_is_read_as_settings_are_written(item: str, value: object) -> None:
+    assert list(parse_assignments([item]).values()) == [value]

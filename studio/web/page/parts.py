@@ -11,6 +11,7 @@ from markupsafe import Markup
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
 from studio.core.job_words import waiting_for
+from studio.core.units import duration_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
 from studio.web.page.templates import render
@@ -73,7 +74,7 @@ def progress(job: JobView, history: JobHistory) -> Markup:
     step, total, eta_s = newest.get("step") or 0, newest.get("total"), newest.get("eta_s")
     detail = words.PROGRESS[job.kind].format(step=step, total=total) if total else ""
     if detail and eta_s is not None:
-        detail = words.TIME_LEFT.format(progress=detail, time=duration(eta_s))
+        detail = words.TIME_LEFT.format(progress=detail, time=duration_text(eta_s))
     stage = "" if job.state in ("pending", "pendingGpu", "pendingImages") else history.stage
     trouble = notice(words.NOT_STORED, [_sentence(job.cause)]) if job.cause else Markup()
     return trouble + render(
@@ -121,19 +122,3 @@ def problem_text(problem: Mapping[str, str]) -> str:
 def _sentence(text: str) -> str:
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
-
-
-def duration(seconds: float) -> str:
-    """Return a rough length of time."""
-    if seconds < 50:
-        return words.SECONDS.format(count=max(5, round(seconds / 5) * 5))
-    if seconds < 5400:
-        return words.MINUTES.format(count=max(1, round(seconds / 60)))
-    return words.HOURS.format(count=seconds / 3600)
-
-
-def byte_text(count: int) -> str:
-    """Return a number of bytes in kB or MB (decimal)."""
-    if count >= 1e6:
-        return words.MEGABYTES.format(count=count / 1e6)
-    return words.KILOBYTES.format(count=max(1, round(count / 1e3)))

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from studio.core.units import likeness_text
 from studio.web.page import words
 from studio.web.page.parts import Url, problem_text
 from studio.web.page.templates import render
@@ -24,7 +25,7 @@ def _verdict_card(verdict: Mapping[str, Any], url: Url) -> dict[str, Any]:
         "name": str(verdict["name"]),
         "mark": words.VERDICTS[verdict["status"]],
         "link": url(preview) if preview else None,
-        "likeness": "" if likeness is None else words.LIKE_THE_OTHERS.format(likeness=likeness),
+        "likeness": "" if likeness is None else words.LIKE_THE_OTHERS.format(likeness=likeness_text(likeness)),
         "percent": percent,
         "problems": [problem_text(problem) for problem in verdict["problems"]],
     }
@@ -45,7 +46,7 @@ def check_summary(dataset: Mapping[str, Any]) -> Markup:
         tone, text = "good", words.SET_READY_NEXT
     likenesses = [verdict["likeness"] for verdict in verdicts if verdict.get("likeness") is not None]
     if likenesses:
-        text += " " + words.SET_LIKENESS.format(likeness=sum(likenesses) / len(likenesses))
+        text += " " + words.SET_LIKENESS.format(likeness=likeness_text(sum(likenesses) / len(likenesses)))
     return render(
         "photos.summary", tone=tone, title=title, text=text, problems=[problem_text(problem) for problem in problems]
     )

@@ -8,9 +8,10 @@ from markupsafe import Markup
 from studio.core.domain import JobView
 from studio.core.packs import Pack, Shot, subject_kind
 from studio.core.presets import Chain
+from studio.core.units import bytes_text, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, byte_text, hint, notice, picture_downloads, problem_text, result
+from studio.web.page.parts import Url, hint, notice, picture_downloads, problem_text, result
 from studio.web.page.templates import render
 
 
@@ -68,17 +69,17 @@ def picture_caption(image: Mapping[str, Any]) -> str:
     """Return the caption of one picture: its likeness and its shot."""
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
     likeness = image.get("likeness")
-    return " · ".join(part for part in (f"{likeness:.2f}" if likeness is not None else "", shot) if part)
+    return " · ".join(part for part in (likeness_text(likeness, ""), shot) if part)
 
 
 def generate_result(job: JobView, url: Url) -> Markup:
     """Return the downloads of generated pictures, how alike they are, and how many were left out."""
     made = job.result or {}
     mean, mean_of_all = made.get("likeness_mean"), made.get("likeness_mean_made")
-    sentences = [words.PICTURES_READY if mean is None else words.PICTURES_LIKENESS.format(likeness=mean)]
+    sentences = [words.PICTURES_READY if mean is None else words.PICTURES_LIKENESS.format(likeness=likeness_text(mean))]
     if left_out := len(made.get("left_out") or ()):
         if mean is not None and mean_of_all is not None:
-            sentences.append(words.counted(words.PICTURES_LEFT_OUT_OF, left_out, likeness=mean_of_all))
+            sentences.append(words.counted(words.PICTURES_LEFT_OUT_OF, left_out, likeness=likeness_text(mean_of_all)))
         else:
             sentences.append(words.counted(words.PICTURES_LEFT_OUT, left_out))
     if cached := made.get("from_cache"):
@@ -98,7 +99,7 @@ def chain_hint(chain: Chain | None) -> Markup:
 def finished_caption(picture: Mapping[str, Any]) -> str:
     """Return the caption of one finished picture."""
     height, width = picture["size_hw"]
-    size = byte_text(picture["size_bytes"])
+    size = bytes_text(picture["size_bytes"])
     caption = words.FINISHED_CAPTION.format(source=picture["source"], width=width, height=height, size=size)
     if picture.get("quality") is None:
         return caption
@@ -111,7 +112,7 @@ def finish_result(job: JobView, url: Url) -> Markup:
     pictures, failed = finished.get("pictures", ()), finished.get("failed", ())
     text = words.FINISHED_SHEET
     if pictures:
-        text = words.FINISHED_SIZE.format(size=byte_text(sum(picture["size_bytes"] for picture in pictures)))
+        text = words.FINISHED_SIZE.format(size=bytes_text(sum(picture["size_bytes"] for picture in pictures)))
     card = result(words.counted(words.FINISHED, len(pictures)), text, picture_downloads(finished, url))
     if failed:
         lines = [f"{problem['where']}: {problem_text(problem)}" for problem in failed]

@@ -3,8 +3,9 @@
 from markupsafe import Markup
 
 from studio.core.domain import JobView
+from studio.core.units import bytes_text
 from studio.web.page import words
-from studio.web.page.parts import byte_text, notice
+from studio.web.page.parts import notice
 from studio.web.page.templates import render
 
 
@@ -15,7 +16,7 @@ def publish_result(job: JobView) -> Markup:
     facts = words.counted(
         words.PUBLISHED_FACTS,
         len(result.get("files", ())),
-        size=byte_text(result.get("bytes", 0)),
+        size=bytes_text(result.get("bytes", 0)),
         licence=result.get("licence"),
     )
     link = None

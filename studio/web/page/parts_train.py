@@ -10,9 +10,10 @@ from studio.core.catalog import BaseSpec
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
 from studio.core.presets import TrainPreset
+from studio.core.units import duration_text, gigabytes_text, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, duration, hint, notice
+from studio.web.page.parts import Url, hint, notice
 from studio.web.page.templates import render
 
 _MAX_SAMPLE_ROWS = 6
@@ -23,7 +24,9 @@ _MAX_POINTS = 400
 def base_hint(spec: BaseSpec) -> Markup:
     """Return what a base is and what it needs."""
     sentence = words.BASE_HINT_GPU if spec.vram_gb else words.BASE_HINT_CPU
-    return hint(sentence.format(description=spec.description, gigabytes=spec.vram_gb, licence=spec.licence))
+    return hint(
+        sentence.format(description=spec.description, memory=gigabytes_text(spec.vram_gb or 0), licence=spec.licence)
+    )
 
 
 def preset_hint(preset: TrainPreset | None) -> Markup:
@@ -98,10 +101,12 @@ def _likeness_chart(curve: Sequence[tuple[int, float]], best: int | None, last_s
     length = (last - first) or 1
     points = [(400 * (step - first) / length, 126 - 120 * max(0.0, min(1.0, likeness))) for step, likeness in curve]
     best_likeness = dict(curve).get(best) if best is not None else None
-    values = ", ".join(f"{step}: {likeness:.2f}" for step, likeness in curve)
+    values = ", ".join(f"{step}: {likeness_text(likeness)}" for step, likeness in curve)
     return {
         "title": words.LIKENESS,
-        "now": f"{curve[-1][1]:.2f}" if best_likeness is None else words.LIKENESS_BEST.format(likeness=best_likeness),
+        "now": likeness_text(curve[-1][1])
+        if best_likeness is None
+        else words.LIKENESS_BEST.format(likeness=likeness_text(best_likeness)),
         "description": words.LIKENESS_DESCRIPTION.format(values=values),
         "low": words.FIRST_STEP.format(step=first),
         "high": f"{last:,}",
@@ -125,7 +130,7 @@ def samples(history: JobHistory, url: Url, best_step: int | None = None) -> Mark
         likeness = history.likeness.get(step, sum(scores) / len(scores) if scores else None)
         title = [words.SAMPLES_BEFORE if step == 0 else words.SAMPLES_STEP.format(step=step)]
         if likeness is not None:
-            title.append(words.SAMPLES_LIKENESS.format(likeness=likeness))
+            title.append(words.SAMPLES_LIKENESS.format(likeness=likeness_text(likeness)))
         if step == best_step:
             title.append(words.SAMPLES_KEPT)
         pictures = [{"link": url(row["path"]), "prompt": str(row.get("prompt", ""))} for row in by_step[step]]
@@ -142,12 +147,12 @@ def train_result(job: JobView, url: Url) -> Markup:
         title = words.TRAINED
         sentences.append(words.TRAINED_UNMEASURED)
     else:
-        title = words.TRAINED_LIKENESS.format(likeness=after)
+        title = words.TRAINED_LIKENESS.format(likeness=likeness_text(after))
         if before is not None:
-            sentences.append(words.TRAINED_BEFORE.format(likeness=before))
+            sentences.append(words.TRAINED_BEFORE.format(likeness=likeness_text(before)))
         sentences.append(next(text for limit, text in words.JUDGEMENTS if after >= limit))
     best, steps = result.get("best_step", 0), result.get("steps", 0)
-    sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration(result.get("seconds") or 0)))
+    sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration_text(result.get("seconds") or 0)))
     adapter = url("adapter/pytorch_lora_weights.safetensors")
     return render(
         "train.result", title=title, text=" ".join(sentences), adapter=adapter, download=words.TRAINED_DOWNLOAD

@@ -10,7 +10,7 @@ from studio.core import machine
 from studio.core.catalog import BASES
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
-from studio.core.train_config import TrainConfig
+from studio.core.train_config import GROUPS, TrainConfig, mark_of
 from studio.web.page import files, parts, parts_publish, parts_train, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import JobTab, chosen_among, form_column, is_completed, job_column, job_frame
@@ -18,36 +18,6 @@ from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES, StudioSession, is_open, label
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
-GROUPS: dict[str, tuple[str, ...]] = {
-    "schedule": (
-        "steps",
-        "batch_size",
-        "micro_batch_size",
-        "optimizer",
-        "learning_rate",
-        "token_learning_rate",
-        "token_vectors",
-        "token_share",
-        "lr_scheduler",
-        "lr_warmup_steps",
-        "weight_decay",
-        "max_grad_norm",
-        "ema_decay",
-    ),
-    "adapter": tuple(field.path for field in _FIELDS if field.path.startswith("method.")),
-    "loss": ("min_snr_gamma", "noise_offset", "caption_dropout", "background_weight", "flip"),
-    "prior": tuple(field.path for field in _FIELDS if field.path.startswith("prior.")),
-    "memory": ("gradient_checkpointing", "quantization", "block_offload", "attention", "compile_blocks", "dtype"),
-    "checkpoints": (
-        "checkpoint_every_steps",
-        "keep_checkpoints",
-        "samples_per_checkpoint",
-        "sample_steps",
-        "guidance_scale",
-        "likeness",
-    ),
-}
-"""Folded groups of settings; a setting that is in none stands above them."""
 _LABELS = {
     **widgets.labels(_FIELDS),
     "repo": words.REPOSITORY,
@@ -122,11 +92,10 @@ def _form(presets: _Presets, *, login: bool) -> _Form:
 
 def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     """Build the generated form: fields of no group first, then one folded group after the other."""
-    grouped = {path for paths in GROUPS.values() for path in paths}
-    form = widgets.build([field for field in _FIELDS if field.path not in grouped], values)
-    for name, paths in GROUPS.items():
-        with widgets.folded(words.TRAIN_GROUPS[name]):
-            form |= widgets.build([field for field in _FIELDS if field.path in paths], values)
+    form = widgets.build([field for field in _FIELDS if not mark_of(field.path).group], values)
+    for title in GROUPS:
+        with widgets.folded(title):
+            form |= widgets.build([field for field in _FIELDS if mark_of(field.path).group == title], values)
     return form
 
 

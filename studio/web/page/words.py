@@ -48,8 +48,6 @@ PROGRESS = {
 }
 """How far a job is, by kind."""
 TIME_LEFT = "{progress} · about {time} left"
-SECONDS, MINUTES, HOURS = "{count} s", "{count} min", "{count:.1f} h"
-KILOBYTES, MEGABYTES = "{count} kB", "{count:.1f} MB"
 CANCELLED = "Cancelled. Everything done so far is kept."
 NOT_STORED = "The studio cannot store the progress of this job"
 NOT_FINISHED = "This job could not be finished"
@@ -112,14 +110,14 @@ PHOTOS_FORWARD = "Continue to training"
 UNNAMED_SUBJECT = "Subject"
 VERDICTS = {"good": "Good", "usable": "Usable", "rejected": "Left out"}
 NO_PREVIEW = "no preview"
-LIKE_THE_OTHERS = "Like the others: {likeness:.2f}"
+LIKE_THE_OTHERS = "Like the others: {likeness}"
 SET_UNUSABLE = "None of these photos can be used"
 SET_UNUSABLE_NEXT = "The cards below say why. Add other photos and check again."
 SET_PARTLY_READY = "{ready} of {total} photos of {subject} are ready"
 SET_READY = "All {ready} photos are ready"
 SET_WEAK_NEXT = "You can train with them. Fixing the points below would improve the result."
 SET_READY_NEXT = "This is a good set. Continue to training."
-SET_LIKENESS = "Average likeness between the photos: {likeness:.2f} (1 = the same subject)."
+SET_LIKENESS = "Average likeness between the photos: {likeness} (1 = the same subject)."
 
 # -- Train --
 
@@ -134,15 +132,6 @@ TRAIN_PHOTOS = "Photos"
 TRAIN_PHOTOS_INFO = "A photo set that you have checked."
 TRAIN_BASE = "Base model"
 TRAIN_PRESET = "Preset"
-TRAIN_GROUPS = {
-    "schedule": "Steps and learning rates",
-    "adapter": "Adapter",
-    "loss": "Losses and captions",
-    "prior": "Prior preservation",
-    "memory": "Memory and speed",
-    "checkpoints": "Checkpoints and samples",
-}
-"""Titles of the groups of settings."""
 TRAIN_PUBLISH = "Publish when done"
 TRAIN_REPOSITORY_INFO = "On the Hugging Face Hub. Leave empty to publish nothing."
 TRAIN_REPOSITORY_EXAMPLE = "owner/name"
@@ -153,7 +142,7 @@ TRAIN_START = "Train"
 TRAIN_EARLIER = "Earlier runs"
 TRAIN_FORWARD = "Make pictures"
 TRAIN_RETRY = "Continue this run"
-BASE_HINT_GPU = "{description} Needs a GPU with {gigabytes:g} GB. Licence: {licence}."
+BASE_HINT_GPU = "{description} Needs a GPU with {memory}. Licence: {licence}."
 BASE_HINT_CPU = "{description} Runs on any processor. Licence: {licence}."
 NO_PRESET = "There is no preset for this base yet."
 PLAN = "Plan: {plan}"
@@ -161,17 +150,17 @@ PLAN_TOO_LARGE = "This run needs more memory than is available"
 LOSS = "Loss"
 LOSS_DESCRIPTION = "Loss, smoothed: {loss:.4g} at step {step}"
 LIKENESS = "Likeness"
-LIKENESS_BEST = "best {likeness:.2f}"
+LIKENESS_BEST = "best {likeness}"
 LIKENESS_DESCRIPTION = "Likeness by step: {values}"
 FIRST_STEP = "step {step:,}"
 SAMPLES_BEFORE = "Before training"
 SAMPLES_STEP = "Step {step:,}"
-SAMPLES_LIKENESS = "likeness {likeness:.2f}"
+SAMPLES_LIKENESS = "likeness {likeness}"
 SAMPLES_KEPT = "kept"
 TRAINED = "Training is finished"
-TRAINED_LIKENESS = "Likeness {likeness:.2f}"
+TRAINED_LIKENESS = "Likeness {likeness}"
 TRAINED_UNMEASURED = "Likeness could not be measured for this subject. Judge by the pictures."
-TRAINED_BEFORE = "It was {likeness:.2f} before training."
+TRAINED_BEFORE = "It was {likeness} before training."
 TRAINED_BEST = "Best checkpoint: step {best:,} of {steps:,}, after {time}."
 TRAINED_DOWNLOAD = "Download the LoRA"
 JUDGEMENTS = (
@@ -211,12 +200,12 @@ SOME_SUBJECT = "the subject"
 NO_PACK = "No pack fits this run. Write your own prompts."
 PACK_SHOTS = ("{count} shot", "{count} shots")
 PICTURES = ("{count} picture", "{count} pictures")
-PICTURES_LIKENESS = "Average likeness {likeness:.2f}; the best come first."
+PICTURES_LIKENESS = "Average likeness {likeness}; the best come first."
 PICTURES_READY = "Ready to download."
 PICTURES_LEFT_OUT = ("{count} other was left out.", "{count} others were left out.")
 PICTURES_LEFT_OUT_OF = (
-    "{count} other was left out; the average of all was {likeness:.2f}.",
-    "{count} others were left out; the average of all was {likeness:.2f}.",
+    "{count} other was left out; the average of all was {likeness}.",
+    "{count} others were left out; the average of all was {likeness}.",
 )
 PICTURES_CACHED = ("{count} came from the cache.", "{count} came from the cache.")
 

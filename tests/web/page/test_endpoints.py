@@ -150,7 +150,7 @@ def test_a_run_is_published_by_a_token_that_may_and_the_token_shows_nowhere(
         with pytest.raises(AppError, match="may only read") as caught:
             client.predict(run, "ada/portrait", bad, api_name="/publish")
         assert not bad or bad not in str(caught.value)
-    with pytest.raises(AppError, match="write owner/name"):
+    with pytest.raises(AppError, match="not a valid repository name"):
         client.predict(run, "portrait", token, api_name="/publish")
     with pytest.raises(AppError, match="is not there"):
         client.predict(run, "ada/portrait", token, False, "check-foreign", api_name="/publish")
@@ -171,7 +171,7 @@ def test_a_run_is_published_when_it_is_done_if_the_token_may(
     before = len(client.predict(api_name="/jobs"))
     with pytest.raises(AppError, match="may only read"):
         client.predict(check_id, publish_to="ada/portrait", token="hf_read0123456789", api_name="/train")
-    with pytest.raises(AppError, match="write owner/name"):
+    with pytest.raises(AppError, match="not a valid repository name"):
         client.predict(check_id, publish_to="portrait", token=token, api_name="/train")
     with pytest.raises(AppError, match="publish_to: is empty"):
         client.predict(check_id, token=token, api_name="/train")

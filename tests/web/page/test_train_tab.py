@@ -63,7 +63,7 @@ def ask(address: str, check_id: str) -> Ask:
 
 def test_the_plan_follows_the_photos_and_the_form(ask: Ask, check_id: str) -> None:
     # The scripted studio measures 1 s to load, 0.5 s a step, 1 s a picture; the preset has 10 steps per photo.
-    assert "Plan: 60 steps, about 79 s, 1.0 GB of 2.0 GB memory" in ask(Photos=check_id)
+    assert "Plan: 60 steps, about 79 s, 1.07 GB of 2.15 GB memory" in ask(Photos=check_id)
     assert "Plan: 300 steps" in ask(Photos=check_id, Steps="300")
 
 

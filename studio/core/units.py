@@ -1,0 +1,47 @@
+"""How sizes, lengths of time and likeness are written for people; the only module that formats them.
+
+Ground level: standard library only.
+"""
+
+import math
+
+_SIZES = ("kB", "MB", "GB", "TB")
+
+
+def bytes_text(count: int) -> str:
+    """Return a number of bytes in decimal units and three digits, for example "57.1 MB".
+
+    Decimal, as disks, hubs and the catalog count: the same download must not be 9.3 GB in one place and 10 GB in
+    another. Graphics cards are sold in binary units, so that a card "of 24 GB" reads 25.8 GB here.
+    """
+    if count < 1000:
+        return f"{count} byte" if count == 1 else f"{count} bytes"
+    value, name = count / 1000, 0
+    while value >= 999.5 and name < len(_SIZES) - 1:  # three digits would round it to 1000
+        value, name = value / 1000, name + 1
+    return f"{value:.3g} {_SIZES[name]}" if value < 999.5 else f"{value:,.0f} {_SIZES[name]}"
+
+
+def gigabytes_text(gb: float) -> str:
+    """Return a figure of the catalog, which is in 10**9 bytes, as ``bytes_text`` does."""
+    return bytes_text(round(gb * 10**9))
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time, for example "45 s", "12 min" or "1 h 05 min"; never "0 s"."""
+    if seconds < 89.5:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def likeness_text(value: float | None, missing: str = "-") -> str:
+    """Return a likeness, or a bleed, with two decimals.
+
+    Args:
+        value: 0 is a random other subject of the class, 1 a held-out photo; not clipped.
+        missing: what to say where it was not measured (None or NaN).
+    """
+    if value is None or math.isnan(value):
+        return missing
+    return f"{round(value, 2) + 0.0:.2f}"  # + 0.0: a value just below zero would read "-0.00"
