@@ -11,7 +11,7 @@ from studio.core import machine
 from studio.core.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import TERMINAL_STATES, JobKind, JobView
-from studio.core.errors import InputError, LoginError, NotFoundError, Problem, StudioError
+from studio.core.errors import InputError, LoginError, NotFoundError, Problem
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
 from studio.core.job_words import name_of
@@ -43,6 +43,8 @@ MAX_LISTED = 1000
 OPEN_STATES = frozenset(get_args(get_type_hints(JobView)["state"])) - TERMINAL_STATES
 """The states of jobs that have not ended."""
 DONE = frozenset({"completed"})
+USABLE_STATES = OPEN_STATES | DONE
+"""The states of jobs that another job may be queued behind."""
 
 
 @dataclass(frozen=True)
@@ -364,13 +366,9 @@ class StudioSession:
         return {shot: (job_id, file) for shot, (_, job_id, file) in found.items()}
 
     def subject_of(self, run: JobView) -> dict[str, str]:
-        """Return the name and class noun of a run's subject; empty if its check is gone."""
-        try:
-            check = self.job(run.source, "check")
-        except StudioError:
-            return {}
-        result = check.result or {}
-        return {name: result[name] for name in ("subject", "class_noun") if name in result}
+        """Return what is known of a run's subject: its name and its class noun."""
+        known = {"subject": run.facts.subject, "class_noun": run.facts.class_noun}
+        return {name: value for name, value in known.items() if value}
 
     def adapter_facts(self, train_job: str) -> dict[str, Any]:
         """Return what a run's adapter.json says of base and class noun; empty if the run has none yet."""

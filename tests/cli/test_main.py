@@ -247,6 +247,15 @@ def test_training_on_a_dataset_needs_no_check(studio: FakeStudio, photos: Path, 
     assert [call[0] for call in studio.calls] == ["check", "train"]
 
 
+def test_training_on_a_dataset_needs_no_subject_because_the_dataset_has_one(
+    studio: FakeStudio, photos: Path, tmp_path: Path
+) -> None:
+    main.run(["check", str(photos), "--subject", "Ada", "--class-noun", "woman", "--out", str(tmp_path / "dataset")])
+    assert main.run(["train", str(tmp_path / "dataset"), "--out", str(tmp_path / "run")]) == 0
+    config = studio.calls[-1][1]
+    assert isinstance(config, TrainConfig) and (config.subject, config.class_noun) == ("", "")
+
+
 def test_a_plan_is_told_in_words_and_as_json_and_nothing_is_trained(
     studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

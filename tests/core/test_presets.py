@@ -126,6 +126,12 @@ def test_a_dumped_config_is_read_back_as_it_was() -> None:
     assert TrainConfig.parse(yaml.safe_load(dump(config))) == config
 
 
+def test_no_preset_says_whom_it_is_for() -> None:
+    # A preset with a subject or a class noun of its own would be refused with the photos of anybody else.
+    for preset in list_presets():
+        assert (preset.config.subject, preset.config.class_noun) == ("", ""), preset.name
+
+
 @pytest.mark.parametrize(
     ("item", "value"),
     [("keep=None", None), ("keep=null", None), ("fill=#ffffff", "#ffffff"), ("rank=8", 8), ("flip=true", True)],

@@ -14,7 +14,7 @@ from studio.jobs.store import NewJob
 from studio.service import Studio
 from studio.web.login import Visitor, visitor_of
 from studio.web.page.train_tab import dataset_choices
-from studio.web.session import DONE, StudioSession, is_open, label
+from studio.web.session import USABLE_STATES, StudioSession, is_open, label
 
 
 @pytest.fixture
@@ -71,7 +71,9 @@ def test_everything_is_ordered_in_one_go_behind_a_check_that_still_runs(
     assert is_open(check)
     with pytest.raises(InputError, match="the photo check is not finished"):
         session.plan_train(check.id)
+    assert [job_id for _, job_id in dataset_choices(session)] == [check.id]
     run = session.submit_train(check.id)
+    assert session.subject_of(run) == {"subject": "Ada", "class_noun": "woman"}
     made = session.submit_generate(run.id, {"pack": "places"})
     jobs = [run, made, session.submit_export(run.id, {"format": "kohya"})]
     jobs += [session.submit_publish(run.id, {"repo": "ada/x", "dry_run": True})]
@@ -87,6 +89,7 @@ def test_nothing_is_queued_behind_a_job_that_was_cancelled(
     session = StudioSession(held("check"), settings)
     check = session.submit_check(photos, {"subject": "Ada", "class_noun": "woman"})
     session.studio.cancel(check.id, owner=session.owner)
+    assert dataset_choices(session) == []
     with pytest.raises(ConflictError, match="retry it first"):
         session.submit_train(check.id)
 
@@ -138,7 +141,7 @@ def test_old_sets_and_runs_stay_in_their_lists_whatever_was_done_since(settings:
         studio._store.insert(NewJob(f"finish-{number}", "finish", "local", "Finishing: avatar", "fp"))
     assert [job.id for job in session.jobs("check")] == ["check-0"]
     assert [job_id for _, job_id in dataset_choices(session)] == ["check-0"]
-    assert [job_id for _, job_id in session.choices("train", states=DONE)] == ["train-0"]
+    assert [job_id for _, job_id in session.choices("train", states=USABLE_STATES)] == ["train-0"]
     current = session.current("train")
     assert current is not None and current.id == "train-0"
     studio.close()

@@ -20,7 +20,7 @@ from studio.web.page.frame import (
     progress_or,
 )
 from studio.web.page.history import JobHistory
-from studio.web.session import DONE
+from studio.web.session import USABLE_STATES
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def finish_tab(context: TabContext) -> JobTab:
         return updates
 
     def refresh(wanted: str | None) -> Updates:
-        choices = session.choices("generate", states=DONE)
+        choices = session.choices("generate", states=USABLE_STATES)
         return {form.made: gr.Dropdown(choices=choices, value=chosen_among(choices, wanted))}
 
     def on_start(given: dict[Any, Any]) -> Updates:

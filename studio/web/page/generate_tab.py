@@ -21,7 +21,7 @@ from studio.web.page.frame import (
     picture_gallery,
 )
 from studio.web.page.history import JobHistory
-from studio.web.session import DONE, StudioSession
+from studio.web.session import USABLE_STATES, StudioSession
 
 _ASKED = {"pack", "prompts", "count", "keep", "seed", "adapter_scale", "adapter"}
 """Settings that the form asks for outside of the advanced ones."""
@@ -86,9 +86,10 @@ def _packs_for(session: StudioSession, run_id: str | None) -> tuple[list[Pack], 
     if not run_id:
         return session.packs(), words.SOME_SUBJECT, "person"
     facts = session.adapter_facts(run_id)
-    about = session.subject_of(session.job(run_id, "train"))
+    run = session.job(run_id, "train")
+    about = session.subject_of(run)
     noun = facts.get("class_noun") or about.get("class_noun")
-    found = session.packs(base=facts.get("base"), class_noun=noun)
+    found = session.packs(base=facts.get("base") or run.facts.base, class_noun=noun)
     return found, about.get("subject", words.SOME_SUBJECT), noun or "person"
 
 
@@ -142,7 +143,7 @@ def generate_tab(context: TabContext) -> JobTab:
         }
 
     def refresh(wanted: str | None) -> Updates:
-        choices = session.choices("train", states=DONE)
+        choices = session.choices("train", states=USABLE_STATES)
         value = chosen_among(choices, wanted)
         return {form.run: gr.Dropdown(choices=choices, value=value), **pack_updates(value, None)}
 

@@ -19,7 +19,7 @@ from studio.web.page.frame import (
     progress_or,
 )
 from studio.web.page.history import JobHistory
-from studio.web.session import DONE, StudioSession, label
+from studio.web.session import DONE, USABLE_STATES, StudioSession, label
 
 _SAMPLES = ""
 """Stands for the run's own samples among the picture sets."""
@@ -150,7 +150,7 @@ def publish_tab(context: TabContext) -> JobTab:
         return updates
 
     def refresh(wanted: str | None) -> Updates:
-        runs = session.choices("train", states=DONE)
+        runs = session.choices("train", states=USABLE_STATES)
         return {
             form.run: gr.Dropdown(choices=runs, value=chosen_among(runs, wanted)),
             form.made: gr.Dropdown(choices=picture_sets(session)),

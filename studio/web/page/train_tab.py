@@ -15,7 +15,7 @@ from studio.web.page import files, parts, parts_publish, parts_train, widgets, w
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import JobTab, chosen_among, form_column, is_completed, job_column, job_frame
 from studio.web.page.history import JobHistory
-from studio.web.session import DONE, StudioSession, is_open, label
+from studio.web.session import USABLE_STATES, StudioSession, is_open, label
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
 _LABELS = {
@@ -100,8 +100,9 @@ def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dataset_choices(session: StudioSession) -> list[tuple[str, str]]:
-    """Return the finished checks that hold at least one photo, newest first, as choices: (label, job id)."""
-    return [(label(job), job.id) for job in session.jobs("check", states=DONE) if (job.result or {}).get("photos")]
+    """Return the checks that hold at least one photo, or may yet, newest first, as choices: (label, job id)."""
+    checks = session.jobs("check", states=USABLE_STATES)
+    return [(label(job), job.id) for job in checks if is_open(job) or (job.result or {}).get("photos")]
 
 
 def train_tab(context: TabContext) -> JobTab:
