@@ -11,16 +11,26 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.core.finish_config import FinishConfig
-from studio.core.strict import Dtype, LikenessName, Name, StrictModel, Text, Word, hub_id
+from studio.core.strict import (
+    DEFAULT_CLASS_NOUN,
+    DEFAULT_SUBJECT,
+    Dtype,
+    LikenessName,
+    Name,
+    StrictModel,
+    Text,
+    Word,
+    hub_id,
+)
 from studio.core.train_config import TrainConfig
 
 
 class CheckConfig(StrictModel):
     """Settings of the photo check."""
 
-    subject: Name = "subject"
+    subject: Name = DEFAULT_SUBJECT
     """Name of the subject, for example Ada; used for folders and titles."""
-    class_noun: Word = "person"
+    class_noun: Word = DEFAULT_CLASS_NOUN
     """What the subject is: woman, man, dog, teapot ..."""
     likeness: LikenessName = "auto"
     """Engine that decides whether the photos show one subject: auto, pocket (drawn portraits), face, subject, none."""

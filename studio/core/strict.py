@@ -78,6 +78,10 @@ LikenessName = Literal["auto", "pocket", "face", "subject", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+DEFAULT_SUBJECT, DEFAULT_CLASS_NOUN = "subject", "person"
+"""What a photo check calls a subject of which it was told nothing."""
+
+
 class StrictModel(BaseModel):
     """Frozen, no unknown keys, attribute docstrings as descriptions."""
 

@@ -6,7 +6,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.core.errors import InputError, Problem
-from studio.core.strict import Dtype, LikenessName, NameOrEmpty, StrictModel, Text, Word, WordOrEmpty
+from studio.core.strict import (
+    DEFAULT_CLASS_NOUN,
+    DEFAULT_SUBJECT,
+    Dtype,
+    LikenessName,
+    NameOrEmpty,
+    StrictModel,
+    Text,
+    Word,
+    WordOrEmpty,
+)
 
 Quantization = Literal["none", "8bit", "4bit"]
 
@@ -248,7 +258,10 @@ class TrainConfig(StrictModel):
         Raises:
             InputError: the settings give others; both values are named.
         """
-        given = (("subject", self.subject, subject), ("class_noun", self.class_noun, class_noun))
+        given = (
+            ("subject", self.subject, subject, DEFAULT_SUBJECT),
+            ("class_noun", self.class_noun, class_noun, DEFAULT_CLASS_NOUN),
+        )
         problems = [
             Problem(
                 name,
@@ -256,12 +269,14 @@ class TrainConfig(StrictModel):
                 f"leave {name} out, or check the photos again with {name} {mine!r}",
                 "other_subject",
             )
-            for name, mine, checked in given
-            if mine and mine != checked
+            for name, mine, checked, unsaid in given
+            if mine and checked not in (mine, unsaid)
         ]
         if problems:
             raise InputError.of(problems)
-        return self.model_copy(update={"subject": subject, "class_noun": class_noun})
+        # A check that was told neither says "subject" and "person": no contradiction, and no better name.
+        filled = {name: mine if mine and checked == unsaid else checked for name, mine, checked, unsaid in given}
+        return self.model_copy(update=filled)
 
     def total_steps(self, photos: int) -> int:
         """Return the number of optimizer steps for a set of ``photos`` photos."""
