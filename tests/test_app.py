@@ -41,7 +41,9 @@ def test_the_app_prints_one_line_serves_without_torch_and_stops_when_told(tmp_pa
         try:
             line = child.stdout.readline()
             address = line.rsplit(" ", 1)[-1].strip()
-            with urllib.request.urlopen(address, timeout=60) as page:
+            # The printed address holds the token, which becomes a cookie of the page.
+            browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+            with browser.open(address, timeout=60) as page:
                 text = page.read().decode()
             assert "Likeness Studio" in text and "fonts.googleapis" not in text
             child.send_signal(signal.SIGINT)

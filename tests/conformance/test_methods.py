@@ -249,8 +249,8 @@ def test_a_word_for_another_base_is_refused(tensors: dict, tiny_base: Path, tmp_
         ({"optimizer": "schedule_free", "lr_scheduler": "cosine"}, "set lr_scheduler=constant"),
         ({"optimizer": "schedule_free", "ema_decay": 0.99}, "leave ema_decay out"),
         ({"optimizer": "sgd"}, "use one of: 'adamw'"),
-        ({"steps": 0}, "steps: there must be between 1"),
-        ({"steps": -5}, "steps: there must be between 1"),
+        ({"steps": 0}, "steps: must be between 1"),
+        ({"steps": -5}, "steps: must be between 1"),
         ({"learning_rate": 0}, "learning_rate.*use more than 0"),
     ],
 )

@@ -16,6 +16,7 @@ from studio.bases.resolve import resolve_base
 from studio.core.train_config import TrainConfig
 from studio.families.registry import family
 from studio.methods.registry import method
+from studio.training import data as data_module
 from studio.training import steps
 from studio.training.data import cache
 from studio.training.run import AdaptedModel, PreparedPhoto, TrainingRun
@@ -41,6 +42,7 @@ def trained_steps(name: str, folder: Path, reference: ModuleType, patch: pytest.
     """Do the goldens' steps with ``studio.training.steps.train_step`` and the goldens' noise and timesteps."""
     config = TrainConfig(
         base=str(folder),
+        class_noun="person",
         method={"rank": reference.RANK, "target": TARGETS[name]},
         resolution_px=reference.SIDE_PX,
         batch_size=2,
@@ -74,7 +76,8 @@ def trained_steps(name: str, folder: Path, reference: ModuleType, patch: pytest.
         # The examples count the schedule of flow models down from pure noise.
         indices = reference.indices_of(step)
         patch.setattr(steps, "draw_timesteps", lambda *_, drawn=999 - indices if flows else indices: drawn)
-        patch.setattr(steps, "noise", lambda shape, *_, step=step: reference.noise_of(shape, step))
+        for module in (steps, data_module):
+            patch.setattr(module, "noise", lambda shape, *_, step=step: reference.noise_of(shape, step))
         loss = train_step(model, data, optimizer, torch.amp.GradScaler("cpu", enabled=False), step)
         found[step]["loss"] = loss
     return found

@@ -713,8 +713,8 @@ def test_the_more_bytes_a_photo_may_take_the_less_it_differs() -> None:
     ("differences", "words"),
     [
         ((0.0, 0.0), "saved), without any loss at the training size: "),
-        ((0.0, 0.7), "1 without any loss at the training size, the others within 0.70 of 255 levels on average"),
-        ((0.4, 0.7), "saved), within 0.70 of 255 levels on average at the training size: "),
+        ((0.0, 0.7), "1 without any loss at the training size, the others within 0.7 of 255 levels on average"),
+        ((0.4, 0.7), "saved), within 0.7 of 255 levels on average at the training size: "),
     ],
 )
 def test_what_was_sent_says_what_was_lost(differences: tuple[float, ...], words: str) -> None:
@@ -723,7 +723,7 @@ def test_what_was_sent_says_what_was_lost(differences: tuple[float, ...], words:
 
 
 def test_the_largest_photo_is_one_that_a_server_takes() -> None:
-    assert shrink.MOST_BYTES == guard._MAX_JSON_BYTES
+    assert shrink.MOST_BYTES == guard.MAX_JSON_BYTES
     noise = np.random.default_rng(0).integers(0, 256, (1536, 1536, 3), dtype=np.uint8)
     packed = shrink._packed("001", Image.fromarray(noise), (1536, 1536), original_bytes=10**9)
     assert len(packed.data) <= shrink.MOST_BYTES

@@ -84,8 +84,8 @@ def test_odd_sizes_are_mattes_too(tiny_onnx, size):
 
 def test_rembg_is_not_run_as_a_whole_and_can_still_be_imported_later(tiny_onnx):
     code = (
-        "import sys; from pathlib import Path; from studio.finishing.matting.rembg import RembgMatter;"
-        f"RembgMatter('u2netp', Path({str(tiny_onnx)!r}));"
+        "import sys; from pathlib import Path; from studio.finishing.matting.rembg import RembgMatting;"
+        f"RembgMatting('u2netp', Path({str(tiny_onnx)!r}));"
         "print('rembg' in sys.modules, any(name.startswith(('pymatting', 'numba')) for name in sys.modules))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT_ROOT, check=True)
