@@ -31,7 +31,7 @@ from studio.compute import quantization
 from studio.compute.device import device_name, pick_device, require_compiler, require_xformers, room_bytes, used_bytes
 from studio.core import fit, records
 from studio.core import folder as output
-from studio.core.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME, AdapterInfo, write_info
+from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, write_info
 from studio.core.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
 from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.files import full_disk_in_words, sha256_of, write_json, write_text
@@ -39,7 +39,7 @@ from studio.core.fit import MeasuredRun, checkpoint_steps
 from studio.core.presets import dump
 from studio.core.progress import GO_ON, TrainingReporter, stopped
 from studio.core.settings import load_settings
-from studio.core.train_config import TrainConfig
+from studio.core.train_config import READ_WITH, TrainConfig
 from studio.core.units import bytes_text
 from studio.exporting.certificate import ExportToVerify, TrialPicture, certify, is_lora, write_certificate
 from studio.families import registry as families

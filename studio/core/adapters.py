@@ -19,13 +19,6 @@ WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 FULL_NAME = "full_weights.safetensors"
 EMBEDS_NAME = "learned_embeds.safetensors"
 
-READ_WITH = {
-    "lora": "load_lora_weights of diffusers",
-    "lokr": "load_lora_adapter of each part in diffusers (not load_lora_weights), or this studio",
-    "full": "this studio, which adds it to the base",
-}
-"""Name of a method -> what reads its adapter."""
-
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:

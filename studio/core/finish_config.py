@@ -189,7 +189,7 @@ class FinishConfig(StrictModel):
 
     chain: Word | None = None
     """Name of the chain that the steps came from; for titles."""
-    steps: tuple[FinishStep, ...] = Field(default=(), max_length=5)
+    steps: tuple[FinishStep, ...] = Field(default=(), max_length=len(STEPS))
     """The steps, in order; none makes a contact sheet only."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random: sd-x4, and the noise in GFPGAN."""

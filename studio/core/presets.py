@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from studio.core.errors import InputError, NotFoundError, Problem
-from studio.core.finish_config import FinishConfig, FinishStep, check_steps
+from studio.core.finish_config import STEPS, FinishConfig, FinishStep, check_steps
 from studio.core.packs import Pack
 from studio.core.settings import SHIPPED_ROOT
 from studio.core.strict import StrictModel, Text, Word
@@ -66,7 +66,7 @@ class Chain(StrictModel):
     """What the user sees."""
     description: Text
     """One sentence: what comes out."""
-    steps: tuple[FinishStep, ...] = Field(min_length=1, max_length=5)
+    steps: tuple[FinishStep, ...] = Field(min_length=1, max_length=len(STEPS))
     """The steps, in order."""
 
     @model_validator(mode="after")

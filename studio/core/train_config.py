@@ -103,6 +103,13 @@ _METHOD_SETTINGS: dict[str, frozenset[str]] = {
 }
 """Settings beyond rank and target that each method knows."""
 
+READ_WITH = {
+    "lora": "load_lora_weights of diffusers",
+    "lokr": "load_lora_adapter of each part in diffusers (not load_lora_weights), or this studio",
+    "full": "this studio, which adds it to the base",
+}
+"""Name of a method -> what reads its adapter."""
+
 
 class PriorConfig(StrictModel):
     """Prior preservation: keeps the class (every other woman, dog ...) from turning into the subject."""

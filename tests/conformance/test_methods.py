@@ -10,9 +10,9 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from studio.bases.tensorfile import write_safetensors
-from studio.core.adapters import EMBEDS_NAME, READ_WITH, WEIGHTS_NAME
+from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME
 from studio.core.errors import InputError
-from studio.core.train_config import MethodConfig, TrainConfig
+from studio.core.train_config import READ_WITH, MethodConfig, TrainConfig
 from studio.families.base import Parts
 from studio.families.registry import family
 from studio.methods.base import Method
