@@ -591,14 +591,14 @@ def test_folder_with_other_files_is_never_replaced(run: Callable[..., Dataset], 
 
 def test_folder_of_the_photos_cannot_be_the_output(folder: Path) -> None:
     for out in (folder, folder.parent):
-        with pytest.raises(InputError, match="holds the photos themselves"):
+        with pytest.raises(InputError, match="is the folder of the photos"):
             check(CheckConfig(**SETTINGS), folder, out)
     assert len(list(folder.iterdir())) == 6
 
 
 def test_prepared_photos_cannot_be_checked_into_their_own_dataset(run: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = run()
-    with pytest.raises(InputError, match="holds the photos themselves"):
+    with pytest.raises(InputError, match="is the folder of the photos"):
         check(CheckConfig(**SETTINGS), tmp_path / "out" / "photos", tmp_path / "out")
     assert load_dataset(tmp_path / "out") == dataset
 

@@ -438,7 +438,7 @@ def test_a_folder_of_something_else_is_not_written_to(run_dir: Path, tmp_path: P
     with pytest.raises(ConflictError, match="other settings"):
         published(run_dir, tmp_path / "done", title="Another")
     (tmp_path / "done" / "repo" / "README.md").write_text("changed")
-    with pytest.raises(ConflictError, match="not those that were assembled"):
+    with pytest.raises(ConflictError, match="changed since they were assembled"):
         published(run_dir, tmp_path / "done")
 
 

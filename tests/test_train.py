@@ -280,7 +280,7 @@ def test_cancelling_keeps_a_checkpoint_and_going_on_changes_no_byte(
     assert checkpoint_steps(run) == [2, 3]
     assert not (run / "DONE").exists()
     result = train(wanted, dataset, run, on_event=events.append)
-    assert any("Going on from step 3" in str(event.data) for event in events)
+    assert any("Continuing from step 3" in str(event.data) for event in events)
     weights = FULL_NAME if wanted.method.name == "full" else WEIGHTS_NAME
     for name in (weights, EMBEDS_NAME):
         for folder in ("checkpoints/4", "adapter"):
@@ -371,7 +371,7 @@ def test_words_that_the_base_does_not_read_are_told_and_a_subject_among_them_is_
     for vectors, warned in ((1, ["IMG_1.jpg"]), (8, ["IMG_1.jpg", "IMG_2.jpg"])):
         wanted = config(resolution_px=64, token_learning_rate=1e-3, token_vectors=vectors)
         told.clear()
-        with pytest.raises(InputError, match=r"IMG_0.jpg: its caption is longer .*'sks woman' is left out") as caught:
+        with pytest.raises(InputError, match=r"IMG_0.jpg: its caption is too long .*'sks woman' is cut off") as caught:
             train(wanted, dataset, tmp_path / "run", on_event=lambda event: told.append(str(event.data)))
         assert [problem.where for problem in caught.value.problems] == ["IMG_0.jpg"]
         assert [name for name in ("IMG_1.jpg", "IMG_2.jpg", "IMG_3.jpg") if name in "".join(told)] == warned
@@ -536,9 +536,9 @@ def test_memory_that_gives_out_costs_speed_and_no_step(
     assert seen[4:] == [(3, 2, False), (3, 1, False), (3, 1, True)], "no step is done again but the one that failed"
     told = [event.data["text"] for event in events if event.data.get("level") == "warning"]
     assert [text.split(". ")[1] for text in told] == [
-        "Going on with 2 instead of 3 at a time, added up: the same result.",
-        "Going on with 1 instead of 2 at a time, added up: the same result.",
-        "Going on with recomputed activations: the same result, slower.",
+        "Continuing with 2 instead of 3 pictures at a time, gradients accumulated: the same result.",
+        "Continuing with 1 instead of 2 pictures at a time, gradients accumulated: the same result.",
+        "Continuing with gradient checkpointing: the same result, slower.",
     ]
     assert [row["step"] for row in lines(tmp_path / "run") if "loss" in row] == [1, 2, 3, 4]
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -565,7 +565,7 @@ def test_a_second_run_knows_what_it_will_take_and_refuses_a_disk_that_is_too_sma
     (told,) = [event.data["text"] for event in events if str(event.data.get("text")).startswith("Plan: ")]
     assert told.startswith("Plan: 2 steps, about ") and told.endswith("(measured here).")
     monkeypatch.setattr(train_module.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
-    with pytest.raises(ResourceError, match=r"on the disk and \d+ \w+ are free; free space"):
+    with pytest.raises(ResourceError, match=r"of disk space and \d+ \w+ is free; free some space"):
         train(config(steps=3), dataset, tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
