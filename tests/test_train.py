@@ -179,7 +179,7 @@ def test_a_run_goes_on_from_a_lora_and_from_its_own_checkpoint_when_that_file_is
     assert second[0]["val_loss"] == pytest.approx([row for row in first if row.get("val_loss")][-1]["val_loss"], abs=0)
     lora.unlink()
     train(wanted, dataset, tmp_path / "second")
-    with pytest.raises(InputError, match=r"method.start_from: there is no file lora.safetensors"):
+    with pytest.raises(InputError, match=r"method.start_from: lora.safetensors does not exist"):
         train(wanted, dataset, tmp_path / "third")
     assert not (tmp_path / "third").exists()
 

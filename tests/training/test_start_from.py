@@ -160,7 +160,7 @@ def test_numbers_that_are_none_are_refused(tiny_base: Path, trained: tuple[Path,
     tensors = load_file(trained[0])
     next(iter(tensors.values()))[0, 0] = float("nan")
     save_file(tensors, tmp_path / "nan.safetensors", {"lora_adapter_metadata": json.dumps(settings_of(trained[0]))})
-    assert "holds NaN or infinity" in refused(tiny_base, tmp_path / "nan.safetensors")
+    assert "contains NaN or infinity" in refused(tiny_base, tmp_path / "nan.safetensors")
 
 
 def test_damaged_files_and_pickles_are_refused(
@@ -171,7 +171,7 @@ def test_damaged_files_and_pickles_are_refused(
         (tmp_path / "x.safetensors").write_bytes(content)
         assert "download it again" in refused(tiny_base, tmp_path / "x.safetensors")
     assert "is a pickle" in refused(tiny_base, tmp_path / "x.ckpt")
-    assert "there is no file" in refused(tiny_base, tmp_path / "nothing.safetensors")
+    assert "does not exist" in refused(tiny_base, tmp_path / "nothing.safetensors")
 
 
 def test_a_trained_token_goes_on_with_as_many_vectors_as_it_has(
