@@ -598,7 +598,7 @@ def test_negative_prompts_go_to_families_that_have_them_only(family: str, negati
     plan, remarks = request.plan_pictures(wanted, infer.read_info(run_dir / "adapter"), FAMILIES[family], None)
     found = plan[0].picture_request.negative_prompt
     assert found.startswith("person, blurry") == found.endswith("a hat") == bool(negative)
-    assert remarks == ([] if negative else ["this base knows no negative prompt; it is left out"])
+    assert remarks == ([] if negative else ["the negative prompt is ignored: this base does not support one"])
 
 
 def test_a_shot_says_how_closely_it_is_followed_in_the_bases_own_scale(run_dir: Path) -> None:

@@ -387,7 +387,7 @@ class CannotLoad:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(version=2), "is of version 2"),
+        (lambda data: data.update(version=2), "has version 2"),
         (lambda data: data.update(photos=[]), "no usable photo"),
         (lambda data: data.pop("subject"), "is damaged"),
         (lambda data: data["photos"][0].update(file="../../secret.png"), "IMG_0.jpg: has a damaged row"),
@@ -459,7 +459,7 @@ def test_a_base_that_holds_nan_ends_the_run_before_its_first_step(
     for tensor in tensors.values():
         tensor.view(-1)[0] = float("nan")
     save_file(tensors, path, {"format": "pt"})
-    with pytest.raises(TrainingError, match=r"base's (own loss is nan|autoencoder made numbers).*set dtype=float32"):
+    with pytest.raises(TrainingError, match=r"base's (own loss is nan|autoencoder produced NaN).*set dtype=float32"):
         train(config(base=str(tmp_path / "base")), make_dataset(), tmp_path / "run")
     assert not (tmp_path / "run" / "DONE").exists() and not (tmp_path / "run" / "samples").exists()
 
@@ -471,7 +471,7 @@ def test_an_adapter_that_does_not_move_ends_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(train_module, "train_step", lambda *args: 0.5)
-    with pytest.raises(TrainingError, match="After 2 steps the adapter is still what it was"):
+    with pytest.raises(TrainingError, match="After 2 steps the adapter has not changed"):
         train(config(), make_dataset(), tmp_path / "run")
 
 
@@ -580,7 +580,7 @@ def test_a_foot_of_the_ladder_without_room_says_what_to_change(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(train_module, "train_step", no_room)
-    with pytest.raises(ResourceError, match="take a smaller resolution_px"):
+    with pytest.raises(ResourceError, match="use a smaller resolution_px"):
         train(config(gradient_checkpointing=True, batch_size=1), make_dataset(), tmp_path / "run")
 
 
@@ -602,7 +602,7 @@ def test_masks_are_asked_for_read_and_part_of_the_run(
     config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
     dataset, wanted = make_dataset(), config(background_weight=0.1, steps=1, samples_per_checkpoint=0)
-    with pytest.raises(InputError, match="the dataset holds no masks"):
+    with pytest.raises(InputError, match="the dataset contains no masks"):
         train(wanted, dataset, tmp_path / "run")
     (dataset / "masks").mkdir()
     Image.new("L", (32, 32)).save(dataset / "masks" / "000.png")
@@ -640,7 +640,7 @@ def test_pictures_of_one_colour_end_the_run(
 ) -> None:
     black = [Image.new("RGB", (64, 64))]
     monkeypatch.setattr(evaluate, "sample", lambda run, model, prompts, seeds, listener: black * len(prompts))
-    with pytest.raises(TrainingError, match="of one colour: the base itself"):
+    with pytest.raises(TrainingError, match="a single colour: the base itself"):
         train(config(), make_dataset(), tmp_path / "run")
 
 
@@ -658,7 +658,7 @@ def test_a_destroyed_subject_beside_a_healthy_class_ends_the_run(
         return [black if learned and "sks" in prompt else noise for prompt in prompts]
 
     monkeypatch.setattr(evaluate, "sample", drawn)
-    with pytest.raises(TrainingError, match="All pictures at step 2 are of one colour: the training destroyed"):
+    with pytest.raises(TrainingError, match="pictures at step 2 have a single colour: the training destroyed"):
         train(config(), make_dataset(), tmp_path / "run")
     assert checkpoint_steps(tmp_path / "run") == [2], "what was learned until then is kept"
 
