@@ -247,8 +247,8 @@ def test_folder_whose_photos_lie_deeper_is_told_where_they_are(folder: Path, tmp
     with pytest.raises(InputError) as caught:
         check(CheckConfig(**SETTINGS), folder.parent, tmp_path / "out" / "set")
     (problem,) = caught.value.problems
-    assert 'in folders inside it: 6 photos in "photos"' in problem.message
-    assert "give one of these folders" in problem.cure
+    assert 'in its subfolders: 6 photos in "photos"' in problem.message
+    assert "give one of these subfolders" in problem.cure
 
 
 def test_photos_beside_a_folder_of_more_photos_are_checked_with_a_word_about_the_others(
@@ -259,7 +259,7 @@ def test_photos_beside_a_folder_of_more_photos_are_checked_with_a_word_about_the
     events: list[Event] = []
     dataset = check(CheckConfig(**SETTINGS), folder, tmp_path / "out", on_event=events.append)
     assert len(dataset.verdicts) == 6
-    (said,) = [event.data["text"] for event in events if event.kind == "message" and "inside" in event.data["text"]]
+    (said,) = [event.data["text"] for event in events if event.kind == "message" and "subfolders" in event.data["text"]]
     assert '1 photo in "party"' in said
 
 
