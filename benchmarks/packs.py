@@ -175,7 +175,7 @@ def swaps(folder: Path, count: int) -> dict[str, Any]:
     taken: list[int] = []
     started_s, drawn_s = time.perf_counter(), 0.0
     for number in range(count):
-        resident.wear(adapters[number % len(adapters)])
+        resident.use_adapter(adapters[number % len(adapters)])
         if number % 10 == 9 or number == count - 1:
             begun_s = time.perf_counter()
             draw()

@@ -1,10 +1,10 @@
-"""The photo check: from a folder of anything to a dataset that can be trained on, with a verdict for every photo.
+"""The verb ``check``: turns a folder of photos into a training dataset, with a verdict for every photo.
 
 A verb; runs in a child process, from a notebook or in a test::
 
     dataset = check(CheckConfig(subject="Ada", class_noun="woman"), Path("photos"), Path("dataset"))
 
-It decodes every photo safely, looks at each (size, sharpness, light, face) and at all together (duplicates, one
+It decodes every photo safely, checks each one (size, sharpness, light, face) and all of them together (duplicates, one
 subject, variety), then crops and captions those that can be used. All metadata stays behind.
 """
 
@@ -65,8 +65,8 @@ def check(
             UTF-16 or the western code page. Only read.
         out_dir: becomes ``dataset.json``, ``photos/NNN.png``, ``previews/NNN.webp`` and ``DONE``; an older dataset
             there is replaced once the new one is complete.
-        on_event: told stages, progress, each photo's verdict and warnings.
-        should_stop: asked for every photo.
+        on_event: receives stages, progress, each photo's verdict and warnings.
+        should_stop: polled before every photo.
 
     Returns:
         The dataset, with at least one photo.
@@ -77,7 +77,7 @@ def check(
         ConflictError: ``out_dir`` holds something that is not a dataset.
         MissingExtraError: the likeness engine asked for by name is not installed.
         ResourceError: the disk is full.
-        JobCancelled: ``should_stop`` said so; nothing was written.
+        JobCancelled: ``should_stop`` returned True; nothing was written.
     """
     out_dir = out_dir.resolve()
     reporter = ProgressReporter(on_event, should_stop, kept=PHOTOS_UNTOUCHED)
@@ -162,7 +162,7 @@ def load_dataset(folder: Path) -> Dataset:
         if output.is_finished(folder):
             return records.read(Dataset, folder / _DATASET_NAME)
     raise InputError.of(
-        [Problem(display_name(folder.name), "holds no finished dataset", "run the photo check first", "no_dataset")]
+        [Problem(display_name(folder.name), "contains no finished dataset", "run the photo check first", "no_dataset")]
     )
 
 
@@ -177,9 +177,9 @@ def _listed(config: CheckConfig, photos_dir: Path, reporter: ProgressReporter) -
         raise InputError.of([Problem("photos", text, cure, "too_many")])
     if others:
         names = ", ".join(display_name(path.name) for path in others[:5]) + (" ..." if len(others) > 5 else "")
-        reporter.message(f"left alone, not photos: {names}")
+        reporter.message(f"ignored because they are not photos: {names}")
     if deeper := photos_inside(photos_dir):
-        reporter.warn(f"folders inside the folder are not looked into: {in_folders(deeper)}")
+        reporter.warn(f"photos in subfolders are ignored: {in_folders(deeper)}")
     return files
 
 
@@ -193,14 +193,14 @@ def _engine(
         automatic = choose_engine("auto", base=None, class_noun=config.class_noun, pictures=looks).engine
         return None, automatic is not None and automatic.name == "pocket"
     if choice.engine is None and config.likeness != "none":
-        reporter.warn(f"whether all photos show one subject was not checked: {choice.reason}")
+        reporter.warn(f"not checked whether all photos show the same subject: {choice.reason}")
     return choice.engine, choice.engine is not None and choice.engine.name == "pocket"
 
 
 def _refuse_foreign(out_dir: Path, photos_dir: Path) -> None:
     """Refuse to replace anything but an empty folder or an older dataset."""
     if photos_dir.resolve().is_relative_to(out_dir):
-        problem = Problem("out", "holds the photos themselves", "choose another folder", "same_folder")
+        problem = Problem("out", "is the folder of the photos", "choose another folder", "same_folder")
         raise InputError.of([problem])
     if not (out_dir / _DATASET_NAME).is_file():
         output.require_free(out_dir)

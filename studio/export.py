@@ -1,6 +1,6 @@
-"""The verb ``export``: a finished run's adapter in the form that another program wants, with proof that it works there.
+"""The verb ``export``: writes a finished run's adapter in another program's format, with proof that it works there.
 
-A straight road: refuse what cannot be -> draw with the trained pipeline -> write -> read back in a fresh process and
+The steps: refuse what is impossible -> draw with the trained pipeline -> write -> read back in a fresh process and
 compare (``studio.exporting.certificate``) -> move into place, DONE. The formats: ``diffusers`` and ``kohya`` (ComfyUI,
 A1111) for the adapter alone, ``merged`` (a diffusers folder) and ``single_file`` (an original checkpoint of Stable
 Diffusion or XL) for base and adapter in one. No file names a photo, a caption or a path of this machine.
@@ -76,7 +76,7 @@ _PREDICTION_TYPES = {
     "epsilon": {"modelspec.prediction_type": "epsilon"},
     "v_prediction": {"modelspec.prediction_type": "v"},
 }
-"""Objective -> what ModelSpec says of it; it has no word for flow matching."""
+"""Objective -> ModelSpec's name for it; ModelSpec has none for flow matching."""
 
 
 # ---------------------------------------------------------------------------------------------------------- the verb
@@ -97,8 +97,8 @@ def export(
         config: which format, checkpoint and precision.
         run_dir: a folder that ``train`` wrote.
         out_dir: created if missing; empty, or left by a call with the same config.
-        on_event: told of the stages.
-        should_stop: asked between the stages.
+        on_event: receives the stages.
+        should_stop: polled between the stages.
 
     Returns:
         The files, relative to ``out_dir``, and what the certificate found.
@@ -108,7 +108,7 @@ def export(
         InputError: the base or the adapter has no such format; all reasons at once, before anything is loaded.
         ConflictError: ``out_dir`` holds other things.
         TrainingError: read back, the file is not the trained model. ResourceError: the disk is full.
-        JobCancelled: ``should_stop`` answered True.
+        JobCancelled: ``should_stop`` returned True.
     """
     started_s = time.monotonic()
     source = _read_source(config, run_dir)
@@ -121,7 +121,7 @@ def export(
     device = pick_device(settings.device)
     dtype = pick_dtype("auto", device)
     with cpu_threads(settings.threads):
-        reporter.stage("loading", "Drawing with the trained pipeline.")
+        reporter.stage("loading", "Making reference pictures with the trained pipeline.")
         shots = _trial_shots(source.info)
         pipeline, placement = render.open_pipeline(source.base)
         without_adapter = _drawn(pipeline, shots)
@@ -140,7 +140,7 @@ def export(
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             written = _FORMATS[config.format].write(source, part)
-            reporter.stage("certifying", "Reading it back in a fresh process.")
+            reporter.stage("certifying", "Checking the export in a fresh process.")
             certificate = certify(
                 ExportToVerify(
                     loader=written.loader,
@@ -181,9 +181,9 @@ def export(
 
 
 def problems(config: ExportConfig, run_dir: Path) -> list[Problem]:
-    """Return why this run cannot be exported like that; empty if it can.
+    """Return why this run cannot be exported with these settings; empty if it can.
 
-    Raises: as ``export`` of a run that is not there, or whose base is not.
+    Raises: as ``export`` does for a run or base that does not exist.
     """
     return _FORMATS[config.format].problems(_described(config, run_dir))
 
@@ -193,7 +193,7 @@ def problems(config: ExportConfig, run_dir: Path) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class _ExportSource:
-    """What is exported."""
+    """The run, checkpoint and base to export."""
 
     config: ExportConfig
     info: AdapterInfo
@@ -297,7 +297,7 @@ def _drawn(pipeline: Any, shots: list[TrialPicture]) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _WrittenExport:
-    """What a format has written, and how it is read back."""
+    """The files a format has written, and how to read them back."""
 
     loader: Any
     path: Path
@@ -425,19 +425,19 @@ def _no_problems(source: _ExportSource) -> list[Problem]:
 def _diffusers_problems(source: _ExportSource) -> list[Problem]:
     if all("lora_" in name for name in source.tensor_names) and source.tensor_names:
         return []
-    return [Problem("format", "this run trained no LoRA, so there is none to write", "use format merged", "no_format")]
+    return [Problem("format", "this run trained no LoRA, so there is none to export", "use format merged", "no_format")]
 
 
 def _kohya_problems(source: _ExportSource) -> list[Problem]:
     cure = "use format diffusers, which ComfyUI reads too"
     if source.info.family not in KOHYA_PREFIXES:
         known = " and ".join(KOHYA_PREFIXES)
-        message = f"kohya's layout exists for {known}, not for {source.info.family}"
+        message = f"the kohya format supports {known}, not {source.info.family}"
         return [Problem("format", message, cure, "no_format")]
     if any("magnitude" in name for name in source.tensor_names):
         # Not the diffusers file either: of a DoRA ComfyUI reads a part of the layers there, without a word.
-        cure = "use format single_file or merged, which holds the base and the adapter in one"
-        message = "kohya's layout has no DoRA that other programs and diffusers read alike"
+        cure = "use format single_file or merged, which combine the base and the adapter"
+        message = "the kohya format has no DoRA that diffusers and other programs read in the same way"
         return [Problem("format", message, cure, "no_format")]
     return _diffusers_problems(source)
 
@@ -446,16 +446,16 @@ def _single_file_problems(source: _ExportSource) -> list[Problem]:
     cure = "use format merged, a folder that diffusers opens"
     if source.info.family not in _TEXT_LAYOUTS:
         known = " and ".join(_TEXT_LAYOUTS)
-        message = f"a single file is written for the families {known}, not for {source.info.family}"
+        message = f"format single_file supports {known}, not {source.info.family}"
         return [Problem("format", message, cure, "no_format")]
     problems = []
     autoencoder = source.configuration("vae").get("_class_name")
     if autoencoder != "AutoencoderKL":
-        problems.append(Problem("format", f"a single file has no place for an {autoencoder}", cure, "no_format"))
+        problems.append(Problem("format", f"format single_file cannot hold an {autoencoder}", cure, "no_format"))
     for encoder in sorted(path.name for path in source.base.folder.glob("text_encoder*")):
         words = source.configuration(encoder).get("vocab_size")
         if words != _CLIP_VOCABULARY:
-            message = f"a single file holds no tokenizer, and this base has one of its own ({words} words, not CLIP's)"
+            message = f"format single_file holds no tokenizer, and this base has its own ({words} words, not CLIP's)"
             problems.append(Problem("format", message, cure, "no_format"))
             break
     return problems
@@ -464,7 +464,7 @@ def _single_file_problems(source: _ExportSource) -> list[Problem]:
 @dataclass(frozen=True, slots=True)
 class _ExportFormat:
     problems: Callable[[_ExportSource], list[Problem]]
-    """Why this source has no such format; empty if it has."""
+    """Return why this source cannot be written in this format; empty if it can."""
     write: Callable[[_ExportSource, Path], _WrittenExport]
 
 
@@ -502,7 +502,7 @@ def _metadata(source: _ExportSource, *, lora: bool) -> dict[str, str]:
 
 
 def _kohya_metadata(source: _ExportSource, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the few ``ss_`` strings that other programs read; those that name photos and captions stay unwritten."""
+    """Return the few ``ss_`` strings that other programs read; those that name photos and captions are left out."""
     rank = next(tensor.shape[0] for name, tensor in tensors.items() if name.endswith("lora_down.weight"))
     alpha = next(float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha"))
     version = _architecture(source)[1]

@@ -1,6 +1,6 @@
-"""The verb ``generate``: pack x adapter -> pictures, ranked by likeness, with a contact sheet.
+"""The verb ``generate``: makes the pictures of a prompt pack with an adapter, ranked by likeness, with a contact sheet.
 
-A straight road: plan the pictures -> open the folder (go on, or refuse) -> load base and adapter -> render in batches,
+The steps: plan the pictures -> open the folder (go on, or refuse) -> load base and adapter -> render in batches,
 writing each picture as soon as it is there -> rank -> contact sheet, zip, index, DONE. Runs in a worker's child process
 or from a notebook. ``load_pipeline``, ``load_adapter`` and ``render_prompts`` are the lower calls for pictures without
 a run folder: the untrained base, class pictures, benchmarks.
@@ -78,8 +78,8 @@ def generate(
         config: what to make.
         run_dir: a folder that ``train`` wrote; not looked at where the config names a published adapter.
         out_dir: created if missing; empty, or left by a cancelled call with the same config.
-        on_event: told of stages, progress and each picture.
-        should_stop: asked at each denoising step.
+        on_event: receives stages, progress and each picture.
+        should_stop: polled at each denoising step.
         opener: gives the base with the adapter in it, where one stays loaded (``studio.pictures.swapper``); None loads
             it.
 
@@ -93,7 +93,7 @@ def generate(
         MissingExtraError: the base or the result cache's client is not on this machine.
         ConflictError: ``out_dir`` holds other things.
         ResourceError: one picture alone does not fit into the device's memory, or the disk is full.
-        JobCancelled: ``should_stop`` answered True; finished pictures stay.
+        JobCancelled: ``should_stop`` returned True; finished pictures stay.
     """
     started_s = time.monotonic()
     reporter = ProgressReporter(on_event, should_stop, kept=PICTURES_KEPT)
@@ -118,7 +118,7 @@ def generate(
         if (picture := _kept(out_dir, item)) is not None:
             made.add(index, picture, scorer.score([picture])[0])
     if made.scores:
-        reporter.message(f"{len(made.scores)} of {len(plan)} pictures were already there")
+        reporter.message(f"{len(made.scores)} of {len(plan)} pictures already exist")
     missing = [index for index in range(len(plan)) if index not in made.scores]
     from_cache = 0
 
@@ -132,11 +132,11 @@ def generate(
                 _write_picture(out_dir, plan[index], picture, sampler, made.scores[index], on_event)
                 from_cache += 1
         if from_cache:
-            reporter.message(f"{from_cache} of {len(plan)} pictures were made before and come from the cache")
+            reporter.message(f"{from_cache} of {len(plan)} pictures come from the cache")
         missing = [index for index in missing if index not in made.scores]
         if missing:
             pipeline = _opened(config, info, weights_dir, opener or open_base, reporter)
-            _tell_cut_prompts(pipeline, [plan[index] for index in missing], info.instance_token, reporter)
+            _warn_cut_prompts(pipeline, [plan[index] for index in missing], info.instance_token, reporter)
             _make(pipeline, plan, missing, rows, out_dir, scorer, made, result_cache, reporter)
 
     reporter.stage("ranking", "Ranking and packing the pictures")
@@ -158,16 +158,16 @@ def _opened(
     pipeline, placement = opener(info, weights_dir if config.adapter_scale > 0 else None, config.adapter_scale)
     if placement != "device":
         reporter.message(
-            f"the GPU has no room for all of {public_name(info.base)}: its parts take turns, which is slower"
+            f"{public_name(info.base)} does not fit on the GPU at once: its parts are loaded in turn, which is slower"
         )
     return pipeline
 
 
-def _tell_cut_prompts(pipeline: Any, items: Sequence["PlannedPicture"], token: str, reporter: ProgressReporter) -> None:
-    """Say which words of the prompts the base does not read, before anything is drawn.
+def _warn_cut_prompts(pipeline: Any, items: Sequence["PlannedPicture"], token: str, reporter: ProgressReporter) -> None:
+    """Warn about words of the prompts that the base cuts off, before anything is drawn.
 
     Raises:
-        InputError: of some prompts the subject itself is not read.
+        InputError: in some prompts the subject itself is cut off.
     """
     family, parts = registry.opened(pipeline)
     problems = []
@@ -178,8 +178,8 @@ def _tell_cut_prompts(pipeline: Any, items: Sequence["PlannedPicture"], token: s
     for (what, text), shot in prompts.items():
         cut = cut_off(text, family.spec, parts.tokenizers)
         if cut.loses(token):
-            cure = "name the subject earlier, or write less"
-            problems.append(Problem(shot, f"the {what} {cut.words()}, and the subject with it", cure, "subject_cut"))
+            cure = "name the subject earlier, or shorten the prompt"
+            problems.append(Problem(shot, f"the {what} {cut.words()}, which includes the subject", cure, "subject_cut"))
         elif words := cut.words():
             reporter.warn(f"the {what} of {shot} {words}")
     if problems:
@@ -231,7 +231,7 @@ def _write_picture(
 def _ranked(
     config: GenerateConfig, plan: Sequence["PlannedPicture"], made: MadePictures, scorer: "LikenessScorer"
 ) -> GenerateResult:
-    """Choose what is kept of each shot, and rank it."""
+    """Choose the pictures to keep of each shot, and rank them."""
     kept, duplicate_of = set(range(len(plan))), dict[int, int]()
     if config.keep is not None:
         kept = set()
@@ -295,7 +295,7 @@ def _open_folder(out_dir: Path, config: GenerateConfig, info: AdapterInfo, sha25
 
 
 def _kept(out_dir: Path, item: PlannedPicture) -> PILImage.Image | None:
-    """Return a picture of the plan that is there already; one that was left out comes back for the new choice."""
+    """Return a planned picture that already exists; one that was left out is considered again."""
     for path in (out_dir / item.file, out_dir / LEFT_OUT_NAME / item.file):
         found = read_png(path)
         if found is not None and found[1] == item.record:

@@ -1,7 +1,7 @@
 """The measured fit plan: a few real steps and one real picture on this machine, before a run is started.
 
-Loads the base as ``studio.train`` would, trains for three steps on weights that are thrown away, and climbs down the
-ladder where memory gives out. Nothing is written but ``fit.json``. Called as a string by the service.
+Loads the base as ``studio.train`` would, trains for three steps on weights that are thrown away, and takes the memory
+fallback steps where memory runs out. Writes only ``fit.json``. Called as a string by the service.
 """
 
 import statistics
@@ -42,18 +42,18 @@ def plan(
     on_event: OnEvent = ignore_event,
     should_stop: ShouldStop = never_stop,
 ) -> FitPlan:
-    """Measure what a run with ``config`` on this dataset will take.
+    """Measure the time and memory a run with ``config`` on this dataset will need.
 
     Args:
         config: the settings.
         dataset_dir: what ``check`` wrote.
-        on_event: hears of stages, and of settings that memory asks for.
-        should_stop: asked between steps.
+        on_event: receives stages, and settings changed to save memory.
+        should_stop: polled between steps.
 
     Raises:
         InputError, NotFoundError, MissingExtraError: as ``train`` would.
-        ResourceError: it does not fit at the foot of the ladder either.
-        JobCancelled: ``should_stop`` answered True.
+        ResourceError: it does not fit even after the last fallback step.
+        JobCancelled: ``should_stop`` returned True.
     """
     reporter = TrainingReporter(on_event, should_stop, kept=NOTHING_KEPT)
     reporter.stage("planning", f"Trying a few steps on {config.base}.")
@@ -68,7 +68,7 @@ def plan(
     base = resolve_base(config.base, config.revision)
     changes: dict[str, Any] = {}
     while True:
-        run = prepare(memory_fallback.climbed(config, changes), dataset, dataset_dir, dataset_dir, base, device)
+        run = prepare(memory_fallback.with_changes(config, changes), dataset, dataset_dir, dataset_dir, base, device)
         try:
             with exact_arithmetic(device, settings.threads):
                 measured = _measure(run, reporter)
@@ -77,7 +77,7 @@ def plan(
             fallback = fallback_after(error, run)
         free_memory()
         changes.update(fallback.changes)
-        reporter.message(f"The device's memory gave out. Trying {fallback.words}.", level="warning")
+        reporter.message(f"The device ran out of memory. Trying {fallback.words}.", level="warning")
     fit.remember(settings.home.expanduser(), config, measured)
     return fit.plan_of(config, len(run.photos), measured, room_bytes=room_bytes(device), changes=changes)
 

@@ -1,6 +1,6 @@
-"""The verb ``finish``: pictures x a chain of steps -> pictures that people keep.
+"""The verb ``finish``: puts pictures through a chain of steps such as cutout, background and upscale.
 
-A straight road: find the pictures -> open the folder (go on, or refuse) -> load what the steps need -> each picture
+The steps: find the pictures -> open the folder (go on, or refuse) -> load what the steps need -> each picture
 through all steps (decoded once) -> preview, file, record -> contact sheet, zip, index, DONE. A picture that cannot be
 finished does not stop the rest; it is named at the end. Runs in a worker's child process or from a notebook::
 
@@ -82,8 +82,8 @@ def finish(
         config: the steps.
         source: one picture, a folder of pictures (one that ``generate`` wrote, too), or a zip of pictures.
         out_dir: created if missing; empty, or left by a cancelled call with the same config.
-        on_event: told of stages, progress, each picture, and each picture that failed.
-        should_stop: asked at each step and tile.
+        on_event: receives stages, progress, each picture, and each picture that failed.
+        should_stop: polled at each step and tile.
 
     Returns:
         The finished pictures in order, and those that could not be finished with the reason and its cure.
@@ -92,9 +92,9 @@ def finish(
         NotFoundError: there is nothing at ``source``.
         InputError: no pictures, none that could be finished (each is named), or an unknown model.
         ConflictError: ``out_dir`` holds other things.
-        MissingExtraError: weights that a step needs are not here and cannot be had.
+        MissingExtraError: weights that a step needs are missing and cannot be fetched.
         ResourceError: the disk is full.
-        JobCancelled: ``should_stop`` answered True; finished pictures stay.
+        JobCancelled: ``should_stop`` returned True; finished pictures stay.
     """
     started_s = time.monotonic()
     backdrop = _backdrop_path(config.steps, source)
@@ -239,7 +239,7 @@ def _decoded(name: str, data: bytes) -> Canvas:
 
 
 def _backdrop_path(steps: Sequence[FinishStep], source: Path) -> Path | None:
-    """Return the picture that stands behind the subjects; it is none of those to finish."""
+    """Return the background picture; it is not one of those to finish."""
     wanted = next((step.picture for step in steps if isinstance(step, BackgroundStep) and step.picture), None)
     if wanted is None:
         return None
@@ -248,13 +248,13 @@ def _backdrop_path(steps: Sequence[FinishStep], source: Path) -> Path | None:
         return inside
     if Path(wanted).expanduser().is_file():
         return Path(wanted).expanduser()
-    raise refused("background.picture", f"{display_name(wanted)} is not there", "give a picture", "no_picture")
+    raise refused("background.picture", f"{display_name(wanted)} does not exist", "give the path of one", "no_picture")
 
 
 def _open_folder(
     out_dir: Path, config: FinishConfig, names: Sequence[str], backdrop: Path | None
 ) -> FinishResult | None:
-    """Make the folder, or go on in it; return the result if it is finished.
+    """Make the folder, or continue in it; return the result if it is finished.
 
     Raises:
         ConflictError: it holds other things, or pictures made otherwise.
@@ -273,7 +273,7 @@ def _open_folder(
 
 @dataclass(frozen=True, slots=True)
 class _FinishedSource:
-    """What an interrupted run remembers of a picture that it finished."""
+    """The record of a picture that an interrupted run finished."""
 
     source_sha256: str
     picture: FinishedPicture
@@ -296,7 +296,7 @@ def _kept(out_dir: Path, number: int, data: bytes) -> FinishedPicture | None:
 
 
 def _file_names(names: Sequence[str]) -> list[str]:
-    """Return a file name without ending for each picture: safe anywhere, and no two alike."""
+    """Return a file name without ending for each picture: safe on every system, and unique."""
     stems: list[str] = []
     taken: set[str] = set()
     for name in names:

@@ -1,6 +1,6 @@
 """The verb ``publish``: a run's adapter, or the whole model, as one commit to a repository on the Hugging Face Hub.
 
-A straight road: refuse what cannot be, all reasons at once -> is the token good and the name free? -> write the
+The steps: refuse what is impossible, all reasons at once -> check the token and the name -> write the
 exports, each with its certificate -> assemble ``out_dir/repo``, exactly what is pushed -> look it over -> one commit
 (``studio.publishing.hub``) -> DONE. Of the photos nothing is published: no picture that was not generated, no file
 name, no path, no embedding.
@@ -67,8 +67,8 @@ def publish(
         config: what is published, and where.
         run_dir: a folder that ``train`` wrote.
         out_dir: created if missing; empty, or left by a call with the same config.
-        on_event: told of the stages.
-        should_stop: asked between the stages, while waiting for the Hub, and right before the commit.
+        on_event: receives the stages.
+        should_stop: polled between the stages, while waiting for the Hub, and right before the commit.
 
     Returns:
         The repository and the commit's id.
@@ -78,7 +78,7 @@ def publish(
         InputError: the token, the licence, the form or the pictures, with all that is wrong at once.
         ConflictError: the name is taken, or public; or ``out_dir`` holds other things.
         ResourceError: the Hub cannot be reached or has no room, or the disk is full.
-        TrainingError: read back, an export is not the trained model. JobCancelled: ``should_stop`` answered True.
+        TrainingError: read back, an export is not the trained model. JobCancelled: ``should_stop`` returned True.
     """
     started_s = time.monotonic()
     reporter = ProgressReporter(on_event, should_stop, kept=GO_ON)
@@ -91,7 +91,7 @@ def publish(
     token = None if config.dry_run else hub.token_of(settings)
     require_no_secrets(config, token, settings)
     if not config.dry_run:
-        reporter.stage("checking", f"Asking the Hub whether {config.repo} can be written to.")
+        reporter.stage("checking", f"Checking write access to {config.repo} on the Hub.")
         _may_write(config, token, has_begun=(out_dir / REPO_FOLDER).is_dir())
     for warning in source.warnings:
         reporter.warn(warning)
@@ -102,7 +102,7 @@ def publish(
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             assemble(source, part, out_dir / _WORK, reporter)
-            reporter.stage("looking", "Looking over what will be published.")
+            reporter.stage("looking", "Checking what will be published.")
             check_repo(source, part, token, settings)
             os.rename(part, repo_dir)
         else:
@@ -147,18 +147,20 @@ def _claim(out_dir: Path, source: PublishSource) -> None:
 
 
 def _result_before(out_dir: Path) -> PublishResult | None:
-    """Return the result of a call that came to its end in this folder."""
+    """Return the result of an earlier call that finished in this folder."""
     if not (output.is_finished(out_dir) and (out_dir / REPO_FOLDER).is_dir()):
         return None
     return records.read(PublishResult, out_dir / RESULT_NAME)
 
 
 def _require_whole(repo_dir: Path) -> None:
-    """Refuse to push a folder that somebody changed after it was looked over."""
+    """Refuse to push a folder that changed after it was checked."""
     manifest = json.loads((repo_dir / MANIFEST_NAME).read_text(encoding="utf-8"))
     there = {name: sha256(path) for name, path in files_below(repo_dir).items() if name != MANIFEST_NAME}
     if manifest != there:
-        raise ConflictError(f"{repo_dir.name}: its files are not those that were assembled; delete it and start again.")
+        raise ConflictError(
+            f"{repo_dir.name}: its files have changed since they were assembled; delete the folder and start again."
+        )
 
 
 @contextmanager
@@ -183,7 +185,7 @@ def _pushed(
     out_dir: Path,
     reporter: ProgressReporter,
 ) -> hub.PushResult:
-    """Push from a thread, so that a request to stop is heard and a long upload is not taken for a hung one."""
+    """Push from a thread, so that a stop request is noticed and a long upload is not mistaken for a hung one."""
     ended: list[hub.PushResult | BaseException] = []
     stop = threading.Event()
     waits: list[str] = []

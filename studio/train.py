@@ -1,6 +1,6 @@
-"""The verb ``train``: a dataset folder in, an adapter out, with likeness measured on the way.
+"""The verb ``train``: trains an adapter on a dataset folder and measures likeness along the way.
 
-A straight road: read the dataset -> find the base -> load -> attach -> cache latents and prompts -> loop (step,
+The steps: read the dataset -> find the base -> load -> attach -> cache latents and prompts -> loop (step,
 checkpoint, samples, likeness) -> choose the best -> export. Runs in a worker's child process or from a notebook::
 
     train(TrainConfig(steps=400), Path("dataset"), Path("run"))
@@ -94,17 +94,17 @@ def train(
         config: the settings.
         dataset_dir: what ``check`` wrote.
         out_dir: the run folder.
-        on_event: hears of progress, metrics and sample pictures.
-        should_stop: asked at every step, of training and of sampling.
+        on_event: receives progress, metrics and sample pictures.
+        should_stop: polled at every step of training and sampling.
 
     Raises:
         InputError: the dataset, the base or a setting cannot be used.
         NotFoundError: there is no such base.
         MissingExtraError: the base, the optimizer or an engine asked for by name is not on this machine.
         ConflictError: ``out_dir`` holds a run of other settings or photos.
-        TrainingError: the run could not have become good; says why.
-        ResourceError: memory or disk gave out.
-        JobCancelled: ``should_stop`` answered True; a checkpoint is kept.
+        TrainingError: training failed (diverged, learned nothing, or broke the model); the message says why.
+        ResourceError: out of memory or disk space.
+        JobCancelled: ``should_stop`` returned True; a checkpoint is kept.
     """
     started_s = time.monotonic()
     reporter = TrainingReporter(on_event, should_stop)
@@ -127,10 +127,10 @@ def train(
     # A checkpoint holds what the run started from; its file may be gone by then.
     begun = any((out_dir / "checkpoints").glob("*/DONE"))
     start = None if begun else read_start(config, base, families.family(base.family).spec)
-    rungs = memory_fallback.read(out_dir)
-    run = prepare(memory_fallback.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
-    _tell_cut_captions(run, reporter)
-    _tell_plan(run, settings.home.expanduser(), reporter, starts=not before)
+    fallbacks = memory_fallback.read(out_dir)
+    run = prepare(memory_fallback.with_changes(config, fallbacks), dataset, dataset_dir, out_dir, base, device)
+    _warn_cut_captions(run, reporter)
+    _report_plan(run, settings.home.expanduser(), reporter, starts=not before)
     if not before:
         out_dir.mkdir(parents=True, exist_ok=True)
         write_text(out_dir / CONFIG_NAME, dump(config))
@@ -144,17 +144,17 @@ def train(
             fallback = fallback_after(error, run)
         # Out of the except clause, whose traceback would keep the tensors of the failed step.
         free_memory()
-        rungs.update(fallback.changes)
-        write_json(out_dir / memory_fallback.LADDER_NAME, rungs)
-        reporter.message(f"The device's memory gave out. Going on with {fallback.words}.", level="warning")
-        run = prepare(memory_fallback.climbed(config, rungs), dataset, dataset_dir, out_dir, base, device)
+        fallbacks.update(fallback.changes)
+        write_json(out_dir / memory_fallback.LADDER_NAME, fallbacks)
+        reporter.message(f"The device ran out of memory. Continuing with {fallback.words}.", level="warning")
+        run = prepare(memory_fallback.with_changes(config, fallbacks), dataset, dataset_dir, out_dir, base, device)
     _publish(run, result, settings.threads, reporter)
     output.finish(out_dir)
     return result
 
 
-def _tell_plan(run: TrainingRun, home: Path, reporter: TrainingReporter, *, starts: bool) -> None:
-    """Say what the run will take, where that is known.
+def _report_plan(run: TrainingRun, home: Path, reporter: TrainingReporter, *, starts: bool) -> None:
+    """Report the time, memory and disk space the run will need, where known.
 
     Raises:
         ResourceError: the disk has no room for it.
@@ -167,16 +167,16 @@ def _tell_plan(run: TrainingRun, home: Path, reporter: TrainingReporter, *, star
     if starts and plan.disk_bytes is not None and plan.disk_bytes > free_bytes:
         needed, free = (bytes_text(count) for count in (plan.disk_bytes, free_bytes))
         raise ResourceError(
-            f"The run needs {needed} on the disk and {free} are free; free space, or set a larger "
+            f"The run needs {needed} of disk space and {free} is free; free some space, or set a larger "
             "checkpoint_every_steps or a smaller method.rank."
         )
 
 
-def _tell_cut_captions(run: TrainingRun, reporter: TrainingReporter) -> None:
-    """Say which words of the captions the base does not read, before anything is claimed or loaded.
+def _warn_cut_captions(run: TrainingRun, reporter: TrainingReporter) -> None:
+    """Warn about words of the captions that the base cuts off, before anything is claimed or loaded.
 
     Raises:
-        InputError: of some captions the subject itself is not read.
+        InputError: in some captions the subject itself is cut off.
     """
     spec, problems = families.family(run.base.family).spec, []
     tokenizers = tokenizers_of(run.base.folder, spec)
@@ -186,8 +186,8 @@ def _tell_cut_captions(run: TrainingRun, reporter: TrainingReporter) -> None:
     for photo in run.photos:
         cut = cut_off(photo.caption, spec, tokenizers)
         if cut.loses(run.config.instance_token):
-            cure = "name the subject earlier in the caption, or make it shorter"
-            message = f"its caption {cut.words()}, and the subject with it"
+            cure = "name the subject earlier in the caption, or shorten it"
+            message = f"its caption {cut.words()}, which includes the subject"
             problems.append(Problem(photo.name, message, cure, "subject_cut"))
         elif words := cut.words():
             reporter.message(f"The caption of {photo.name} {words}.", level="warning")
@@ -223,7 +223,7 @@ def _train(run: TrainingRun, start: StartingLora | None, reporter: TrainingRepor
     due = {0, *checkpoint_steps(config, run.steps)}
     rows = checkpoints.read_scores(run.out_dir, step)
     watch = LossMonitor(checkpoints.read_losses(run.out_dir))
-    reporter.stage("training", f"{run.steps} steps on {len(run.photos)} photos.")
+    reporter.stage("training", f"Training for {run.steps} steps on {len(run.photos)} photos.")
     # Buffered by lines: a kill loses none that a checkpoint relies on.
     with (run.out_dir / checkpoints.METRICS_NAME).open("a", buffering=1, encoding="utf-8") as log:
         while True:
@@ -236,7 +236,7 @@ def _train(run: TrainingRun, start: StartingLora | None, reporter: TrainingRepor
                 if step:
                     _save(run, model, training_state, step)
                     checkpoints.prune(run.out_dir, config.keep_checkpoints, due)
-                reporter.stage("sampling", f"Pictures at step {step}.")
+                reporter.stage("sampling", f"Making sample pictures at step {step}.")
                 with training_state.averaged():
                     rows[step] = evaluate(run, model, reference, step, val_loss, rows.get(0), log, reporter)
                 reporter.stage("training", f"Step {step} of {run.steps}.")
@@ -251,7 +251,7 @@ def _train(run: TrainingRun, start: StartingLora | None, reporter: TrainingRepor
             try:
                 loss = train_step(model, data, training_state.optimizer, training_state.scaler, step)
             except RuntimeError as error:
-                # Nothing has moved in this step: the next rung goes on from here and repeats none.
+                # Nothing has changed in this step: the next fallback step continues from here and repeats none.
                 if memory_fallback.is_out_of_memory(error) and step and step not in due:
                     training_state.optimizer.zero_grad(set_to_none=True)
                     _save(run, model, training_state, step)
@@ -300,7 +300,7 @@ def _save(run: TrainingRun, model: AdaptedModel, training_state: TrainingState, 
 
 
 def _resume(run: TrainingRun, model: AdaptedModel, training_state: TrainingState, reporter: TrainingReporter) -> int:
-    """Put the newest whole checkpoint back; returns the steps done, 0 without one."""
+    """Restore the newest complete checkpoint; returns the steps done, 0 if there is none."""
     checkpoint = checkpoints.newest(run.out_dir)
     step = checkpoint.step if checkpoint else 0
     if checkpoint:
@@ -310,13 +310,13 @@ def _resume(run: TrainingRun, model: AdaptedModel, training_state: TrainingState
             by_kind.setdefault(kind, {})[rest] = tensor
         model.method.load_adapter_state(model.parts, by_kind["adapter"])
         training_state.load(by_kind, checkpoint.state)
-        reporter.message(f"Going on from step {step}.")
+        reporter.message(f"Continuing from step {step}.")
     checkpoints.rewind_metrics(run.out_dir, step, scored=step in checkpoints.read_scores(run.out_dir, step))
     return step
 
 
 def _measured(run: TrainingRun, row: Mapping[str, Any], reporter: TrainingReporter, load_s: float) -> MeasuredRun:
-    """Return what this run took, for the plans of runs like it."""
+    """Return the resources this run used, to plan similar runs."""
     lines = (run.out_dir / checkpoints.METRICS_NAME).read_text(encoding="utf-8").splitlines()
     times_s = [line["step_s"] for line in map(json.loads, lines) if "step_s" in line]
     folder = checkpoints.folder_of(run.out_dir, run.steps)
@@ -399,7 +399,7 @@ def _export(
 
 
 def _publish(run: TrainingRun, result: TrainResult, threads: int | None, reporter: TrainingReporter) -> None:
-    """Certify the adapter against a sample of its own checkpoint, then give it its name.
+    """Certify the adapter against a sample of its own checkpoint, then move it to its final name.
 
     Raises:
         TrainingError: plain diffusers does not read it back as it was trained; no ``adapter/`` is left.
@@ -408,7 +408,7 @@ def _publish(run: TrainingRun, result: TrainResult, threads: int | None, reporte
     shutil.rmtree(run.out_dir / "adapter", ignore_errors=True)
     # Other methods than LoRA are read back where `export` merges them into their base.
     if run.config.certify and is_lora(part / WEIGHTS_NAME):
-        reporter.stage("certifying", "Reading the adapter back in a fresh process.")
+        reporter.stage("certifying", "Checking the adapter in a fresh process.")
         if run.device.type == "cuda":
             torch.cuda.empty_cache()  # the other process needs the room
         spec = families.family(run.base.family).spec

@@ -247,8 +247,8 @@ def test_folder_whose_photos_lie_deeper_is_told_where_they_are(folder: Path, tmp
     with pytest.raises(InputError) as caught:
         check(CheckConfig(**SETTINGS), folder.parent, tmp_path / "out" / "set")
     (problem,) = caught.value.problems
-    assert 'in folders inside it: 6 photos in "photos"' in problem.message
-    assert "give one of these folders" in problem.cure
+    assert 'in its subfolders: 6 photos in "photos"' in problem.message
+    assert "give one of these subfolders" in problem.cure
 
 
 def test_photos_beside_a_folder_of_more_photos_are_checked_with_a_word_about_the_others(
@@ -259,7 +259,7 @@ def test_photos_beside_a_folder_of_more_photos_are_checked_with_a_word_about_the
     events: list[Event] = []
     dataset = check(CheckConfig(**SETTINGS), folder, tmp_path / "out", on_event=events.append)
     assert len(dataset.verdicts) == 6
-    (said,) = [event.data["text"] for event in events if event.kind == "message" and "inside" in event.data["text"]]
+    (said,) = [event.data["text"] for event in events if event.kind == "message" and "subfolders" in event.data["text"]]
     assert '1 photo in "party"' in said
 
 
@@ -591,14 +591,14 @@ def test_folder_with_other_files_is_never_replaced(run: Callable[..., Dataset], 
 
 def test_folder_of_the_photos_cannot_be_the_output(folder: Path) -> None:
     for out in (folder, folder.parent):
-        with pytest.raises(InputError, match="holds the photos themselves"):
+        with pytest.raises(InputError, match="is the folder of the photos"):
             check(CheckConfig(**SETTINGS), folder, out)
     assert len(list(folder.iterdir())) == 6
 
 
 def test_prepared_photos_cannot_be_checked_into_their_own_dataset(run: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = run()
-    with pytest.raises(InputError, match="holds the photos themselves"):
+    with pytest.raises(InputError, match="is the folder of the photos"):
         check(CheckConfig(**SETTINGS), tmp_path / "out" / "photos", tmp_path / "out")
     assert load_dataset(tmp_path / "out") == dataset
 

@@ -598,7 +598,7 @@ def test_negative_prompts_go_to_families_that_have_them_only(family: str, negati
     plan, remarks = request.plan_pictures(wanted, infer.read_info(run_dir / "adapter"), FAMILIES[family], None)
     found = plan[0].picture_request.negative_prompt
     assert found.startswith("person, blurry") == found.endswith("a hat") == bool(negative)
-    assert remarks == ([] if negative else ["this base knows no negative prompt; it is left out"])
+    assert remarks == ([] if negative else ["the negative prompt is ignored: this base does not support one"])
 
 
 def test_a_shot_says_how_closely_it_is_followed_in_the_bases_own_scale(run_dir: Path) -> None:
@@ -681,18 +681,18 @@ def test_words_that_the_base_does_not_read_are_told_before_anything_is_drawn(run
     infer.generate(
         wanted, run_dir, tmp_path / "out", on_event=lambda event: told.append(str(event.data.get("text", "")))
     )
-    said = [text for text in told if "is left out" in text]
+    said = [text for text in told if "is cut off" in text]
     assert [text.partition(" is ")[0] for text in said] == [
         "the prompt of prompt_1",
         "the negative prompt of prompt_1",
         "the prompt of prompt_2",
     ]
-    assert "dog' is left out" in said[0] and "forest' is left out" in said[1]
+    assert "dog' is cut off" in said[0] and "forest' is cut off" in said[1]
 
 
 def test_a_prompt_whose_subject_is_not_read_is_refused(run_dir: Path, tmp_path: Path) -> None:
     prompts = (f"{'a ' * 31}{{subject}}", "photo of {subject}", f"{'a ' * 40}SKS")
-    with pytest.raises(InputError, match="the subject with it; name the subject earlier") as caught:
+    with pytest.raises(InputError, match="includes the subject; name the subject earlier") as caught:
         infer.generate(GenerateConfig(prompts=prompts, likeness="none"), run_dir, tmp_path / "out")
     assert [problem.where for problem in caught.value.problems] == ["prompt_1", "prompt_3"]
     assert not list((tmp_path / "out").rglob("*.png"))

@@ -52,7 +52,7 @@ def test_a_plan_that_runs_short_of_memory_climbs_down_and_says_what_it_took(
     assert any(event.data.get("level") == "warning" for event in events)
 
     monkeypatch.setattr(plan_module, "_measure", lambda *args: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
-    with pytest.raises(ResourceError, match="take a smaller resolution_px"):
+    with pytest.raises(ResourceError, match="use a smaller resolution_px"):
         plan(config, make_dataset(name="again"))
 
 

@@ -114,7 +114,7 @@ def test_every_background_lies_behind_the_subject(background, expected, tmp_path
 
 def test_a_picture_without_transparency_keeps_its_background_and_says_so(one, tmp_path):
     made = finish(steps({"do": "background"}), one, tmp_path / "out")
-    assert "nothing to put a background behind" in made.pictures[0].notes[0]
+    assert "so no background was added" in made.pictures[0].notes[0]
 
 
 def test_a_picture_that_is_transparent_already_gets_a_background(tmp_path):
@@ -262,7 +262,7 @@ def test_closed_form_matting_is_prepared_with_a_word_and_hears_a_request_to_stop
     chain = steps({"do": "cutout", "refine": "closed_form"})
     with pytest.raises(JobCancelled):
         finish(chain, one, tmp_path / "out", on_event=events.append, should_stop=begun.is_set)
-    assert "first time takes a minute" in events[-1].data["message"], "said before it began"
+    assert "first time this takes a minute" in events[-1].data["message"], "said before it began"
     done.set()
     assert len(finish(chain, one, tmp_path / "out").pictures) == 1
 

@@ -388,7 +388,7 @@ def test_a_hub_that_is_away_keeps_what_was_assembled(
 ) -> None:
     hub.fail("POST", "/commit/", 503, times=6)
     said: list[Any] = []
-    with pytest.raises(ResourceError, match="what was assembled is kept"):
+    with pytest.raises(ResourceError, match="the assembled files are kept"):
         publish.publish(config(), run_dir, tmp_path / "out", on_event=said.append)
     assert sum("trying again" in event.data.get("text", "") for event in said) == 5
     monkeypatch.setattr(publish, "assemble", lambda *_: pytest.fail("assembled twice"))
@@ -438,20 +438,20 @@ def test_a_folder_of_something_else_is_not_written_to(run_dir: Path, tmp_path: P
     with pytest.raises(ConflictError, match="other settings"):
         published(run_dir, tmp_path / "done", title="Another")
     (tmp_path / "done" / "repo" / "README.md").write_text("changed")
-    with pytest.raises(ConflictError, match="not those that were assembled"):
+    with pytest.raises(ConflictError, match="changed since they were assembled"):
         published(run_dir, tmp_path / "done")
 
 
 def test_what_says_too_much_is_caught_before_it_is_sent(
     hub: Any, run_dir: Path, tmp_path: Path, assembled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match="about: holds a key of yours; take it out"):
+    with pytest.raises(InputError, match="about: contains one of your keys; remove it"):
         published(run_dir, tmp_path / "one", about=f"My token is {WRITE} and nobody knows.")
-    with monkeypatch.context() as patch, pytest.raises(StudioError, match=r"README\.md holds a key of yours"):
+    with monkeypatch.context() as patch, pytest.raises(StudioError, match=r"README\.md holds one of your keys"):
         patch.setattr(publish, "require_no_secrets", lambda *_: None)
         published(run_dir, tmp_path / "three", about=f"My token is {WRITE} and nobody knows.")
     monkeypatch.setattr(assemble, "_public_settings", lambda source: {"base": str(run_dir)})
-    with pytest.raises(StudioError, match=r"config\.yaml holds a path of this machine"):
+    with pytest.raises(StudioError, match=r"config\.yaml holds a path on this machine"):
         published(run_dir, tmp_path / "two")
     assert hub.asked("POST", "/") == []
 
@@ -548,13 +548,13 @@ def test_plain_diffusers_in_a_fresh_process_draws_the_same_picture(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"base": "/etc"}, "which only its maker has"),
-        ({"base": "~/model.safetensors"}, "which only its maker has"),
-        ({"base": "eve/x.safetensors"}, "which only its maker has"),
-        ({"resolution_px": 10**6}, "numbers that no run has"),
+        ({"base": "/etc"}, "that only its author has"),
+        ({"base": "~/model.safetensors"}, "that only its author has"),
+        ({"base": "eve/x.safetensors"}, "that only its author has"),
+        ({"resolution_px": 10**6}, "settings out of range"),
         ({"instance_token": "{subject}\n"}, "no word"),
-        ({"family": "unknown"}, "a family that is not known"),
-        ({"revision": "../.."}, "names no revision"),
+        ({"family": "unknown"}, "an unknown family"),
+        ({"revision": "../.."}, "invalid revision"),
     ],
 )
 def test_a_strangers_adapter_is_looked_over(

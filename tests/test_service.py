@@ -202,8 +202,8 @@ def test_a_cancelled_run_that_goes_on_is_published_with_the_token_that_was_given
     ("train", "publish", "token", "words"),
     [
         ({}, {}, "hf_read0123456789", "token: may only read"),
-        ({}, {}, "hf_wrong", "token: is not one that the Hub knows"),
-        ({}, {}, None, "token: is not there"),
+        ({}, {}, "hf_wrong", "token: is not known to the Hub"),
+        ({}, {}, None, "token: is missing"),
         ({}, {"repo": "eve/portrait"}, "hf_write0123456789", "token: belongs to ada"),
         ({}, {"licence": "mit"}, "hf_write0123456789", "licence: follows from the base"),
         ({"base": "you/own-base"}, {}, "hf_write0123456789", "licence: the licence of the base you/own-base is not"),
@@ -228,7 +228,7 @@ def test_a_taken_name_and_a_hub_that_is_away_are_told_before_the_training(studio
     check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
     token, config, then = "hf_write0123456789", TrainConfig(instance_token="quick"), PublishConfig(repo="ada/portrait")
     _api(token).create_repo("ada/portrait", private=False)
-    with pytest.raises(ConflictError, match="is public; ask for a public one"):
+    with pytest.raises(ConflictError, match="is public; set public"):
         studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
     monkeypatch.setattr("studio.publishing.hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ResourceError, match="cannot be reached"):

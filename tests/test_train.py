@@ -179,7 +179,7 @@ def test_a_run_goes_on_from_a_lora_and_from_its_own_checkpoint_when_that_file_is
     assert second[0]["val_loss"] == pytest.approx([row for row in first if row.get("val_loss")][-1]["val_loss"], abs=0)
     lora.unlink()
     train(wanted, dataset, tmp_path / "second")
-    with pytest.raises(InputError, match=r"method.start_from: there is no file lora.safetensors"):
+    with pytest.raises(InputError, match=r"method.start_from: lora.safetensors does not exist"):
         train(wanted, dataset, tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
@@ -280,7 +280,7 @@ def test_cancelling_keeps_a_checkpoint_and_going_on_changes_no_byte(
     assert checkpoint_steps(run) == [2, 3]
     assert not (run / "DONE").exists()
     result = train(wanted, dataset, run, on_event=events.append)
-    assert any("Going on from step 3" in str(event.data) for event in events)
+    assert any("Continuing from step 3" in str(event.data) for event in events)
     weights = FULL_NAME if wanted.method.name == "full" else WEIGHTS_NAME
     for name in (weights, EMBEDS_NAME):
         for folder in ("checkpoints/4", "adapter"):
@@ -371,7 +371,7 @@ def test_words_that_the_base_does_not_read_are_told_and_a_subject_among_them_is_
     for vectors, warned in ((1, ["IMG_1.jpg"]), (8, ["IMG_1.jpg", "IMG_2.jpg"])):
         wanted = config(resolution_px=64, token_learning_rate=1e-3, token_vectors=vectors)
         told.clear()
-        with pytest.raises(InputError, match=r"IMG_0.jpg: its caption is longer .*'sks woman' is left out") as caught:
+        with pytest.raises(InputError, match=r"IMG_0.jpg: its caption is too long .*'sks woman' is cut off") as caught:
             train(wanted, dataset, tmp_path / "run", on_event=lambda event: told.append(str(event.data)))
         assert [problem.where for problem in caught.value.problems] == ["IMG_0.jpg"]
         assert [name for name in ("IMG_1.jpg", "IMG_2.jpg", "IMG_3.jpg") if name in "".join(told)] == warned
@@ -387,7 +387,7 @@ class CannotLoad:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(version=2), "is of version 2"),
+        (lambda data: data.update(version=2), "has version 2"),
         (lambda data: data.update(photos=[]), "no usable photo"),
         (lambda data: data.pop("subject"), "is damaged"),
         (lambda data: data["photos"][0].update(file="../../secret.png"), "IMG_0.jpg: has a damaged row"),
@@ -459,7 +459,7 @@ def test_a_base_that_holds_nan_ends_the_run_before_its_first_step(
     for tensor in tensors.values():
         tensor.view(-1)[0] = float("nan")
     save_file(tensors, path, {"format": "pt"})
-    with pytest.raises(TrainingError, match=r"base's (own loss is nan|autoencoder made numbers).*set dtype=float32"):
+    with pytest.raises(TrainingError, match=r"base's (own loss is nan|autoencoder produced NaN).*set dtype=float32"):
         train(config(base=str(tmp_path / "base")), make_dataset(), tmp_path / "run")
     assert not (tmp_path / "run" / "DONE").exists() and not (tmp_path / "run" / "samples").exists()
 
@@ -471,7 +471,7 @@ def test_an_adapter_that_does_not_move_ends_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(train_module, "train_step", lambda *args: 0.5)
-    with pytest.raises(TrainingError, match="After 2 steps the adapter is still what it was"):
+    with pytest.raises(TrainingError, match="After 2 steps the adapter has not changed"):
         train(config(), make_dataset(), tmp_path / "run")
 
 
@@ -536,9 +536,9 @@ def test_memory_that_gives_out_costs_speed_and_no_step(
     assert seen[4:] == [(3, 2, False), (3, 1, False), (3, 1, True)], "no step is done again but the one that failed"
     told = [event.data["text"] for event in events if event.data.get("level") == "warning"]
     assert [text.split(". ")[1] for text in told] == [
-        "Going on with 2 instead of 3 at a time, added up: the same result.",
-        "Going on with 1 instead of 2 at a time, added up: the same result.",
-        "Going on with recomputed activations: the same result, slower.",
+        "Continuing with 2 instead of 3 pictures at a time, gradients accumulated: the same result.",
+        "Continuing with 1 instead of 2 pictures at a time, gradients accumulated: the same result.",
+        "Continuing with gradient checkpointing: the same result, slower.",
     ]
     assert [row["step"] for row in lines(tmp_path / "run") if "loss" in row] == [1, 2, 3, 4]
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -565,7 +565,7 @@ def test_a_second_run_knows_what_it_will_take_and_refuses_a_disk_that_is_too_sma
     (told,) = [event.data["text"] for event in events if str(event.data.get("text")).startswith("Plan: ")]
     assert told.startswith("Plan: 2 steps, about ") and told.endswith("(measured here).")
     monkeypatch.setattr(train_module.shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
-    with pytest.raises(ResourceError, match=r"on the disk and \d+ \w+ are free; free space"):
+    with pytest.raises(ResourceError, match=r"of disk space and \d+ \w+ is free; free some space"):
         train(config(steps=3), dataset, tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
@@ -580,7 +580,7 @@ def test_a_foot_of_the_ladder_without_room_says_what_to_change(
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(train_module, "train_step", no_room)
-    with pytest.raises(ResourceError, match="take a smaller resolution_px"):
+    with pytest.raises(ResourceError, match="use a smaller resolution_px"):
         train(config(gradient_checkpointing=True, batch_size=1), make_dataset(), tmp_path / "run")
 
 
@@ -602,7 +602,7 @@ def test_masks_are_asked_for_read_and_part_of_the_run(
     config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:
     dataset, wanted = make_dataset(), config(background_weight=0.1, steps=1, samples_per_checkpoint=0)
-    with pytest.raises(InputError, match="the dataset holds no masks"):
+    with pytest.raises(InputError, match="the dataset contains no masks"):
         train(wanted, dataset, tmp_path / "run")
     (dataset / "masks").mkdir()
     Image.new("L", (32, 32)).save(dataset / "masks" / "000.png")
@@ -640,7 +640,7 @@ def test_pictures_of_one_colour_end_the_run(
 ) -> None:
     black = [Image.new("RGB", (64, 64))]
     monkeypatch.setattr(evaluate, "sample", lambda run, model, prompts, seeds, listener: black * len(prompts))
-    with pytest.raises(TrainingError, match="of one colour: the base itself"):
+    with pytest.raises(TrainingError, match="a single colour: the base itself"):
         train(config(), make_dataset(), tmp_path / "run")
 
 
@@ -658,7 +658,7 @@ def test_a_destroyed_subject_beside_a_healthy_class_ends_the_run(
         return [black if learned and "sks" in prompt else noise for prompt in prompts]
 
     monkeypatch.setattr(evaluate, "sample", drawn)
-    with pytest.raises(TrainingError, match="All pictures at step 2 are of one colour: the training destroyed"):
+    with pytest.raises(TrainingError, match="pictures at step 2 have a single colour: the training destroyed"):
         train(config(), make_dataset(), tmp_path / "run")
     assert checkpoint_steps(tmp_path / "run") == [2], "what was learned until then is kept"
 

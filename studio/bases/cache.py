@@ -20,7 +20,7 @@ from studio.core.private import make_folder
 from studio.core.units import bytes_text
 
 _MARGIN_BYTES = 256 * 2**20
-"""Left free on the disk for everything else."""
+"""Disk space kept free for everything else."""
 
 
 class Lock:
@@ -118,8 +118,8 @@ class Cache:
         with contextlib.closing(self._locked(".eviction", fcntl.LOCK_EX)):
             if wanted_bytes > self._max_bytes:
                 raise ResourceError(
-                    f"this base takes {bytes_text(wanted_bytes)}, more than all bases may "
-                    f"({bytes_text(self._max_bytes)}); set STUDIO_BASES_MAX_BYTES higher."
+                    f"this base needs {bytes_text(wanted_bytes)}, more than the limit for all bases "
+                    f"({bytes_text(self._max_bytes)}); increase STUDIO_BASES_MAX_BYTES."
                 )
             for gone in self._folder.glob(".*.gone"):  # an eviction that was killed
                 shutil.rmtree(gone, ignore_errors=True)
@@ -134,7 +134,7 @@ class Cache:
                 raise ResourceError(
                     f"there is no room for a base of {bytes_text(wanted_bytes)}: {bytes_text(free)} are free on the "
                     f"disk, bases may take {bytes_text(self._max_bytes)}, and the others are in use; free space, wait "
-                    "for the other jobs, or set STUDIO_BASES_MAX_BYTES higher."
+                    "for the other jobs, or increase STUDIO_BASES_MAX_BYTES."
                 )
 
     def _has_room(self, key: str, wanted_bytes: int) -> bool:
@@ -203,9 +203,7 @@ def disk_full(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EROFS):
                 raise
-            text = (
-                f"The disk that holds {folder.name} cannot be written to; give the studio the right to, or {elsewhere}."
-            )
+            text = f"The disk of {folder.name} cannot be written to; allow the studio to write there, or {elsewhere}."
             raise ResourceError(text) from error
 
 

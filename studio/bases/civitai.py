@@ -56,7 +56,7 @@ def from_civitai(name: str, revision: str | None, settings: Settings) -> LocalBa
             data = versions[0]  # Civitai lists the newest first
         version = str(data["id"])
         if kind != "Checkpoint":
-            cure = "use the id of a checkpoint; a LoRA goes into method.start_from as a file"
+            cure = "use the id of a checkpoint; to continue a LoRA, set method.start_from to its file"
             raise base_problem(f"{name} is a {kind or 'model of an unknown kind'}", cure, "no_checkpoint")
         file = _safetensors_file(data, name)
         wanted_bytes = int(float(file.get("sizeKB") or 0) * 1024)
@@ -83,7 +83,7 @@ def _safetensors_file(data: Any, name: str) -> dict[str, Any]:
     ]
     if not safe:
         message = (
-            f"{name} exists as a pickle only, which can run foreign code" if files else f"{name} holds no model file"
+            f"{name} is only a pickle, which can run malicious code" if files else f"{name} contains no model file"
         )
         raise base_problem(message, "choose a version in safetensors", "pickle" if files else "no_checkpoint")
     return next((file for file in safe if file.get("primary")), safe[0])
@@ -128,7 +128,7 @@ class _Civitai:
             if sha256 and digest.hexdigest().lower() != sha256.lower():
                 raise ResourceError(f"the download of {self._name} arrived damaged; try again.")
             return
-        raise ResourceError(f"the download of {self._name} leads elsewhere; try again later.")
+        raise ResourceError(f"the download of {self._name} redirects to another site; try again later.")
 
     def _headers(self, url: httpx2.URL) -> dict[str, str]:
         ours = (url.scheme, url.host, url.port) == (self._origin.scheme, self._origin.host, self._origin.port)
@@ -144,10 +144,10 @@ class _Civitai:
 
     def _wants_key(self) -> InputError:
         if self._key:
-            message = f"Civitai does not give {self._name} to the key in STUDIO_CIVITAI_KEY"
-            return base_problem(message, "check the key, or whether the model is in early access", "refused")
-        cure = "make a key in your Civitai account and set STUDIO_CIVITAI_KEY to it"
-        return base_problem(f"Civitai gives {self._name} to people with a key only", cure, "gated")
+            message = f"Civitai refuses {self._name} to the key in STUDIO_CIVITAI_KEY"
+            return base_problem(message, "check the key and whether the model is in early access", "refused")
+        cure = "create a key in your Civitai account and set STUDIO_CIVITAI_KEY to it"
+        return base_problem(f"Civitai requires a key to download {self._name}", cure, "gated")
 
 
 @contextmanager

@@ -46,7 +46,7 @@ _SHA = re.compile(r"[0-9a-f]{40}")
 
 
 CONVERSION = 2
-"""Goes up when a conversion comes to read more of a file, so that folders made before are made again."""
+"""Increased when a conversion reads more of a file, so that folders converted before are converted again."""
 
 
 def from_hub(hub_id: str, revision: str | None, settings: Settings) -> LocalBase:
@@ -59,7 +59,7 @@ def from_hub(hub_id: str, revision: str | None, settings: Settings) -> LocalBase
 
     Raises:
         NotFoundError: no such model or revision. InputError: its licence was not accepted.
-        MissingExtraError: it is not here and the Hub cannot be reached. ResourceError: no room, or it broke off.
+        MissingExtraError: not here, and no connection to the Hub. ResourceError: no room, or failed download.
     """
     cache = open_cache(settings)
     commit = revision if revision and _SHA.fullmatch(revision) else None
@@ -110,7 +110,7 @@ def adapter_from_hub(hub_id: str, revision: str | None, settings: Settings) -> L
 
     Raises:
         NotFoundError: no such repository or revision. InputError: it holds no adapter of the studio's.
-        MissingExtraError: it is not here and the Hub cannot be reached. ResourceError: no room, or it broke off.
+        MissingExtraError: not here, and no connection to the Hub. ResourceError: no room, or failed download.
     """
     cache = open_cache(settings)
 
@@ -133,8 +133,8 @@ def adapter_from_hub(hub_id: str, revision: str | None, settings: Settings) -> L
     sizes = {row.rfilename: row.size or 0 for row in info.siblings or []}
     missing = [name for name in (INFO_NAME, WEIGHTS_NAME) if name not in sizes]
     if missing:
-        message = f"{hub_id} holds no {' and no '.join(missing)}"
-        cure = "give a repository that `publish` made; a whole model is a base, for training"
+        message = f"{hub_id} contains no {' and no '.join(missing)}"
+        cure = "give a repository that `publish` created; use a whole model as the base of a training"
         raise InputError.of([Problem("adapter", message, cure, "no_adapter")])
     _note_commit(hub_id, revision, commit, settings)
     wanted = [name for name in (INFO_NAME, WEIGHTS_NAME, EMBEDS_NAME) if name in sizes]

@@ -16,9 +16,9 @@ class LocalBase:
 
     folder: Path
     revision: str | None
-    """What ``find`` takes to get exactly this one again; None where the file itself is the answer."""
+    """The revision with which ``find`` returns exactly this base again; None for a local file."""
     pin: object | None
-    """Keeps the folder from eviction while it lives; None where it is not ours to delete."""
+    """Protects the folder from eviction while referenced; None for folders outside the cache."""
 
 
 def open_cache(settings: Settings) -> Cache:

@@ -33,17 +33,17 @@ class Base:
     """A base model that lies on this machine, complete."""
 
     spec: BaseSpec
-    """Its catalog row; for other bases one made from the folder's own configuration."""
+    """Its catalog entry; for other bases, one built from the folder's configuration."""
     folder: Path
     """A diffusers folder in safetensors."""
     revision: str | None
     """The exact revision of a base from the Hub, the version's id of one from Civitai; None for local ones."""
     pin: object | None = field(default=None, compare=False, repr=False)
-    """Keeps the folder in the cache for as long as this object lives."""
+    """Keeps the folder in the cache while this object exists."""
 
     @property
     def family(self) -> str:
-        """Name of the family that speaks for it."""
+        """Name of its family."""
         return self.spec.family
 
 
@@ -80,8 +80,8 @@ def resolve_base(base: str, revision: str | None = None) -> Base:
         found = from_hub(source, revision, settings)
     else:
         raise NotFoundError(
-            f"base {base!r} is not in the catalog ({', '.join(BASES)}), no folder or .safetensors file here, no Hub id "
-            "(owner/name) and no civitai:MODEL@VERSION."
+            f"base {base!r} is neither in the catalog ({', '.join(BASES)}), nor a folder or .safetensors file, "
+            "nor a Hub id (owner/name), nor civitai:MODEL@VERSION."
         )
     family = _checked_family(found.folder, base)
     spec = row or _described(name, found.folder, family)
@@ -114,23 +114,23 @@ def resolve_adapter(name: str, settings: Settings | None = None) -> LocalBase:
     if embeds.is_file():
         words = {name.rpartition(".")[2] for name in read_header(embeds, "adapter").shapes}
         if words != {info.instance_token}:
-            message = f"{hub_id} teaches another word than its own, {info.instance_token}"
+            message = f"{hub_id} trained a word other than its instance token, {info.instance_token}"
             raise InputError.of([Problem("adapter", message, "use another one", "bad_adapter")])
     return found
 
 
 def _strange(info: AdapterInfo) -> list[str]:
-    """Return what no run of the studio writes; the files come from anywhere."""
+    """Return the values that no run of the studio writes; the files are untrusted."""
     wrong = []
     # Never a path: it would be one of this machine.
     known = info.base in BASES or _HUB_ID.fullmatch(str(info.base)) or CIVITAI_ID.fullmatch(str(info.base))
     if not known or Path(str(info.base)).suffix.lower() in _FILE_SUFFIXES:
-        wrong.append(f"was trained on {str(info.base)[:80]!r}, which only its maker has")
+        wrong.append(f"was trained on {str(info.base)[:80]!r}, a local base that only its author has")
     if info.family not in FAMILIES:
-        wrong.append("is of a family that is not known here")
+        wrong.append("belongs to an unknown family")
     words = (info.class_noun, info.instance_token, info.subject)
     if not all(isinstance(word, str) and _WORD.fullmatch(word) for word in words):
-        wrong.append("names its subject with what is no word")
+        wrong.append("has an invalid subject, class noun or instance token")
     numbers = (
         (info.resolution_px, int, 32, 4096),
         (info.num_inference_steps, int, 1, 200),
@@ -138,9 +138,9 @@ def _strange(info: AdapterInfo) -> list[str]:
         (info.step, int, 0, 10**7),
     )
     if not all(isinstance(value, kind) and low <= value <= high for value, kind, low, high in numbers):
-        wrong.append("holds numbers that no run has")
+        wrong.append("has settings out of range")
     if not (info.revision is None or (isinstance(info.revision, str) and _REVISION.fullmatch(info.revision))):
-        wrong.append("names no revision of its base")
+        wrong.append("has an invalid revision of its base")
     return wrong
 
 
@@ -152,13 +152,13 @@ def _checked_family(folder: Path, base: str) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         raise _problem(
             f"{base} is not a diffusers folder (it has no readable model_index.json)",
-            "choose a folder that diffusers' save_pretrained wrote",
+            "choose a folder written by diffusers' save_pretrained",
             "bad_base",
         ) from None
     family = next((row.name for row in FAMILIES.values() if row.pipeline == pipeline), None)
     if family is None:
         known = ", ".join(row.pipeline for row in FAMILIES.values())
-        raise _problem(f"{base} holds a {pipeline}", f"choose a base of one of: {known}", "unknown_family")
+        raise _problem(f"{base} contains a {pipeline}", f"choose a base with one of: {known}", "unknown_family")
     problems = []
     for part, kind in index.items():
         if not isinstance(kind, list) or kind[1] is None or part in _OPTIONAL_PARTS:
@@ -167,7 +167,7 @@ def _checked_family(folder: Path, base: str) -> str:
             problems.append(Problem(part, f"is missing from {base}", "download the base again", "bad_base"))
         elif not _WITHOUT_WEIGHTS.match(kind[1]) and not any((folder / part).glob("*.safetensors")):
             pickled = any((folder / part).glob("*.bin")) or any((folder / part).glob("*.ckpt"))
-            what = "holds pickle files only, which can run foreign code" if pickled else "holds no weights"
+            what = "contains only pickle files, which can run malicious code" if pickled else "contains no weights"
             cure = "choose a base in safetensors" if pickled else "download the base again"
             problems.append(Problem(f"{base}/{part}", what, cure, "pickle" if pickled else "bad_base"))
         else:
@@ -178,7 +178,7 @@ def _checked_family(folder: Path, base: str) -> str:
 
 
 def _damaged(folder: Path, where: str) -> list[Problem]:
-    """Return what the headers of a part's files tell of damage; the tensors themselves are not read."""
+    """Return the damage found in the headers of a part's files; the tensors themselves are not read."""
     problems: list[Problem] = []
     for path in sorted(folder.glob("*.safetensors")):
         try:

@@ -30,7 +30,7 @@ _WITHOUT_WEIGHTS = [*UNWANTED, "*.safetensors"]
 
 
 _SINGLE_FILE_BASES = {"v1": "sd15", "v2": "sd21", "xl_base": "sdxl"}
-"""What diffusers calls a checkpoint's architecture -> the base of the catalog whose configuration describes it."""
+"""diffusers' name of a checkpoint's architecture -> the base of the catalog whose configuration describes it."""
 
 
 _UNET_MARK = "model.diffusion_model.input_blocks.0.0.weight"
@@ -60,19 +60,19 @@ def _kind(path: Path) -> tuple[str, Header]:
     header = read_header(path, "base")
     known = " and ".join(BASES[name].title for name in _SINGLE_FILE_BASES.values() if name in BASES)
     if any("lora_" in name for name in header.shapes):
-        cure = "choose the base that it was made for; the LoRA goes into method.start_from"
+        cure = "choose the base that it was made for; to continue the LoRA, set method.start_from to it"
         raise base_problem(f"{path.name} is a LoRA, not a base", cure, "no_checkpoint")
     kind = None
     if strange := [name for name in header.shapes if name.startswith("edm_")]:
         cure = "use a checkpoint that predicts epsilon or v"
-        message = f"{path.name} is of the EDM noise schedule (it holds {plain(strange[0])}), which is not known here"
+        message = f"{path.name} uses the EDM noise schedule (it contains {plain(strange[0])}), which is not supported"
         raise base_problem(message, cure, "unknown_schedule")
     if _UNET_MARK in header.shapes:
         shapes = {name: torch.empty(shape, device="meta") for name, shape in header.shapes.items()}
         kind = _SINGLE_FILE_BASES.get(infer_diffusers_model_type(shapes))
     if kind not in BASES:
         cure = f"use a checkpoint of {known}, or a diffusers folder"
-        raise base_problem(f"{path.name} is no checkpoint of a known kind", cure, "unknown_family")
+        raise base_problem(f"{path.name} is not a checkpoint of a supported kind", cure, "unknown_family")
     return str(kind), header
 
 
@@ -93,9 +93,9 @@ def convert_single_file(path: Path, folder: Path, settings: Settings) -> None:
     except (ValueError, LookupError, TypeError, RuntimeError, AttributeError, SingleFileComponentError) as error:
         reason = " ".join(str(error).split())[:120]
         cure = "use another checkpoint, or a diffusers folder"
-        raise base_problem(f"{path.name} is not a whole {BASES[base].title} ({reason})", cure, "bad_base") from None
+        raise base_problem(f"{path.name} is not a complete {BASES[base].title} ({reason})", cure, "bad_base") from None
     if broken:
-        raise base_problem(f"{path.name} holds NaN or infinity in its {broken[0]}", "download it again", "not_finite")
+        raise base_problem(f"{path.name} has NaN or infinity in its {broken[0]}", "download it again", "not_finite")
     said = prediction(header)
     if said is None and base == "sd21":
         said = probed(pipeline.unet)

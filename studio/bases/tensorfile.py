@@ -55,16 +55,16 @@ def read_header(path: Path, where: str) -> Header:
         InputError: there is no such file, it is a pickle, cut off, or not safetensors at all.
     """
     if path.suffix.lower() in _PICKLE_SUFFIXES:
-        raise _bad(where, f"{path.name} is a pickle, which can run foreign code", "use a .safetensors file", "pickle")
+        raise _bad(where, f"{path.name} is a pickle, which can run malicious code", "use a .safetensors file", "pickle")
     try:
         with path.open("rb") as file:
             file_bytes = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if file_bytes < 8 or length > _MAX_HEADER_BYTES or length > file_bytes - 8:
-                raise _bad(where, f"{path.name} is cut off or not a safetensors file", "download it again")
+                raise _bad(where, f"{path.name} is truncated or not a safetensors file", "download it again")
             text = file.read(length)
     except (FileNotFoundError, NotADirectoryError):
-        raise _bad(where, f"there is no file {path.name}", "give the path of a .safetensors file", "no_file") from None
+        raise _bad(where, f"{path.name} does not exist", "give the path of a .safetensors file", "no_file") from None
     except OSError as error:
         raise _bad(where, f"{path.name} cannot be read ({error.strerror})", "choose another file") from None
     try:
@@ -111,7 +111,7 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError):
         raise _bad(where, f"{path.name} is damaged", "download it again") from None
     if broken := first_not_finite(tensors):
-        message = f"{path.name}: the tensor {plain(broken)} holds NaN or infinity"
+        message = f"{path.name}: the tensor {plain(broken)} contains NaN or infinity"
         raise _bad(where, message, "use another file", "not_finite")
     return tensors
 

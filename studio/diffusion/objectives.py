@@ -23,7 +23,7 @@ class Objective:
 
     name: str
     target: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    """``(x0, noise, signal, sigma) -> what the net should say``, ``(B, C, h, w)``."""
+    """``(x0, noise, signal, sigma) -> the target of the net``, ``(B, C, h, w)``."""
     x0: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     """``(noisy, output, signal, sigma) -> the clean sample that this output means``, ``(B, C, h, w)``."""
     x0_error: Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +69,7 @@ _OF_DDPM = frozenset(
         "DEISMultistep", "UniPCMultistep", "SASolver", "LCM", "TCD",
     )
 )  # fmt: skip
-"""Samplers whose configuration tells the betas of a DDPM; an EDM, for one, has the same words for other noise."""
+"""Samplers whose configuration holds the betas of a DDPM; EDM, for one, uses the same names for other noise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,8 +99,8 @@ class Schedule:
         if not is_flow and (
             kind not in _OF_DDPM or config.get("use_flow_sigmas", False) != (name == "flow_prediction")
         ):
-            cure = "choose a base with a scheduler of DDPM's or of flow matching, such as Euler or FlowMatchEuler"
-            message = f"its {kind} is of a noise schedule that cannot be trained here"
+            cure = "choose a base with a DDPM or flow matching scheduler, such as Euler or FlowMatchEuler"
+            message = f"its {kind} has a noise schedule that cannot be trained"
             raise InputError.of([Problem("base", message, cure, "unknown_schedule")])
         if is_flow or name == "flow_prediction":
             # A dynamic shift depends on the picture's size and the sampler's steps; training knows none.
@@ -111,7 +111,7 @@ class Schedule:
                 [
                     Problem(
                         "base",
-                        f"its scheduler predicts {name!r}, which cannot be trained here",
+                        f"its scheduler predicts {name!r}, which cannot be trained",
                         f"choose a base that predicts one of: {', '.join(OBJECTIVES)}",
                         "unknown_objective",
                     )

@@ -1,6 +1,6 @@
 """Latents as a transformer reads them: 2 x 2 neighbours become one token, and each token knows where it stands.
 
-Called by the families that speak for diffusion transformers. Golden: the pipelines' own packing, in the tests.
+Called by the families of diffusion transformers. Golden: the pipelines' own packing, in the tests.
 """
 
 import torch

@@ -35,7 +35,7 @@ _ERROR_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True)
 class TrialPicture:
-    """One picture that both sides draw."""
+    """One picture that both sides draw for the comparison."""
 
     prompt: str
     seed: int
@@ -46,7 +46,7 @@ class TrialPicture:
 
 @dataclass(frozen=True, slots=True)
 class ExportToVerify:
-    """What is to be read back, and how."""
+    """An export to read back, and how to load it."""
 
     loader: Literal["lora", "pipeline", "single_file"]
     path: Path
@@ -60,12 +60,12 @@ class ExportToVerify:
     dtype: torch.dtype
     device: torch.device
     exact: bool
-    """Nothing on the way is in 16 bits."""
+    """Whether everything is stored and computed in float32."""
     embeds: Path | None = None
     """File of the instance token's embedding, where the token was trained."""
     token: str | None = None
     denoiser: str = ""
-    """Its name in the pipeline, where it is quantised."""
+    """Name of the quantised component in the pipeline."""
     quantization: Mapping[str, Any] = field(default_factory=dict)
     """diffusers' ``BitsAndBytesConfig`` of the denoiser that the adapter was trained on; empty: it was whole."""
 
@@ -153,7 +153,7 @@ def _reloaded(
     status, errors = _run(command, scratch / "errors.txt", should_stop)
     if status != 0:
         said = (errors.strip().splitlines() or [f"exit status {status}"])[-1][-_ERROR_CHARACTERS:]
-        raise TrainingError(f"Plain diffusers cannot read {export.path.name} back: {said}")
+        raise TrainingError(f"Plain diffusers cannot load {export.path.name}: {said}")
     pictures = []
     for file in files:
         with Image.open(file) as picture:
@@ -193,16 +193,16 @@ def _require_good(certificate: Mapping[str, Any], export: ExportToVerify) -> Non
     if certificate["unexpected"] or certificate["missing"]:
         lost = ", ".join(certificate["unexpected"][:3])
         faults.append(
-            f"{certificate['tensors_matched']} of {certificate['tensors_in_file']} tensors arrived"
-            f"{f' (not {lost} ...)' if lost else ''}, {certificate['missing']} of the pipeline's came from elsewhere"
+            f"{certificate['tensors_matched']} of {certificate['tensors_in_file']} tensors were loaded"
+            f"{f' (not {lost} ...)' if lost else ''}, {certificate['missing']} pipeline tensors are not from the file"
         )
     if certificate["tensors_in_file"] == 0:
-        faults.append("the file holds no tensors")
+        faults.append("the file contains no tensors")
     worst, mean = certificate["difference_max"], certificate["difference_mean"]
     if worst is not None and (worst > _FLOAT32_MAX if export.exact else mean > _HALF_MEAN):
         faults.append(f"its pictures differ from the trained model's by up to {worst} of 255, {mean} on average")
     if faults:
         raise TrainingError(
-            f"{export.path.name} was written, but read back by plain diffusers it is not the trained model: "
-            f"{'; '.join(faults)}. This is a bug; please report it with the versions that `doctor` shows."
+            f"{export.path.name} was written, but loaded by plain diffusers it is not the trained model: "
+            f"{'; '.join(faults)}. This is a bug; please report it with the output of `doctor`."
         )

@@ -14,11 +14,11 @@ from studio.core.train_config import Quantization
 from studio.diffusion.objectives import Schedule
 
 Conditioning = Mapping[str, Tensor]
-"""Everything that ``predict`` needs beside noise: name -> ``(B, ...)`` tensor.
+"""The conditioning of ``predict``: name -> ``(B, ...)`` tensor.
 
 ``encode_prompts`` fills in what depends on text. Whoever calls ``predict`` adds ``framing``, which depends on the
 photo: ``(B, 6)`` float32 with the original height and width, the top and left of the cut, and the height and width of
-the training picture, all in pixels. A family takes what it knows.
+the training picture, all in pixels. A family uses the fields it knows.
 """
 
 
@@ -27,7 +27,7 @@ class Parts:
     """A loaded base, taken apart. VAE and text encoders may be dropped (None, []) once caches are made."""
 
     denoiser: nn.Module
-    """On the CPU until somebody moves it, so that large text encoders can come and go before it."""
+    """On the CPU until moved, so that large text encoders can be loaded and freed before it."""
     vae: nn.Module | None
     text_encoders: list[nn.Module]
     tokenizers: list[Any]
@@ -45,7 +45,7 @@ class Parts:
 
 
 class Family(Protocol):
-    """How one kind of base model speaks."""
+    """How one family of base models encodes prompts, predicts and generates."""
 
     spec: FamilySpec
 

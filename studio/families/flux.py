@@ -1,4 +1,4 @@
-"""FLUX.1: a transformer on packed latents that hears the guidance as a number, CLIP's pooled embedding and T5.
+"""FLUX.1: a transformer on packed latents with the guidance as a number, CLIP's pooled embedding and T5.
 
 Training follows diffusers' train_dreambooth_lora_flux.py:
 https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/examples/dreambooth/train_dreambooth_lora_flux.py#L1689-L1846
@@ -20,7 +20,7 @@ from studio.families.base import Conditioning, Parts
 from studio.families.loading import assemble, load_parts, prefixed, scaled_latents, text_pipeline
 
 TRAINING_GUIDANCE = 1.0
-"""What a guidance-distilled net hears while it trains: photos are not pictures of a strong guidance.
+"""Guidance value for training a guidance-distilled net: photos do not look like pictures of a strong guidance.
 
 The official example's README, fluxgym and sd-scripts train with 1; the example's own default is 3.5.
 """
@@ -85,7 +85,7 @@ class Flux:
     def pipeline_inputs(
         self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
     ) -> dict[str, Any]:
-        """See ``Family.pipeline_inputs``; the guidance is a number that the net hears, so nothing is negative."""
+        """See ``Family.pipeline_inputs``; the guidance is an input of the net, so there is no negative prompt."""
         return {**conditioning, "guidance_scale": guidance_scale}
 
     def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def load_parts(
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         if index.get("_class_name") != spec.pipeline:
-            raise unusable(folder, f"holds a {index.get('_class_name')}, not a {spec.pipeline}")
+            raise unusable(folder, f"contains a {index.get('_class_name')}, not a {spec.pipeline}")
         _require_known_latents(folder, spec)
         scheduler_class = getattr(diffusers.schedulers, index["scheduler"][1])
         scheduler = scheduler_class.from_pretrained(folder / "scheduler", local_files_only=True)
@@ -116,7 +116,7 @@ def tokenizers_of(folder: Path, spec: FamilySpec) -> list[Any]:
 
 
 def parts_of(pipeline: Any, spec: FamilySpec) -> Parts:
-    """Take a pipeline apart again, adapter and all, so that a family can speak for it."""
+    """Split a loaded pipeline, with its adapter, into the parts that a family works on."""
     components: Mapping[str, Any] = pipeline.components
     return Parts(
         denoiser=components[spec.denoiser],
@@ -291,7 +291,7 @@ def _whole(kind: Any, folder: Path, **arguments: Any) -> Any:
     lost = sorted({*found["missing_keys"], *(row[0] for row in found["mismatched_keys"])})
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise ValueError(f"{folder.name} has no fitting weights for {lost[0]}{more}")
+        raise ValueError(f"{folder.name} has no matching weights for {lost[0]}{more}")
     return part
 
 

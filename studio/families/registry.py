@@ -39,7 +39,7 @@ def family(name: str) -> Family:
 
 
 def opened(pipeline: Any) -> tuple[Family, Parts]:
-    """Return the family that speaks for one of diffusers' pipelines, and its parts.
+    """Return the family of a diffusers pipeline, and its parts.
 
     Raises:
         NotFoundError: no family has a pipeline of this class.

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders, and a UNet that hears of sizes and cuts.
+"""Stable Diffusion XL: two text encoders, and a UNet with size and crop conditioning.
 
 Training follows diffusers' train_dreambooth_lora_sdxl.py:
 https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/examples/dreambooth/train_dreambooth_lora_sdxl.py#L1657-L1860

@@ -57,18 +57,18 @@ class Cut:
     """Where a prompt is cut."""
 
     read: str
-    """What at least one text encoder reads."""
+    """The beginning that at least one text encoder reads."""
     nowhere: str
-    """The end that none of them reads; empty where all is read."""
+    """The end that every text encoder cuts off; empty if none is lost."""
     somewhere: str
-    """The end that at least one of them does not read; empty where all of them read all."""
+    """The end that at least one text encoder cuts off; empty if none does."""
 
     def words(self) -> str:
-        """Return what is not read, a sentence without its subject; empty where all is read."""
+        """Return what is cut off, as a sentence without its subject; empty if nothing is."""
         if self.nowhere:
-            return f"is longer than the base reads: {self.nowhere!r} is left out"
+            return f"is too long for the base: {self.nowhere!r} is cut off"
         if self.somewhere:
-            return f"is longer than all text encoders of the base read: {self.somewhere!r} reaches some of them only"
+            return f"is too long for some text encoders of the base: they do not see {self.somewhere!r}"
         return ""
 
     def loses(self, word: str) -> bool:

@@ -49,7 +49,7 @@ class Canvas:
     alpha: NDArray[np.float32] | None
     """``(H, W)`` in [0, 1]; None where nothing is transparent."""
     original: Pixels
-    """As it came, brought to the size and cut of ``rgb``: for the background out of focus, and to be compared with."""
+    """The original, resized and cropped like ``rgb``: for the blurred background and for comparison."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -57,7 +57,7 @@ class Canvas:
         return self.rgb.shape[0], self.rgb.shape[1]
 
     def image(self) -> Image.Image:
-        """Return it as RGB or RGBA; pixels that nobody sees are black, so that nothing of them is given away."""
+        """Return it as RGB or RGBA; invisible pixels are black, so that they reveal nothing."""
         if self.alpha is None:
             return Image.fromarray(self.rgb)
         levels = self.levels()
@@ -79,11 +79,11 @@ class Canvas:
 
 @dataclass(slots=True)
 class StepContext:
-    """What a step may tell while it works on one picture."""
+    """How a step reports its progress on one picture."""
 
     name: str
     tick: Callable[[str], None]
-    """Tells what is being done; raises JobCancelled where the owner asked to stop."""
+    """Reports what is being done; raises JobCancelled if the owner asked to stop."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -98,7 +98,7 @@ def _open_cutout(step: CutoutStep, config: FinishConfig, backdrop: Path | None, 
     )
     if step.refine == "closed_form":
         # pymatting compiles itself when it is first imported, for about a minute, once per installation.
-        reporter.stage("loading", "Preparing closed-form matting; the first time takes a minute or two")
+        reporter.stage("loading", "Preparing closed-form matting; the first time this takes a minute or two")
         reporter.wait_for(lambda: importlib.import_module("pymatting.alpha.estimate_alpha_cf"))
 
     def cutout(canvas: Canvas, work: StepContext) -> Canvas:
@@ -113,7 +113,7 @@ def _open_cutout(step: CutoutStep, config: FinishConfig, backdrop: Path | None, 
         if canvas.alpha is not None:  # what was transparent stays so
             alpha = alpha * canvas.alpha
         if float(alpha.max(initial=0)) < 0.5:
-            work.notes.append("no subject was found, so hardly anything is left; try another matting model")
+            work.notes.append("no subject was found, so almost everything was removed; try another matting model")
         rgb = matte.foreground(canvas.bled(), alpha) if step.clean_edges else canvas.rgb
         return Canvas(rgb, alpha, canvas.original)
 
@@ -127,11 +127,11 @@ def _open_background(
 
     def background(canvas: Canvas, work: StepContext) -> Canvas:
         if canvas.alpha is None:
-            work.notes.append("it has no transparent parts, so there was nothing to put a background behind")
+            work.notes.append("it has no transparent parts, so no background was added")
             return canvas
         if step.fill == "transparent":
             return canvas
-        work.tick("laying the background")
+        work.tick("adding the background")
         size_hw = canvas.size_hw
         if step.fill == "blur":
             behind = compose.blurred(canvas.original, canvas.alpha, max(size_hw) * step.blur_percent / 100)
@@ -169,10 +169,10 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
     def upscale(canvas: Canvas, work: StepContext) -> Canvas:
         target_hw = _target_hw(canvas.size_hw, step, upscaler.scale)
         if step.model == DIFFUSION and max(target_hw) > _DIFFUSION_LONGEST_PX:
-            text = f"sd-x4 makes at most {_DIFFUSION_LONGEST_PX} px, not {max(target_hw)}"
+            text = f"sd-x4 can make at most {_DIFFUSION_LONGEST_PX} px, not {max(target_hw)}"
             raise refused(work.name, text, "ask for long_side_px 1024 or 2048", "too_large")
         if target_hw == canvas.size_hw:
-            work.notes.append("it is large enough already and was not enlarged")
+            work.notes.append("it is already large enough and was not enlarged")
             return canvas
         sizes = _passes(canvas.size_hw, target_hw, upscaler.scale, exact=step.model == DIFFUSION)
         # In and out of the largest pass; then the result, its copy while it is encoded, the original, and alpha.
@@ -181,7 +181,7 @@ def _open_upscale(step: UpscaleStep, config: FinishConfig, backdrop: Path | None
         needed += 0 if canvas.alpha is None else canvas.alpha.size * 15  # which visible pixel is nearest
         _require_memory(work.name, target_hw, needed + (upscaler.working_bytes(sizes[-1]) if on_cpu else 0))
         if max(target_hw) > max(canvas.size_hw) * upscaler.scale**_MAX_PASSES:
-            work.notes.append(f"enlarged more than {upscaler.scale**_MAX_PASSES} times; beyond that no detail is added")
+            work.notes.append(f"enlarged more than {upscaler.scale**_MAX_PASSES} times; no detail is added beyond that")
         total, done = sum(upscaler.ticks(size_hw) for size_hw in sizes), 0
 
         def tick() -> None:
@@ -229,11 +229,11 @@ def _open_fit(step: FitStep, config: FinishConfig, backdrop: Path | None, report
             return canvas
         # The picture and the original, each in and out of Pillow, and a copy while it is encoded.
         _require_memory(work.name, target_wh[::-1], target_wh[0] * target_wh[1] * (15 if canvas.alpha is None else 22))
-        work.tick("fitting to size")
+        work.tick("resizing")
         choose = max if step.how == "cover" else min
         scale = choose(target_wh[0] / width, target_wh[1] / height)
         if scale > 1.01:
-            work.notes.append(f"enlarged {scale:.1f} times without added detail; an upscale step before adds it")
+            work.notes.append(f"enlarged {scale:.1f} times without added detail; an upscale step before it adds detail")
         focus = _focus(canvas) if step.how == "cover" else None
         fill = compose.rgb_of(step.fill)
 
@@ -296,7 +296,7 @@ def _passes(size_hw: tuple[int, int], target_hw: tuple[int, int], scale: int, *,
 
 
 def _require_memory(name: str, target_hw: tuple[int, int], needed: int) -> None:
-    """Refuse a picture for which the free memory would not suffice; nothing was computed yet."""
+    """Refuse a picture that does not fit into the free memory, before anything is computed."""
     free = _free_bytes()
     if needed > free * _SPARE:
         size = f"{target_hw[1]} x {target_hw[0]} px"
@@ -327,10 +327,10 @@ def _resized_alpha(alpha: NDArray[np.float32], size_hw: tuple[int, int]) -> NDAr
 
 
 def _fetching(reporter: ProgressReporter) -> Callable[[int, int], None]:
-    def tell(done_bytes: int, total_bytes: int) -> None:
+    def report(done_bytes: int, total_bytes: int) -> None:
         reporter.tick(f"Fetching weights: {bytes_text(done_bytes)} of {bytes_text(total_bytes)}")
 
-    return tell
+    return report
 
 
 def on_white(rgb: Pixels, alpha: NDArray[np.float32] | None) -> Pixels:

@@ -64,7 +64,7 @@ def decode_bytes(
 
 def _answered(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the answer of the process; raises InputError where it does not answer."""
-    message = "makes the decoder fail"
+    message = "makes the decoder crash"
     with _LOCK:
         for _ in range(2):  # it may have died of something else, between two files
             helper = _running()
@@ -76,7 +76,7 @@ def _answered(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
                 is_late = not timer.is_alive()
                 _end()
                 if is_late:
-                    message = "takes too long to be decoded"
+                    message = "takes too long to decode"
                     break
             finally:
                 timer.cancel()

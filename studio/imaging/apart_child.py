@@ -50,7 +50,7 @@ def _answer(answers: BinaryIO, data: bytes, asked: dict[str, Any]) -> None:
     except InputError as error:
         told = {"problems": [asdict(problem) for problem in error.problems]}
     except MemoryError:
-        problem = Problem(display_name(asked["name"]), "takes too much memory", "scale it down", "too_large")
+        problem = Problem(display_name(asked["name"]), "needs too much memory", "scale it down", "too_large")
         told = {"problems": [asdict(problem)]}
     answers.write(json.dumps({**told, "bytes": len(pixels)}).encode() + b"\n")
     answers.write(pixels)

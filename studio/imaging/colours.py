@@ -34,7 +34,7 @@ _PRIMARIES: dict[int, Chromaticities] = {
 """By the numbers of ITU-T H.273, table 2."""
 _ADOBE: Chromaticities = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *_D65)
 _UNSPECIFIED = frozenset((0, 2, 3))
-"""Reserved and unspecified numbers: as if nothing were said."""
+"""Reserved and unspecified numbers: treated as absent."""
 
 _SRGB_CURVE, _PQ, _HLG = 13, 16, 18
 _LIKE_SRGB = frozenset((1, 6, 7, 13, 14, 15))
@@ -51,7 +51,7 @@ _STRIP_PIXELS = 2**20
 
 
 class UnknownColoursError(ValueError):
-    """A file states colours in a way that is not known here."""
+    """A file states its colours in an unsupported way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _found(data: bytes, form: str | None, icc: bytes | None) -> Colours | None:
     if form == "PNG":
         return _of_png(data, has_profile=icc is not None)
     numbers = _of_boxes(data) if form in ("HEIF", "AVIF") else None
-    # Beside a profile, the numbers only say how to undo YCbCr; unless they speak of high dynamic range.
+    # Beside a profile, the numbers only say how to undo YCbCr; unless they mean high dynamic range.
     return None if numbers is None or (icc and numbers[1] not in (_PQ, _HLG)) else _of_numbers(*numbers)
 
 

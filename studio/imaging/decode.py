@@ -1,4 +1,4 @@
-"""The door for photos: bytes from strangers become plain sRGB pixels without any metadata, or one clear problem.
+"""Photo decoding: untrusted bytes become plain sRGB pixels without any metadata, or one clear problem.
 
 Only five formats are opened (by content, never by ending), sizes are checked before pixels are decoded, orientation
 is applied, colour is converted to sRGB, and the result is a fresh picture that carries nothing of the file.
@@ -46,9 +46,9 @@ PHOTO_ENDINGS = frozenset(
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
     )
 )
-"""Endings of files that their owner takes for photos, whatever is in them. With any other, the content decides."""
+"""Extensions of files that count as photos whatever their content. With any other, the content decides."""
 _MOST_FOLDERS, _MOST_FILES = 200, 5000
-"""How many folders and files are looked at to find the photos that lie deeper."""
+"""Maximum number of folders and files searched for photos in subfolders."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -111,7 +111,7 @@ def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
     """
     if not folder.is_dir():
         raise InputError.of(
-            [Problem(display_name(str(folder)), "is not a folder", "give a folder that holds photos", "no_folder")]
+            [Problem(display_name(str(folder)), "is not a folder", "give a folder that contains photos", "no_folder")]
         )
     files = sorted((p for p in folder.iterdir() if p.is_file() and not _is_hidden(p)), key=_natural)
     photos = [p for p in files if not p.suffix or _claims_to_be_a_photo(p)]
@@ -134,14 +134,14 @@ def no_photos(folder: Path) -> Problem:
     deeper = photos_inside(folder)
     if not deeper:
         return Problem("photos", "there are none", "add at least one photo", "no_photos")
-    message = f"there are none in the folder itself, but in folders inside it: {in_folders(deeper)}"
-    return Problem("photos", message, "give one of these folders, or move the photos up", "no_photos")
+    message = f"there are none in the folder itself, but in its subfolders: {in_folders(deeper)}"
+    return Problem("photos", message, "give one of these subfolders, or move the photos up", "no_photos")
 
 
 def in_folders(counts: Mapping[str, int]) -> str:
     """Return in words how many photos lie in which folders."""
     named = [f'{"1 photo" if count == 1 else f"{count} photos"} in "{name}"' for name, count in counts.items()]
-    return ", ".join(named[:5]) + (f" and {len(named) - 5} folders more" if len(named) > 5 else "")
+    return ", ".join(named[:5]) + (f" and {len(named) - 5} more folders" if len(named) > 5 else "")
 
 
 def photos_inside(folder: Path) -> dict[str, int]:
@@ -185,7 +185,7 @@ def _unknown(data: bytes, name: str) -> InputError:
 
 
 def _known_brand(data: bytes) -> bytes:
-    """Let a HEIF file whose own brand the decoder has not heard of go by one of those that it is compatible with."""
+    """Let a HEIF file whose brand the decoder does not know pass as one of its compatible brands."""
     own, *compatible = sniff.brands(data[: sniff.HEAD_BYTES]) or [b""]
     other = next((brand for brand in compatible if brand in sniff.HEIC_BRANDS), None)
     if other is None or own in _OPENED_BRANDS:
@@ -194,7 +194,7 @@ def _known_brand(data: bytes) -> bytes:
 
 
 def damaged(name: str) -> InputError:
-    """Return the error of a file of which a part is missing or destroyed."""
+    """Return the error for a file that is incomplete or damaged."""
     return _refuse(name, "is damaged or incomplete", "copy it again from the camera or phone", "not_a_photo")
 
 
@@ -220,7 +220,7 @@ def read_photo(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         return path.read_bytes()
     except OSError as error:
         reason = error.strerror or "unknown reason"
-        raise _refuse(name, f"cannot be read ({reason})", "check the file and its rights", "not_a_photo") from None
+        raise _refuse(name, f"cannot be read ({reason})", "check the file and its permissions", "not_a_photo") from None
 
 
 def _too_many_bytes(name: str, size_bytes: int, max_bytes: int) -> InputError:
@@ -276,7 +276,7 @@ def decode_bytes(
             data, opened.format, icc=opened.info.get("icc_profile"), is_adobe_rgb=_is_adobe_rgb(opened)
         )
     except colours.UnknownColoursError as error:
-        message = f"has colours of a kind that is not known here ({error})"
+        message = f"has unsupported colours ({error})"
         raise _refuse(name, message, "save it as a JPEG in sRGB", "unknown_colours") from None
     width, height = opened.size
     _require_bearable(name, opened)
@@ -295,7 +295,7 @@ def decode_bytes(
             turn = _TURNS.get(_orientation(opened))
             picture = _plain_rgb(opened if turn is None else opened.transpose(turn), keep_alpha, stated)
     except MemoryError:
-        raise _refuse(name, "takes more memory than there is", "scale it down", "too_large") from None
+        raise _refuse(name, "needs more memory than is available", "scale it down", "too_large") from None
     except Exception:
         raise damaged(name) from None
     return Decoded(picture, (width, height) if turn in _SIDEWAYS else (height, width))
@@ -308,11 +308,11 @@ def _require_bearable(name: str, opened: Image.Image) -> None:
         raise _too_many_pixels(name, f" ({width} x {height})")
     if max(width, height) > MAX_SIDE_PX:
         message = f"is too long ({width} x {height})"
-        raise _refuse(name, message, f"cut or scale it to at most {MAX_SIDE_PX} px a side", "too_large")
+        raise _refuse(name, message, f"crop or scale it to at most {MAX_SIDE_PX} px per side", "too_large")
     each = _BYTES_PER_PIXEL.get(opened.format or "", 32)
     if width * height * each > MAX_DECODING_BYTES:
         limit = MAX_DECODING_BYTES // each // 10**6
-        message = f"takes too much memory as {opened.format} ({width} x {height})"
+        message = f"needs too much memory as {opened.format} ({width} x {height})"
         raise _refuse(name, message, f"scale it down below {limit} megapixels, or save it as a JPEG", "too_large")
 
 
@@ -350,7 +350,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
-    """Tell whether a camera says Adobe RGB in the way of its file system rules, which know no profiles."""
+    """Return whether a camera marks Adobe RGB by its file system rules, which have no profiles."""
     try:
         return image.format == "JPEG" and image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
     except Exception:

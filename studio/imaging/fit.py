@@ -118,7 +118,7 @@ def encode(
     if file_format == "png":
         data = _png(picture, record, software)
         if max_bytes is not None and len(data) > max_bytes:
-            text = f"needs {len(data)} bytes as PNG, which loses nothing, and {max_bytes} are allowed"
+            text = f"needs {len(data)} bytes as PNG, which is lossless, but only {max_bytes} are allowed"
             raise InputError.of([Problem("fit", text, "use jpeg or webp, or allow more bytes", "too_many_bytes")])
         return Encoded(data, None)
 
@@ -140,7 +140,7 @@ def encode(
         else:
             high = middle - 1
     if best is None:
-        text = f"needs at least {smallest} bytes at quality {min_quality}, and {max_bytes} are allowed"
+        text = f"needs at least {smallest} bytes at quality {min_quality}, but only {max_bytes} are allowed"
         raise InputError.of([Problem("fit", text, "allow more bytes, or a smaller size", "too_many_bytes")])
     return best
 

@@ -1,4 +1,4 @@
-"""Pictures of a file, a folder, a zip or what ``generate`` wrote: listed by name, read when their turn comes.
+"""Pictures from a file, a folder, a zip or the output of ``generate``: listed by name, read one by one.
 
 Nothing of an archive is ever written to a disk, and no member is read beyond its limit. Called by
 ``studio.postprocess``.
@@ -28,10 +28,10 @@ _INDEX_NAME = "index.json"
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """One picture that is there."""
+    """One input picture."""
 
     name: str
-    """To be shown; unique."""
+    """Display name; unique."""
     read: Callable[[], bytes]
     """Raises InputError where it cannot be read."""
 
@@ -54,7 +54,7 @@ def find_pictures(source: Path, *, leave_out: Path | None = None) -> list[Pictur
     elif source.is_file():
         found = _of_zip(source) if _is_zip(source) else [_file(source, source.name)]
     else:
-        raise NotFoundError(f"there is nothing at {display_name(source.name)}; give a picture, a folder or a zip.")
+        raise NotFoundError(f"{display_name(source.name)} does not exist; give a picture, a folder or a zip file.")
     if not found:
         raise InputError.of([_none(source)])
     if len(found) > MAX_PICTURES:
@@ -100,7 +100,7 @@ def _file(path: Path, name: str) -> PictureSource:
             return path.read_bytes()
         except OSError as error:
             reason = error.strerror or "unknown reason"
-            raise _refused(name, f"cannot be read ({reason})", "check the file and its rights") from None
+            raise _refused(name, f"cannot be read ({reason})", "check the file and its permissions") from None
 
     return PictureSource(" / ".join(display_name(part) for part in Path(name).parts), read)
 
@@ -121,20 +121,20 @@ def _of_zip(archive: Path) -> list[PictureSource]:
             members = [item for item in members if _claims_to_be_a_picture(opened, item)]
             ranks = _ranks(opened)
     except (zipfile.BadZipFile, OSError, NotImplementedError):
-        raise _refused(archive.name, "is a damaged zip", "pack it again") from None
+        raise _refused(archive.name, "is a damaged zip file", "create it again") from None
     members.sort(key=lambda item: ranks.get(item.filename, len(ranks)))  # stable: without ranks they stay in order
     return [_member(archive, item) for item in members[: MAX_PICTURES + 1]]
 
 
 def _is_clutter(name: str) -> bool:
-    """Tell whether a member is what file managers add on their own."""
+    """Return whether a member was added by a file manager."""
     parts = re.split(r"[/\\]", name)
     hidden = any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts)
     return hidden or is_clutter(parts[-1])
 
 
 def _claims_to_be_a_picture(opened: zipfile.ZipFile, item: zipfile.ZipInfo) -> bool:
-    """Tell whether a member is meant as a picture: by its ending, else by its first bytes."""
+    """Return whether a member is meant as a picture: by its extension, else by its first bytes."""
     if Path(item.filename).suffix.lower() in PHOTO_ENDINGS:
         return True
     try:
@@ -190,12 +190,12 @@ def _member(archive: Path, item: zipfile.ZipInfo) -> PictureSource:
 
     def read() -> bytes:
         if item.flag_bits & 1:
-            raise _refused(name, "is encrypted", "pack it without a password")
+            raise _refused(name, "is encrypted", "create the zip file without a password")
         try:
             with zipfile.ZipFile(archive) as opened, opened.open(item) as member:
                 data = member.read(MAX_BYTES + 1)  # the size in the header may lie
         except Exception:  # hostile archives make zipfile answer with any exception at all
-            raise _refused(name, "is damaged", "pack it again") from None
+            raise _refused(name, "is damaged", "create the zip file again") from None
         if len(data) > MAX_BYTES:
             raise _too_large(name)
         return data

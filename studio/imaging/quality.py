@@ -98,7 +98,7 @@ def dhash(picture: Image.Image) -> NDArray[np.bool_]:
 
 
 def near_duplicates(a: Fingerprint, b: Fingerprint) -> bool:
-    """Tell whether two photos are the same shot: re-saved, resized, slightly cropped or brightened, or mirrored."""
+    """Return whether two photos are the same shot: re-saved, resized, slightly cropped or brightened, or mirrored."""
     return any(
         int((a.bits != bits).sum()) <= 12 and float(np.abs(a.cells - cells).mean()) <= 0.08
         for bits, cells in ((b.bits, b.cells), (b.mirrored_bits, b.cells[:, ::-1]))
@@ -136,9 +136,9 @@ _BORDER[:9, :3] = _BORDER[:9, -3:] = _BORDER[:2] = True
 
 
 def same_background(pictures: Sequence[Image.Image]) -> bool:
-    """Tell whether most pairs of at least four photos have the same background, judged by the borders' colours.
+    """Return whether most pairs of at least four photos have the same background, judged by the borders' colours.
 
-    Of each pair the least different third of the cells speaks, because hair and hats reach into the border.
+    Of each pair only the least different third of the cells counts, because hair and hats reach into the border.
     """
     borders = [thumbnail(picture)[_BORDER] for picture in pictures]
     differences = [np.percentile(np.abs(a - b).mean(axis=-1), 30) for a, b in combinations(borders, 2)]
@@ -146,7 +146,7 @@ def same_background(pictures: Sequence[Image.Image]) -> bool:
 
 
 def same_composition(pictures: Sequence[Image.Image]) -> bool:
-    """Tell whether most pairs of at least four photos show the same shapes in the same places."""
+    """Return whether most pairs of at least four photos show the same shapes in the same places."""
     described = [structure(picture) for picture in pictures]
     cosines = [float(a @ b) for a, b in combinations(described, 2)]
     return len(pictures) >= 4 and float(np.median(cosines)) > 0.88

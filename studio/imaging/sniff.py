@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: a photo that can be read, another kind of picture, or none.
+"""File type detection by the first bytes: a readable photo, another kind of picture, or no picture.
 
 Endings lie, and cameras invent new ones (.HIF). Only bytes are looked at here; nothing is decoded.
 """
@@ -6,7 +6,7 @@ Endings lie, and cameras invent new ones (.HIF). Only bytes are looked at here; 
 from pathlib import Path
 
 HEAD_BYTES = 512
-"""How much of a file is looked at."""
+"""Number of bytes examined at the start of a file."""
 
 JPEG = b"\xff\xd8\xff"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -51,7 +51,7 @@ def brands(head: bytes) -> list[bytes]:
 
 
 def is_photo(head: bytes) -> bool:
-    """Tell whether a file begins like one of the formats that are read: JPEG, PNG, WebP, HEIF, AVIF."""
+    """Return whether a file begins like one of the formats that are read: JPEG, PNG, WebP, HEIF, AVIF."""
     if head.startswith((JPEG, PNG)):
         return True
     return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or not _STILL_BRANDS.isdisjoint(brands(head))
@@ -67,7 +67,7 @@ def foreign_picture(head: bytes) -> str | None:
 
 
 def is_picture(head: bytes) -> bool:
-    """Tell whether a file begins like any picture, readable here or not."""
+    """Return whether a file begins like any picture, readable here or not."""
     return is_photo(head) or foreign_picture(head) is not None
 
 

@@ -23,7 +23,7 @@ _PADDING_BYTES = 64
 
 
 def png_is_whole(data: bytes) -> bool:
-    """Tell whether a PNG's rows are all there and undamaged; unpacks them piece by piece and keeps none.
+    """Return whether a PNG's rows are all there and undamaged; unpacks them piece by piece and keeps none.
 
     Source: PNG, third edition, sections 7.2, 8.1 and 10.1.
     """
@@ -59,7 +59,7 @@ def _png_bytes(header: bytes) -> int:
 
 
 def jpeg_has_hole(data: bytes) -> bool:
-    """Tell whether libjpeg finds parts of a JPEG missing or destroyed.
+    """Return whether libjpeg finds parts of a JPEG missing or destroyed.
 
     It only says so on standard error, so this belongs into a process of its own: for a moment, nothing else that is
     written there is seen.

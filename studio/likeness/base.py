@@ -1,4 +1,4 @@
-"""The likeness scale and the protocol that every engine speaks.
+"""The likeness scale and the protocol that every engine implements.
 
 0 = a random other subject of the same class, 1 = a held-out photo of the subject. An engine turns pictures
 into embeddings and knows, per class noun, the two cosines that make the ends of the scale.

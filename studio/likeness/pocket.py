@@ -38,7 +38,7 @@ class PocketEngine:
         except OSError:
             raise MissingExtraError(
                 f"likeness of drawn portraits needs an identity encoder, and the base {folder.name!r} has none; "
-                "use the embedded base, or another likeness engine."
+                "use base 'pocket', or another likeness engine."
             ) from None
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:

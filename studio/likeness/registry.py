@@ -18,7 +18,7 @@ ENGINES = ("pocket", "face", "subject")
 """Names of the engines."""
 
 DRAWN_MIN = 1.0
-"""Photos of a person are drawn if the median of their drawnness, less what speaks for a real face, reaches this. Twenty
+"""Photos of a person are drawn if the median of their drawnness, less the evidence of a real face, is higher. Twenty
 sets of drawn portraits measured 1.22 to 1.47, two sets of photographed people 0.30 and 0.66."""
 FACE_WEIGHT = 0.3
 """Weight of the face detector's score; it is 1.2 to 3.1 for real faces and below 1 for the few drawn ones it finds."""
@@ -34,7 +34,7 @@ class EngineChoice:
 
 
 def is_person(class_noun: str) -> bool:
-    """Tell whether a class noun names a person (its last word decides: "young woman")."""
+    """Return whether a class noun names a person (its last word decides: "young woman")."""
     return class_noun.lower().split()[-1] in PERSON_NOUNS
 
 
@@ -90,24 +90,24 @@ def choose_engine(
         MissingExtraError: the engine was asked for by name and its weights are not here.
     """
     if name == "none":
-        return EngineChoice(None, "likeness is switched off")
+        return EngineChoice(None, "likeness is turned off")
     folder = _pocket_folder(base)
     if name != "auto":
-        return EngineChoice(get_engine(name, folder), f"{name} was asked for")
+        return EngineChoice(get_engine(name, folder), f"{name} was requested")
     if not is_person(class_noun):
         return _subject_or_none(class_noun)
     if folder is not None and (looks_drawn(pictures) if pictures else base is not None):
         reason = "the photos are drawn portraits" if pictures else "the base draws portraits"
         return _or_reason("pocket", folder, reason)
     if folder is not None and base is not None:
-        return EngineChoice(None, "a photographed face cannot be recognised in the drawings that this base makes")
+        return EngineChoice(None, "photographed faces cannot be recognised in the drawings of this base")
     if pictures and sum(bool(find_faces(picture)) for picture in pictures) < len(pictures) / 2:
         return EngineChoice(None, "fewer than half of the photos show a face")
     return _or_reason("face", None, "the subject is a person")
 
 
 def looks_drawn(pictures: Sequence[Image.Image]) -> bool:
-    """Tell whether photos of one person are drawn portraits, by how smooth they are and whether faces are found.
+    """Return whether photos of one person are drawn portraits, by how smooth they are and whether faces are found.
 
     Pictures that are too small to tell count as drawn; without any picture the answer is no.
     """
@@ -143,5 +143,5 @@ def _subject_or_none(class_noun: str) -> EngineChoice:
     from studio.likeness.subject import SOURCE, at_hand
 
     if not at_hand():
-        return EngineChoice(None, f"likeness of a {class_noun} needs the weights of {SOURCE}, which are not here")
+        return EngineChoice(None, f"likeness of a {class_noun} needs the weights of {SOURCE}, which are not installed")
     return _or_reason("subject", None, "the subject is not a person")

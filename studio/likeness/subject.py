@@ -21,7 +21,7 @@ _STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
 
 
 def at_hand(source: str = SOURCE) -> bool:
-    """Tell whether the weights can be read without the network."""
+    """Return whether the weights can be read without the network."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(source).is_dir():

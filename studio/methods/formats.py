@@ -131,7 +131,7 @@ _SETTINGS: dict[str, Callable[[Any], bool]] = {
     # A text would be a regular expression.
     "target_modules": lambda value: isinstance(value, list) and all(map(_is_name, value)),
 }
-"""peft's setting -> what it may be in a file that anybody may have made; of these alone an adapter is rebuilt."""
+"""peft's setting -> its allowed values in an untrusted file; adapters are rebuilt from these settings only."""
 
 
 SCALE_SETTINGS = ("lora_alpha", "alpha_pattern", "use_rslora", "use_dora")
@@ -156,9 +156,9 @@ def lora_settings(metadata: Mapping[str, str], wanted: Collection[str] = tuple(_
     try:
         found = json.loads(metadata.get("lora_adapter_metadata") or "{}")
     except (ValueError, RecursionError):
-        raise ValueError("its lora_adapter_metadata is no JSON") from None
+        raise ValueError("its lora_adapter_metadata is not JSON") from None
     if not isinstance(found, dict):
-        raise ValueError("its lora_adapter_metadata is no table")
+        raise ValueError("its lora_adapter_metadata is not a JSON object")
     settings = {}
     for name, value in found.items():
         component, _, key = str(name).rpartition(".")
@@ -169,7 +169,7 @@ def lora_settings(metadata: Mapping[str, str], wanted: Collection[str] = tuple(_
             value = {str(module).removeprefix("^").replace("\\.", "."): number for module, number in value.items()}
         if not _is_name(component) or not _SETTINGS[key](value):
             shown = re.sub(r"[^\w.]", "", str(name))[:60]
-            raise ValueError(f"its lora_adapter_metadata has a {shown} that no adapter can have")
+            raise ValueError(f"its lora_adapter_metadata has an invalid {shown}")
         settings[f"{component}.{key}"] = value
     return settings
 

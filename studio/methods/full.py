@@ -89,14 +89,14 @@ class Full:
             weights = dict(zip(names, parameters_of(pipeline, names), strict=True))
             for name in names:
                 if list(weights[name].shape) != file.get_slice(name).get_shape():
-                    raise ValueError(f"its {name} has another shape than this base's: it is of another base")
+                    raise ValueError(f"the shape of its {name} differs from this base's: it is for another base")
             tokens.read(pipeline, folder)
             with torch.no_grad():
                 for name, weight in weights.items():
                     # Once rounded, not twice: the sum is made in float32.
                     added = file.get_tensor(name).to(weight.device).float()
                     if not bool(torch.isfinite(added).all()):
-                        raise ValueError(f"its {plain(name)} holds NaN or infinity")
+                        raise ValueError(f"its {plain(name)} contains NaN or infinity")
                     weight.copy_((weight.float() + scale * added).to(weight.dtype))
 
     def touched(self, pipeline: Any, folder: Path) -> list[nn.Parameter]:

@@ -35,7 +35,7 @@ def parameters_of(pipeline: Any, names: Iterable[str]) -> list[nn.Parameter]:
         try:
             found.append(getattr(pipeline, part).get_parameter(rest))
         except AttributeError:
-            raise ValueError(f"it changes {name}, which this base does not have: it is of another family") from None
+            raise ValueError(f"it changes {name}, which this base does not have: it is for another family") from None
     return found
 
 

@@ -82,7 +82,7 @@ class Lora:
         layers = _KINDS[method.name]
         if method.text_encoder and not spec.text_encoder_targets:
             cure = "set method.text_encoder=false"
-            problem = Problem("method.text_encoder", f"the text encoders of {spec.name} are not trained", cure)
+            problem = Problem("method.text_encoder", f"the text encoders of {spec.name} cannot be trained", cure)
             raise InputError.of([problem])
         if config.token_learning_rate is not None:
             # Before any update, so that the embedding table is found where transformers put it.
@@ -230,7 +230,7 @@ def _layer(key: str) -> str:
 
 
 def _require_fit(pipeline: Any, keys: list[str]) -> None:
-    """Refuse an adapter of another family: diffusers would load what it knows and stay silent about the rest.
+    """Refuse an adapter of another family: diffusers would load the layers it knows and silently ignore the rest.
 
     Raises:
         ValueError: a layer that the adapter changes is not in this base.
@@ -245,7 +245,7 @@ def _require_fit(pipeline: Any, keys: list[str]) -> None:
             modules[part] = {portable_name(f"{part}.{name}") for name in names}
         layer = _layer(rest)
         if portable_name(f"{part}.{layer}") not in modules[part]:
-            raise ValueError(f"it changes {part}.{layer}, which this base does not have: it is of another family")
+            raise ValueError(f"it changes {part}.{layer}, which this base does not have: it is for another family")
 
 
 @contextmanager

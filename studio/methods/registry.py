@@ -1,4 +1,4 @@
-"""Finds a training method: by its name in the configuration, or by the files that it wrote."""
+"""Finds a training method by its name in the configuration, or by the files it wrote."""
 
 from collections.abc import Callable
 from pathlib import Path

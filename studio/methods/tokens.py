@@ -67,14 +67,14 @@ def add_token(parts: Parts, spec: FamilySpec, config: TrainConfig) -> None:
     ]
     if not pairs or not issubclass(getattr(diffusers, spec.pipeline), TextualInversionLoaderMixin):
         raise _problem(
-            "token_learning_rate", f"bases of the family {spec.name} take no new words", "leave it out", "no_tokens"
+            "token_learning_rate", f"bases of the family {spec.name} learn no new words", "leave it out", "no_tokens"
         )
     found: dict[str, TokenEmbedding] = {}
     for name, tokenizer, encoder in pairs:
         if token.lower() in tokenizer.get_vocab():
             raise _problem(
                 "instance_token",
-                f"{token!r} is a piece of words that the base already knows",
+                f"{token!r} is part of words that the base already knows",
                 "choose a rarer word, such as ohwx, or leave token_learning_rate out",
                 "token_taken",
             )
@@ -156,7 +156,7 @@ def _vectors(pipeline: Any, path: Path) -> dict[tuple[str, str], Tensor]:
             raise ValueError(f"its word {plain(key)} is for a text encoder that this base does not have")
         width = getattr(pipeline, name).get_input_embeddings().embedding_dim
         if vectors.ndim not in (1, 2) or vectors.shape[-1] != width or vectors.numel() > _MOST_VECTORS * width:
-            raise ValueError(f"its word {plain(key)} is not made of vectors of {width} numbers: it is of another base")
+            raise ValueError(f"its word {plain(key)} does not have vectors of {width} numbers: it is for another base")
         found[name, token] = vectors
     return found
 

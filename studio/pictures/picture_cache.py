@@ -176,7 +176,7 @@ class RedisCache:
             import redis
         except ImportError:
             raise MissingExtraError(
-                "STUDIO_RESULTS_CACHE names Redis, whose client is not installed; pip install redis, or set it to disk."
+                "STUDIO_RESULTS_CACHE selects Redis, whose client is not installed; run pip install redis or use disk."
             ) from None
         patience: dict[str, Any] = {"socket_timeout": _ANSWER_S, "socket_connect_timeout": _ANSWER_S}
         self._failure = redis.exceptions.RedisError

@@ -120,7 +120,7 @@ def load_adapter(pipeline: Any, folder: Path, *, scale: float = 1.0) -> None:
 
 
 def unusable_adapter(folder: Path, error: Exception) -> InputError:
-    """Return what to tell of an adapter that does not load, from what a library said of it."""
+    """Return the error for an adapter that cannot be loaded, from a library's message."""
     said = error.problems[0].message if isinstance(error, InputError) else str(error)
     reason = said.strip().splitlines()[0] if said.strip() else type(error).__name__
     return InputError.of([Problem(folder.name, f"the adapter does not load into this base ({reason})", "train again")])
@@ -214,7 +214,7 @@ def render_batches(
                     height, width = size_hw
                     raise ResourceError(
                         f"one picture of {width} x {height} px does not fit into the device's memory; "
-                        "make smaller pictures or set STUDIO_DEVICE=cpu."
+                        "make smaller pictures, or set STUDIO_DEVICE=cpu."
                     ) from None
                 size = ceil(len(row_wishes) / 2)
                 torch.cuda.empty_cache()

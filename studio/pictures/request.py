@@ -43,7 +43,7 @@ class PlannedPicture:
     shot: str
     picture_request: PictureRequest
     record: Mapping[str, Any]
-    """What the picture's ``likeness_studio`` chunk says; a file with another record is not this picture."""
+    """Content of the picture's ``likeness_studio`` chunk; a file with another record is not this picture."""
 
     def texts(self) -> tuple[tuple[str, str], ...]:
         """Return what is read, with its name."""
@@ -86,7 +86,7 @@ def plan_pictures(
     """Return every picture to make, in order, and what the user should know beforehand."""
     pack, remarks = _pack(config, info)
     if config.negative_prompt and not spec.negative_prompt:
-        remarks.append("this base knows no negative prompt; it is left out")
+        remarks.append("the negative prompt is ignored: this base does not support one")
     steps = config.num_inference_steps or info.num_inference_steps
     items: list[PlannedPicture] = []
     folders = _folder_names([f"{info.subject}_{shot.name}" for shot in pack.shots])
@@ -126,7 +126,7 @@ def _pack(config: GenerateConfig, info: AdapterInfo) -> tuple[Pack, list[str]]:
             if "{subject}" not in prompt and not _names_token(prompt, info.instance_token):
                 remarks.append(
                     f'the prompt "{prompt}" names neither {{subject}} nor {info.instance_token}: '
-                    "its pictures need not show the subject"
+                    "its pictures may not show the subject"
                 )
         # model_construct: a Shot must name {subject}, a free prompt need not.
         shots = tuple(
@@ -138,7 +138,7 @@ def _pack(config: GenerateConfig, info: AdapterInfo) -> tuple[Pack, list[str]]:
     if pack.bases and info.base not in pack.bases:
         remarks.append(
             f"the pack {pack.name} is written for {' and '.join(pack.bases)}; "
-            f"{public_name(info.base)} may not know its words"
+            f"{public_name(info.base)} may not understand its prompts"
         )
     require_kind(pack, info.class_noun)
     return pack, remarks
@@ -206,7 +206,7 @@ def require_reference(config: GenerateConfig, info: AdapterInfo) -> None:
         return
     problem = Problem(
         "likeness",
-        f"the run holds a reference for {info.likeness_engine}, not for {config.likeness}",
+        f"the run has a likeness reference for {info.likeness_engine}, not for {config.likeness}",
         f"choose auto, {info.likeness_engine} or none",
         "no_reference",
     )

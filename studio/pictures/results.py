@@ -52,7 +52,7 @@ class RunResults:
         return key_of({**self._facts, **asdict(item.picture_request)})
 
     def _give_up(self, error: OSError) -> None:
-        text = f"the result cache cannot be used ({type(error).__name__}: {error}), so all pictures are made"
+        text = f"the result cache cannot be used ({type(error).__name__}: {error}), so all pictures are made anew"
         self._reporter.warn(text)
         self._cache = None
 

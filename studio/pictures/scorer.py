@@ -37,7 +37,7 @@ def open_scorer(config: GenerateConfig, info: AdapterInfo, reporter: ProgressRep
     if config.likeness == "none":
         return LikenessScorer(None)
     if info.likeness_engine is None or info.centroid is None:
-        reporter.warn("this run holds no likeness reference, so its pictures are not ranked")
+        reporter.warn("this run has no likeness reference, so its pictures are not ranked")
         return LikenessScorer(None)
     try:
         choice = choose_engine(info.likeness_engine, base=info.base, class_noun=info.class_noun)

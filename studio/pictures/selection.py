@@ -49,7 +49,7 @@ def choose(scores: Sequence[float | None], prints: Sequence[Fingerprint], keep: 
 
 
 def repeats(a: Fingerprint, b: Fingerprint) -> bool:
-    """Tell whether two generated pictures show the same for a viewer."""
+    """Return whether two generated pictures look the same to a viewer."""
     return int((a.bits != b.bits).sum()) <= _BITS and float(np.abs(a.cells - b.cells).mean()) <= _LEVELS
 
 

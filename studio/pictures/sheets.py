@@ -93,7 +93,7 @@ def _write_sheet(
     total = len(images)
     parts = [f"{total} pictures" if len(shown) == total else f"the first {len(shown)} of {total} pictures"]
     if mean is not None:
-        parts += ["most alike first", f"mean likeness {likeness_text(mean)}"]
+        parts += ["best likeness first", f"mean likeness {likeness_text(mean)}"]
     sheet = contact_sheet(
         [made.thumbnails[index_of[image.file]] for image in shown],
         captions,

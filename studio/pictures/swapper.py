@@ -36,7 +36,7 @@ class AdapterSwapper:
         """For ``render_prompts``; it is the same object under every adapter."""
         self._take_out: Callable[[], None] = _nothing
 
-    def wear(self, folder: Path | None, *, scale: float = 1.0) -> None:
+    def use_adapter(self, folder: Path | None, *, scale: float = 1.0) -> None:
         """Exchange the adapter.
 
         Args:
@@ -44,7 +44,7 @@ class AdapterSwapper:
             scale: strength, > 0; 1 is as trained.
 
         Raises:
-            InputError: the weights are damaged or do not fit this base; it then wears none.
+            InputError: the weights are damaged or do not fit this base; no adapter is loaded then.
         """
         take_out, self._take_out = self._take_out, _nothing
         take_out()
@@ -80,7 +80,7 @@ class AdapterSwappers:
             InputError: its base is not among those that are loaded.
         """
         if info.base not in self._by_name:
-            cure = f"use one that was trained on {' or '.join(self.names)}, or a studio that holds its base"
+            cure = f"use one that was trained on {' or '.join(self.names)}, or a studio that has its base"
             raise InputError.of([Problem("adapter", f"was trained on {info.base}", cure, "other_base")])
 
     def open(self, info: AdapterInfo, adapter: Path | None, scale: float) -> tuple[Any, Placement]:
@@ -93,7 +93,7 @@ class AdapterSwappers:
         """
         self.require(info)
         resident = self._by_name[info.base]
-        resident.wear(adapter, scale=scale)
+        resident.use_adapter(adapter, scale=scale)
         return resident.pipeline, "device"
 
 
@@ -101,7 +101,7 @@ def swap_in(pipeline: Any, folder: Path, scale: float = 1.0) -> Callable[[], Non
     """Put an adapter of any method into a pipeline, fused, and return a function that takes it out again, bit for bit.
 
     Args:
-        pipeline: of the adapter's base; it wears no other adapter.
+        pipeline: of the adapter's base; no other adapter is loaded.
         folder: what ``train`` wrote: ``run/adapter`` or a checkpoint.
         scale: strength, > 0; 1 is as trained.
 

@@ -103,8 +103,8 @@ def _write_gallery(source: PublishSource, repo_dir: Path) -> tuple[GalleryPictur
             continue
         prompt = one.prompt or (made_record(data) or {}).get("prompt")
         if prompt is None:
-            message = "does not say that the studio generated it, and photos are not published"
-            problems.append(Problem(one.name, message, "choose pictures of generate or finish", "not_generated"))
+            message = "has no mark that the studio generated it, and photos are never published"
+            problems.append(Problem(one.name, message, "choose pictures made by generate or finish", "not_generated"))
             continue
         try:
             picture = decode_bytes(data, one.name, keep_alpha=True).picture
@@ -189,15 +189,15 @@ def check_repo(source: PublishSource, repo_dir: Path, token: str | None, setting
     """
     files = files_below(repo_dir)
     wrong = check_card((repo_dir / CARD_NAME).read_text(encoding="utf-8"), list(files))
-    planted = [(name.encode(), "a path of this machine") for name in source.private_names]
-    planted += [(secret.encode(), "a key of yours") for secret in _secrets(token, settings)]
+    planted = [(name.encode(), "a path on this machine") for name in source.private_names]
+    planted += [(secret.encode(), "one of your keys") for secret in _secrets(token, settings)]
     for name, path in files.items():
         data = _readable(path)
         if path.suffix == ".md":
             data += data.replace(b"\\", b"")  # what was escaped is read without
         wrong += [f"{name} holds {what}" for text, what in planted if text in data]
     if wrong:
-        raise StudioError(f"Nothing was published, because of a bug; please report it: {'; '.join(wrong)}.")
+        raise StudioError(f"Nothing was published because of a bug; please report it: {'; '.join(wrong)}.")
 
 
 def _secrets(token: str | None, settings: Settings) -> list[str]:
@@ -210,7 +210,7 @@ def require_no_secrets(config: PublishConfig, token: str | None, settings: Setti
     given = {"about": config.about, "title": config.title or ""}
     names = [name for name, text in given.items() if any(secret in text for secret in _secrets(token, settings))]
     if names:
-        raise InputError.of([Problem(name, "holds a key of yours", "take it out", "secret") for name in names])
+        raise InputError.of([Problem(name, "contains one of your keys", "remove it", "secret") for name in names])
 
 
 def _readable(path: Path) -> bytes:

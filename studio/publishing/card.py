@@ -49,12 +49,12 @@ class CardFacts:
     base_on_hub: str | None
     """The base's id on the Hub; None for others."""
     base_words: str
-    """What the base is called in a sentence, where it is not on the Hub."""
+    """Title of the base for sentences, where it is not on the Hub."""
     licence_id: str
     licence: LicenceSpec
     pictures: tuple[GalleryPicture, ...]
     files: tuple[str, ...]
-    """What else is in the repository."""
+    """Other files in the repository."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """step, likeness_before, likeness, bleed, engine, pictures; missing or None where not measured."""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -118,7 +118,7 @@ def _body(facts: CardFacts) -> str:
     parts += [
         "## Trigger words",
         f"Write `{phrase}` in the prompt, for example `{_instance_prompt(info)}`. "
-        f"`{info.class_noun}` alone still means any other one.",
+        f"`{info.class_noun}` alone still means any {info.class_noun}.",
         "## How to use it",
         _diffusers_words(facts),
         _other_programs(facts),
@@ -177,7 +177,7 @@ def _diffusers_words(facts: CardFacts) -> str:
         f"    {family.guidance}={info.guidance_scale:g},",
         f"    height={info.resolution_px},",
         f"    width={info.resolution_px},",
-        *(['    negative_prompt="",'] if family.guidance == "true_cfg_scale" else []),  # without one it does not guide
+        *(['    negative_prompt="",'] if family.guidance == "true_cfg_scale" else []),  # needed for guidance
         ").images[0]",
     ]
     return "With [diffusers](https://github.com/huggingface/diffusers):\n\n```python\n" + "\n".join(lines) + "\n```"
@@ -195,18 +195,18 @@ def _other_programs(facts: CardFacts) -> str:
         kohya = next((name for name in facts.files if name.startswith("kohya/") and name.count("/") == 1
                       and name.endswith(".safetensors")), None)  # fmt: skip
         file = f"put `{kohya or WEIGHTS_NAME}` into `models/loras`{' (`models/Lora` of A1111)' if kohya else ''}"
-        lines = [f"- ComfyUI, A1111, Forge: {file} and load it beside the base, strength 1."]
+        lines = [f"- ComfyUI, A1111, Forge: {file} and load it with the base at strength 1."]
         if not kohya and FAMILIES[facts.info.family].denoiser == "unet":
             # They know a UNet's layers by kohya's names; of this file they would load a part, without a word.
             lines = [
-                f"- ComfyUI, A1111, Forge do not read `{WEIGHTS_NAME}` whole: export the run with Likeness Studio as "
-                "one model (`export --format single_file`, or `merged` where the base has no such file)."
+                f"- ComfyUI, A1111 and Forge cannot read all of `{WEIGHTS_NAME}`: export the run with Likeness Studio "
+                "as one model (`export --format single_file`, or `merged` where the base has no such file)."
             ]
         embeds = next((name for name in facts.files if name.startswith("kohya/embeddings/")), None)
         if embeds:
             word = embeds.rsplit("/", 1)[-1].removesuffix(".safetensors")
             lines.append(
-                f"  The word itself was trained too: put `{embeds}` into `models/embeddings` (`embeddings` of A1111) "
+                f"  The trigger word was trained too: put `{embeds}` into `models/embeddings` (`embeddings` of A1111) "
                 f"and write `embedding:{word} {facts.info.class_noun}` in ComfyUI."
             )
         lines.append(
@@ -215,7 +215,7 @@ def _other_programs(facts: CardFacts) -> str:
         )
         return "\n".join(lines)
     if facts.form == "merged":
-        return f"- Likeness Studio: it is a base to train on, too: `--base {facts.repo}`."
+        return f"- Likeness Studio: use it as a base for training: `--base {facts.repo}`."
     return "- ComfyUI, A1111, Forge: put the `.safetensors` file into `models/checkpoints` (`models/Stable-diffusion`)."
 
 
@@ -232,9 +232,9 @@ def _measured_words(facts: CardFacts) -> str:
     return (
         f"{_table(rows)}\n\n"
         f"Measured with {_ENGINES.get(engine, engine)} on {measured['pictures']} pictures of fixed prompts and seeds, "
-        "against the mean embedding of the photos. Likeness: 0 is a random other subject of the same class, 1 is a "
-        "held-out photo of the subject; it is not clipped. Bleed: how much likeness rose in pictures of the bare "
-        "class noun, where it should not. The embedding itself is not part of this repository, and no photo is."
+        "against the mean embedding of the photos. A likeness of 0 is a random other subject of the class, 1 is a "
+        "held-out photo of the subject; it is not clipped. Bleed is how much likeness rose in pictures of the bare "
+        "class noun, where it should not. This repository contains neither the embedding nor any photo."
     )
 
 
@@ -246,7 +246,7 @@ def _table(rows: Mapping[str, Any]) -> str:
 def _licence_words(facts: CardFacts) -> str:
     licence = facts.licence
     named = f"[{escaped(licence.title)}]({licence.link})" if licence.link else escaped(licence.title)
-    words = [f"This was made from {escaped(facts.base_title)} by training and carries the licence of that: {named}."]
+    words = [f"This model was trained from {escaped(facts.base_title)} and carries its licence: {named}."]
     if licence.notice:
         words.append(escaped(licence.notice))
     if not licence.commercial:
@@ -257,9 +257,9 @@ def _licence_words(facts: CardFacts) -> str:
 def _consent_words(info: AdapterInfo) -> str:
     noun = escaped(info.class_noun)
     return (
-        f"This shows one particular {noun}. Use it only as that {noun}, or whoever may speak for it, has agreed to; do "
-        "not make pictures that deceive, degrade or harm anybody, and say of a picture that a machine made it. Whoever "
-        "is shown and did not agree: ask for its removal in the Community tab."
+        f"This model shows one particular {noun}. Use it only with the consent of the person shown, or of the owner of "
+        "the animal or thing. Do not make pictures that deceive, degrade or harm anybody, and label every picture as "
+        "AI-generated. If you are shown here and did not agree, ask for removal in the Community tab."
     )
 
 
@@ -273,4 +273,4 @@ def check_card(text: str, files: Sequence[str]) -> list[str]:
         f"it has no {name}" for name in ("license", "tags", "instance_prompt", "pipeline_tag") if not data.get(name)
     ]
     shown = [row["output"]["url"] for row in data.get("widget") or ()]
-    return wrong + [f"its gallery shows {name}, which is not there" for name in shown if name not in files]
+    return wrong + [f"its gallery shows {name}, which does not exist" for name in shown if name not in files]

@@ -37,17 +37,17 @@ from studio.core.settings import Settings
 T = TypeVar("T")
 
 _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Pauses between the tries of one request; the Hub's own wish (Retry-After) goes before."""
+"""Pauses between the attempts of one request; the Hub's Retry-After takes precedence."""
 _LONGEST_WAIT_S = 300.0
 _ANSWER_S = 10.0
-"""So long a visitor waits for the Hub to say who they are."""
+"""Longest wait for the Hub's answer when a visitor logs in with a token."""
 _PASSING = frozenset({408, 412, 429, 500, 502, 503, 504})
-"""Answers after which the same may be tried again; 412 says that somebody else was faster."""
+"""Status codes after which a request is retried; 412 means that another commit came first."""
 _TICK_S = 0.2
 _BORN_WITH = frozenset({".gitattributes"})
-"""What a repository holds before anything was put into it."""
-_IS_TAKEN = "the name {repo} is taken; choose another one, or ask for an update of what is there."
-_IS_PUBLIC = "{repo} is public; ask for a public one if that is meant, or choose another name."
+"""Files that the Hub itself puts into a new repository."""
+_IS_TAKEN = "the name {repo} is taken; choose another one, or set update to update the repository."
+_IS_PUBLIC = "{repo} is public; set public if that is intended, or choose another name."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class PersonalAccount:
     """An account of one person."""
 
     id: str
-    """Stays when the account is renamed; the same as ``sub`` of a login."""
+    """Survives a rename of the account; the same as ``sub`` of a login."""
     name: str
 
 
@@ -73,7 +73,7 @@ class TargetRepository:
 
     repo: str
     public: bool
-    """As it is, or as it will be made."""
+    """Whether it is public, or will be created public."""
     exists: bool
     files: tuple[str, ...]
 
@@ -99,30 +99,29 @@ def token_of(settings: Settings) -> str | None:
 def person_of(token: str) -> PersonalAccount:
     """Ask the Hub, once, whose personal token this is.
 
-    Tokens that another site got by a login of its own are refused: it could be anybody here who ever logged in there.
+    Tokens that another site got through its own login are refused: that site could pose as its users.
 
     Raises:
-        InputError: the Hub does not know it, or it is not a person's own. ResourceError: the Hub cannot be reached.
+        InputError: the Hub does not know it, or it is not a personal access token.
+        ResourceError: the Hub cannot be reached.
     """
     try:
         address = f"{_api(token).endpoint}/api/whoami-v2"
-        # Not HfApi.whoami: that waits for ever, and somebody waits for the page.
+        # Not HfApi.whoami: it has no timeout, and a visitor is waiting for the page.
         said = get_session().get(address, headers=build_hf_headers(token=token), timeout=_ANSWER_S)
         hf_raise_for_status(said)
         data = said.json()
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
-            raise _token_problem(
-                "is not one that the Hub knows", "copy it again, or make a new one", "bad_token"
-            ) from None
-        raise ResourceError(f"the Hub cannot say whose token this is ({_reason(error)}); try again later.") from None
+            raise _token_problem("is not known to the Hub", "copy it again, or create a new one", "bad_token") from None
+        raise ResourceError(f"the Hub cannot identify the token's owner ({_reason(error)}); try again later.") from None
     except OfflineModeIsEnabled:
-        raise ResourceError("the Hub's client is set to offline (HF_HUB_OFFLINE); unset that and try again.") from None
+        raise ResourceError("the Hub client is set to offline (HF_HUB_OFFLINE); unset that and try again.") from None
     except (httpx2.HTTPError, OSError, ValueError) as error:
         raise ResourceError(f"the Hub cannot be reached ({type(error).__name__}); try again later.") from None
     kind = (data.get("auth") or {}).get("type")
     if data.get("type") != "user" or kind != "access_token" or not data.get("id"):
-        raise _token_problem("is not a person's own access token", "send one of yours", "bad_token")
+        raise _token_problem("is not a personal access token", "use one of your own", "bad_token")
     return PersonalAccount(str(data["id"]), str(data.get("name", "")))
 
 
@@ -137,7 +136,7 @@ def check_access(repo: str, token: str | None, *, public: bool = False, update: 
 
     Raises:
         InputError: no token, one that the Hub does not know, or one that may not write there.
-        NotFoundError: a repository is to be updated that is not there.
+        NotFoundError: the repository to update does not exist.
         ConflictError: the name is taken, or what is there is public and that was not asked for.
         ResourceError: the Hub cannot be reached.
     """
@@ -150,10 +149,10 @@ def check_access(repo: str, token: str | None, *, public: bool = False, update: 
             info = None
         if info is None:
             if update:
-                raise NotFoundError(f"there is no repository {repo} to update; leave update out to make one.")
+                raise NotFoundError(f"there is no repository {repo} to update; leave update out to create it.")
             owners = (account.name, *account.organizations)
             if repo.partition("/")[0].casefold() not in {name.casefold() for name in owners}:
-                message = f"belongs to {account.name}, who cannot make repositories of {repo.partition('/')[0]}"
+                message = f"belongs to {account.name}, who cannot create repositories for {repo.partition('/')[0]}"
                 raise _token_problem(message, f"use one of: {', '.join(f'{name}/...' for name in owners)}", "no_access")
             return TargetRepository(repo, public, False, ())
         _patiently(lambda: api.auth_check(repo, write=True), never_stop)
@@ -267,9 +266,9 @@ def delete(repo: str, token: str | None) -> None:
 
 def _api(token: str | None) -> HfApi:
     if not token:
-        raise _token_problem("is not there", "give a token with write access, or log in with `hf auth login`", "none")
+        raise _token_problem("is missing", "set a token with write access, or log in with `hf auth login`", "none")
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise _token_problem("holds characters that no token has", "copy it again", "bad_token")
+        raise _token_problem("contains characters that are invalid in a token", "copy it again", "bad_token")
     return HfApi(endpoint=constants.ENDPOINT, token=token, library_name="likeness-studio")
 
 
@@ -280,24 +279,24 @@ def _account(api: HfApi, repo: str) -> Account:
     except HfHubHTTPError as error:
         if error.response.status_code not in (401, 403):
             raise
-        cure = f"make one with write access at {constants.ENDPOINT}/settings/tokens"
-        raise _token_problem("is not one that the Hub knows", cure, "bad_token") from None
+        cure = f"create one with write access at {constants.ENDPOINT}/settings/tokens"
+        raise _token_problem("is not known to the Hub", cure, "bad_token") from None
     name = str(data.get("name", ""))
     account = Account(name, tuple(str(row.get("name")) for row in data.get("orgs") or ()))
     facts = (data.get("auth") or {}).get("accessToken") or {}
     role = facts.get("role")
     owner = repo.partition("/")[0]
     if role == "read":
-        cure = f"make one with write access at {constants.ENDPOINT}/settings/tokens"
+        cure = f"create one with write access at {constants.ENDPOINT}/settings/tokens"
         raise _token_problem("may only read", cure, "read_only")
     if role == "fineGrained" and not _may_write(facts.get("fineGrained") or {}, owner, repo):
-        cure = f"allow it to write to repositories of {owner} at {constants.ENDPOINT}/settings/tokens"
-        raise _token_problem(f"may not write to repositories of {owner}", cure, "read_only")
+        cure = f"grant it write access to repositories of {owner} at {constants.ENDPOINT}/settings/tokens"
+        raise _token_problem(f"has no write access to repositories of {owner}", cure, "read_only")
     return account
 
 
 def _may_write(grants: Any, owner: str, repo: str) -> bool:
-    """Tell whether a fine-grained token may write for an owner, or to this one repository."""
+    """Return whether a fine-grained token may write for an owner, or to this one repository."""
     for scope in grants.get("scoped") or ():
         entity = scope.get("entity") or {}
         names = {str(entity.get(key, "")).casefold() for key in ("name", "_id", "id")}
@@ -392,29 +391,29 @@ def _in_words(repo: str) -> Iterator[None]:
     try:
         yield
     except RepositoryNotFoundError:
-        raise NotFoundError(f"the Hub has no repository {repo}, or does not show it to this token.") from None
+        raise NotFoundError(f"the Hub has no repository {repo}, or this token cannot see it.") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status == 401:
             raise _token_problem(
-                "was not accepted by the Hub", "make a new one with write access", "bad_token"
+                "was not accepted by the Hub", "create a new one with write access", "bad_token"
             ) from None
         if status == 403:
-            cure = f"use one of somebody who may, or allow it at {constants.ENDPOINT}/settings/tokens"
-            raise _token_problem(f"may not write to {repo}", cure, "no_access") from None
+            cure = f"use one with write access, or grant access at {constants.ENDPOINT}/settings/tokens"
+            raise _token_problem(f"has no write access to {repo}", cure, "no_access") from None
         if status in (402, 413):
-            raise ResourceError(f"the Hub has no room for {repo} ({_reason(error)}); free storage there.") from None
+            raise ResourceError(f"the Hub has no storage for {repo} ({_reason(error)}); free some there.") from None
         if status == 400:
             said = " ".join(str(error.server_message or "").split())[:200]
             raise InputError.of(
-                [Problem("repo", f"the Hub refuses {repo}{f' ({said})' if said else ''}", "change that", "refused")]
+                [Problem("repo", f"the Hub rejects {repo}{f' ({said})' if said else ''}", "correct it", "refused")]
             ) from None
-        again = "try again in a while; what was assembled is kept"
-        raise ResourceError(f"the Hub could not take {repo} ({_reason(error)}); {again}.") from None
+        again = "try again later; the assembled files are kept"
+        raise ResourceError(f"the Hub could not accept {repo} ({_reason(error)}); {again}.") from None
     except OfflineModeIsEnabled:
-        raise ResourceError("the Hub's client is set to offline (HF_HUB_OFFLINE); unset that and try again.") from None
+        raise ResourceError("the Hub client is set to offline (HF_HUB_OFFLINE); unset that and try again.") from None
     except ValueError as error:  # the client's own checks, the card's among them
-        problem = Problem("repo", f"the Hub refuses it ({_said(error)})", "change that", "refused")
+        problem = Problem("repo", f"the Hub rejects it ({_said(error)})", "correct it", "refused")
         raise InputError.of([problem]) from None
     # RuntimeError: what hf_xet and lost uploads end in; their texts hold addresses.
     except (httpx2.HTTPError, ConnectionError, TimeoutError, RuntimeError) as error:

@@ -35,7 +35,7 @@ class GalleryCandidate:
     path: Path
     name: str
     prompt: str | None
-    """None where the file itself has to say it."""
+    """None where it is read from the file itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class PublishSource:
     config: PublishConfig
     run_dir: Path
     info: AdapterInfo
-    """As it is published: without the photos' embedding, without a path."""
+    """The adapter's facts as published: without the photos' embedding or any path."""
     base: Base
     exports: tuple[ExportConfig, ...]
     licence_id: str
@@ -55,14 +55,14 @@ class PublishSource:
     settings: Mapping[str, Any]
     """The run's own config; empty where there is none."""
     private_names: tuple[str, ...]
-    """What must appear nowhere: folders of this machine."""
+    """Folders of this machine, which must not appear in any published file."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the publisher should know."""
         found = []
         if not self.licence.commercial:
-            found.append(f"{self.licence.title}: what is made of {self.base.spec.title} is not for commercial use.")
+            found.append(f"{self.licence.title}: models trained on {self.base.spec.title} are not for commercial use.")
         if self.config.form == "adapter" and base_on_hub(self.base, self.info) is None and self.info.base != "pocket":
             found.append(f"The base {self.info.base} is not on the Hub: others need a copy of it to use the adapter.")
         return tuple(found)
@@ -119,8 +119,8 @@ def gallery_candidates(config: PublishConfig, run_dir: Path, step: int) -> tuple
         return [], []
     if config.pictures is None:
         if config.choose:
-            cure = "give the folder, too"
-            return [], [Problem("choose", "names pictures, and no folder of pictures is given", cure, "no_pictures")]
+            cure = "give the folder as well"
+            return [], [Problem("choose", "names pictures, but no folder of pictures is given", cure, "no_pictures")]
         rows = read_scores(run_dir, step).get(step, {}).get("samples", ())
         return [
             GalleryCandidate(run_dir / row["path"], row["path"], row["prompt"]) for row in rows[: config.gallery]
@@ -128,18 +128,18 @@ def gallery_candidates(config: PublishConfig, run_dir: Path, step: int) -> tuple
     folder = Path(config.pictures).expanduser()
     if not folder.is_dir():
         cure = "give the folder that generate or finish wrote"
-        return [], [Problem("pictures", f"{folder.name} is no folder", cure, "no_pictures")]
+        return [], [Problem("pictures", f"{folder.name} is not a folder", cure, "no_pictures")]
     if config.choose:
         missing = [name for name in config.choose if not (folder / name).is_file()]
-        cure = f"choose from what is in {folder.name}"
-        found = [Problem("choose", f"there is no {name}", cure, "no_picture") for name in missing]
+        cure = f"choose pictures that are in {folder.name}"
+        found = [Problem("choose", f"{name} does not exist", cure, "no_picture") for name in missing]
         if len(config.choose) > config.gallery:
             found.append(_too_many(len(config.choose), config.gallery))
         return [GalleryCandidate(folder / name, name, None) for name in config.choose], found
     ranked, names = _listed(folder)
     if not names:
         cure = "give the folder that generate or finish wrote, or leave it out for the run's samples"
-        return [], [Problem("pictures", f"{folder.name} holds no pictures", cure, "no_pictures")]
+        return [], [Problem("pictures", f"{folder.name} contains no pictures", cure, "no_pictures")]
     if len(names) > config.gallery and not ranked:
         return [], [_too_many(len(names), config.gallery)]
     return [GalleryCandidate(folder / name, name, None) for name in names[: config.gallery]], []

@@ -21,7 +21,7 @@ _ENCODED_AT_ONCE = 8
 
 
 def draw_timesteps(model: AdaptedModel, count: int, generator: torch.Generator) -> Tensor:
-    """Draw ``(count,)`` timesteps as the family is trained."""
+    """Draw ``(count,)`` timesteps from the distribution that the family is trained with."""
     draw = TIMESTEP_SAMPLERS[model.family.spec.timestep_density]
     return draw(count, model.parts.schedule.num_train_timesteps, generator)
 
@@ -47,7 +47,7 @@ def _encode(model: AdaptedModel, pictures: Sequence[Image.Image]) -> Tensor:
         ]
     )
     if not bool(torch.isfinite(latents).all()):
-        raise TrainingError("The base's autoencoder made numbers that are not finite; set dtype=float32.")
+        raise TrainingError("The base's autoencoder produced NaN or infinity; set dtype=float32.")
     return latents
 
 

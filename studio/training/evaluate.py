@@ -30,7 +30,7 @@ from studio.training import checkpoints
 from studio.training.run import SCENES, AdaptedModel, TrainingRun, class_caption, scene_prompts
 
 BLEED_LIMIT = 0.15
-"""Rise of the class pictures' likeness that does no harm."""
+"""Rise of the class pictures' likeness that is harmless."""
 BLEED_PENALTY = 2.0
 """Likeness that each unit of bleed above the limit costs when checkpoints are compared."""
 
@@ -76,7 +76,7 @@ def find_reference(run: TrainingRun, reporter: TrainingReporter) -> tuple[Subjec
         try:
             return SubjectReference(engine, centroid(engine.embed(pictures))), reason
         except ValueError:
-            reason = f"{engine.name} finds the subject in none of the photos"
+            reason = f"{engine.name} does not find the subject in any photo"
     reporter.message(f"Likeness is not measured: {reason}.", level="warning" if engine else "info")
     return None, reason
 
@@ -155,7 +155,7 @@ def class_pictures(run: TrainingRun, model: AdaptedModel, reporter: TrainingRepo
         }
         pictures = [picture for path in paths.values() if (picture := _picture(path)) is not None]
         if len(pictures) < len(paths):
-            reporter.stage("class_images", f"The base draws pictures of a {run.config.class_noun}, from {start + 1}.")
+            reporter.stage("class_images", f"Making class pictures of a {run.config.class_noun}, from {start + 1}.")
             prompts = [model.class_scenes[i % len(model.class_scenes)] for i in paths]
             with model.method.without(model.parts):
                 pictures = sample(run, model, prompts, [_CLASS_SEED + i for i in paths], reporter)
@@ -219,7 +219,7 @@ def evaluate(
         val_loss: validation loss at this step.
         before: scores of step 0; None if these are they.
         log: ``metrics.jsonl``, open for appending.
-        reporter: hears of the pictures.
+        reporter: receives the pictures.
 
     Returns:
         The scores: step, val_loss, likeness, bleed, class_likeness, samples; None where not measured.
@@ -292,7 +292,7 @@ def choose_best(rows: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
     best = max(rows, key=worth)
     measured = f"{likeness_text(best['likeness'])}, bleed {likeness_text(best['bleed'])}"
     if best["likeness"] < max(row["likeness"] for row in rows):
-        return best["step"], f"best likeness less the penalty for bleed above {BLEED_LIMIT} ({measured})"
+        return best["step"], f"best likeness minus the penalty for bleed above {BLEED_LIMIT} ({measured})"
     return best["step"], f"highest likeness of {len(rows)} checkpoints ({measured})"
 
 
@@ -327,13 +327,13 @@ class LossMonitor:
         first, now = sum(self._early) / len(self._early), sum(self._recent) / len(self._recent)
         if len(self._recent) == _EARLY_LOSSES and now > _EXPLODED_TRAINING * first:
             raise TrainingError(
-                f"The loss went from {first:.3g} to {now:.3g} by step {step}: the training exploded; lower "
+                f"The loss went from {first:.3g} to {now:.3g} by step {step}: the training diverged; lower "
                 "learning_rate and token_learning_rate."
             )
 
 
 EARLY_LOOK_STEPS = 50
-"""By this step at the latest a run is looked at for the first time; waiting for a checkpoint could waste hours."""
+"""The first check of a run happens by this step at the latest; waiting for a checkpoint could waste hours."""
 
 
 def fingerprints(trainable: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -357,7 +357,7 @@ def require_movement(model: AdaptedModel, untouched: Mapping[str, Tensor], step:
     # The first step of a warm-up has a rate of zero.
     if moved < _UNMOVED and step > min(1, model.run.config.lr_warmup_steps):
         raise TrainingError(
-            f"After {step} steps the adapter is still what it was, so nothing is learned; raise learning_rate."
+            f"After {step} steps the adapter has not changed, so nothing is learned; increase learning_rate."
         )
 
 
@@ -374,12 +374,12 @@ def require_sane_validation(val_loss: float, first: float, step: int) -> None:
     """
     if not np.isfinite(first):
         raise TrainingError(
-            f"The base's own loss is {first} before the first step: its weights hold NaN or infinity, or overflow in "
-            "this precision; download the base again, or set dtype=float32."
+            f"The base's own loss is {first} before the first step: its weights contain NaN or infinity, or overflow "
+            "in this precision; download the base again, or set dtype=float32."
         )
     if not np.isfinite(val_loss) or val_loss > _EXPLODED * first:
         raise TrainingError(
-            f"The validation loss went from {first:.3g} to {val_loss:.3g} by step {step}: the training exploded; "
+            f"The validation loss went from {first:.3g} to {val_loss:.3g} by step {step}: the training diverged; "
             "lower learning_rate and token_learning_rate."
         )
 
@@ -387,11 +387,11 @@ def require_sane_validation(val_loss: float, first: float, step: int) -> None:
 def _require_something(pictures: Sequence[Image.Image], step: int) -> None:
     if pictures and all(float(np.asarray(picture).std()) < _FLAT for picture in pictures):
         cause = (
-            "the base itself makes them so; choose another base or dtype=float32"
+            "the base itself produces them; choose another base or set dtype=float32"
             if step == 0
             else "the training destroyed the model; lower learning_rate and token_learning_rate"
         )
-        raise TrainingError(f"All pictures at step {step} are of one colour: {cause}.")
+        raise TrainingError(f"All sample pictures at step {step} have a single colour: {cause}.")
 
 
 def _mean(values: Sequence[float]) -> float:

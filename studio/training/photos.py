@@ -42,7 +42,7 @@ def fallback_after(error: Exception, run: TrainingRun) -> memory_fallback.Memory
     )
     if fallback is None:
         raise ResourceError(
-            "The device's memory gave out with one photo at a time and recomputed activations; take a smaller "
+            "The device ran out of memory with one photo at a time and gradient checkpointing; use a smaller "
             "resolution_px, a smaller base, or method.name=lora."
         ) from error
     return fallback
@@ -89,15 +89,15 @@ def read_dataset(dataset_dir: Path) -> Dataset:
     path = dataset_dir / "dataset.json"
     if not path.is_file():
         raise _problem(
-            str(dataset_dir.name), "holds no dataset.json", "check the photos first: check DIR", "no_dataset"
+            str(dataset_dir.name), "contains no dataset.json", "check the photos first: check DIR", "no_dataset"
         )
     raw = read_json(path)
     version = raw.get("version") if isinstance(raw, dict) else 1
     if version != 1:  # told before the fields, which another version has other ones of
-        raise _problem("dataset.json", f"is of version {version}, not 1", "check the photos again", "version")
+        raise _problem("dataset.json", f"has version {version}, not 1", "check the photos again", "version")
     dataset = records.read(Dataset, path, cure="check the photos again", code="bad_dataset")
     if not dataset.photos:
-        raise _problem("dataset.json", "holds no usable photo", "add photos and check them again", "no_photos")
+        raise _problem("dataset.json", "contains no usable photo", "add photos and check them again", "no_photos")
     return dataset
 
 
@@ -112,7 +112,7 @@ def _require_fit(config: TrainConfig, spec: FamilySpec) -> None:
         problems.append(
             Problem(
                 "method.text_encoder",
-                f"no text encoder of {config.base} learns",
+                f"{config.base} has no text encoder that can be trained",
                 "set method.text_encoder=false",
                 "text_encoder",
             )
@@ -121,7 +121,7 @@ def _require_fit(config: TrainConfig, spec: FamilySpec) -> None:
         problems.append(
             Problem(
                 "token_learning_rate",
-                f"{config.base} has no embedding for a token of its own",
+                f"{config.base} cannot learn an instance token",
                 "leave token_learning_rate out",
                 "token",
             )
@@ -130,7 +130,7 @@ def _require_fit(config: TrainConfig, spec: FamilySpec) -> None:
         message = f"the blocks of {config.base} cannot be compiled one by one"
         problems.append(Problem("compile_blocks", message, "set compile_blocks=false", "compile"))
     if config.quantization != "none" and not spec.quantizes:
-        message = f"{config.base} is made of convolutions too, which stay whole: there is little to win"
+        message = f"{config.base} also has convolutions, which are not quantised: little memory would be saved"
         problems.append(Problem("quantization", message, "set quantization=none", "quantization"))
     if problems:
         raise InputError.of(problems)
@@ -181,7 +181,7 @@ def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base:
         )
     if config.background_weight is not None and not masked and not problems:
         cure = "put masks/NNN.png (white where the subject is) beside photos/NNN.png, or leave it out"
-        problems.append(Problem("background_weight", "the dataset holds no masks", cure, "no_masks"))
+        problems.append(Problem("background_weight", "the dataset contains no masks", cure, "no_masks"))
     if problems:
         raise InputError.of(problems)
     return tuple(found)
@@ -200,7 +200,7 @@ def _read_mask(
     except (OSError, ValueError, SyntaxError):
         return None, "its mask cannot be read"
     if mask.size != photo_wh:
-        return None, f"its mask is of {mask.size[0]} x {mask.size[1]} px and the photo is not"
+        return None, f"its mask has {mask.size[0]} x {mask.size[1]} px, but the photo has another size"
     return ImageOps.fit(mask, size_wh, Image.Resampling.BILINEAR), ""
 
 

@@ -43,17 +43,17 @@ class PreparedPhoto:
     caption: str
     """With the instance token."""
     class_caption: str
-    """The same without it."""
+    """The caption without the instance token."""
     source_hw: tuple[int, int] | None = None
     """Height and width of the photo's crop before it was resized; None: ``picture`` was not resized."""
     mask: Image.Image | None = None
-    """Where the subject is, mode L, white inside, of ``picture``'s size; None is everywhere."""
+    """Mask of the subject, mode L, white inside, of ``picture``'s size; None: no mask."""
     name: str = ""
-    """What the user called the photo."""
+    """The photo's original file name."""
 
     @property
     def framing(self) -> tuple[int, ...]:
-        """What the net hears of sizes and cuts, pixels: original h, w; top, left of the cut; h, w of the picture.
+        """The size and crop conditioning, pixels: original h, w; top, left of the cut; h, w of the picture.
 
         The photo's crop counts as the whole photo: it was placed so that the subject is not cut. What remains is the
         strip that resizing it to the bucket cuts off.
@@ -146,7 +146,7 @@ class AdaptedModel:
         self.prompts = PromptEncodings(family, method, parts, ["", *captions, *self.class_prompts, *scene_prompts(run)])
 
     def conditioning(self, rows: "TrainingBatch") -> Conditioning:
-        """Return what the denoiser hears beside the noise, as the trained model understands it."""
+        """Return the denoiser's inputs beside the noise, as the trained model expects them."""
         return {**self.prompts.encode(rows.prompts), "framing": rows.framing}
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:

@@ -43,7 +43,7 @@ _PAIRS = (
     (".lora.down.weight", ".lora.up.weight"),
     (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
 )
-"""How programs call the two halves of a layer."""
+"""Names that programs use for the two halves of a layer."""
 _PEFT_PREFIX = "base_model.model."
 _PEFT_CONFIG = "adapter_config.json"
 _MOST_ALPHA = 2.0**20
@@ -73,7 +73,7 @@ def read_start(config: TrainConfig, base: Base, spec: FamilySpec) -> StartingLor
     if given is None:
         return None
     if config.method.name != "lora" or config.method.dora:
-        problem = _problem("only a plain LoRA goes on from one", "set method.name=lora without dora", "no_lora")
+        problem = _problem("only a plain LoRA can continue a LoRA", "set method.name=lora without dora", "no_lora")
         raise InputError.of([problem])
     path = Path(given).expanduser()
     folder = path if path.is_dir() else None
@@ -119,7 +119,7 @@ def apply_start(start: StartingLora, family: Family, method: Method, parts: Part
             left.discard(token)
             state[name] = vector.reshape(state[name].shape).to(state[name].dtype)
     if left:
-        message = f"{len(left)} of the layers to go on from have no place in this run ({_named(sorted(left))})"
+        message = f"{len(left)} of the file's layers have no place in this run ({_named(sorted(left))})"
         raise InputError.of([_problem(message, "use a LoRA of fewer kinds of layers", "left_out")])
     method.load_adapter_state(parts, state)
 
@@ -142,8 +142,8 @@ def _require_lora(path: Path, header: Header) -> None:
             cure = "use a plain LoRA"
             raise InputError.of([_problem(f"{path.name} is {kind}, which cannot be continued here", cure, "no_lora")])
     if not any(mark in name for name in header.shapes for mark in ("lora_down", "lora_A", "lora.down", "layer.down")):
-        cure = "use a LoRA file; a whole model is a base"
-        raise InputError.of([_problem(f"{path.name} is no LoRA: none of its tensors is a LoRA layer", cure, "no_lora")])
+        cure = "use a LoRA file; use a whole model as a base instead"
+        raise InputError.of([_problem(f"{path.name} is not a LoRA: it has no LoRA layer", cure, "no_lora")])
 
 
 def _translated(
@@ -160,22 +160,22 @@ def _translated(
         named = _diffusers_names({name: tensor for pair in pairs for name, tensor in pair.tensors()}, base, spec)
         modules = sorted(name.removesuffix(_DOWN) for name in named if name.endswith(_DOWN))
         if len(named) != 2 * len(modules) or not modules:
-            raise ValueError("a layer is not whole")
+            raise ValueError("a layer is incomplete")
         layers = {m: (named[m + _DOWN].float(), named[m + _UP].float()) for m in modules}
         if any(min(d.ndim, u.ndim) < 2 or d.shape[0] != u.shape[1] for d, u in layers.values()):
             raise ValueError("the halves of a layer have different ranks")
         lost = _lost(pairs, base, spec)
         layers = {name: (down, up * _scale(name, down.shape[0], settings)) for name, (down, up) in layers.items()}
         if not all(bool(torch.isfinite(up).all()) for _, up in layers.values()):
-            raise ValueError("its scale makes numbers that are none")
+            raise ValueError("its scale produces NaN or infinity")
     except Exception as error:  # diffusers answers names that it does not know with many kinds of exception
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        message = f"{path.name} cannot be understood as a LoRA for {spec.pipeline}{_made_for(header)} ({plain(reason)})"
-        cure = f"use a LoRA that was made for the base {base.spec.name}"
+        message = f"{path.name} cannot be read as a LoRA for {spec.pipeline}{_made_for(header)} ({plain(reason)})"
+        cure = f"use a LoRA made for the base {base.spec.name}"
         raise InputError.of([_problem(message, cure, "other_family")]) from None
     if lost:
-        message = f"{path.name}: diffusers leaves out {len(lost)} of its {len(pairs)} layers ({_named(lost)})"
-        cure = f"use a LoRA that was made for the base {base.spec.name}, or of fewer kinds of layers"
+        message = f"{path.name}: diffusers ignores {len(lost)} of its {len(pairs)} layers ({_named(lost)})"
+        cure = f"use a LoRA made for the base {base.spec.name}, or of fewer kinds of layers"
         raise InputError.of([_problem(message, cure, "left_out")])
     return layers
 
@@ -211,17 +211,17 @@ def _pairs(tensors: Mapping[str, Tensor]) -> list[_Pair]:
         stem = name.removesuffix(ends[0])
         up = left.pop(stem + ends[1], None)
         if up is None or not down.is_floating_point() or not up.is_floating_point():
-            raise ValueError(f"a layer is not whole: {stem} has one half")
+            raise ValueError(f"a layer is incomplete: {stem} has only one half")
         del left[name]
         alpha = left.pop(f"{stem}.alpha", None)
         if alpha is not None:
             value = float(alpha) if alpha.numel() == 1 else 0.0
             if not 0 < abs(value) <= _MOST_ALPHA:
-                raise ValueError(f"the alpha of {stem} is no number that an alpha can be")
+                raise ValueError(f"the alpha of {stem} is invalid")
             up = up.float() * (value / down.shape[0])
         pairs.append(_Pair(stem, ends, down, up))
     if left:
-        raise ValueError(f"{sorted(left)[0]} is no part of a LoRA layer")
+        raise ValueError(f"{sorted(left)[0]} does not belong to a LoRA layer")
     return pairs
 
 
@@ -249,7 +249,7 @@ def _settings(path: Path, header: Header, spec: FamilySpec) -> dict[str, Any]:
         found = {f"{part}.{key}": value for part in (spec.denoiser, "text_encoder") for key, value in given.items()}
         settings = lora_settings({"lora_adapter_metadata": json.dumps(found)}, SCALE_SETTINGS)
     if any(value is True for key, value in settings.items() if key.endswith("use_dora")):
-        raise ValueError("it is a DoRA without its magnitudes")
+        raise ValueError("it is a DoRA without magnitudes")
     return settings
 
 
@@ -323,10 +323,10 @@ def _misfits(path: Path, layers: Mapping[str, tuple[Tensor, Tensor]], header: He
     if not wrong:
         return []
     message = (
-        f"{path.name} is a LoRA of another model{_made_for(header)}: {len(wrong)} of its {len(layers)} layers do not "
+        f"{path.name} is a LoRA for another model{_made_for(header)}: {len(wrong)} of its {len(layers)} layers do not "
         f"fit the base {base.spec.name} ({_named(wrong)})"
     )
-    return [_problem(message, "choose the base that it was made for, or another file", "other_family")]
+    return [_problem(message, "choose the base it was made for, or another file", "other_family")]
 
 
 def _base_shapes(base: Base, component: str) -> Iterable[tuple[str, tuple[int, ...]]]:
@@ -342,19 +342,19 @@ def _beyond_settings(
     problems = []
     rank = max(down.shape[0] for down, _ in layers.values())
     if rank > config.method.rank:
-        message = f"{config.method.rank} is less than the rank {rank} of the LoRA to go on from"
+        message = f"{config.method.rank} is less than the rank {rank} of the LoRA to continue"
         problems.append(Problem("method.rank", message, f"set method.rank={rank}", "rank"))
     in_text = [name for name in layers if name.startswith("text_encoder")]
     if in_text and not config.method.text_encoder:
-        message = "the LoRA to go on from has layers in the text encoder, which this run would leave out"
+        message = "the LoRA to continue has layers in the text encoder, which this run would drop"
         problems.append(Problem("method.text_encoder", message, "set method.text_encoder=true", "text_encoder"))
     targets = dict(spec.lora_targets)
     outside = _outside(layers, spec, config.method.target)
     if outside:
         fitting = next((name for name in targets if not _outside(layers, spec, name)), None)
         message = (
-            f"the LoRA to go on from has {len(outside)} layers outside {config.method.target}, which this run would "
-            f"leave out ({_named(outside)})"
+            f"the LoRA to continue has {len(outside)} layers outside {config.method.target}, which this run would "
+            f"drop ({_named(outside)})"
         )
         cure = f"set method.target={fitting}" if fitting else "use a LoRA of fewer kinds of layers"
         problems.append(Problem("method.target", message, cure, "target"))
@@ -384,19 +384,19 @@ def _embeds_problems(embeds: Mapping[str, Tensor], where: Path, config: TrainCon
     words = {name.rpartition(".")[2] for name in embeds}
     if words != {config.instance_token}:
         found = ", ".join(sorted(map(plain, words)))
-        cure = f"set instance_token={found}" if len(words) == 1 else "use an adapter of one word"
-        message = f"{config.instance_token} is not the word that {where.name} has learned ({found})"
+        cure = f"set instance_token={found}" if len(words) == 1 else "use an adapter with one trained word"
+        message = f"{config.instance_token} is not the trained word of {where.name} ({found})"
         problems.append(Problem("instance_token", message, cure, "other_token"))
     widths = {shape[1] for name, shape in _base_shapes(base, "text_encoder") if name.endswith("token_embedding.weight")}
     if any(vectors.ndim not in (1, 2) or vectors.shape[-1] not in widths for vectors in embeds.values()):
         message = f"the trained word of {where.name} is not made for the base {base.spec.name}"
-        return [*problems, _problem(message, "choose the base that it was made for", "other_family")]
+        return [*problems, _problem(message, "choose the base it was made for", "other_family")]
     rows = max(vectors.numel() // vectors.shape[-1] for vectors in embeds.values())
     if rows != config.token_vectors:
         message = f"{config.token_vectors} is not the number of the trained token's vectors ({rows})"
         problems.append(Problem("token_vectors", message, f"set token_vectors={rows}", "token_vectors"))
     if config.token_learning_rate is None:
-        message = f"{where.name} holds a trained token, which this run would leave out"
+        message = f"{where.name} contains a trained token, which this run would drop"
         problems.append(Problem("token_learning_rate", message, "set token_learning_rate", "token_left_out"))
     return problems
 

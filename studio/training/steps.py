@@ -1,6 +1,6 @@
 """One optimizer step and everything that it reads: cached latents and prompts, batches, priors, the validation set.
 
-The maths of a run without its housekeeping: nothing here writes a file or tells anybody anything. Called by
+The maths of a run without its housekeeping: nothing here writes a file or reports progress. Called by
 ``studio.train``. Every random number comes from ``Run.generator``, which depends on the seed and a name alone, so a
 step is the same whether or not the process was killed before it.
 """
@@ -63,7 +63,7 @@ def train_step(
     except torch.OutOfMemoryError:
         # Some parameters may have moved already, so this step cannot be done again with less.
         raise ResourceError(
-            "The optimizer's own memory does not fit beside the model; set optimizer=adafactor or adamw8bit, or a "
+            "The optimizer state does not fit into memory beside the model; set optimizer=adafactor or adamw8bit, or a "
             "smaller method.rank, in a new run."
         ) from None
     scaler.update()

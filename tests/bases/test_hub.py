@@ -359,10 +359,10 @@ def test_a_single_file_wants_its_configuration_once(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [
-        ({"a": torch.zeros(1)}, "no checkpoint of a known kind"),
+        ({"a": torch.zeros(1)}, "not a checkpoint of a supported kind"),
         ({"lora_unet_x.lora_down.weight": torch.zeros(1, 1)}, "is a LoRA, not a base"),
-        ({single_file._UNET_MARK: torch.zeros(4, 9, 3, 3)}, "no checkpoint of a known kind"),  # inpainting
-        ({single_file._UNET_MARK: torch.zeros(4, 4, 3, 3)}, "not a whole Stable Diffusion"),
+        ({single_file._UNET_MARK: torch.zeros(4, 9, 3, 3)}, "not a checkpoint of a supported kind"),  # inpainting
+        ({single_file._UNET_MARK: torch.zeros(4, 4, 3, 3)}, "not a complete Stable Diffusion"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_refused(
@@ -386,12 +386,12 @@ def test_a_checkpoint_with_numbers_that_are_none_is_refused(
 def test_pickles_damage_and_missing_files_are_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_bytes(b"\x80\x04")
     for name in ("x.ckpt", "missing.pt", "gone.bin"):
-        with pytest.raises(InputError, match="can run foreign code"):
+        with pytest.raises(InputError, match="can run malicious code"):
             resolve_base(str(tmp_path / name))
     (tmp_path / "cut.safetensors").write_bytes(b"\xff" * 9)
-    with pytest.raises(InputError, match="cut off or not a safetensors file"):
+    with pytest.raises(InputError, match="truncated or not a safetensors file"):
         resolve_base(str(tmp_path / "cut.safetensors"))
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match="does not exist"):
         resolve_base(str(tmp_path / "missing.safetensors"))
 
 
@@ -448,11 +448,11 @@ def test_a_checkpoint_from_civitai_becomes_a_base_and_the_key_goes_to_civitai_al
 @pytest.mark.parametrize(
     ("change", "expected", "words"),
     [
-        ({"file": {"name": "ada.ckpt", "metadata": {"format": "PickleTensor"}}}, InputError, "as a pickle only"),
-        ({"file": {"type": "Archive"}}, InputError, "holds no model file"),
+        ({"file": {"name": "ada.ckpt", "metadata": {"format": "PickleTensor"}}}, InputError, "only a pickle"),
+        ({"file": {"type": "Archive"}}, InputError, "contains no model file"),
         ({"type": "LORA"}, InputError, "is a LORA"),
         ({"file": {"hashes": {"SHA256": "00"}}}, ResourceError, "arrived damaged"),
-        ({"file": {"downloadUrl": "ftp://127.0.0.1/x"}}, ResourceError, "leads elsewhere"),
+        ({"file": {"downloadUrl": "ftp://127.0.0.1/x"}}, ResourceError, "redirects to another site"),
         ({"file": {"sizeKB": 10**10}}, ResourceError, "STUDIO_BASES_MAX_BYTES"),
     ],
 )
@@ -491,7 +491,7 @@ def test_every_answer_of_civitai_becomes_a_clear_error(
 def test_without_a_key_the_way_to_one_is_shown(civitai: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STUDIO_CIVITAI_KEY")
     civitai.table["/api/v1/model-versions/70"] = (401, {}, b"")
-    with pytest.raises(InputError, match="make a key in your Civitai account"):
+    with pytest.raises(InputError, match="create a key in your Civitai account"):
         resolve_base("civitai:@70")
 
 

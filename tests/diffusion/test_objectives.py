@@ -70,7 +70,7 @@ def test_zero_terminal_snr_of_the_scheduler_is_honoured() -> None:
 )
 def test_a_noise_schedule_that_is_not_known_is_refused_and_not_trained_as_another(kind: str) -> None:
     scheduler = getattr(diffusers, kind)()
-    with pytest.raises(InputError, match=f"its {kind} is of a noise schedule that cannot be trained"):
+    with pytest.raises(InputError, match=f"its {kind} has a noise schedule that cannot be trained"):
         Schedule.from_scheduler(scheduler)
 
 

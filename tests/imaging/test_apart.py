@@ -97,7 +97,7 @@ def test_file_that_takes_too_long_is_given_up_and_the_next_one_is_read(
     stopped: psutil.Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apart, "SECONDS_PER_FILE", 0.3)
-    assert problem_of(jpeg()) == ("not_a_photo", "takes too long to be decoded")
+    assert problem_of(jpeg()) == ("not_a_photo", "takes too long to decode")
     assert not stopped.is_running()
     monkeypatch.undo()
     assert apart.decode_bytes(jpeg(), "a.jpg").size_hw == (480, 640)
@@ -109,7 +109,7 @@ def test_decoder_that_crashes_takes_one_file_with_it_and_not_the_job(monkeypatch
     with monkeypatch.context() as patched:
         helper().kill()
         patched.setattr(apart.subprocess, "Popen", lambda _, **options: started(crash, **options))
-        assert problem_of(jpeg()) == ("not_a_photo", "makes the decoder fail")
+        assert problem_of(jpeg()) == ("not_a_photo", "makes the decoder crash")
     assert apart.decode_bytes(jpeg(), "a.jpg").size_hw == (480, 640)
 
 

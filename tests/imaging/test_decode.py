@@ -202,8 +202,8 @@ def test_file_of_few_bytes_takes_no_memory_for_the_pixels_that_it_promises(
     [
         (png_header(3, 40_000), "is too long (3 x 40000)"),
         (png_header(40_000, 3), "is too long (40000 x 3)"),
-        (encoded(Image.new("RGB", (16, 16)), "AVIF"), "takes too much memory as AVIF (8000 x 6000)"),
-        (encoded(Image.new("RGB", (16, 16)), "WEBP"), "takes too much memory as WEBP (8000 x 8000)"),
+        (encoded(Image.new("RGB", (16, 16)), "AVIF"), "needs too much memory as AVIF (8000 x 6000)"),
+        (encoded(Image.new("RGB", (16, 16)), "WEBP"), "needs too much memory as WEBP (8000 x 8000)"),
     ],
     ids=["tall", "wide", "AVIF", "WEBP"],
 )

@@ -59,7 +59,7 @@ def test_unknown_engine_is_refused_with_the_known_ones() -> None:
 def test_likeness_can_be_switched_off() -> None:
     choice = choose_engine("none", base="pocket", class_noun="woman")
     assert choice.engine is None
-    assert choice.reason == "likeness is switched off"
+    assert choice.reason == "likeness is turned off"
 
 
 def test_auto_takes_pocket_for_drawn_photos_on_a_base_that_draws(drawn_base: Path, drawings: list[Image.Image]) -> None:

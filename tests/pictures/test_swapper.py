@@ -60,13 +60,13 @@ def test_each_adapter_draws_as_on_a_fresh_base_and_leaves_no_trace(tiny_base: Pa
     untouched = drawn(resident.pipeline)
     state = {name: tensor.clone() for name, tensor in resident.pipeline.unet.state_dict().items()}
     for shape in (*SHAPES, *reversed(SHAPES)):
-        resident.wear(adapters[shape])
+        resident.use_adapter(adapters[shape])
         fresh = load_pipeline(str(tiny_base))
         load_adapter(fresh, adapters[shape])
         found = drawn(resident.pipeline)
         assert (found == drawn(fresh)).all(), shape
         assert (found != untouched).any(), shape
-    resident.wear(None)
+    resident.use_adapter(None)
     assert (drawn(resident.pipeline) == untouched).all()
     after = resident.pipeline.unet.state_dict()
     assert list(after) == list(state) and all(torch.equal(after[name], state[name]) for name in state)
@@ -77,18 +77,18 @@ def test_an_adapter_that_does_not_fit_leaves_the_base_bare(
 ) -> None:
     resident = AdapterSwapper(str(tiny_base))
     untouched = drawn(resident.pipeline)
-    resident.wear(adapters["dora"])
+    resident.use_adapter(adapters["dora"])
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     whole = next(adapters["lora"].glob("*.safetensors"))
     (damaged / whole.name).write_bytes(whole.read_bytes()[:200])
     for folder in (damaged, tmp_path / "nothing"):
         with pytest.raises(InputError, match="does not load into this base"):
-            resident.wear(folder)
+            resident.use_adapter(folder)
         assert (drawn(resident.pipeline) == untouched).all()
     other = AdapterSwapper(str(tiny_bases("flux")))
     with pytest.raises(InputError, match="another family"):
-        other.wear(adapters["lora"])
+        other.use_adapter(adapters["lora"])
 
 
 def tensors_alive() -> tuple[int, int]:
@@ -103,8 +103,8 @@ def test_swapping_keeps_no_tensors(tiny_base: Path, adapters: dict[str, Path]) -
     counts = []
     for _ in range(3):
         for folder in adapters.values():
-            resident.wear(folder)
-        resident.wear(None)
+            resident.use_adapter(folder)
+        resident.use_adapter(None)
         counts.append(tensors_alive())
     assert counts[1] == counts[2]
 
@@ -114,7 +114,7 @@ def test_two_hundred_swaps_take_no_more_memory(tiny_base: Path, adapters: dict[s
     resident, folders = AdapterSwapper(str(tiny_base)), list(adapters.values())
     process, taken = psutil.Process(), []
     for number in range(200):
-        resident.wear(folders[number % len(folders)])
+        resident.use_adapter(folders[number % len(folders)])
         if number % 20 == 19:
             drawn(resident.pipeline)
             gc.collect()

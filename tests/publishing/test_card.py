@@ -56,7 +56,7 @@ def test_a_card_says_what_the_hub_and_people_want_to_know() -> None:
         "held-out",
         "models/loras",
         "--adapter",
-        "agreed",
+        "consent",
     ):
         assert words in text
     code = code_of(text)
@@ -131,7 +131,7 @@ def test_escaping_touches_only_what_markdown_would_take_for_its_own(text: str, s
 
 
 def test_a_card_whose_gallery_or_front_matter_is_broken_is_found() -> None:
-    assert check_card(model_card(FACTS), ()) == ["its gallery shows gallery/01.png, which is not there"]
+    assert check_card(model_card(FACTS), ()) == ["its gallery shows gallery/01.png, which does not exist"]
     assert any("license" in line for line in check_card("---\ntags: [a]\n---\n", ()))
     assert check_card("---\n[\n---\n", ()) != []
 
@@ -153,5 +153,5 @@ def test_a_card_sends_nobody_to_a_file_that_other_programs_read_in_part(family: 
     without = model_card(replace(FACTS, info=info, files=(WEIGHTS_NAME,)))
     sent = f"put `{WEIGHTS_NAME}` into" in without
     assert sent == (FAMILIES[family].denoiser != "unet")
-    assert ("do not read" in without and "export --format single_file" in without) == (not sent)
+    assert ("cannot read all of" in without and "export --format single_file" in without) == (not sent)
     assert "put `kohya/Ada.safetensors` into" in model_card(replace(FACTS, info=info))

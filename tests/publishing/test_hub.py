@@ -47,9 +47,9 @@ def test_a_personal_token_tells_whose_it_is_by_an_id_that_stays(hub: Any) -> Non
     person = person_of(READ)
     assert person == person_of(WRITE) and person.name == "ada" and person.id != person_of(STRANGER).id
     hub.accounts[WRITE] |= {"auth": "oauth"}
-    with pytest.raises(InputError, match="not a person's own access token"):
+    with pytest.raises(InputError, match="not a personal access token"):
         person_of(WRITE)
-    with pytest.raises(InputError, match="not one that the Hub knows") as caught:
+    with pytest.raises(InputError, match="not known to the Hub") as caught:
         person_of("hf_unknown0123456789")
     assert "hf_unknown" not in str(caught.value)
     hub.fail("GET", "whoami", 503)
@@ -196,11 +196,11 @@ def test_a_text_file_is_fetched_from_the_head(hub: Any, folder: Path, tmp_path: 
 
 TOKENS: list[tuple[str | None, str, str]] = [
     (None, "none", "hf auth login"),
-    ("", "none", "give a token"),
-    ("hf_wrong", "bad_token", "not one that the Hub knows"),
+    ("", "none", "set a token"),
+    ("hf_wrong", "bad_token", "not known to the Hub"),
     ("hf_wrong\n", "bad_token", "copy it again"),
     (READ, "read_only", "may only read"),
-    (FINE, "read_only", "may not write to repositories of ada"),
+    (FINE, "read_only", "no write access to repositories of ada"),
     (STRANGER, "no_access", "use one of: eve/..."),
 ]
 
@@ -228,7 +228,7 @@ def test_a_name_of_somebody_else_is_taken(hub: Any, folder: Path) -> None:
     pushed(folder, public=True)
     with pytest.raises((ConflictError, InputError)):
         check_access(REPO, STRANGER, public=True)
-    with pytest.raises(InputError, match="may not write to ada/portrait"):
+    with pytest.raises(InputError, match="no write access to ada/portrait"):
         check_access(REPO, STRANGER, public=True, update=True)
 
 
@@ -236,12 +236,12 @@ def test_a_name_of_somebody_else_is_taken(hub: Any, folder: Path) -> None:
     ("status", "expected", "words"),
     [
         (401, InputError, "not accepted"),
-        (402, ResourceError, "no room"),
-        (403, InputError, "may not write"),
+        (402, ResourceError, "no storage"),
+        (403, InputError, "no write access"),
         (409, ResourceError, "status 409"),
-        (413, ResourceError, "no room"),
-        (400, InputError, "refuses"),
-        (500, ResourceError, "could not take"),
+        (413, ResourceError, "no storage"),
+        (400, InputError, "rejects"),
+        (500, ResourceError, "could not accept"),
     ],
 )
 def test_every_refusal_of_the_hub_becomes_words(

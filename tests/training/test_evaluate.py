@@ -44,7 +44,7 @@ def test_a_loss_that_explodes_ends_the_run_and_one_that_jumps_does_not() -> None
     watch = LossMonitor()
     for step in range(1, 21):
         watch.see(0.1 if step % 5 else 1.5, step)  # single timesteps differ tenfold
-    with pytest.raises(TrainingError, match=r"from 0\.38 to .*the training exploded; lower learning_rate"):
+    with pytest.raises(TrainingError, match=r"from 0\.38 to .*the training diverged; lower learning_rate"):
         for step in range(21, 40):
             watch.see(20.0, step)
 
@@ -59,5 +59,5 @@ def test_a_run_that_goes_on_compares_with_its_own_first_losses() -> None:
 @pytest.mark.parametrize("val_loss", [float("nan"), 2.1])
 def test_a_validation_loss_that_explodes_ends_the_run(val_loss: float) -> None:
     require_sane_validation(1.9, 0.2, 4)
-    with pytest.raises(TrainingError, match="by step 4: the training exploded"):
+    with pytest.raises(TrainingError, match="by step 4: the training diverged"):
         require_sane_validation(val_loss, 0.2, 4)

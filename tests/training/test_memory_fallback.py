@@ -7,12 +7,12 @@ from studio.core.train_config import TrainConfig
 from studio.training import memory_fallback
 
 
-def test_the_ladder_gives_up_speed_first_and_detail_last() -> None:
+def test_the_fallback_steps_give_up_speed_first_and_detail_last() -> None:
     config = TrainConfig.parse({"batch_size": 4, "prior": {"mode": "prediction", "batch_size": 2}})
     taken, resolution_px = [], 512
     while (fallback := memory_fallback.next_fallback(config, resolution_px, 64, on_gpu=True)) is not None:
         taken.append(dict(fallback.changes))
-        config = memory_fallback.climbed(config, fallback.changes)
+        config = memory_fallback.with_changes(config, fallback.changes)
         resolution_px = config.resolution_px or resolution_px
     assert taken == [
         {"micro_batch_size": 4},
@@ -25,7 +25,7 @@ def test_the_ladder_gives_up_speed_first_and_detail_last() -> None:
     ]
 
 
-def test_rungs_that_are_taken_are_not_offered_again() -> None:
+def test_fallback_steps_already_taken_are_not_offered_again() -> None:
     config = TrainConfig.parse({"batch_size": 1, "gradient_checkpointing": True})
     assert memory_fallback.next_fallback(config, 256, 8, on_gpu=False) is None
     assert memory_fallback.next_fallback(config, 64, 8, on_gpu=False) is None
@@ -39,7 +39,7 @@ def test_blocks_wait_in_main_memory_only_where_there_is_another_and_they_can_mov
         assert memory_fallback.next_fallback(TrainConfig.parse(still | fixed), 64, 8, on_gpu=True) is None
 
 
-def test_a_run_that_never_ran_short_has_an_empty_ladder(tmp_path: Path) -> None:
+def test_a_run_that_never_ran_short_has_no_fallback_steps(tmp_path: Path) -> None:
     assert memory_fallback.read(tmp_path) == {}
 
 

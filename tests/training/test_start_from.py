@@ -127,22 +127,22 @@ def test_a_lora_of_another_model_is_named_as_such(tiny_base: Path, tmp_path: Pat
     tensors = {f"{key}.lora_down.weight": torch.zeros(4, 2048), f"{key}.lora_up.weight": torch.zeros(32, 4)}
     save_file(tensors, path, {"ss_base_model_version": "sdxl_base_v1-0<b>"})
     said = refused(tiny_base, path)
-    assert "LoRA of another model (it says sdxl_base_v1-0b): 1 of its 1 layers" in said
+    assert "LoRA for another model (it says sdxl_base_v1-0b): 1 of its 1 layers" in said
 
     flux = {f"transformer.single_transformer_blocks.0.attn.to_q.lora_{x}.weight": torch.zeros(4, 4) for x in "AB"}
     save_file(flux, path)
-    assert "of another model" in refused(tiny_base, path)
+    assert "for another model" in refused(tiny_base, path)
 
 
 @pytest.mark.parametrize(
     ("tensors", "words"),
     [
-        ({"unet.conv_in.weight": torch.zeros(2, 2)}, "is no LoRA"),
+        ({"unet.conv_in.weight": torch.zeros(2, 2)}, "is not a LoRA"),
         ({"lora_unet_conv_in.hada_w1_a": torch.zeros(2, 2)}, "is a LoHa"),
         ({"lora_unet_conv_in.dora_scale": torch.zeros(2)}, "is a DoRA"),
-        ({"lora_unet_conv_in.lora_down.weight": torch.zeros(2, 2)}, "cannot be understood"),
-        ({"lora_unet_conv_in.lora_down.weight": torch.zeros(2, 2), "extra": torch.zeros(1)}, "cannot be understood"),
-        ({"unet.conv_in.lora_A.weight": torch.zeros(2, 4)}, "a layer is not whole"),
+        ({"lora_unet_conv_in.lora_down.weight": torch.zeros(2, 2)}, "cannot be read"),
+        ({"lora_unet_conv_in.lora_down.weight": torch.zeros(2, 2), "extra": torch.zeros(1)}, "cannot be read"),
+        ({"unet.conv_in.lora_A.weight": torch.zeros(2, 4)}, "a layer is incomplete"),
         (
             {"unet.conv_in.lora_A.weight": torch.zeros(2, 4), "unet.conv_in.lora_B.weight": torch.zeros(4, 3)},
             "different ranks",
@@ -160,7 +160,7 @@ def test_numbers_that_are_none_are_refused(tiny_base: Path, trained: tuple[Path,
     tensors = load_file(trained[0])
     next(iter(tensors.values()))[0, 0] = float("nan")
     save_file(tensors, tmp_path / "nan.safetensors", {"lora_adapter_metadata": json.dumps(settings_of(trained[0]))})
-    assert "holds NaN or infinity" in refused(tiny_base, tmp_path / "nan.safetensors")
+    assert "contains NaN or infinity" in refused(tiny_base, tmp_path / "nan.safetensors")
 
 
 def test_damaged_files_and_pickles_are_refused(
@@ -171,7 +171,7 @@ def test_damaged_files_and_pickles_are_refused(
         (tmp_path / "x.safetensors").write_bytes(content)
         assert "download it again" in refused(tiny_base, tmp_path / "x.safetensors")
     assert "is a pickle" in refused(tiny_base, tmp_path / "x.ckpt")
-    assert "there is no file" in refused(tiny_base, tmp_path / "nothing.safetensors")
+    assert "does not exist" in refused(tiny_base, tmp_path / "nothing.safetensors")
 
 
 def test_a_trained_token_goes_on_with_as_many_vectors_as_it_has(
@@ -250,7 +250,7 @@ def test_a_layer_that_has_no_place_is_named_before_the_first_step(
     tiny_base: Path, with_feed_forward: tuple[Path, torch.Tensor]
 ) -> None:
     found = start(tiny_base, with_feed_forward[0], target="attention+conv")
-    with pytest.raises(InputError, match=r"4 of the layers .*mlp\.fc1"):
+    with pytest.raises(InputError, match=r"4 of the file's layers .*mlp\.fc1"):
         apply_start(found, SD, LORA, attached(tiny_base, config()))
 
 
@@ -267,7 +267,7 @@ def test_a_layer_that_diffusers_would_leave_out_is_named(
 
     monkeypatch.setattr(StableDiffusionPipeline, "lora_state_dict", drops_one)
     said = refused(tiny_base, kohya)
-    assert "leaves out 4 of its 40 layers" in said and "attn1_to_k" in said
+    assert "ignores 4 of its 40 layers" in said and "attn1_to_k" in said
 
 
 def test_a_lora_of_peft_is_read_with_the_settings_beside_it(

@@ -253,7 +253,7 @@ def test_remote_use_sees_the_jobs_of_the_account_whose_token_it_sends(address: s
 
 def test_the_token_of_a_login_elsewhere_opens_nothing_and_says_why(address: str) -> None:
     answer = httpx.get(f"{address}/uploads", headers={"authorization": f"Bearer {APP}"})
-    assert answer.status_code == 401 and "not a person's own access token" in answer.json()["detail"]
+    assert answer.status_code == 401 and "not a personal access token" in answer.json()["detail"]
 
 
 def test_the_hub_is_asked_once_about_a_token_and_the_token_is_kept_nowhere(
