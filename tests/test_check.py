@@ -12,8 +12,6 @@ from PIL import Image, ImageFilter
 import studio.check
 from studio.check import check, load_dataset
 from studio.checking import captions, judge
-from studio.checking.captions import clean_caption
-from studio.checking.judge import odd_ones
 from studio.core import progress
 from studio.core.config import CheckConfig
 from studio.core.domain import Dataset, Event
@@ -428,13 +426,6 @@ def test_set_without_a_majority_is_a_problem_of_the_set(folder: Path, tmp_path: 
     assert "several_subjects" in {problem["code"] for problem in dataset.set_problems}
 
 
-def test_two_photos_alone_do_not_tell_who_is_the_odd_one() -> None:
-    rows = np.array([[1, 0], [0, 1]], dtype=np.float32)
-    scores, odd = odd_ones(rows, Scale(other=0.2, same=0.9))
-    assert not odd.any()
-    assert (scores < 0).all()
-
-
 # ----------------------------------------------------------------------------------------------------- captions
 
 
@@ -477,65 +468,6 @@ def test_captions_in_an_encoding_that_cannot_be_told_are_all_named_before_any_wo
         check(CheckConfig(**SETTINGS), folder, tmp_path / "out")
     assert [problem.where for problem in caught.value.problems] == [f"{number}.txt" for number in range(1, 6)]
     assert {problem.cure for problem in caught.value.problems} == {"save the file as UTF-8"}
-
-
-@pytest.mark.parametrize(
-    ("raw", "caption"),
-    [
-        ("photo of {subject} at home", "photo of {instance_token} {class_noun} at home"),
-        ("{instance_token} in snow", "{instance_token} in snow"),
-        ("Adam and ada's dog", "Adam and {instance_token} {class_noun}'s dog"),
-        ("{{instance_token}} {0.__class__}", "{instance_token} 0.__class__"),
-        ("\u202e\x00", None),
-    ],
-)
-def test_caption_keeps_known_placeholders_only(raw: str, caption: str | None) -> None:
-    assert clean_caption(raw, "Ada") == caption
-
-
-@pytest.mark.parametrize(
-    ("subject", "raw"),
-    [
-        ("O'Neil", "portrait of o\u2019neil in snow"),
-        ("J. R.", "portrait of J. R. in snow"),
-        ("Ben & Jo", "portrait of Ben  &  Jo in snow"),
-        ("Zoe\u0308", "portrait of Zoë in snow"),
-    ],
-)
-def test_a_name_with_signs_in_it_never_reaches_a_model(subject: str, raw: str) -> None:
-    assert clean_caption(raw, subject) == "portrait of {instance_token} {class_noun} in snow"
-
-
-def test_caption_has_a_limit() -> None:
-    caption = clean_caption("word " * 5000, "Ada")
-    assert caption is not None
-    assert len(caption) < 600
-
-
-def test_caption_of_a_drawn_portrait_names_the_scene_and_never_the_person(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: list[Image.Image]
-) -> None:
-    import torch
-
-    from studio.pocket.identity import AttributeClassifier, save
-
-    heads = {
-        "background": ("beach", "forest"),
-        "accessory": ("none", "crown"),
-        "hair_colour": ("black", "red"),
-        "clothing_colour": ("red", "blue"),
-        "style": ("photo", "comic"),
-    }
-    classifier = AttributeClassifier(heads, 64, (8, 16, 16, 16), 16)
-    with torch.no_grad():
-        for name, head in classifier.heads.items():
-            head.weight.zero_()
-            # The clothing's colour stays a guess (even odds); everything else is certain of its second value.
-            head.bias.copy_(torch.tensor([0.0, 0.0 if name == "clothing_colour" else 9.0]))
-    save(classifier, tmp_path / "attributes")
-    monkeypatch.setattr(captions, "POCKET_FOLDER", tmp_path)
-    caption = captions.DrawnCaptions().describe(pictures[0])
-    assert caption == "comic portrait of {instance_token} {class_noun}, wearing a crown, in a forest"
 
 
 # ------------------------------------------------------------------------------------------- folders and stopping

@@ -4,8 +4,6 @@ import dataclasses
 import errno
 import json
 import os
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import copytree
@@ -20,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from studio import export as exports
 from studio.core.adapters import WEIGHTS_NAME, AdapterInfo, read_info, write_info
 from studio.core.config import ExportConfig
-from studio.core.domain import never_stop
 from studio.core.errors import ConflictError, InputError, JobCancelled, NotFoundError, ResourceError, TrainingError
 from studio.core.train_config import TrainConfig
 from studio.export import export
@@ -330,44 +327,6 @@ def test_the_process_is_fresh_and_knows_nothing_of_the_studio(run_dir: Path, tmp
     assert found["versions"].keys() == {"diffusers", "transformers", "torch"}
     source = Path(reload.__file__).read_text()
     assert "import studio" not in source and "from studio" not in source
-
-
-@pytest.mark.parametrize(("free_bytes", "expected"), [(1100, "cuda"), (600, "parts on cuda"), (400, "layers on cuda")])
-def test_the_process_holds_only_a_part_on_a_gpu_that_has_no_room_for_all(
-    monkeypatch: pytest.MonkeyPatch, free_bytes: int, expected: str
-) -> None:
-    class Pipeline:
-        def __init__(self) -> None:
-            # 400 bytes each
-            self.components = {name: torch.nn.Linear(10, 10, bias=False) for name in ("unet", "vae")}
-            self.placed = ""
-
-        def to(self, device: torch.device) -> None:
-            self.placed = device.type
-
-        def enable_model_cpu_offload(self, device: torch.device) -> None:
-            self.placed = f"parts on {device.type}"
-
-        def enable_group_offload(self, onload_device: torch.device, **_: Any) -> None:
-            self.placed = f"layers on {onload_device.type}"
-
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, 2 * free_bytes))
-    pipeline = Pipeline()
-    reload._place(pipeline, torch.device("cuda"))
-    assert pipeline.placed == expected
-
-
-@pytest.mark.parametrize("stop", [False, True])
-def test_the_process_runs_to_its_end_or_until_the_owner_stops(tmp_path: Path, stop: bool) -> None:
-    program = f"import sys, time; sys.stderr.write('last words'); sys.stderr.flush(); time.sleep({60 if stop else 0})"
-    begun_s = time.monotonic()
-    if stop:
-        with pytest.raises(JobCancelled):
-            certificate._run([sys.executable, "-c", program], tmp_path / "errors.txt", lambda: True)
-    else:
-        found = certificate._run([sys.executable, "-c", f"{program}; sys.exit(3)"], tmp_path / "errors.txt", never_stop)
-        assert found == (3, "last words")
-    assert time.monotonic() - begun_s < 50
 
 
 def test_a_dora_is_not_sent_to_a_file_that_comfyui_reads_in_part(tiny_base_clip: Path, tmp_path: Path) -> None:

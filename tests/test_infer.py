@@ -16,7 +16,6 @@ from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
-from safetensors.torch import save_file
 
 from studio import infer
 from studio.core import progress
@@ -24,12 +23,9 @@ from studio.core.adapters import AdapterInfo, write_info
 from studio.core.catalog import FAMILIES
 from studio.core.config import GenerateConfig
 from studio.core.domain import Event, GenerateResult
-from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, NotFoundError, ResourceError
+from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, NotFoundError
 from studio.likeness.base import Scale
 from studio.pictures import render, request, scorer
-
-SETTINGS: dict[str, Any] = {"size_hw": (64, 64), "num_inference_steps": 3, "guidance_scale": 4.0}
-PROMPTS = ["photo of sks woman", "photo of sks woman at the beach", "pop art portrait of sks woman"]
 
 
 class RednessEngine:
@@ -118,89 +114,6 @@ def without_clock(result: GenerateResult) -> GenerateResult:
 
 def stop_after(images: int, events: list[Event]) -> Callable[[], bool]:
     return lambda: sum(event.kind == "image" for event in events) >= images
-
-
-# ----------------------------------------------------------------------------------------------- single pictures
-
-
-def test_a_picture_is_the_same_alone_and_in_any_batch(tiny_base_kl: Path, adapter: Path) -> None:
-    pipeline = render.load_pipeline(str(tiny_base_kl))
-    render.load_adapter(pipeline, adapter)
-    alone = pixels(render.render_prompts(pipeline, PROMPTS, [5, 6, 7], batch_size=1, **SETTINGS))
-    together = pixels(render.render_prompts(pipeline, PROMPTS, [5, 6, 7], batch_size=3, **SETTINGS))
-    other_order = pixels(render.render_prompts(pipeline, PROMPTS[::-1], [7, 6, 5], batch_size=2, **SETTINGS))[::-1]
-    assert abs(alone - together).max() <= 1
-    assert abs(alone - other_order).max() <= 1
-    assert abs(alone[0] - alone[1]).mean() > 2  # the bound above is far below what a seed changes
-
-
-def test_adapter_changes_pictures_and_its_scale_sets_how_much(tiny_base: Path, adapter: Path) -> None:
-    def pictures(scale: float) -> np.ndarray:
-        pipeline = render.load_pipeline(str(tiny_base))
-        if scale:
-            render.load_adapter(pipeline, adapter, scale=scale)
-        return pixels(render.render_prompts(pipeline, PROMPTS[:1], [5], **SETTINGS))
-
-    base, half, whole = pictures(0), pictures(0.5), pictures(1)
-    assert 0 < abs(half - base).mean() < abs(whole - base).mean()
-
-
-def test_learned_token_is_loaded_for_its_word_only(tiny_base: Path, adapter: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    for path in adapter.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    pipeline = render.load_pipeline(str(tiny_base))
-    render.load_adapter(pipeline, folder)
-    prompts = ["photo of zwx woman", "photo of a woman"]
-    before = pixels(render.render_prompts(pipeline, prompts, [1, 1], **SETTINGS))
-    width = pipeline.text_encoder.get_input_embeddings().weight.shape[1]
-    save_file({"zwx": torch.full((width,), 3.0)}, folder / "learned_embeds.safetensors")
-    pipeline = render.load_pipeline(str(tiny_base))
-    render.load_adapter(pipeline, folder)
-    after = pixels(render.render_prompts(pipeline, prompts, [1, 1], **SETTINGS))
-    assert len(pipeline.tokenizer.tokenize("zwx")) == 1
-    assert abs(after[0] - before[0]).max() > 1
-    assert abs(after[1] - before[1]).max() <= 1
-
-
-def test_negative_prompt_changes_the_picture_only_with_guidance(tiny_base: Path) -> None:
-    pipeline = render.load_pipeline(str(tiny_base))
-
-    def picture(guidance_scale: float, negative_prompt: str) -> np.ndarray:
-        settings = {**SETTINGS, "guidance_scale": guidance_scale}
-        made = render.render_prompts(pipeline, PROMPTS[:1], [5], negative_prompt=negative_prompt, **settings)
-        return pixels(made)
-
-    assert (picture(4.0, "at the beach") != picture(4.0, "")).any()
-    assert (picture(1.0, "at the beach") == picture(1.0, "")).all()
-
-
-def test_batch_is_halved_when_memory_gives_out(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = render.load_pipeline(str(tiny_base))
-    expected = pixels(render.render_prompts(pipeline, PROMPTS, [1, 2, 3], **SETTINGS))
-    whole, sizes = render._render, []
-
-    def little_memory(
-        pipeline: Any, picture_requests: Sequence[render.PictureRequest], *rest: Any
-    ) -> list[Image.Image]:
-        sizes.append(len(picture_requests))
-        if len(picture_requests) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(pipeline, picture_requests, *rest)
-
-    monkeypatch.setattr(render, "_render", little_memory)
-    assert abs(pixels(render.render_prompts(pipeline, PROMPTS, [1, 2, 3], **SETTINGS)) - expected).max() <= 1
-    assert sizes == [3, 2, 1, 1, 1]
-
-
-def test_no_memory_for_one_picture_is_said_with_its_size(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_memory(*_: Any) -> list[Image.Image]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(render, "_render", no_memory)
-    with pytest.raises(ResourceError, match="64 x 64 px"):
-        render.render_prompts(render.load_pipeline(str(tiny_base)), PROMPTS[:1], [1], **SETTINGS)
 
 
 # ------------------------------------------------------------------------------------------------ the verb's folder
@@ -504,11 +417,6 @@ def test_a_picture_that_repeats_a_better_one_is_left_out_first(
     assert [image.duplicate_of for image in result.left_out] == [kept, kept]
 
 
-def test_more_cannot_be_kept_than_is_made() -> None:
-    with pytest.raises(InputError, match=r"keep: cannot be more than count \(2\)"):
-        config(keep=3)
-
-
 # ---------------------------------------------------------------------------------------------------- the result cache
 
 
@@ -586,11 +494,6 @@ def test_a_pack_for_other_subjects_is_refused_kindly(run_dir: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_base_that_draws_squares_only_gets_squares() -> None:
-    assert request._drawable("16:9", "pocket") == "1:1"
-    assert request._drawable("16:9", "sd15") == request._drawable("16:9", "/a/folder") == "16:9"
-
-
 @pytest.mark.parametrize(("family", "negative"), [("sd", "person, blurry, a hat"), ("flux", "")])
 def test_negative_prompts_go_to_families_that_have_them_only(family: str, negative: str, run_dir: Path) -> None:
     change_info(run_dir, class_noun="dog")
@@ -612,34 +515,6 @@ def test_a_shot_says_how_closely_it_is_followed_in_the_bases_own_scale(run_dir: 
     assert guidances(4.0) == {4.0, 4.6}
     assert guidances(1.0) == {1.0}  # drawn without guidance: stays so
     assert guidances(4.0, guidance_scale=6.0) == {6.0}  # the user's word counts
-
-
-@pytest.mark.parametrize(
-    ("changes", "aspect", "expected_hw"),
-    [
-        ({}, "1:1", (512, 512)),
-        ({}, "3:4", (592, 440)),
-        ({}, "16:9", (384, 680)),
-        ({"width_px": 256}, "1:1", (256, 256)),
-        ({"width_px": 384}, "2:3", (576, 384)),
-        ({"height_px": 256}, "16:9", (256, 456)),
-        ({"width_px": 320, "height_px": 640}, "1:1", (640, 320)),
-    ],
-)
-def test_size_follows_the_aspect_unless_asked_otherwise(
-    changes: dict[str, int], aspect: str, expected_hw: tuple[int, int]
-) -> None:
-    assert request._size_hw(config(**changes), aspect, 512, 8) == expected_hw
-
-
-def test_shot_names_become_folders_that_differ_everywhere() -> None:
-    assert request._folder_names(["at night", "at_night", "At Night", "../x", "é"]) == [
-        "at_night",
-        "at_night_2",
-        "At_Night_3",
-        "x",
-        "é",
-    ]
 
 
 # ----------------------------------------------------------------------------------------------------------- errors

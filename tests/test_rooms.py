@@ -113,6 +113,39 @@ TO_SPLIT = {
 }
 """Too long today; the list only ever gets shorter."""
 
+WITHOUT_TEST = {
+    # seven models, one contract
+    "families/base.py": "conformance/test_families.py",
+    "families/flux.py": "conformance/test_families.py",
+    "families/flux2.py": "conformance/test_families.py",
+    "families/qwen_image.py": "conformance/test_families.py",
+    "families/sd3.py": "conformance/test_families.py",
+    "families/sdxl.py": "conformance/test_families.py",
+    "families/zimage.py": "conformance/test_families.py",
+    "methods/base.py": "conformance/test_methods.py",
+    "methods/full.py": "conformance/test_methods.py",
+    "finishing/matting/base.py": "finishing/matting/test_rembg.py",
+    "finishing/upscaling/base.py": "finishing/upscaling/test_network.py",
+    # parts of one verb, seen in what the verb writes
+    "publishing/assemble.py": "test_publish.py",
+    "publishing/source.py": "test_publish.py",
+    "training/state.py": "test_train.py",
+    # commands, asked as a person types them
+    "__main__.py": "test_readme.py",
+    "cli/jobs.py": "web/page/test_retry.py",
+    "cli/lists.py": "cli/test_main.py",
+    "cli/remote.py": "remote/test_run.py",
+    "cli/space.py": "web/test_spaces.py",
+    "cli/verbs.py": "cli/test_main.py",
+    # seen in a browser only
+    "web/page/finish_tab.py": "browser/test_finish.py",
+    "web/page/generate_tab.py": "browser/test_page.py",
+    "web/page/photos_tab.py": "browser/test_page.py",
+    "web/page/theme.py": "browser/test_page.py",
+    "web/page/visitors.py": "web/page/test_endpoints.py",
+}
+"""Module without a test file of its own -> the one below tests/ that holds it; the list only ever gets shorter."""
+
 MOST_FILES, MOST_FOLDERS, MOST_LINES, MOST_FUNCTION_LINES = 12, 20, 600, 120
 
 
@@ -261,6 +294,15 @@ def test_the_tree_stays_small_enough_to_be_read():
                 if length > MOST_FUNCTION_LINES:
                     long_functions.append(f"{name}: {node.name}")
     assert {*long_files, *long_functions} == TO_SPLIT
+
+
+def test_every_module_has_its_tests_where_they_are_looked_for():
+    """The tests of studio/a/b.py stand in tests/a/test_b.py."""
+    tests = PROJECT_ROOT / "tests"
+    modules = [path.relative_to(PACKAGE) for path in files() if path.name != "__init__.py"]
+    without = {name.as_posix() for name in modules if not (tests / name.parent / f"test_{name.name}").is_file()}
+    assert without == set(WITHOUT_TEST)
+    assert [name for name in WITHOUT_TEST.values() if not (tests / name).is_file()] == []
 
 
 def test_only_settings_reads_the_environment():

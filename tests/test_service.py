@@ -18,7 +18,6 @@ from studio.core.job_words import waiting_for
 from studio.core.machine import Machine
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.core.train_config import TrainConfig
-from studio.jobs.environment import variables_of
 from studio.service import Studio
 
 FAKES = Path(__file__).parent / "jobs" / "fake_verbs.py"
@@ -106,12 +105,6 @@ def test_jobs_of_two_gpus_run_at_the_same_time(tmp_path, monkeypatch, photos):
         assert notes == {"4", "6"}
     finally:
         studio.close()
-
-
-def test_a_key_for_civitai_reaches_the_child_as_it_is():
-    key = "sesame-0123456789"
-    assert variables_of(Settings(civitai_key=key))["STUDIO_CIVITAI_KEY"] == key
-    assert "STUDIO_CIVITAI_KEY" not in variables_of(Settings())
 
 
 def test_a_run_is_published_with_a_token_that_is_in_memory_only(studio, photos, hub, tmp_path):

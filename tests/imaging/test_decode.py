@@ -119,39 +119,6 @@ def test_truncated_file_is_refused(form: str, kept: float) -> None:
     assert "damaged" in message or "not a photo" in message
 
 
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"Dear diary, this is not a picture.\n" * 20, "is a text file, not a photo"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is a drawing (SVG), not a photo"),
-        (b"%PDF-1.7\n%\xe2\xe3", "is a PDF, not a photo"),
-        (b"PK\x03\x04" + bytes(60), "is a zip archive, not a photo"),
-        (b"\x00\x00\x00\x20ftypisom" + bytes(60), "is a video, not a photo"),
-        (bytes(range(256)), "is not a photo in a format that can be read"),
-    ],
-)
-def test_foreign_file_renamed_to_jpg_is_refused_by_what_it_is(data: bytes, words: str) -> None:
-    assert problem_of(data) == ("not_a_photo", words)
-
-
-@pytest.mark.parametrize("form", ["GIF", "TIFF", "BMP"])
-def test_other_picture_formats_are_never_opened(form: str) -> None:
-    code, message = problem_of(encoded(scene(), form))
-    assert code == "not_a_photo"
-    assert message.endswith("not a photo")
-
-
-def test_animated_gif_is_refused() -> None:
-    data = encoded(scene(), "GIF", save_all=True, append_images=[scene().rotate(90)])
-    assert problem_of(data, "party.gif") == ("not_a_photo", "is a GIF, not a photo")
-
-
-@pytest.mark.parametrize("form", ["WEBP", "PNG", "AVIF"])
-def test_animation_in_a_photo_format_is_refused(form: str) -> None:
-    data = encoded(scene(), form, save_all=True, append_images=[scene().transpose(Image.Transpose.ROTATE_180)])
-    assert problem_of(data) == ("not_a_photo", "is an animation, not a photo")
-
-
 def test_bomb_of_900_megapixels_is_refused_before_its_pixels_are_decoded() -> None:
     code, message = problem_of(png_header(30_000, 30_000))
     assert code == "too_large"

@@ -4,11 +4,9 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from studio.core.errors import InputError, MissingExtraError
-from studio.imaging.decode import decode
 from studio.likeness import registry
-from studio.likeness.registry import choose_engine, get_engine, is_person, looks_drawn
+from studio.likeness.registry import choose_engine, get_engine
 from studio.pocket import portraits
-from studio.pocket.samples import sample_photos
 
 
 @pytest.fixture(scope="module")
@@ -23,32 +21,6 @@ def photographs() -> list[Image.Image]:
     data = pytest.importorskip("skimage.data")
     person = Image.fromarray(data.astronaut())
     return [person, person.crop((60, 0, 400, 340)), ImageEnhance.Brightness(person).enhance(0.7)]
-
-
-def test_sample_photos_of_many_people_look_drawn(tmp_path: Path) -> None:
-    for seed in (0, 2):  # 2 has a face that the detector for photographs often finds
-        files = sample_photos(tmp_path / str(seed), seed=seed, count=6, size_px=320)
-        assert looks_drawn([decode(file).picture for file in files])
-
-
-def test_photographs_do_not_look_drawn(photographs: list[Image.Image]) -> None:
-    assert not looks_drawn(photographs)
-    assert not looks_drawn([])
-
-
-def test_one_photograph_among_drawings_changes_nothing(
-    drawings: list[Image.Image], photographs: list[Image.Image]
-) -> None:
-    assert looks_drawn([*drawings, photographs[0]])
-
-
-def test_pictures_too_small_to_tell_are_taken_for_drawn(photographs: list[Image.Image]) -> None:
-    assert looks_drawn([picture.resize((64, 64)) for picture in photographs])
-
-
-def test_last_word_of_a_noun_says_whether_it_is_a_person() -> None:
-    assert is_person("young Woman")
-    assert not is_person("woman doll")
 
 
 def test_unknown_engine_is_refused_with_the_known_ones() -> None:

@@ -8,12 +8,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME
-from studio.core.errors import InputError, NotFoundError
 from studio.core.train_config import MethodConfig, TrainConfig
 from studio.families.base import Parts
 from studio.families.registry import family
 from studio.methods.lora import Lora
-from studio.methods.registry import method
 
 CPU = torch.device("cpu")
 SD = family("sd")
@@ -48,11 +46,6 @@ def draw(pipeline: StableDiffusionPipeline, prompt: str) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     images = pipeline(prompt, num_inference_steps=2, generator=generator, output_type="pt").images
     return images
-
-
-def test_an_unknown_method_is_named() -> None:
-    with pytest.raises(NotFoundError, match="'nope'"):
-        method("nope")
 
 
 def test_a_fresh_adapter_changes_nothing(tiny_base: Path) -> None:
@@ -96,30 +89,9 @@ def test_without_is_the_untouched_base_and_with_is_not(tiny_base: Path) -> None:
     assert torch.equal(predict(parts), changed)
 
 
-def test_the_token_starts_as_its_class_noun_and_only_its_prompts_learn(tiny_base: Path) -> None:
-    parts = attached(tiny_base, config(token_learning_rate=1e-2))
-    embeds = SD.encode_prompts(parts, ["photo of sks", "photo of woman"])["prompt_embeds"]
-    torch.testing.assert_close(embeds[0], embeds[1])
-    assert METHOD.learns_from(parts, "photo of sks woman")
-    assert not METHOD.learns_from(parts, "photo of a woman")
-
-
-def test_gradients_reach_the_token_and_no_other_row(tiny_base: Path) -> None:
-    parts = attached(tiny_base, config(token_learning_rate=1e-2))
-    SD.encode_prompts(parts, ["photo of sks woman"])["prompt_embeds"].square().sum().backward()
-    vector = METHOD.trainable(parts)["token_embedding.sks"]
-    assert vector.grad is not None and vector.grad.abs().sum() > 0
-    assert all(p.grad is None for p in parts.text_encoders[0].parameters() if p is not vector)
-
-
 def test_every_prompt_learns_where_the_text_encoder_does(tiny_base: Path) -> None:
     parts = attached(tiny_base, config(method={"rank": 4, "text_encoder": True}))
     assert METHOD.learns_from(parts, "")
-
-
-def test_a_token_that_is_a_piece_of_the_vocabulary_is_refused(tiny_base: Path) -> None:
-    with pytest.raises(InputError, match=r"'wo'.*choose a rarer word"):
-        attached(tiny_base, config(token_learning_rate=1e-2, instance_token="wo"))
 
 
 def test_state_goes_back_bit_for_bit(tiny_base: Path) -> None:

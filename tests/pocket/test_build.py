@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from transformers import CLIPTokenizer
 
 from studio.pocket import build
-from studio.pocket.identity import AttributeClassifier, IdentityEncoder, load_classifier, load_encoder, save
-from studio.pocket.tokenizer import train_tokenizer
+from studio.pocket.identity import load_classifier, load_encoder
 
 # Not ours: numpy's remark on how diffusers' scheduler copies a tensor.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -106,22 +104,6 @@ def test_learning_rate_follows_the_used_budget() -> None:
     assert build.learning_rate(1.0, step=99, warmup_steps=10, flat=0.5) == pytest.approx(0.01)
 
 
-def test_tokenizer_covers_every_text_and_survives_saving(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(["photo of a woman with red hair, wearing a blue hoodie"], vocabulary=700)
-    tokenizer.save_pretrained(tmp_path)
-    again = CLIPTokenizer.from_pretrained(tmp_path)
-    assert again.model_max_length == 40 and len(again) == len(tokenizer) <= 700
-    for text in ("photo of a woman with red hair", "sks woman, naïve café 🎉 42", "".join(map(chr, range(33, 1000)))):
-        ids = again(text)["input_ids"]
-        assert ids == tokenizer(text)["input_ids"]
-        assert ids[0] == again.bos_token_id == 0
-        assert ids[-1] == again.eos_token_id == 1
-        assert again.unk_token_id not in ids[1:-1], "no byte may be unknown"
-    assert len(again("woman with red hair")["input_ids"]) == 6
-    padded = build.tokenise(again, ["a woman"])
-    assert padded.shape == (1, 40) and padded[0, -1] == again.pad_token_id == 1
-
-
 def test_orthogonalised_steps_have_singular_values_near_one() -> None:
     torch.manual_seed(0)
     for shape in ((2, 12, 30), (2, 30, 12)):
@@ -201,23 +183,6 @@ def test_psnr_of_known_errors() -> None:
     wanted = torch.zeros(2, 3, 4, 4)
     made = torch.stack([torch.full((3, 4, 4), 0.2), torch.full((3, 4, 4), 2.0)])  # the second is cut to 1
     assert build.psnr(made, wanted).tolist() == pytest.approx([20.0, 6.0206], abs=1e-3)
-
-
-def test_measuring_nets_survive_saving_and_take_any_size(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    encoder = IdentityEncoder(size_px=32, channels=(8, 16), calibration={"woman": {"other": 0.2, "same": 0.6}})
-    classifier = AttributeClassifier({"hat": ("none", "cap")}, size_px=32, channels=(8, 16), features=8)
-    save(encoder, tmp_path / "identity", torch.float32)
-    save(classifier, tmp_path / "attributes", torch.float32)
-    pixels = torch.rand(2, 3, 50, 40) * 2 - 1
-    again = load_encoder(tmp_path / "identity")
-    assert torch.equal(again.embed(pixels), encoder.embed(pixels))
-    assert again.embed(pixels).shape == (2, 64)
-    assert again.embed(pixels).norm(dim=1).tolist() == pytest.approx([1.0, 1.0])
-    assert torch.allclose(again.embed(pixels[:1]), again.embed(pixels)[:1], atol=1e-5)
-    assert again.likeness(0.2, "woman") == 0.0 and again.likeness(0.6, "woman") == pytest.approx(1.0)
-    names = load_classifier(tmp_path / "attributes").classify(pixels)
-    assert set(names) == {"hat"} and set(names["hat"]) <= {"none", "cap"}
 
 
 def test_export_opens_in_plain_stable_diffusion(bench: build.Bench, tmp_path: Path) -> None:

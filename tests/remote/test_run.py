@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import io
 import itertools
 import json
 import os
@@ -20,7 +19,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from studio import check, infer
 from studio import train as training
@@ -34,14 +33,12 @@ from studio.core.presets import override
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
-from studio.imaging.bucket import buckets
 from studio.pocket.samples import sample_photos
-from studio.remote import client, shrink
+from studio.remote import client
 from studio.remote import run as remote
 from studio.remote.client import Server
 from studio.remote.run import TrainRequest
 from studio.remote.shrink import PreparedUpload, ShrunkPhoto
-from studio.web import guard
 
 SECRET_PLACE = "Whistler's Lane 7"
 
@@ -57,93 +54,6 @@ def load(name: str) -> ModuleType:
 # -------------------------------------------------------------------------------------------------- what is sent
 
 
-def phone_photo(path: Path, picture: str, seed: int) -> Path:
-    """Write 12 megapixels with a sensor's noise, held sideways, with a place in their metadata: 2 to 3 MB."""
-    from pillow_heif import register_heif_opener
-    from skimage import data
-
-    register_heif_opener()
-    whole = Image.fromarray(getattr(data, picture)()).convert("RGB")
-    left = seed * 7 % 40
-    height = min(whole.height, (whole.width - 40) * 3 // 4)
-    whole = whole.crop((left, 0, left + height * 4 // 3, height))
-    large = np.asarray(whole.resize((4000, 3000), Image.Resampling.BICUBIC)).astype(np.int16)
-    noise = np.random.default_rng(seed).normal(0, 5, (750, 1000, 3)).round().astype(np.int16)
-    noisy = (large + np.tile(noise, (4, 4, 1))).clip(0, 255).astype(np.uint8)
-    made = Image.fromarray(noisy)
-    exif = Image.Exif()
-    exif[ExifTags.Base.ImageDescription] = SECRET_PLACE
-    if path.suffix == ".heic":
-        made.save(path, "HEIF", quality=60, exif=exif, enc_params={"preset": "ultrafast"})
-    else:
-        exif[ExifTags.Base.Orientation] = 6
-        made.transpose(Image.Transpose.ROTATE_90).save(path, "JPEG", quality=92, exif=exif)
-    return path
-
-
-def trained_on(dataset_dir: Path, resolution_px: int) -> list[np.ndarray]:
-    """Return what training makes of a dataset's photos."""
-    dataset = check.load_dataset(dataset_dir)
-    sizes = buckets(resolution_px, 8)
-    seen = []
-    for photo in dataset.photos:
-        height, width = sizes[photo.bucket]
-        with Image.open(dataset_dir / photo.file) as opened:
-            fitted = ImageOps.fit(opened.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
-        seen.append(np.asarray(fitted).astype(np.float32))
-    return seen
-
-
-def received(prepared: PreparedUpload, folder: Path) -> Path:
-    """Write the upload as the server gets it."""
-    folder.mkdir(parents=True)
-    for name, sha256, data in prepared.files:
-        assert hashlib.sha256(data).hexdigest() == sha256
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def assert_sent_without_loss(folder: Path, tmp_path: Path, class_noun: str, resolution_px: int) -> PreparedUpload:
-    """Compare what the server trains on with what it would have made of the originals."""
-    there = {"subject": "Ada", "class_noun": class_noun, "likeness": "none", "keep_rejected": True}
-    check.check(CheckConfig.parse(there), folder, tmp_path / "whole")
-    prepared = shrink.pack(tmp_path / "whole", folder, resolution_px)
-    sent = received(prepared, tmp_path / f"sent-{resolution_px}")
-    kept = {**there, **remote.CHECK_THERE}
-    dataset = check.check(CheckConfig.parse(kept), sent, tmp_path / f"there-{resolution_px}")
-    originals = trained_on(tmp_path / "whole", resolution_px)
-    arrived = trained_on(tmp_path / f"there-{resolution_px}", resolution_px)
-    assert len(originals) == len(arrived) == len(prepared.photos)
-    assert [row.caption for row in dataset.photos] == [
-        row.caption for row in check.load_dataset(tmp_path / "whole").photos
-    ]
-    for one, other, packed in zip(originals, arrived, prepared.photos, strict=True):
-        assert one.shape == other.shape
-        difference = np.abs(one - other)
-        assert difference.mean() <= shrink.MEAN_LEVELS == 1.5
-        assert packed.difference == pytest.approx(difference.mean(), abs=0.01)
-        assert (packed.difference == 0) == (not difference.any())
-        assert 10 * np.log10(255**2 / max(1e-9, np.square(one - other).mean())) > 40, "PSNR, dB"
-    assert SECRET_PLACE.encode() not in b"".join(data for _, _, data in prepared.files)
-    assert not any(path.stem.encode() in data for path in folder.iterdir() for _, _, data in prepared.files)
-    return prepared
-
-
-def test_phone_photos_travel_small_and_train_the_same(tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    phone_photo(folder / "IMG_0001.jpg", "astronaut", 1)
-    phone_photo(folder / "IMG_0002.heic", "astronaut", 9)
-    (folder / "IMG_0001.txt").write_text("Ada in an orange suit")
-    sent = assert_sent_without_loss(folder, tmp_path, "woman", 512)
-    assert sent.original_bytes > 4e6
-    assert sent.sent_bytes <= 0.15 * sent.original_bytes
-    assert sent.exact == 2 and sent.difference == 0, "no pixel that training sees differs"
-    assert b"{instance_token} {class_noun} in an orange suit" in [data for _, _, data in sent.files]
-    largest = shrink.pack(tmp_path / "whole", folder, 1024)
-    assert largest.sent_bytes <= 0.15 * sent.original_bytes and 0 < largest.difference <= shrink.MEAN_LEVELS
-
-
 def test_photos_larger_than_a_check_would_keep_them_arrive_as_they_are(tmp_path: Path) -> None:
     folder = tmp_path / "sent"
     folder.mkdir()
@@ -152,46 +62,6 @@ def test_photos_larger_than_a_check_would_keep_them_arrive_as_they_are(tmp_path:
     assert check.check(config, folder, tmp_path / "there").photos[0].size_hw == (1152, 896)
     with Image.open(folder / "001.webp") as sent, Image.open(tmp_path / "there" / "photos" / "001.png") as arrived:
         assert np.array_equal(np.asarray(sent.convert("RGB")), np.asarray(arrived))
-
-
-def test_small_drawn_photos_are_sent_without_loss_too(tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
-    sample_photos(folder, count=3, size_px=128)
-    assert_sent_without_loss(folder, tmp_path, "woman", 64)
-
-
-def test_a_photo_that_compression_would_hurt_is_sent_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shrink, "MEAN_LEVELS", 0.5)
-    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    packed = shrink._packed("001", Image.fromarray(noise), (256, 256), original_bytes=1000)
-    assert (packed.name, packed.quality, packed.difference) == ("001.webp", None, 0.0)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(packed.data)).convert("RGB")), noise)
-
-
-@pytest.fixture(scope="module")
-def phone_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve photos of a phone, half of them HEIC."""
-    folder = tmp_path_factory.mktemp("phone")
-    for number in range(12):
-        picture = ("astronaut", "chelsea", "coffee", "rocket")[number % 4]
-        phone_photo(folder / f"IMG_{number:04}.{('jpg', 'heic')[number % 2]}", picture, 1 + number)
-    return folder
-
-
-@pytest.mark.slow
-def test_twelve_phone_photos_travel_in_a_seventh(phone_photos: Path, tmp_path: Path) -> None:
-    checking = CheckConfig(class_noun="thing", likeness="none", keep_rejected=True)
-    assert len(check.check(checking, phone_photos, tmp_path / "whole").photos) == 12
-    for resolution_px in (512, 768, 1024):
-        prepared = shrink.pack(tmp_path / "whole", phone_photos, resolution_px)
-        share = prepared.sent_bytes / prepared.original_bytes
-        worst = max(packed.difference for packed in prepared.photos)
-        print(
-            f"{resolution_px} px: {prepared.sent_bytes:,} of {prepared.original_bytes:,} bytes ({share:.1%}), "
-            f"{worst:.2f}"
-        )
-        assert share <= 0.15 and worst <= shrink.MEAN_LEVELS
-        assert prepared.exact == (12 if resolution_px == 512 else 0)
 
 
 # ------------------------------------------------------------------------------------------- what breaks on the way
@@ -261,97 +131,6 @@ def transport(answer: Callable[[httpx2.Request], httpx2.Response], **options: An
     made = Server("http://studio.example", patience_s=options.pop("patience_s", 30), **options)
     made._http = httpx2.Client(base_url=made.url, headers=made._http.headers, transport=httpx2.MockTransport(answer))
     return made
-
-
-def test_a_busy_server_is_tried_again_and_a_refusal_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studio.remote.run.time.sleep", lambda seconds: None)
-    answers = [httpx2.Response(status) for status in (503, 429, 502)] + [httpx2.Response(200, json={"held": ["a"]})]
-    assert transport(lambda request: answers.pop(0)).held() == {"a"} and not answers
-    problem = {"where": "sha256", "message": "is wrong", "cure": "mend it", "code": "digest"}
-    for status, kind in ((422, InputError), (404, NotFoundError), (409, ConflictError), (507, ResourceError)):
-        body = {"error": "no, thanks", "problems": [problem]}
-        asked: list[str] = []
-
-        def refuse(request: httpx2.Request, status: int = status, body: Any = body, asked: Any = asked) -> Any:
-            asked.append(request.url.path)
-            return httpx2.Response(status, json=body)
-
-        with pytest.raises(kind, match="no, thanks") as caught:
-            transport(refuse).upload("0" * 64, b"")
-        assert caught.value.problems[0].code == "digest" and len(asked) == 1
-
-
-def test_a_token_is_sent_and_its_lack_is_explained_without_showing_it() -> None:
-    asked: list[httpx2.Request] = []
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        asked.append(request)
-        return httpx2.Response(401)
-
-    with pytest.raises(InputError, match="STUDIO_REMOTE_TOKEN") as caught:
-        transport(answer, token="hf_secret", insecure=True).held()
-    assert asked[0].headers["authorization"] == "Bearer hf_secret"
-    assert "hf_secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "token"),
-    [
-        ("http://studio.example:7860", "hf_secret0123456789"),
-        ("http://192.168.1.20:7860/?token=hf_secret0123456789", None),
-        ("http://ada:hf_secret0123456789@studio.example", None),
-        ("http://localhost.evil.example", "hf_secret0123456789"),
-    ],
-)
-def test_what_is_secret_crosses_no_network_in_the_open_unless_that_is_accepted(url: str, token: str | None) -> None:
-    with pytest.raises(InputError, match=r"plain http.*--insecure") as caught:
-        Server(url, token=token)
-    assert "hf_secret" not in str(caught.value)
-    Server(url, token=token, insecure=True).close()
-    Server(url.replace("http://", "https://"), token=token).close()
-    Server("http://studio.example:7860").close()
-
-
-def test_a_password_in_the_address_is_sent_and_never_shown() -> None:
-    asked: list[httpx2.Request] = []
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        asked.append(request)
-        raise httpx2.ConnectError(f"cannot reach https://ada:pass%20word@studio.example {request.url}")
-
-    server = Server("https://ada:pass%20word@studio.example:8443/base/", patience_s=0)
-    assert server.url == "https://studio.example:8443/base"
-    server._http._transport = httpx2.MockTransport(answer)
-    with pytest.raises(client.ServerGoneError) as caught:
-        server.held()
-    assert asked[0].headers["authorization"] == "Basic YWRhOnBhc3Mgd29yZA=="
-    assert str(asked[0].url) == "https://studio.example:8443/base/uploads"
-    assert "pass" not in str(caught.value) and "studio.example:8443" in str(caught.value)
-
-
-@pytest.mark.parametrize("url", ["", "studio.example", "ftp://x", "http://", "http://[", "http://a:b"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(InputError, match="not the address of a studio"):
-        Server(url)
-
-
-@pytest.mark.parametrize(
-    ("stream", "outcome"),
-    [
-        ('event: complete\ndata: [{"a": 1}]\n\n', {"a": 1}),
-        ("event: heartbeat\ndata: null\n\nevent: complete\ndata: [[]]\n\n", []),
-        ('event: error\ndata: {"error": "no such job"}\n\n', InputError),
-        ("event: error\ndata: null\n\n", client._RetryableError),
-        ("", client._RetryableError),
-        ("event: heartbeat\ndata: null\n\n", client._RetryableError),
-    ],
-)
-def test_the_stream_of_an_endpoint_is_read(stream: str, outcome: Any) -> None:
-    if isinstance(outcome, type):
-        with pytest.raises(outcome):
-            client._answer(stream)
-    else:
-        assert client._answer(stream) == outcome
 
 
 class FileServer:
@@ -677,38 +456,6 @@ def test_somebody_who_stops_watching_leaves_the_job_alone() -> None:
         remote.watch(transport(answer), "train-1", should_stop=lambda: True)
 
 
-def test_a_packed_photo_says_how_it_was_made() -> None:
-    packed = shrink._packed("001", Image.new("RGB", (900, 700), "teal"), (512, 512), original_bytes=10**6)
-    assert isinstance(packed, ShrunkPhoto) and packed.quality is None and packed.size_hw == (512, 512)
-
-
-@pytest.mark.parametrize(
-    ("size_hw", "training_hw", "at_size", "sent_hw"),
-    [
-        ((1024, 768), (576, 448), True, (576, 448)),  # the training size itself
-        ((1024, 768), (576, 448), False, (864, 648)),  # a bucket that the check there would name otherwise
-        ((500, 400), (576, 448), True, (500, 400)),  # smaller than training wants: as it is
-        ((1024, 768), (64, 64), True, (512, 384)),  # faces are judged there, too
-    ],
-)
-def test_a_photo_is_sent_as_small_as_training_allows(
-    size_hw: tuple[int, int], training_hw: tuple[int, int], at_size: bool, sent_hw: tuple[int, int]
-) -> None:
-    crop = Image.new("RGB", size_hw[::-1])
-    assert shrink._small(crop, training_hw, at_size).size == sent_hw[::-1]
-
-
-def test_the_more_bytes_a_photo_may_take_the_less_it_differs() -> None:
-    picture = Image.radial_gradient("L").resize((512, 512))
-    noise = np.random.default_rng(0).normal(0, 4, (512, 512, 1)).repeat(3, axis=2)
-    crop = Image.fromarray((np.asarray(picture)[..., None] + noise).clip(0, 255).astype(np.uint8))
-    whole = shrink._packed("001", crop, (512, 512), original_bytes=10**8)
-    rows = [shrink._packed("001", crop, (512, 512), int(len(whole.data) * part / 0.15)) for part in (1.01, 0.9, 0.8, 0)]
-    assert [row.quality is None for row in rows] == [True, False, False, False]
-    assert 0 == rows[0].difference < rows[1].difference < rows[2].difference <= shrink.MEAN_LEVELS
-    assert len(rows[1].data) <= 0.9 * len(whole.data) and rows[3].difference <= shrink.MEAN_LEVELS
-
-
 @pytest.mark.parametrize(
     ("differences", "words"),
     [
@@ -720,13 +467,6 @@ def test_the_more_bytes_a_photo_may_take_the_less_it_differs() -> None:
 def test_what_was_sent_says_what_was_lost(differences: tuple[float, ...], words: str) -> None:
     check = tuple(ShrunkPhoto("001.jpg", b"", "", (64, 64), None, difference) for difference in differences)
     assert words in remote._saved(PreparedUpload((), check, 10**6), remote._RunCost())
-
-
-def test_the_largest_photo_is_one_that_a_server_takes() -> None:
-    assert shrink.MOST_BYTES == guard.MAX_JSON_BYTES
-    noise = np.random.default_rng(0).integers(0, 256, (1536, 1536, 3), dtype=np.uint8)
-    packed = shrink._packed("001", Image.fromarray(noise), (1536, 1536), original_bytes=10**9)
-    assert len(packed.data) <= shrink.MOST_BYTES
 
 
 @pytest.mark.parametrize("rows", [[], [{"name": "sd21", "default_preset": None}]])

@@ -1,0 +1,60 @@
+import io
+import json
+
+import pytest
+from PIL import Image
+
+from studio.imaging.png import JSON_KEY, made_record, parameters_text, read_png, write_png
+
+RECORD = {"prompt": "sks woman", "seed": 7}
+
+
+@pytest.fixture
+def picture():
+    return Image.radial_gradient("L").resize((24, 16)).convert("RGB")
+
+
+def test_a_picture_and_its_record_are_read_back(tmp_path, picture):
+    write_png(tmp_path / "a.png", picture, parameters="sks woman", record=RECORD)
+    found = read_png(tmp_path / "a.png")
+    assert found is not None and found[1] == RECORD and found[0].tobytes() == picture.tobytes()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.png"]
+
+
+def test_a_torn_foreign_or_missing_file_is_no_picture_of_ours(tmp_path, picture):
+    path = tmp_path / "a.png"
+    write_png(path, picture, parameters="", record=RECORD)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert read_png(path) is None
+    picture.save(path)
+    assert read_png(path) is None
+    assert read_png(tmp_path / "missing.png") is None
+
+
+def test_the_lines_that_viewers_show_name_width_before_height():
+    given = {"seed": 7, "num_inference_steps": 20, "guidance_scale": 4.0, "sampler": "DDIM", "size_hw": (16, 24)}
+    text = parameters_text(
+        prompt="a", negative_prompt="b", model="pocket", adapter_sha256="0123456789abcdef", version="1", **given
+    )
+    first, second, third = text.splitlines()
+    assert (first, second) == ("a", "Negative prompt: b")
+    assert third == (
+        'Steps: 20, Sampler: DDIM, CFG scale: 4, Seed: 7, Size: 24x16, Model: pocket, Lora hashes: "adapter: '
+        '0123456789ab", Version: Likeness Studio 1'
+    )
+
+
+def test_what_a_picture_was_made_of_is_known_through_finishing_and_of_no_photo(picture):
+    def saved(file_format, **options):
+        buffer = io.BytesIO()
+        picture.save(buffer, file_format, **options)
+        return buffer.getvalue()
+
+    exif = Image.Exif()
+    exif[0x010E] = json.dumps({"chain": "avatar", "made": RECORD})
+    assert made_record(saved("JPEG", exif=exif)) == RECORD
+    exif[0x010E] = json.dumps({"place": "home"})
+    assert made_record(saved("JPEG", exif=exif)) is None
+    assert made_record(saved("PNG")) is None
+    assert made_record(b"no picture") is None
+    assert JSON_KEY == "likeness_studio", "pictures that were made before are known by it"

@@ -1,0 +1,64 @@
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from studio.core.adapters import AdapterInfo
+from studio.core.config import GenerateConfig
+from studio.core.errors import MissingExtraError
+from studio.core.progress import ProgressReporter
+from studio.likeness.base import Scale
+from studio.pictures import scorer
+
+INFO = AdapterInfo("pocket", None, "sd", "Ada", "woman", "sks", 64, 5.0, 2, "redness", (1.0, 0.0, 0.0), 10)
+CONFIG = GenerateConfig(prompts=("a {subject}",))
+
+
+class RednessEngine:
+    """An engine whose subject is the colour red."""
+
+    name = "redness"
+
+    def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        means = np.stack([np.asarray(picture, np.float32).mean((0, 1)) for picture in pictures])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def scale(self, class_noun: str) -> Scale:
+        return Scale(other=0.0, same=1.0)
+
+
+def opened(choose: Any, monkeypatch: pytest.MonkeyPatch, events: list, **changes: Any) -> scorer.LikenessScorer:
+    monkeypatch.setattr(scorer, "choose_engine", choose)
+    info = AdapterInfo(**{**{name: getattr(INFO, name) for name in AdapterInfo.__slots__}, **changes})
+    return scorer.open_scorer(CONFIG, info, ProgressReporter(events.append))
+
+
+def test_pictures_are_measured_against_the_runs_photos(monkeypatch: pytest.MonkeyPatch, events: list) -> None:
+    found = opened(lambda *_, **__: SimpleNamespace(engine=RednessEngine(), reason=""), monkeypatch, events)
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    assert found.name == "redness" and found.score([red, blue]) == [1.0, 0.0]
+    assert events == []
+
+
+def missing(*_: Any, **__: Any) -> Any:
+    raise MissingExtraError("dlib is not here.")
+
+
+@pytest.mark.parametrize(
+    ("choose", "changes", "words"),
+    [
+        (missing, {}, "dlib is not here"),
+        (lambda *_, **__: SimpleNamespace(engine=None, reason="it is a thing"), {}, "it is a thing"),
+        (missing, {"centroid": None}, "no likeness reference"),
+    ],
+)
+def test_without_a_ruler_nothing_is_measured_and_the_reason_is_said(
+    choose: Any, changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch, events: list
+) -> None:
+    found = opened(choose, monkeypatch, events, **changes)
+    assert found.score([Image.new("RGB", (8, 8))]) == [None]
+    (event,) = events
+    assert words in event.data["text"]

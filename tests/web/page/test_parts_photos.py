@@ -1,0 +1,46 @@
+from typing import Any
+
+import pytest
+
+from studio.web.page import parts_photos
+
+
+def no_file(_: str) -> None:
+    return None
+
+
+def linked(path: str) -> str:
+    return f"files/job/{path}"
+
+
+def _verdict(**changes: Any) -> dict[str, Any]:
+    return {"name": "a.jpg", "status": "good", "problems": (), "likeness": 0.9, "preview": "p/0.webp", **changes}
+
+
+def test_a_photo_card_shows_crop_mark_likeness_and_cure() -> None:
+    problems = [{"code": "blurred", "message": "is blurred", "cure": "use a sharper one"}]
+    html = parts_photos.verdict_cards([_verdict(status="usable", problems=problems)], linked)
+    assert 'src="files/job/p/0.webp"' in html and "Usable" in html and "0.90" in html
+    assert "Is blurred. Use a sharper one." in html
+
+
+def test_a_photo_without_crop_says_so() -> None:
+    assert "no preview" in parts_photos.verdict_cards(
+        [_verdict(status="rejected", preview=None, likeness=None)], linked
+    )
+    assert "no preview" in parts_photos.verdict_cards([_verdict()], no_file)
+
+
+@pytest.mark.parametrize(
+    ("ready", "left_out", "set_problems", "words"),
+    [
+        (6, 0, [], "All 6 photos are ready"),
+        (5, 1, [], "5 of 6 photos of Ada are ready"),
+        (3, 0, [{"code": "too_few", "message": "too few", "cure": "add more"}], "Too few. Add more."),
+        (0, 2, [], "None of these photos can be used"),
+    ],
+)
+def test_the_summary_says_what_to_do_next(ready: int, left_out: int, set_problems: list[Any], words: str) -> None:
+    verdicts = [_verdict()] * ready + [_verdict(status="rejected", likeness=None)] * left_out
+    dataset = {"subject": "Ada", "verdicts": verdicts, "photos": [1] * ready, "set_problems": set_problems}
+    assert words in parts_photos.check_summary(dataset)

@@ -1,0 +1,58 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from studio.core.domain import JobView
+from studio.core.fit import FitPlan
+from studio.web.page import parts_train
+from studio.web.page.history import JobHistory
+
+JOB = JobView("train-1", "train", "training", "local", "Ada", created_s=0.0)
+
+
+def linked(path: str) -> str:
+    return f"files/job/{path}"
+
+
+def test_curves_appear_with_their_first_points() -> None:
+    assert parts_train.curves(JobHistory(loss={1: 0.5}), None) == ""
+    history = JobHistory(loss={step: 1 / step for step in range(1, 2001)}, likeness={0: 0.1, 1000: 0.8, 2000: 0.7})
+    html = parts_train.curves(history, {"best_step": 1000})
+    assert "Loss" in html and "best 0.80" in html and "Likeness by step: 0: 0.10, 1000: 0.80" in html
+    assert len(html) < 40_000  # a long run must not make the page heavy
+    numbers = [
+        float(number) for number in re.findall(r"[\d.]+,([\d.]+)", " ".join(re.findall(r'points="([^"]*)"', html)))
+    ]
+    assert all(0 <= y <= 132 for y in numbers)
+
+
+def test_smoothing_neither_lags_nor_leaves_the_range() -> None:
+    values = [1.0, 0.0] * 50
+    smooth = parts_train._smooth(values)
+    assert len(smooth) == 100 and all(0.3 <= value <= 0.7 for value in smooth)
+
+
+def test_samples_come_newest_first_with_the_kept_one_marked() -> None:
+    history = JobHistory(likeness={0: 0.05, 50: 0.6, 100: 0.5})
+    for step in (0, 50, 100):
+        history.samples[f"s{step}"] = {"step": step, "path": f"s{step}", "prompt": "p", "likeness": None}
+    titles = re.findall(r"<h3>(.*?)</h3>", parts_train.samples(history, linked, best_step=50))
+    assert titles == ["Step 100 · likeness 0.50", "Step 50 · likeness 0.60 · kept", "Before training · likeness 0.05"]
+
+
+@pytest.mark.parametrize(
+    ("after", "words"), [(0.85, "clearly show"), (0.5, "resemble"), (0.1, "hardly"), (None, "Judge")]
+)
+def test_the_likeness_is_judged_in_a_sentence(after: float | None, words: str) -> None:
+    result = {"likeness_before": 0.04, "likeness_after": after, "best_step": 8, "steps": 9, "seconds": 100.0}
+    html = parts_train.train_result(replace(JOB, state="completed", result=result), linked)
+    assert words in html and "step 8 of 9" in html and "pytorch_lora_weights.safetensors" in html
+
+
+def test_a_plan_that_does_not_fit_is_framed_and_one_that_does_is_a_hint() -> None:
+    plan = FitPlan(100, 5, 60.0, 6 * 10**9, 8 * 10**9, None, True, "a GPU")
+    assert "ls-hint" in parts_train.plan(
+        plan
+    ) and "Plan: 100 steps, about 60 s, 6 GB of 8 GB memory" in parts_train.plan(plan)
+    assert "ls-notice" in parts_train.plan(replace(plan, room_bytes=4 * 10**9))
