@@ -460,8 +460,8 @@ def test_somebody_who_stops_watching_leaves_the_job_alone() -> None:
     ("differences", "words"),
     [
         ((0.0, 0.0), "saved), without any loss at the training size: "),
-        ((0.0, 0.7), "1 without any loss at the training size, the others within 0.70 of 255 levels on average"),
-        ((0.4, 0.7), "saved), within 0.70 of 255 levels on average at the training size: "),
+        ((0.0, 0.7), "1 without any loss at the training size, the others within 0.7 of 255 levels on average"),
+        ((0.4, 0.7), "saved), within 0.7 of 255 levels on average at the training size: "),
     ],
 )
 def test_what_was_sent_says_what_was_lost(differences: tuple[float, ...], words: str) -> None:
