@@ -552,7 +552,7 @@ def test_plain_diffusers_in_a_fresh_process_draws_the_same_picture(
         ({"base": "~/model.safetensors"}, "that only its author has"),
         ({"base": "eve/x.safetensors"}, "that only its author has"),
         ({"resolution_px": 10**6}, "settings out of range"),
-        ({"instance_token": "{subject}\n"}, "no word"),
+        ({"instance_token": "{subject}\n"}, "invalid subject"),
         ({"family": "unknown"}, "an unknown family"),
         ({"revision": "../.."}, "invalid revision"),
     ],
