@@ -96,7 +96,7 @@ def serve() -> Iterator[Callable[[], Answers]]:
 
 
 @pytest.fixture
-def hub(serve: Callable[[], Answers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
+def model_hub(serve: Callable[[], Answers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answers:
     """A stand-in of the Hub that knows no model yet."""
     answers = serve()
     # The client's own ENDPOINT stays: it builds its addresses from it and puts ours in its place.
@@ -126,7 +126,7 @@ def checkpoint(tiny_base_clip: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def configured(hub: Answers, tiny_base_clip: Path) -> Answers:
+def configured(model_hub: Answers, tiny_base_clip: Path) -> Answers:
     """The Hub holds the configuration that single files of Stable Diffusion 1 are read with."""
-    hub.publish(tiny_base_clip, repo=BASES["sd15"].source)
-    return hub
+    model_hub.publish(tiny_base_clip, repo=BASES["sd15"].source)
+    return model_hub
