@@ -448,7 +448,7 @@ def test_child_that_tells_nothing_for_too_long_is_ended_with_a_cause(tmp_path, m
         job = studio.submit_check(CheckConfig(subject="stubborn"), photos, owner=OWNER)
         view = studio.wait(job.id, owner=OWNER, timeout_s=60)
         assert (view.state, view.attempt) == ("stalled", 1)
-        assert "reported nothing for 2 seconds" in view.cause and "STUDIO_JOB_SILENCE_S" in view.cause
+        assert "reported nothing for 2 s" in view.cause and "STUDIO_JOB_SILENCE_S" in view.cause
         assert studio.retry(job.id, owner=OWNER).state == "pending"
     finally:
         studio.close()
