@@ -4,20 +4,17 @@ Training follows diffusers' train_dreambooth_lora_flux.py:
 https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/examples/dreambooth/train_dreambooth_lora_flux.py#L1689-L1846
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, FluxPipeline, FluxTransformer2DModel
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from studio.core.catalog import FamilySpec
-from studio.core.train_config import Quantization
 from studio.diffusion.packing import grid, patchify, positions, tokens, unpatchify
 from studio.families.base import Conditioning, Parts
-from studio.families.loading import assemble, load_parts, prefixed, scaled_latents, text_pipeline
+from studio.families.loading import DiffusersFamily, text_pipeline
 
 TRAINING_GUIDANCE = 1.0
 """Guidance value for training a guidance-distilled net: photos do not look like pictures of a strong guidance.
@@ -26,30 +23,13 @@ The official example's README, fluxgym and sd-scripts train with 1; the example'
 """
 
 
-class Flux:
+class Flux(DiffusersFamily):
     """The verbs for the FLUX.1 classes."""
 
-    def __init__(self, spec: FamilySpec) -> None:
-        self.spec = spec
-
-    def load(
-        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
-    ) -> Parts:
-        """See ``Family.load``."""
-        return load_parts(
-            folder,
-            self.spec,
-            denoiser=FluxTransformer2DModel,
-            text_encoders=[CLIPTextModel, T5EncoderModel],
-            tokenizers=[CLIPTokenizer, T5Tokenizer],
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-        )
-
-    def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See ``Family.encode_images``; latents are ``(B, 16, H/8, W/8)``."""
-        return scaled_latents(parts, pixels, generator)
+    denoiser = FluxTransformer2DModel
+    text_encoders = (CLIPTextModel, T5EncoderModel)
+    tokenizers = (CLIPTokenizer, T5Tokenizer)
+    pipeline_class = FluxPipeline
 
     def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
         """Return ``prompt_embeds`` ``(B, 512, 4096)`` of T5 and ``pooled_prompt_embeds`` ``(B, 768)`` of CLIP."""
@@ -78,16 +58,8 @@ class Flux:
         )[0]
         return unpatchify(grid(output, size_hw))
 
-    def pipeline(self, parts: Parts) -> DiffusionPipeline:
-        """See ``Family.pipeline``."""
-        return assemble(FluxPipeline, parts, self.spec)
-
     def pipeline_inputs(
         self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
     ) -> dict[str, Any]:
         """See ``Family.pipeline_inputs``; the guidance is an input of the net, so there is no negative prompt."""
         return {**conditioning, "guidance_scale": guidance_scale}
-
-    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Family.export``."""
-        return prefixed(state, self.spec)

@@ -4,42 +4,25 @@ Training follows diffusers' train_dreambooth_lora_flux2_klein.py:
 https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/examples/dreambooth/train_dreambooth_lora_flux2_klein.py#L1778-L1908
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from diffusers import DiffusionPipeline, Flux2KleinPipeline, Flux2Transformer2DModel
+from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3ForCausalLM
 
-from studio.core.catalog import FamilySpec
-from studio.core.train_config import Quantization
 from studio.diffusion.packing import grid, patchify, positions, tokens
 from studio.families.base import Conditioning, Parts
-from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, raw_latents, text_pipeline, vae_of
+from studio.families.loading import DiffusersFamily, raw_latents, text_pipeline, vae_of
 
 
-class Flux2Klein:
+class Flux2Klein(DiffusersFamily):
     """The verbs for the FLUX.2 klein classes."""
 
-    def __init__(self, spec: FamilySpec) -> None:
-        self.spec = spec
-
-    def load(
-        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
-    ) -> Parts:
-        """See ``Family.load``."""
-        return load_parts(
-            folder,
-            self.spec,
-            denoiser=Flux2Transformer2DModel,
-            text_encoders=[Qwen3ForCausalLM],
-            tokenizers=[Qwen2Tokenizer],
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-        )
+    denoiser = Flux2Transformer2DModel
+    text_encoders = (Qwen3ForCausalLM,)
+    tokenizers = (Qwen2Tokenizer,)
+    pipeline_class = Flux2KleinPipeline
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See ``Family.encode_images``; latents are ``(B, 128, H/16, W/16)``, each channel normalised."""
@@ -74,17 +57,3 @@ class Flux2Klein:
             return_dict=False,
         )[0]
         return grid(output, size_hw)
-
-    def pipeline(self, parts: Parts) -> DiffusionPipeline:
-        """See ``Family.pipeline``."""
-        return assemble(Flux2KleinPipeline, parts, self.spec)
-
-    def pipeline_inputs(
-        self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
-    ) -> dict[str, Any]:
-        """See ``Family.pipeline_inputs``."""
-        return embeds_inputs(conditioning, negative, guidance_scale)
-
-    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Family.export``."""
-        return prefixed(state, self.spec)

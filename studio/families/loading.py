@@ -1,14 +1,14 @@
-"""What the families share in reading a base's folder and handing its parts to diffusers: functions, no base class."""
+"""What the families share in reading a base's folder and handing its parts to diffusers."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers.schedulers
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLQwenImage, AutoencoderTiny
+from diffusers import AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLQwenImage, AutoencoderTiny, DiffusionPipeline
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer
@@ -320,3 +320,54 @@ def _without_progress_bar() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
+
+
+class DiffusersFamily:
+    """What most families do alike; a family declines any of it with a method of its own."""
+
+    denoiser: ClassVar[Any]
+    """diffusers' class of the UNet or transformer."""
+    text_encoders: ClassVar[tuple[Any, ...]]
+    """transformers' classes of text_encoder, text_encoder_2 ..."""
+    tokenizers: ClassVar[tuple[Any, ...]]
+    """Likewise, as many."""
+    pipeline_class: ClassVar[Any]
+    """diffusers' class that generates."""
+    pipeline_settings: ClassVar[Mapping[str, Any]] = {}
+    """Further arguments of that class."""
+
+    def __init__(self, spec: FamilySpec) -> None:
+        self.spec = spec
+
+    def load(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
+    ) -> Parts:
+        """See ``Family.load``."""
+        return load_parts(
+            folder,
+            self.spec,
+            denoiser=self.denoiser,
+            text_encoders=self.text_encoders,
+            tokenizers=self.tokenizers,
+            dtype=dtype,
+            device=device,
+            quantization=quantization,
+        )
+
+    def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See ``Family.encode_images``; latents are ``(B, C, H/8, W/8)``."""
+        return scaled_latents(parts, pixels, generator)
+
+    def pipeline(self, parts: Parts) -> DiffusionPipeline:
+        """See ``Family.pipeline``."""
+        return assemble(self.pipeline_class, parts, self.spec, **self.pipeline_settings)
+
+    def pipeline_inputs(
+        self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
+    ) -> dict[str, Any]:
+        """See ``Family.pipeline_inputs``."""
+        return embeds_inputs(conditioning, negative, guidance_scale)
+
+    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See ``Family.export``."""
+        return prefixed(state, self.spec)

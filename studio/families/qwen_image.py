@@ -4,25 +4,20 @@ Training follows diffusers' train_dreambooth_lora_qwen_image.py:
 https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/examples/dreambooth/train_dreambooth_lora_qwen_image.py#L1690-L1815
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, QwenImagePipeline, QwenImageTransformer2DModel
+from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from studio.core.catalog import FamilySpec
-from studio.core.train_config import Quantization
 from studio.diffusion.packing import grid, patchify, tokens, unpatchify
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import (
-    assemble,
+    DiffusersFamily,
     embeds_inputs,
-    load_parts,
     padded,
-    prefixed,
     raw_latents,
     text_pipeline,
     vae_of,
@@ -32,26 +27,13 @@ MAX_TOKENS = 512
 """Length to which the pipeline's call cuts a prompt."""
 
 
-class QwenImage:
+class QwenImage(DiffusersFamily):
     """The verbs for the Qwen-Image classes."""
 
-    def __init__(self, spec: FamilySpec) -> None:
-        self.spec = spec
-
-    def load(
-        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
-    ) -> Parts:
-        """See ``Family.load``."""
-        return load_parts(
-            folder,
-            self.spec,
-            denoiser=QwenImageTransformer2DModel,
-            text_encoders=[Qwen2_5_VLForConditionalGeneration],
-            tokenizers=[Qwen2Tokenizer],
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-        )
+    denoiser = QwenImageTransformer2DModel
+    text_encoders = (Qwen2_5_VLForConditionalGeneration,)
+    tokenizers = (Qwen2Tokenizer,)
+    pipeline_class = QwenImagePipeline
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See ``Family.encode_images``; latents are ``(B, 16, H/8, W/8)``, each channel normalised."""
@@ -87,20 +69,12 @@ class QwenImage:
         )[0]
         return unpatchify(grid(output, size_hw))
 
-    def pipeline(self, parts: Parts) -> DiffusionPipeline:
-        """See ``Family.pipeline``."""
-        return assemble(QwenImagePipeline, parts, self.spec)
-
     def pipeline_inputs(
         self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
     ) -> dict[str, Any]:
         """See ``Family.pipeline_inputs``; what other families call guidance_scale is ``true_cfg_scale`` here."""
         inputs = embeds_inputs(_shortened(conditioning), _shortened(negative), guidance_scale)
         return {**inputs, "guidance_scale": None, "true_cfg_scale": guidance_scale}
-
-    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Family.export``."""
-        return prefixed(state, self.spec)
 
 
 def _shortened(conditioning: Conditioning) -> dict[str, Tensor]:

@@ -4,45 +4,30 @@ These are UNet2DConditionModel, CLIPTextModel, CLIPTokenizer and an autoencoder 
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-from diffusers import DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from studio.core.catalog import FamilySpec
-from studio.core.train_config import Quantization
 from studio.families.base import Conditioning, Parts
-from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, scaled_latents
+from studio.families.loading import DiffusersFamily
 from studio.families.words import spelled_out
 
 
-class StableDiffusion:
+class StableDiffusion(DiffusersFamily):
     """The verbs for the Stable Diffusion 1 and 2 classes."""
 
-    def __init__(self, spec: FamilySpec) -> None:
-        self.spec = spec
-
-    def load(
-        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
-    ) -> Parts:
-        """See ``Family.load``."""
-        return load_parts(
-            folder,
-            self.spec,
-            denoiser=UNet2DConditionModel,
-            text_encoders=[CLIPTextModel],
-            tokenizers=[CLIPTokenizer],
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-        )
-
-    def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See ``Family.encode_images``; latents are ``(B, C, H/8, W/8)``."""
-        return scaled_latents(parts, pixels, generator)
+    denoiser = UNet2DConditionModel
+    text_encoders = (CLIPTextModel,)
+    tokenizers = (CLIPTokenizer,)
+    pipeline_class = StableDiffusionPipeline
+    # Without a safety checker.
+    pipeline_settings: ClassVar[Mapping[str, Any]] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
 
     def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
         """Return ``prompt_embeds`` ``(B, L, D)`` in the text encoder's dtype; gradients follow its parameters."""
@@ -64,24 +49,3 @@ class StableDiffusion:
         return unet(noisy.to(parts.dtype), timesteps, conditioning["prompt_embeds"].to(parts.dtype), return_dict=False)[
             0
         ]
-
-    def pipeline(self, parts: Parts) -> DiffusionPipeline:
-        """See ``Family.pipeline``; without a safety checker."""
-        return assemble(
-            StableDiffusionPipeline,
-            parts,
-            self.spec,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-
-    def pipeline_inputs(
-        self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
-    ) -> dict[str, Any]:
-        """See ``Family.pipeline_inputs``."""
-        return embeds_inputs(conditioning, negative, guidance_scale)
-
-    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Family.export``."""
-        return prefixed(state, self.spec)

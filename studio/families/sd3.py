@@ -4,45 +4,23 @@ Training follows diffusers' train_dreambooth_lora_sd3.py:
 https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/examples/dreambooth/train_dreambooth_lora_sd3.py#L1722-L1847
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-from diffusers import DiffusionPipeline, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from torch import Tensor
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from studio.core.catalog import FamilySpec
-from studio.core.train_config import Quantization
 from studio.families.base import Conditioning, Parts
-from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, scaled_latents, text_pipeline
+from studio.families.loading import DiffusersFamily, text_pipeline
 
 
-class StableDiffusion3:
+class StableDiffusion3(DiffusersFamily):
     """The verbs for the Stable Diffusion 3 classes."""
 
-    def __init__(self, spec: FamilySpec) -> None:
-        self.spec = spec
-
-    def load(
-        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
-    ) -> Parts:
-        """See ``Family.load``."""
-        return load_parts(
-            folder,
-            self.spec,
-            denoiser=SD3Transformer2DModel,
-            text_encoders=[CLIPTextModelWithProjection, CLIPTextModelWithProjection, T5EncoderModel],
-            tokenizers=[CLIPTokenizer, CLIPTokenizer, T5Tokenizer],
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-        )
-
-    def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See ``Family.encode_images``; latents are ``(B, 16, H/8, W/8)``."""
-        return scaled_latents(parts, pixels, generator)
+    denoiser = SD3Transformer2DModel
+    text_encoders = (CLIPTextModelWithProjection, CLIPTextModelWithProjection, T5EncoderModel)
+    tokenizers = (CLIPTokenizer, CLIPTokenizer, T5Tokenizer)
+    pipeline_class = StableDiffusion3Pipeline
 
     def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
         """Return ``prompt_embeds`` ``(B, 333, 4096)`` and ``pooled_prompt_embeds`` ``(B, 2048)``.
@@ -65,17 +43,3 @@ class StableDiffusion3:
             pooled_projections=conditioning["pooled_prompt_embeds"].to(parts.dtype),
             return_dict=False,
         )[0]
-
-    def pipeline(self, parts: Parts) -> DiffusionPipeline:
-        """See ``Family.pipeline``."""
-        return assemble(StableDiffusion3Pipeline, parts, self.spec)
-
-    def pipeline_inputs(
-        self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
-    ) -> dict[str, Any]:
-        """See ``Family.pipeline_inputs``."""
-        return embeds_inputs(conditioning, negative, guidance_scale)
-
-    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Family.export``."""
-        return prefixed(state, self.spec)

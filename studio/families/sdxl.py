@@ -5,44 +5,26 @@ https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bd
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from studio.core.catalog import FamilySpec
-from studio.core.train_config import Quantization
 from studio.families.base import Conditioning, Parts
-from studio.families.loading import assemble, embeds_inputs, load_parts, prefixed, scaled_latents, text_pipeline
+from studio.families.loading import DiffusersFamily, text_pipeline
 
 
-class StableDiffusionXL:
+class StableDiffusionXL(DiffusersFamily):
     """The verbs for the Stable Diffusion XL classes."""
 
-    def __init__(self, spec: FamilySpec) -> None:
-        self.spec = spec
-
-    def load(
-        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
-    ) -> Parts:
-        """See ``Family.load``."""
-        return load_parts(
-            folder,
-            self.spec,
-            denoiser=UNet2DConditionModel,
-            text_encoders=[CLIPTextModel, CLIPTextModelWithProjection],
-            tokenizers=[CLIPTokenizer, CLIPTokenizer],
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-        )
-
-    def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See ``Family.encode_images``; latents are ``(B, 4, H/8, W/8)``."""
-        return scaled_latents(parts, pixels, generator)
+    denoiser = UNet2DConditionModel
+    text_encoders = (CLIPTextModel, CLIPTextModelWithProjection)
+    tokenizers = (CLIPTokenizer, CLIPTokenizer)
+    pipeline_class = StableDiffusionXLPipeline
+    # Without a watermark.
+    pipeline_settings: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
 
     def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
         """Return ``prompt_embeds`` ``(B, 77, 2048)`` and ``pooled_prompt_embeds`` ``(B, 1280)``.
@@ -73,17 +55,3 @@ class StableDiffusionXL:
             },
             return_dict=False,
         )[0]
-
-    def pipeline(self, parts: Parts) -> DiffusionPipeline:
-        """See ``Family.pipeline``; without a watermark."""
-        return assemble(StableDiffusionXLPipeline, parts, self.spec, add_watermarker=False)
-
-    def pipeline_inputs(
-        self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
-    ) -> dict[str, Any]:
-        """See ``Family.pipeline_inputs``."""
-        return embeds_inputs(conditioning, negative, guidance_scale)
-
-    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Family.export``."""
-        return prefixed(state, self.spec)

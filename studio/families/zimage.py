@@ -4,48 +4,28 @@ Training follows diffusers' train_dreambooth_lora_z_image.py:
 https://github.com/huggingface/diffusers/blob/58eb52c0803ea9af3abec60841c2a093bdf1f951/examples/dreambooth/train_dreambooth_lora_z_image.py#L1705-L1794
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, ZImagePipeline, ZImageTransformer2DModel
+from diffusers import ZImagePipeline, ZImageTransformer2DModel
 from torch import Tensor
 from transformers import Qwen2Tokenizer, Qwen3Model
 
-from studio.core.catalog import FamilySpec
-from studio.core.train_config import Quantization
 from studio.families.base import Conditioning, Parts
-from studio.families.loading import assemble, load_parts, padded, prefixed, scaled_latents, text_pipeline
+from studio.families.loading import DiffusersFamily, padded, text_pipeline
 
 MAX_TOKENS = 512
 """Length to which the pipeline cuts a caption."""
 
 
-class ZImage:
+class ZImage(DiffusersFamily):
     """The verbs for the Z-Image classes."""
 
-    def __init__(self, spec: FamilySpec) -> None:
-        self.spec = spec
-
-    def load(
-        self, folder: Path, *, dtype: torch.dtype, device: torch.device, quantization: Quantization = "none"
-    ) -> Parts:
-        """See ``Family.load``."""
-        return load_parts(
-            folder,
-            self.spec,
-            denoiser=ZImageTransformer2DModel,
-            text_encoders=[Qwen3Model],
-            tokenizers=[Qwen2Tokenizer],
-            dtype=dtype,
-            device=device,
-            quantization=quantization,
-        )
-
-    def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See ``Family.encode_images``; latents are ``(B, 16, H/8, W/8)``."""
-        return scaled_latents(parts, pixels, generator)
+    denoiser = ZImageTransformer2DModel
+    text_encoders = (Qwen3Model,)
+    tokenizers = (Qwen2Tokenizer,)
+    pipeline_class = ZImagePipeline
 
     def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
         """Return ``prompt_embeds`` ``(B, 512, D)`` and their ``prompt_embeds_mask`` ``(B, 512)`` int64."""
@@ -64,10 +44,6 @@ class ZImage:
         )[0]
         return -torch.stack(output).squeeze(2)  # the net's own direction is from noise to data
 
-    def pipeline(self, parts: Parts) -> DiffusionPipeline:
-        """See ``Family.pipeline``."""
-        return assemble(ZImagePipeline, parts, self.spec)
-
     def pipeline_inputs(
         self, conditioning: Conditioning, negative: Conditioning, guidance_scale: float
     ) -> dict[str, Any]:
@@ -77,10 +53,6 @@ class ZImage:
             "negative_prompt_embeds": _captions(negative),
             "guidance_scale": guidance_scale,
         }
-
-    def export(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Family.export``."""
-        return prefixed(state, self.spec)
 
 
 def _captions(conditioning: Conditioning) -> list[Tensor]:
