@@ -577,7 +577,7 @@ def test_what_is_no_adapter_or_not_there_is_told(hub: Any, run_dir: Path, tmp_pa
     with pytest.raises(NotFoundError, match="ada/nothing"):
         pull("ada/nothing")
     published(run_dir, tmp_path / "merged", form="merged", repo="ada/merged")
-    with pytest.raises(InputError, match=r"holds no adapter\.json and no pytorch_lora_weights"):
+    with pytest.raises(InputError, match=r"contains no adapter\.json and no pytorch_lora_weights"):
         pull("ada/merged")
     for name in ("nothing", "ada/x@", "ada/x@a b", "../x/y"):
         with pytest.raises(InputError):

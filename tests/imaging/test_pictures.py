@@ -24,7 +24,7 @@ def names(source):
 
 
 def test_nothing_there_and_nothing_in_it_are_two_answers(tmp_path):
-    with pytest.raises(NotFoundError, match="nothing at missing"):
+    with pytest.raises(NotFoundError, match="missing does not exist"):
         find_pictures(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="there are none"):

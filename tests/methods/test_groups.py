@@ -16,7 +16,7 @@ def test_parameters_are_found_by_part_and_name_and_a_foreign_name_is_refused() -
     pipeline = SimpleNamespace(unet=nn.Linear(2, 3))
     assert parameters_of(pipeline, ["unet.bias"])[0] is pipeline.unet.bias
     for name in ("unet.conv.weight", "transformer.bias"):
-        with pytest.raises(ValueError, match="of another family"):
+        with pytest.raises(ValueError, match="for another family"):
             parameters_of(pipeline, [name])
 
 
