@@ -299,7 +299,7 @@ def test_cancelling_while_sampling_keeps_the_checkpoint(
     events: list[Event] = []
 
     def should_stop() -> bool:
-        return any(event.data.get("message") == "Pictures at step 2." for event in events)
+        return any(event.data.get("message") == "Making sample pictures at step 2." for event in events)
 
     with pytest.raises(JobCancelled, match="while sampling"):
         train(config(), make_dataset(), run, on_event=events.append, should_stop=should_stop)

@@ -16,7 +16,7 @@ def test_a_dataset_is_read_and_one_that_cannot_be_used_is_refused_in_words(
     folder = make_dataset(photos=2)
     assert len(read_dataset(folder).photos) == 2
     raw = json.loads((folder / "dataset.json").read_text())
-    for change, words in (({"version": 9}, "of version 9"), ({"photos": []}, "holds no usable photo")):
+    for change, words in (({"version": 9}, "has version 9"), ({"photos": []}, "contains no usable photo")):
         (folder / "dataset.json").write_text(json.dumps({**raw, **change}))
         with pytest.raises(InputError, match=words):
             read_dataset(folder)
