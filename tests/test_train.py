@@ -420,7 +420,7 @@ def test_settings_that_a_family_has_no_use_for_are_all_named_before_anything_is_
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("studio.families.zimage.load_parts", lambda *_, **__: pytest.fail("loaded the base"))
+    monkeypatch.setattr("studio.families.loading.load_parts", lambda *_, **__: pytest.fail("loaded the base"))
     wrong = TrainConfig(base=str(tiny_bases("zimage")), method={"text_encoder": True}, token_learning_rate=1e-3)
     with pytest.raises(InputError) as caught:
         train(wrong, make_dataset(), tmp_path / "run")

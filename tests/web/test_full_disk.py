@@ -61,7 +61,13 @@ def server_without_room(tmp_path: Path) -> Any:
         presets = edge.write_presets(tmp_path / "presets")
         settings = Settings(home=tmp_path / "home", port=0, presets_dir=presets)
         with edge.serve(settings, tmp_path / "server.txt") as address:
-            child = psutil.Process().children()[-1]
+            # Other tests leave children too, such as the process that decodes photos.
+            (child,) = (
+                found
+                for found in psutil.Process().children()
+                if any("scripted_studio.py" in word for word in found.cmdline())
+                and str(tmp_path) in str(found.cmdline())
+            )
             resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
             yield address
 
