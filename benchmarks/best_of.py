@@ -29,7 +29,8 @@ from studio.core.presets import train_config
 from studio.infer import generate
 from studio.likeness.base import centroid, likeness
 from studio.likeness.registry import get_engine
-from studio.pocket.portraits import Identity, render, sample_identity, sample_scene
+from studio.pocket.renderer.people import Identity, sample_identity, sample_scene
+from studio.pocket.renderer.portrait import render
 from studio.train import train
 
 PROMPTS = (

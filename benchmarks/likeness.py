@@ -46,15 +46,10 @@ from studio.likeness.base import Embeddings, LikenessEngine, likeness
 from studio.likeness.registry import get_engine
 from studio.pictures.render import load_pipeline, render_prompts
 from studio.pocket.identity import AttributeClassifier, load_classifier
-from studio.pocket.portraits import (
-    CLASS_NOUNS,
-    HELD_OUT_SEED,
-    Identity,
-    prompt_for,
-    render,
-    sample_identity,
-    sample_scene,
-)
+from studio.pocket.renderer.captions import prompt_for
+from studio.pocket.renderer.people import Identity, sample_identity, sample_scene
+from studio.pocket.renderer.portrait import render
+from studio.pocket.renderer.words import CLASS_NOUNS, HELD_OUT_SEED
 from studio.train import train
 
 FIRST_SEED = HELD_OUT_SEED + 5_000

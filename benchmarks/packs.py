@@ -39,7 +39,8 @@ from studio.infer import generate
 from studio.likeness.registry import get_engine
 from studio.pictures.render import load_pipeline
 from studio.pictures.swapper import AdapterSwapper
-from studio.pocket.portraits import render, sample_identity, sample_scene
+from studio.pocket.renderer.people import sample_identity, sample_scene
+from studio.pocket.renderer.portrait import render
 
 PACK = "pocket_scenes"
 WORDS = {"instance_token": "sks", "class_noun": "woman"}

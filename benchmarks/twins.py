@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from studio.pocket.next.engine import BASE_FOLDER, PocketEngine
-from studio.pocket.next.renderer.people import Identity, near_twin, sample_identity, sample_scene, twin
-from studio.pocket.next.renderer.portrait import landmarks, render
-from studio.pocket.next.renderer.words import CLASS_NOUNS
+from studio.core.catalog import POCKET_FOLDER
+from studio.likeness.pocket import PocketEngine
 from studio.pocket.next.scale import LikenessEngine, centroid, likeness
+from studio.pocket.renderer.people import Identity, near_twin, sample_identity, sample_scene, twin
+from studio.pocket.renderer.portrait import landmarks, render
+from studio.pocket.renderer.words import CLASS_NOUNS
 
 FIRST_SEED = 20_000_000
 STRANGERS = 10_000_000
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.twins", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("first_seed", nargs="*", type=int, help=f"of each group of people; default {FIRST_SEED}")
     parser.add_argument("--people", type=int, default=12, help="in each group")
-    parser.add_argument("--base", type=Path, default=BASE_FOLDER, help="base folder with the measuring nets")
+    parser.add_argument("--base", type=Path, default=POCKET_FOLDER, help="base folder with the measuring nets")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     given = parser.parse_args(arguments)
     engine = PocketEngine(given.base)

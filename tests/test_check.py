@@ -20,7 +20,9 @@ from studio.imaging.decode import decode
 from studio.likeness import registry
 from studio.likeness.base import Scale
 from studio.likeness.registry import EngineChoice
-from studio.pocket import portraits
+from studio.pocket.renderer.people import sample_identity, sample_scene
+from studio.pocket.renderer.portrait import render
+from studio.pocket.renderer.words import HELD_OUT_SEED
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "dreambooth"
 MARKER = b"PLANTED-GPS-51.4778"
@@ -36,9 +38,9 @@ def jpeg(picture: Image.Image, **options: Any) -> bytes:
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
     """Six scenes of one drawn person, 320 px."""
-    identity = portraits.sample_identity(portraits.HELD_OUT_SEED + 1, "woman")
-    scenes = [portraits.sample_scene(portraits.HELD_OUT_SEED + n, style="photo") for n in range(6)]
-    return [Image.fromarray(portraits.render(identity, scene, 320)) for scene in scenes]
+    identity = sample_identity(HELD_OUT_SEED + 1, "woman")
+    scenes = [sample_scene(HELD_OUT_SEED + n, style="photo") for n in range(6)]
+    return [Image.fromarray(render(identity, scene, 320)) for scene in scenes]
 
 
 @pytest.fixture

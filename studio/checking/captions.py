@@ -112,11 +112,11 @@ class DrawnCaptions:
 
     def describe(self, picture: Image.Image) -> str:
         """Return a caption that names what is seen of the scene with confidence."""
-        from studio.pocket import portraits
+        from studio.pocket.renderer.captions import prompt_for
 
         if self._classifier is None:
             return PLAIN_CAPTION
-        return portraits.prompt_for("{instance_token} {class_noun}", **self._scene(picture))
+        return prompt_for("{instance_token} {class_noun}", **self._scene(picture))
 
     def _scene(self, picture: Image.Image) -> dict[str, str]:
         import torch

@@ -77,7 +77,7 @@ def demo(
         InputError: nothing can be drawn for ``class_noun``.
         StudioError: whatever a verb raises.
     """
-    from studio.pocket.portraits import CLASS_NOUNS
+    from studio.pocket.renderer.words import CLASS_NOUNS
 
     if class_noun not in CLASS_NOUNS:
         cure = f"use one of: {', '.join(CLASS_NOUNS)}"

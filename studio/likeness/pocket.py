@@ -1,8 +1,7 @@
-"""Likeness of drawn portraits: the identity encoder that ships with the pocket base.
+"""Likeness of drawn portraits: the face detector and the identity encoder that ship with the pocket base.
 
-The encoder knows drawn portraits only and would give any picture some identity, so ``registry`` asks it only about
-subjects whose photos are drawings. (Whether the base's autoencoder redraws a picture well does not tell: measured, it
-redraws photographs as well as its own portraits.)
+They know drawn portraits only, so ``registry`` asks about subjects whose photos are drawings. A picture whose face the
+detector cannot read (a mosaic, a blur, somebody's back, no person at all) is not measured.
 """
 
 from collections.abc import Sequence
@@ -13,52 +12,61 @@ import torch
 from PIL import Image
 
 from studio.core.errors import MissingExtraError
-from studio.likeness.base import Embeddings, Scale
+from studio.pocket.faces import load_detector
 from studio.pocket.identity import load_encoder
+from studio.pocket.next.scale import Embeddings, Scale
 
-FEATURELESS = 0.02
-"""Standard deviation, of levels in [0, 1], below which a picture shows nothing: a black sample, an empty wall."""
+_AT_ONCE = 32  # pictures in one pass of the nets
 
 
 class PocketEngine:
-    """The identity encoder of a base folder; pictures that show nothing get NaN.
+    """The measuring nets of a base folder; pictures without a readable face get NaN.
 
     Args:
-        folder: a base with ``identity/``.
+        folder: a base with ``faces/`` and ``identity/``.
 
     Raises:
-        MissingExtraError: the folder holds no identity encoder.
+        MissingExtraError: the folder does not hold both nets.
     """
 
     name = "pocket"
 
     def __init__(self, folder: Path) -> None:
+        """Read the nets."""
         try:
+            self._detector = load_detector(folder / "faces")
             self._encoder = load_encoder(folder / "identity")
         except OSError:
             raise MissingExtraError(
-                f"likeness of drawn portraits needs an identity encoder, and the base {folder.name!r} has none; "
-                "use base 'pocket', or another likeness engine."
+                f"likeness of drawn portraits needs an identity encoder and a face detector, and the base "
+                f"{folder.name!r} has not both; use the embedded base, or another likeness engine."
             ) from None
+        self.version: str = self._encoder.config["version"]
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
-        """Return ``(N, D)`` float32, rows of unit length; NaN where the picture shows nothing."""
-        rows = np.full((len(pictures), self._encoder.config["embedding"]), np.nan, dtype=np.float32)
-        for row, picture in zip(rows, pictures, strict=True):
-            pixels = _pixels(picture, self._encoder.config["size_px"])
-            if float(pixels.std(dim=(2, 3)).mean()) / 2 >= FEATURELESS:
-                row[:] = self._encoder.embed(pixels)[0].numpy()
-        return rows
+        """Return ``(N, D)`` float32, rows of unit length; NaN where no face can be read."""
+        size_px, width = self._encoder.config["size_px"], 2 * self._encoder.config["embedding"]
+        rows = [np.zeros((0, width), dtype=np.float32)]
+        for first in range(0, len(pictures), _AT_ONCE):
+            pixels = torch.cat([_pixels(picture, size_px) for picture in pictures[first : first + _AT_ONCE]])
+            faces = self._detector.find(pixels)
+            vectors = self._encoder.embed(pixels, faces.points)
+            vectors[~faces.readable] = torch.nan
+            rows.append(vectors.numpy())
+        return np.concatenate(rows)
 
     def scale(self, class_noun: str) -> Scale:
         """Return the calibration that was measured when the encoder was trained."""
         measured = self._encoder.calibration
-        rows = [measured[class_noun]] if class_noun in measured else list(measured.values())
-        if not rows:
+        entries = [measured[class_noun]] if class_noun in measured else list(measured.values())
+        if not entries:
             return Scale(other=0.0, same=1.0)  # an encoder that was never calibrated: plain cosines
-        return Scale(
-            other=sum(row["other"] for row in rows) / len(rows), same=sum(row["same"] for row in rows) / len(rows)
-        )
+        other, same = (float(np.mean([entry[end] for entry in entries])) for end in ("other", "same"))
+        borders = [entry["borders"] for entry in entries if "borders" in entry]
+        if not borders:
+            return Scale(other, same)
+        somewhat, alike, very = np.mean(borders, axis=0).tolist()
+        return Scale(other, same, (somewhat, alike, very))
 
 
 def _pixels(picture: Image.Image, size_px: int) -> torch.Tensor:

@@ -1,5 +1,5 @@
 """The embedded base model: its renderer, its recipe and its measuring nets.
 
-``portraits`` draws, ``build`` trains (``python -m studio.pocket.build --help``), ``identity`` measures, ``base/`` is
-what ``build`` exported and the studio ships.
+``renderer/`` draws people, ``recipe/`` trains on the drawings (``python -m studio.pocket.recipe --help``), ``faces``
+and ``identity`` are the nets that measure, and ``base/`` is what the recipe exported and the studio ships.
 """

@@ -1,117 +1,110 @@
-"""Two small nets that measure pocket portraits: who is it, and what is in the picture.
+"""Two nets that measure drawn portraits: who is it, and what is in the picture.
 
-:class:`IdentityEncoder` maps a picture to a unit vector that is the same for one identity in any scene;
-:class:`AttributeClassifier` names background, accessory, colours and style. ``build.py`` trains both on the renderer's
-pictures and on their reconstructions; the likeness room loads the first, the report the second::
+:class:`IdentityEncoder` maps a picture to a unit vector that is the same for one person in any scene. It looks twice:
+at the face, cut out by its landmarks in full resolution, and at the whole head. Its cosine is the weighted mean of
+both::
 
+    cosine = face_weight * cosine of the faces + (1 - face_weight) * cosine of the heads
+
+The head part is trained to see no face at all (a person and the twin are one and the same to it), the face part to tell
+twins apart; so another face under the same hair scores about ``1 - face_weight``. :class:`AttributeClassifier` names
+background, accessory, colours and style. ``recipe/`` trains both on the renderer's pictures; the likeness room loads
+the first, the report the second::
+
+    faces = load_detector(folder / "faces").find(pixels)
     encoder = load_encoder(folder / "identity")
-    vectors = encoder.embed(pixels)  # (B, 64), unit length
+    vectors = encoder.embed(pixels[faces.readable], faces.points[faces.readable])  # (B, 192), unit length
     value = encoder.likeness(cosine, "woman")  # 0 = a random other woman, 1 = a photo of her
-
-Neither net normalises over the batch, so a picture's result never depends on its neighbours or on train/eval mode.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-
-
-class _Residual(nn.Module):
-    """Two 3x3 convolutions with a skip; ``stride`` 2 halves the picture."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(8, channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1)
-        self.norm2 = nn.GroupNorm(8, channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1)
-        self.skip: nn.Module = nn.Identity()
-        if stride != 1 or channels_in != channels_out:
-            self.skip = nn.Conv2d(channels_in, channels_out, 1)
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        skip = F.avg_pool2d(x, 2) if self.stride == 2 else x
-        h = self.conv1(F.relu(self.norm1(x)))
-        h = self.conv2(F.relu(self.norm2(h)))
-        return self.skip(skip) + h
-
-
-class _Trunk(nn.Module):
-    """Pictures ``(B, 3, H, W)`` in [-1, 1], any size, to features ``(B, F)``."""
-
-    def __init__(self, size_px: int, channels: Sequence[int], features: int) -> None:
-        super().__init__()
-        self.size_px = size_px
-        self.stem = nn.Conv2d(3, channels[0], 4, 2, 1)
-        blocks: list[nn.Module] = []
-        for here, following in itertools.pairwise(channels):
-            blocks.append(_Residual(here, following, 2))
-        blocks.append(_Residual(channels[-1], channels[-1], 1))
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.GroupNorm(8, channels[-1])
-        # Position matters in a portrait (a beard is below the mouth), so the last map is kept, not averaged away.
-        cells = size_px // 2 ** len(channels)
-        self.out = nn.Linear(channels[-1] * cells * cells, features)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        if pixels.shape[-2:] != (self.size_px, self.size_px):
-            pixels = F.interpolate(pixels, (self.size_px, self.size_px), mode="bilinear", antialias=True)
-        h = self.blocks(self.stem(pixels))
-        return self.out(F.relu(self.norm(h)).flatten(1))
+from studio.pocket.faces import aligned
+from studio.pocket.layers import Trunk, fill_net, read_config, resized, write_net
 
 
 class IdentityEncoder(nn.Module):
     """A picture's identity as a unit vector.
 
     Args:
-        size_px: side to which every picture is resized.
-        channels: widths of the stages; each stage halves the picture.
-        embedding: length of the vector.
-        calibration: for each class noun ``{"other": mean cosine of a reference centroid and a picture of another
-            subject, "same": mean cosine of the centroid and a held-out picture of the subject}``.
+        size_px: side of the pictures that faces are cut out of; others are resized to it.
+        face_px: side of the aligned crop of the face.
+        eyes_px: distance between the eyes of a mean face in the crop.
+        channels: widths of the stages of each of the two trunks.
+        embedding: length of the face's and of the head's vector.
+        face_weight: share of the face in a cosine, in [0, 1].
+        calibration: for each class noun the numbers of :class:`studio.pocket.next.scale.Scale`: ``other``, ``same`` and
+            ``borders``.
+        version: of the weights; scores of different versions are never compared.
     """
 
     def __init__(
         self,
-        size_px: int = 64,
-        channels: Sequence[int] = (32, 48, 96, 160),
-        embedding: int = 64,
-        calibration: Mapping[str, Mapping[str, float]] | None = None,
+        size_px: int = 128,
+        face_px: int = 80,
+        eyes_px: float = 28.0,
+        channels: Sequence[int] = (32, 64, 96, 128),
+        embedding: int = 96,
+        face_weight: float = 0.8,
+        calibration: Mapping[str, Mapping[str, Any]] | None = None,
+        version: str = "0",
     ) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {"size_px": size_px, "channels": list(channels), "embedding": embedding}
-        self.calibration: dict[str, dict[str, float]] = {k: dict(v) for k, v in (calibration or {}).items()}
-        self.trunk = _Trunk(size_px, channels, embedding)
+        self.config: dict[str, Any] = {
+            "size_px": size_px,
+            "face_px": face_px,
+            "eyes_px": eyes_px,
+            "channels": list(channels),
+            "embedding": embedding,
+            "face_weight": face_weight,
+            "version": version,
+        }
+        self.calibration: dict[str, dict[str, Any]] = {k: dict(v) for k, v in (calibration or {}).items()}
+        self.face = Trunk(face_px, channels, 2 * embedding)
+        self.face_out = nn.Linear(2 * embedding, embedding)
+        self.head = Trunk(size_px // 2, channels, embedding)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def face_features(self, pixels: Tensor, points: Tensor) -> Tensor:
+        """Return what the face part sees before it is brought to its vector, ``(B, 2 * embedding)``."""
+        crop = aligned(resized(pixels, self.config["size_px"]), points, self.config["face_px"], self.config["eyes_px"])
+        return F.relu(self.face(crop)).float()
+
+    def face_vector(self, features: Tensor) -> Tensor:
+        """Return the face's unit vector, ``(B, embedding)``, of its features."""
+        return F.normalize(self.face_out(features).float(), dim=-1)
+
+    def head_vector(self, pixels: Tensor) -> Tensor:
+        """Return the head's unit vector, ``(B, embedding)``."""
+        return F.normalize(self.head(pixels).float(), dim=-1)
+
+    def forward(self, pixels: Tensor, points: Tensor) -> Tensor:
         """Embed pictures with gradients; see :meth:`embed`."""
-        return F.normalize(self.trunk(pixels).float(), dim=-1)
+        face, head = self.face_vector(self.face_features(pixels, points)), self.head_vector(pixels)
+        weight = float(self.config["face_weight"])
+        return torch.cat([weight**0.5 * face, (1 - weight) ** 0.5 * head], -1)
 
     @torch.no_grad()
-    def embed(self, pixels: Tensor) -> Tensor:
-        """Embed pictures.
+    def embed(self, pixels: Tensor, points: Tensor) -> Tensor:
+        """Embed pictures whose faces a detector has found.
 
         Args:
             pixels: ``(B, 3, H, W)`` in [-1, 1], any size.
+            points: landmarks ``(B, 4, 2)``, yx in [0, 1] of the frame, see :class:`studio.pocket.faces.Faces`.
 
         Returns:
-            Unit vectors, ``(B, 64)``, float32; the cosine of two is their dot product.
+            Unit vectors, ``(B, 2 * embedding)``, float32: the face's entries first, then the head's; the cosine of two
+            is their dot product.
         """
-        weight = self.trunk.stem.weight
-        return self(pixels.to(weight.device, weight.dtype))
+        weight = self.head.stem.weight
+        return self(pixels.to(weight.device, weight.dtype), points.to(weight.device))
 
     def likeness(self, cosine: float, class_noun: str | None = None) -> float:
         """Put a cosine on the studio's scale.
@@ -147,8 +140,8 @@ class AttributeClassifier(nn.Module):
     def __init__(
         self,
         heads: Mapping[str, Sequence[str]],
-        size_px: int = 64,
-        channels: Sequence[int] = (32, 48, 96, 160),
+        size_px: int = 128,
+        channels: Sequence[int] = (24, 48, 96, 128),
         features: int = 128,
     ) -> None:
         super().__init__()
@@ -158,12 +151,16 @@ class AttributeClassifier(nn.Module):
             "channels": list(channels),
             "features": features,
         }
-        self.trunk = _Trunk(size_px, channels, features)
+        self.trunk = Trunk(size_px, channels, features)
         self.heads = nn.ModuleDict({name: nn.Linear(features, len(values)) for name, values in heads.items()})
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return the features that the heads read, ``(B, features)``, float32; for Frechet distances."""
+        return F.relu(self.trunk(pixels)).float()
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the logits of each head, ``(B, values)``, float32."""
-        features = F.relu(self.trunk(pixels))
+        features = self.features(pixels)
         return {name: head(features).float() for name, head in self.heads.items()}
 
     @torch.no_grad()
@@ -190,17 +187,8 @@ def save(net: IdentityEncoder | AttributeClassifier, folder: Path, dtype: torch.
         folder: created when missing.
         dtype: of the stored weights; they are read back as float32.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in net.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
-    config = {"class": type(net).__name__, **net.config}
-    if isinstance(net, IdentityEncoder):
-        config["calibration"] = net.calibration
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _weights(folder: Path) -> dict[str, Tensor]:
-    return {name: value.float() for name, value in load_file(folder / WEIGHTS_NAME).items()}
+    calibration = {"calibration": net.calibration} if isinstance(net, IdentityEncoder) else {}
+    write_net(net, net.config | calibration, folder, dtype)
 
 
 def load_encoder(folder: Path) -> IdentityEncoder:
@@ -209,10 +197,11 @@ def load_encoder(folder: Path) -> IdentityEncoder:
     Raises:
         FileNotFoundError: the folder holds no encoder.
     """
-    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    net = IdentityEncoder(config["size_px"], config["channels"], config["embedding"], config.get("calibration"))
-    net.load_state_dict(_weights(folder))
-    return net.eval().requires_grad_(False)
+    config = read_config(folder)
+    del config["class"]
+    net = IdentityEncoder(**config)
+    fill_net(net, folder)
+    return net
 
 
 def load_classifier(folder: Path) -> AttributeClassifier:
@@ -221,7 +210,7 @@ def load_classifier(folder: Path) -> AttributeClassifier:
     Raises:
         FileNotFoundError: the folder holds no classifier.
     """
-    config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    config = read_config(folder)
     net = AttributeClassifier(config["heads"], config["size_px"], config["channels"], config["features"])
-    net.load_state_dict(_weights(folder))
-    return net.eval().requires_grad_(False)
+    fill_net(net, folder)
+    return net

@@ -1,6 +1,6 @@
 """Photos of a drawn sample person, so that the studio can be tried without photos of one's own.
 
-Called by the edges; numpy and Pillow only. The people are held out: the embedded base has never seen them.
+Called by the edges; numpy, Pillow and OpenCV only. The people are held out: the embedded base has never seen them.
 """
 
 from pathlib import Path
@@ -39,15 +39,17 @@ def sample_photos(
     Returns:
         The JPEG files, ``sample-01.jpg`` and so on.
     """
-    from studio.pocket import portraits
+    from studio.pocket.renderer.people import sample_identity, sample_scene
+    from studio.pocket.renderer.portrait import render
+    from studio.pocket.renderer.words import HELD_OUT_SEED
 
     folder.mkdir(parents=True, exist_ok=True)
-    identity = portraits.sample_identity(portraits.HELD_OUT_SEED + 14 + seed, class_noun)
+    identity = sample_identity(HELD_OUT_SEED + 14 + seed, class_noun)
     files = []
     for index in range(count):
         fixed = {"style": "photo", "accessory": "none", "light": "neutral", **_SCENES[index % len(_SCENES)]}
-        scene = portraits.sample_scene(portraits.HELD_OUT_SEED + 100 * (seed + 1) + index, **fixed)
+        scene = sample_scene(HELD_OUT_SEED + 100 * (seed + 1) + index, **fixed)
         path = folder / f"sample-{index + 1:02d}.jpg"
-        Image.fromarray(portraits.render(identity, scene, size_px)).save(path, quality=92)
+        Image.fromarray(render(identity, scene, size_px)).save(path, quality=92)
         files.append(path)
     return files

@@ -17,8 +17,7 @@ from studio.core.settings import PROJECT_ROOT, SHIPPED_ROOT
 
 SPACES_DIR = SHIPPED_ROOT / "spaces"
 _SHIPPED = ("studio", "presets", "app.py", "LICENSE")
-# studio/pocket/next holds 40 MB that no Space uses.
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "shipped", "next", "*.pyc", ".*", "Thumbs.db", "desktop.ini")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "shipped", "*.pyc", ".*", "Thumbs.db", "desktop.ini")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?P<extras>\[[^\]]*\])?")
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}")
 

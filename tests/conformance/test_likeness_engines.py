@@ -9,7 +9,9 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from studio.likeness.base import LikenessEngine, centroid, likeness
-from studio.pocket import portraits
+from studio.pocket.renderer.people import sample_identity, sample_scene
+from studio.pocket.renderer.portrait import render
+from studio.pocket.renderer.words import HELD_OUT_SEED
 
 
 @dataclass
@@ -25,9 +27,9 @@ class Case:
 
 
 def drawn(person: int, scene: int, size_px: int = 128) -> Image.Image:
-    identity = portraits.sample_identity(portraits.HELD_OUT_SEED + person, "woman")
-    style = portraits.sample_scene(portraits.HELD_OUT_SEED + scene, style="photo")
-    return Image.fromarray(portraits.render(identity, style, size_px))
+    identity = sample_identity(HELD_OUT_SEED + person, "woman")
+    style = sample_scene(HELD_OUT_SEED + scene, style="photo")
+    return Image.fromarray(render(identity, style, size_px))
 
 
 def pocket_case(folder: Path) -> Case:
@@ -49,8 +51,8 @@ def face_case(folder: Path) -> Case:
         person.rotate(8, Image.Resampling.BICUBIC),
     ]
     # A drawn portrait of the renderer that dlib takes for a face: the only other face that is free of rights.
-    scene = portraits.sample_scene(portraits.HELD_OUT_SEED + 2, style="photo")
-    other = Image.fromarray(portraits.render(portraits.sample_identity(portraits.HELD_OUT_SEED + 2), scene, 512))
+    scene = sample_scene(HELD_OUT_SEED + 2, style="photo")
+    other = Image.fromarray(render(sample_identity(HELD_OUT_SEED + 2), scene, 512))
     return Case(get_engine("face"), subject, [other], Image.new("RGB", (64, 64), "grey"), "person")
 
 

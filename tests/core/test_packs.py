@@ -19,7 +19,8 @@ from studio.core.presets import PRESETS_DIR, list_packs
 from studio.core.train_config import TrainConfig
 from studio.families.words import Cut
 from studio.infer import generate
-from studio.pocket.portraits import ATTRIBUTE_PHRASES, CLOTHING_COLOURS, prompt_for
+from studio.pocket.renderer.captions import prompt_for
+from studio.pocket.renderer.words import ATTRIBUTE_PHRASES, CLOTHING_COLOURS
 
 PACKS = {pack.name: pack for pack in list_packs()}
 POCKET_SHOTS = [(pack.name, shot.name) for pack in PACKS.values() if pack.bases == ("pocket",) for shot in pack.shots]

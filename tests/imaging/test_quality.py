@@ -8,16 +8,18 @@ from PIL import Image, ImageEnhance, ImageFilter
 from studio.checking.judge import BRIGHT_REJECTED, DARK_REJECTED, DARK_WARNED, SHARPNESS_REJECTED, SHARPNESS_WARNED
 from studio.imaging import quality
 from studio.imaging.decode import decode
-from studio.pocket import portraits
+from studio.pocket.renderer.people import sample_identity, sample_scene
+from studio.pocket.renderer.portrait import render
+from studio.pocket.renderer.words import HELD_OUT_SEED
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "dreambooth"
 real_photos = pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
 
 
 def drawn(seed: int, size_px: int = 512, **fixed: object) -> Image.Image:
-    identity = portraits.sample_identity(portraits.HELD_OUT_SEED + seed // 100)
-    scene = portraits.sample_scene(portraits.HELD_OUT_SEED + seed, style="photo", **fixed)
-    return Image.fromarray(portraits.render(identity, scene, size_px))
+    identity = sample_identity(HELD_OUT_SEED + seed // 100)
+    scene = sample_scene(HELD_OUT_SEED + seed, style="photo", **fixed)
+    return Image.fromarray(render(identity, scene, size_px))
 
 
 @pytest.fixture(scope="module")

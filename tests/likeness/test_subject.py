@@ -5,15 +5,17 @@ from PIL import Image, ImageEnhance
 
 from studio.imaging.decode import decode
 from studio.likeness.registry import is_person, looks_drawn
-from studio.pocket import portraits
+from studio.pocket.renderer.people import sample_identity, sample_scene
+from studio.pocket.renderer.portrait import render
+from studio.pocket.renderer.words import HELD_OUT_SEED
 from studio.pocket.samples import sample_photos
 
 
 @pytest.fixture(scope="module")
 def drawings() -> list[Image.Image]:
-    identity = portraits.sample_identity(portraits.HELD_OUT_SEED + 41, "woman")
-    scenes = [portraits.sample_scene(portraits.HELD_OUT_SEED + n, style="photo") for n in range(6)]
-    return [Image.fromarray(portraits.render(identity, scene, 256)) for scene in scenes]
+    identity = sample_identity(HELD_OUT_SEED + 41, "woman")
+    scenes = [sample_scene(HELD_OUT_SEED + n, style="photo") for n in range(6)]
+    return [Image.fromarray(render(identity, scene, 256)) for scene in scenes]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,9 @@ from studio.core.job_words import title_of
 from studio.core.packs import fill
 from studio.core.presets import load_pack
 from studio.jobs.request import facts_of
-from studio.pocket import portraits
+from studio.pocket.renderer.people import sample_identity, sample_scene
+from studio.pocket.renderer.portrait import render
+from studio.pocket.renderer.words import HELD_OUT_SEED
 from studio.pocket.samples import SAMPLE_CLASS_NOUN
 
 _NUMBERS = itertools.count(1)
@@ -56,7 +58,7 @@ widget:
 
 # Ada <script>alert(1)</script>
 """
-SUBJECT = portraits.sample_identity(portraits.HELD_OUT_SEED + 14, SAMPLE_CLASS_NOUN)
+SUBJECT = sample_identity(HELD_OUT_SEED + 14, SAMPLE_CLASS_NOUN)
 
 
 @dataclass
@@ -344,9 +346,9 @@ class ScriptedStudio:
         folder = out / "samples" / str(step)
         folder.mkdir(parents=True, exist_ok=True)
         for index, background in enumerate(("beach", "studio", "library", "night sky")):
-            who = SUBJECT if likeness > 0.3 else portraits.sample_identity(portraits.HELD_OUT_SEED + 500 + index)
-            scene = portraits.sample_scene(900 + index, background=background, style="photo")
-            Pillow.fromarray(portraits.render(who, scene, 128)).save(folder / f"{index:02d}.png")
+            who = SUBJECT if likeness > 0.3 else sample_identity(HELD_OUT_SEED + 500 + index)
+            scene = sample_scene(900 + index, background=background, style="photo")
+            Pillow.fromarray(render(who, scene, 128)).save(folder / f"{index:02d}.png")
             path = f"samples/{step}/{index:02d}.png"
             self._tell(
                 job, "sample", step=step, path=path, prompt=f"photo of sks woman, {background}", likeness=likeness
@@ -369,9 +371,9 @@ class ScriptedStudio:
             if index == len(todo) // 2:
                 self._half_way(job)
             (out / name).mkdir(exist_ok=True)
-            scene = portraits.sample_scene(3000 + index, style="photo", accessory="none")
+            scene = sample_scene(3000 + index, style="photo", accessory="none")
             file = f"{name}/{number:03d}.png"
-            Pillow.fromarray(portraits.render(SUBJECT, scene, 256)).save(out / file)
+            Pillow.fromarray(render(SUBJECT, scene, 256)).save(out / file)
             words = fill(prompt, instance_token="sks", class_noun="woman")
             likeness = round(0.75 + 0.2 * math.sin(index), 3)
             images.append(Image(file, name, words, "", config.seed + index, likeness, 0))
