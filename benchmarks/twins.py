@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from studio.likeness.base import LikenessEngine, centroid, likeness
 from studio.pocket.next.engine import BASE_FOLDER, PocketEngine
 from studio.pocket.next.renderer.people import Identity, near_twin, sample_identity, sample_scene, twin
 from studio.pocket.next.renderer.portrait import landmarks, render
 from studio.pocket.next.renderer.words import CLASS_NOUNS
-from studio.pocket.next.scale import LikenessEngine, centroid, likeness
 
 FIRST_SEED = 20_000_000
 STRANGERS = 10_000_000

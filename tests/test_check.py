@@ -381,6 +381,7 @@ class _Painted:
     """An engine that knows subjects by the red of the middle pixel."""
 
     name = "painted"
+    version = "1"
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         angles = np.array([float(np.asarray(p)[p.height // 2, p.width // 2, 0]) for p in pictures]) / 255 * np.pi / 2

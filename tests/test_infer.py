@@ -32,6 +32,7 @@ class RednessEngine:
     """An engine whose subject is the colour red."""
 
     name = "pocket"
+    version = "1"
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         means = np.stack([np.asarray(picture.convert("RGB"), np.float32).mean((0, 1)) for picture in pictures])
@@ -75,6 +76,7 @@ def run_dir(tiny_base: Path, adapter: Path, tmp_path: Path) -> Path:
         guidance_scale=3.0,
         num_inference_steps=2,
         likeness_engine="pocket",
+        likeness_version="1",
         centroid=(1.0, 0.0, 0.0),
         step=10,
     )

@@ -31,6 +31,7 @@ class ColourEngine:
     """Takes a picture's mean colour for an identity: good enough to follow what happens to the scores."""
 
     name = "colour"
+    version = "1"
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
         rows = np.stack([np.asarray(picture, dtype=np.float32).mean((0, 1)) + 1 for picture in pictures])

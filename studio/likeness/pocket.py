@@ -31,6 +31,8 @@ class PocketEngine:
     """
 
     name = "pocket"
+    version = "1"
+    """Of the identity encoder that looks at hair and skin."""
 
     def __init__(self, folder: Path) -> None:
         try:

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from studio.core.errors import MissingExtraError
+from studio.likeness.base import Embeddings, Scale
 from studio.pocket.next.faces import load_detector
 from studio.pocket.next.identity import load_encoder
-from studio.pocket.next.scale import Embeddings, Scale
 
 BASE_FOLDER = Path(__file__).resolve().parent / "base"
 """The weights that this package ships."""

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image, ImageFilter
 
 from studio.core.errors import MissingExtraError
+from studio.likeness.base import Scale, centroid, likeness
 from studio.pocket.next.engine import BASE_FOLDER, PocketEngine
 from studio.pocket.next.renderer.people import sample_identity, sample_scene, twin
 from studio.pocket.next.renderer.portrait import render
 from studio.pocket.next.renderer.words import HELD_OUT_SEED
-from studio.pocket.next.scale import Scale, centroid, likeness
 
 
 @pytest.fixture(scope="module")
