@@ -386,6 +386,7 @@ def _export(
         ),
         likeness_version=info.likeness_version,
         likeness_summary=best.get("likeness_summary"),
+        likeness_summary_before=rows[0].get("likeness_summary"),
     )
     report = {
         **records.to_dict(result),

@@ -73,8 +73,9 @@ def show_run(result: TrainResult, out: Path) -> Callable[[Console], None]:
                 )
             console.print(table)
         console.print(f"Best: step {result.best_step} of {result.steps} ({result.best_reason})")
+        before = likeness_sentence(result.likeness_summary_before or {"mean": result.likeness_before})
         after = likeness_sentence(result.likeness_summary or {"mean": result.likeness_after})
-        console.print(f"After training: {after}; before: {likeness_text(result.likeness_before, 'not measured')}")
+        console.print(f"After training: {after}; before: {before}")
         console.print(f"The adapter is in {out / result.adapter}")
 
     return show

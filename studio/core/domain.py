@@ -152,6 +152,8 @@ class TrainResult:
     """Of the engine; scores of other versions mean something else."""
     likeness_summary: Mapping[str, Any] | None = None
     """Of the best checkpoint's samples, as ``studio.likeness.base.summarise`` puts it."""
+    likeness_summary_before: Mapping[str, Any] | None = None
+    """Of the untrained base's samples."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,8 @@ class SubjectEngine:
         """Return ``(N, D)`` float32, rows of unit length; NaN where the picture shows one colour only."""
         rows = []
         for picture in pictures:
-            if all(low == high for low, high in picture.convert("RGB").getextrema()):
+            levels = np.asarray(picture.convert("RGB"))
+            if (levels == levels[0, 0]).all():
                 rows.append(np.full(self._model.config.hidden_size, np.nan, dtype=np.float32))
                 continue
             pixels = torch.from_numpy(_normalised(picture)).permute(2, 0, 1)[None]  # (1, 3, 224, 224)

@@ -233,10 +233,10 @@ def _measured_words(facts: CardFacts) -> str:
     }
     return (
         f"{_table(rows)}\n\n"
-        f"Measured with {_ENGINES.get(engine, engine)}{version} on {measured['pictures']} pictures of fixed prompts and "
-        "seeds, against the mean embedding of the photos. A likeness of 0 is a random other subject of the class, 1 is a "
-        "held-out photo of the subject, and no more is shown. Bleed is how much likeness rose in pictures of the bare "
-        "class noun, where it should not. This repository contains neither the embedding nor any photo."
+        f"Measured with {_ENGINES.get(engine, engine)}{version} on {measured['pictures']} pictures of fixed prompts "
+        "and seeds, against the mean embedding of the photos. A likeness of 0 is a random other subject of the class, "
+        "1 is a held-out photo of the subject, and no more is shown. Bleed is how much likeness rose in pictures of "
+        "the bare class noun, where it should not. This repository contains neither the embedding nor any photo."
     )
 
 

@@ -69,7 +69,7 @@ def picture_caption(image: Mapping[str, Any]) -> str:
     """Return the caption of one picture: its likeness and its shot."""
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
     likeness = image.get("likeness")
-    return " · ".join(part for part in (likeness_text(likeness, ""), shot) if part)
+    return " · ".join(part for part in (likeness_text(likeness, words.NOT_MEASURED), shot) if part)
 
 
 def generate_result(job: JobView, url: Url) -> Markup:

@@ -149,7 +149,8 @@ def train_result(job: JobView, url: Url) -> Markup:
     else:
         title = likeness_sentence(result.get("likeness_summary") or {"mean": after}).capitalize()
         if before is not None:
-            sentences.append(words.TRAINED_BEFORE.format(likeness=likeness_text(before)))
+            text = likeness_sentence(result.get("likeness_summary_before") or {"mean": before})
+            sentences.append(words.TRAINED_BEFORE.format(likeness=text))
         sentences.append(next(text for limit, text in words.JUDGEMENTS if after >= limit))
     best, steps = result.get("best_step", 0), result.get("steps", 0)
     sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration_text(result.get("seconds") or 0)))
