@@ -596,7 +596,7 @@ def test_a_picture_that_is_not_measured_comes_last_and_is_said_so(
     blind = SimpleNamespace(engine=BlindOnce(1), reason="test")
     monkeypatch.setattr(scorer, "choose_engine", lambda *_, **__: blind)
     wanted = config(prompts=["photo of {subject}"], count=3, keep=keep)
-    result = generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
+    result = infer.generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
     last = (*result.images, *result.left_out)[-1]
     assert last.likeness is None and last.rank == 0
     assert result.images[0].rank == 1 and result.likeness_mean is not None and result.likeness_mean < 0
@@ -611,7 +611,7 @@ def test_a_set_in_which_nothing_is_measured_is_kept_by_other_means_and_says_so(
     blind = SimpleNamespace(engine=BlindOnce(99), reason="test")
     monkeypatch.setattr(scorer, "choose_engine", lambda *_, **__: blind)
     wanted = config(prompts=["photo of {subject}"], count=2, keep=1)
-    result = generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
+    result = infer.generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
     assert len(result.images) == 1 and result.likeness_mean is None
     assert "NaN" not in (tmp_path / "out" / "index.json").read_text()
     assert any("first ones without near-duplicates are kept" in str(event.data.get("text")) for event in events)

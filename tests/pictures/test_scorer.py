@@ -70,9 +70,7 @@ class HalfBlind(RednessEngine):
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         empty = [picture.getbbox() is None for picture in pictures]
-        rows = super().embed(
-            [Image.new("RGB", (8, 8), "red") if no else p for no, p in zip(empty, pictures, strict=True)]
-        )
+        rows = super().embed([p if p.getbbox() else Image.new("RGB", (8, 8), "red") for p in pictures])
         rows[empty] = np.nan
         return rows
 
