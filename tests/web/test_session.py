@@ -257,5 +257,5 @@ def test_the_preview_of_a_pack_never_compares_scores_of_two_engine_versions_and_
         return SimpleNamespace(id=job_id, facts=SimpleNamespace(pack="places"), result=result)
 
     jobs = [made("new", "2", ("unseen.png", None), ("seen.png", -0.2)), made("old", "1", ("other.png", 0.9))]
-    monkeypatch.setattr(session, "jobs", lambda *args, **kwargs: jobs)
+    monkeypatch.setattr(StudioSession, "jobs", lambda *args, **kwargs: jobs)
     assert session.pack_pictures("places", "run") == {"beach": ("new", "seen.png")}
