@@ -92,7 +92,7 @@ def row_of(number: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
     def to_unseen(images: tuple[Picture, ...]) -> float:
         pictures = [Image.open(out / image.file).convert("RGB") for image in images]
-        return round(float(likeness(engine.embed(pictures), unseen, scale).mean()), 4)
+        return round(float(np.nanmean(likeness(engine.embed(pictures), unseen, scale))), 4)
 
     everything = (*made.images, *made.left_out)
     row = {

@@ -443,7 +443,8 @@ def teller(name: str) -> Any:
 
 
 def mean(values: Any) -> float:
-    return round(float(np.mean(values)), 4)
+    """Return the mean of what is measured; NaN stands for a picture without subject."""
+    return round(float(np.nanmean(values)), 4)
 
 
 def opened(path: Path) -> Image.Image:

@@ -117,6 +117,7 @@ def write_run(run: Path, seed: int) -> Path:
         guidance_scale=base.guidance_scale,
         num_inference_steps=base.num_inference_steps,
         likeness_engine="pocket",
+        likeness_version=get_engine("pocket").version,
         centroid=tuple(float(value) for value in mean / np.linalg.norm(mean)),
         step=1,
     )

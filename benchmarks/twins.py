@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from studio.core.catalog import POCKET_FOLDER
+from studio.likeness.base import LikenessEngine, centroid, likeness
 from studio.likeness.pocket import PocketEngine
-from studio.pocket.next.scale import LikenessEngine, centroid, likeness
 from studio.pocket.renderer.people import Identity, near_twin, sample_identity, sample_scene, twin
 from studio.pocket.renderer.portrait import landmarks, render
 from studio.pocket.renderer.words import CLASS_NOUNS

@@ -38,7 +38,7 @@ from studio.imaging.apart import decode
 from studio.imaging.bucket import nearest_bucket
 from studio.imaging.crop import Box, centre_crop, face_crop, whole
 from studio.imaging.decode import Decoded, display_name, in_folders, list_photos, no_photos, photos_inside
-from studio.likeness.base import LikenessEngine
+from studio.likeness.base import LikenessEngine, summarise
 from studio.likeness.registry import choose_engine, is_person
 
 PREVIEW_PX = 256
@@ -143,6 +143,7 @@ def check(
             verdicts=tuple(verdicts),
             set_problems=set_problems,
             likeness_engine=engine.name if engine else None,
+            likeness_summary=summarise(engine, [c.likeness for c in chosen], config.class_noun) if engine else None,
         )
         write_json(partial / _DATASET_NAME, records.to_dict(dataset), ensure_ascii=False)
         output.finish(partial)

@@ -140,11 +140,12 @@ def generate(
             _make(pipeline, plan, missing, rows, out_dir, scorer, made, result_cache, reporter)
 
     reporter.stage("ranking", "Ranking and packing the pictures")
+    _warn_unmeasured(config, made, scorer, reporter)
     result = replace(
         _ranked(config, plan, made, scorer), seconds=round(time.monotonic() - started_s, 3), from_cache=from_cache
     )
     _sort_out(out_dir, result)
-    result = write_sheets(out_dir, plan, made, result, info.subject, config.pack or "prompts")
+    result = write_sheets(out_dir, plan, made, result, info.subject, config.pack or "prompts", scorer.summary)
     write_archive(out_dir, result, info.subject)
     records.write(out_dir / INDEX_NAME, result)
     output.finish(out_dir)
@@ -228,6 +229,21 @@ def _write_picture(
     on_event(Event("image", records.to_dict(item.image(score, rank=0))))
 
 
+def _warn_unmeasured(
+    config: GenerateConfig, made: MadePictures, scorer: "LikenessScorer", reporter: ProgressReporter
+) -> None:
+    """Say which pictures the engine found no subject in, and what that does to the order."""
+    missing = sum(score is None for score in made.scores.values())
+    if scorer.engine is None or not missing:
+        return
+    if missing < len(made.scores):
+        reporter.warn(f"likeness is not measured in {missing} of {len(made.scores)} pictures; they come last")
+    elif config.keep is None:
+        reporter.warn("likeness is not measured in any picture, so they stay in the order of shots and seeds")
+    else:
+        reporter.warn("likeness is not measured in any picture, so the first ones without near-duplicates are kept")
+
+
 def _ranked(
     config: GenerateConfig, plan: Sequence["PlannedPicture"], made: MadePictures, scorer: "LikenessScorer"
 ) -> GenerateResult:
@@ -243,7 +259,9 @@ def _ranked(
             chosen = choose(scores, prints, config.keep)
             kept |= {places[i] for i in chosen.kept}
             duplicate_of |= {places[i]: places[other] for i, other in chosen.duplicate_of.items()}
-    order = sorted(range(len(plan)), key=lambda index: (-(made.scores[index] or 0.0), index))
+    order = sorted(
+        range(len(plan)), key=lambda index: (made.scores[index] is None, -(made.scores[index] or 0.0), index)
+    )
 
     def place(index: int) -> str:
         return plan[index].file if index in kept else f"{LEFT_OUT_NAME}/{plan[index].file}"
@@ -271,6 +289,8 @@ def _ranked(
         likeness_engine=scorer.name,
         left_out=images([index for index in order if index not in kept]),
         likeness_mean_made=mean_likeness(list(made.scores.values())),
+        likeness_version=scorer.version,
+        likeness_summary=scorer.summary([made.scores[index] for index in sorted(kept)]),
     )
 
 

@@ -58,6 +58,7 @@ from studio.training.evaluate import (
     evaluate,
     find_reference,
     fingerprints,
+    measure_again,
     require_movement,
     require_sane_validation,
 )
@@ -222,6 +223,7 @@ def _train(run: TrainingRun, start: StartingLora | None, reporter: TrainingRepor
     step = _resume(run, model, training_state, reporter)
     due = {0, *checkpoint_steps(config, run.steps)}
     rows = checkpoints.read_scores(run.out_dir, step)
+    measure_again(run, reference, rows, reporter)
     watch = LossMonitor(checkpoints.read_losses(run.out_dir))
     reporter.stage("training", f"Training for {run.steps} steps on {len(run.photos)} photos.")
     # Buffered by lines: a kill loses none that a checkpoint relies on.
@@ -320,7 +322,7 @@ def _measured(run: TrainingRun, row: Mapping[str, Any], reporter: TrainingReport
     lines = (run.out_dir / checkpoints.METRICS_NAME).read_text(encoding="utf-8").splitlines()
     times_s = [line["step_s"] for line in map(json.loads, lines) if "step_s" in line]
     folder = checkpoints.folder_of(run.out_dir, run.steps)
-    pictures = len(row["samples"]) * (1 if row["likeness"] is None else 2)
+    pictures = len(row["samples"]) * (1 if row["likeness_summary"] is None else 2)
     return MeasuredRun(
         device=device_name(run.device),
         load_s=round(load_s, 3),
@@ -363,6 +365,7 @@ def _export(
         likeness_engine=reference.engine.name if reference else None,
         centroid=tuple(float(value) for value in reference.centroid) if reference else None,
         step=best_step,
+        likeness_version=reference.engine.version if reference else None,
     )
     write_info(part, info)
 
@@ -377,7 +380,13 @@ def _export(
         likeness_after=best["likeness"],
         bleed=best["bleed"],
         likeness_engine=info.likeness_engine,
-        checkpoints=tuple({key: row[key] for key in ("step", "likeness", "bleed", "val_loss")} for row in candidates),
+        checkpoints=tuple(
+            {key: row.get(key) for key in ("step", "likeness", "bleed", "val_loss", "likeness_summary")}
+            for row in candidates
+        ),
+        likeness_version=info.likeness_version,
+        likeness_summary=best.get("likeness_summary"),
+        likeness_summary_before=rows[0].get("likeness_summary"),
     )
     report = {
         **records.to_dict(result),

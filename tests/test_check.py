@@ -383,6 +383,7 @@ class _Painted:
     """An engine that knows subjects by the red of the middle pixel."""
 
     name = "painted"
+    version = "1"
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         angles = np.array([float(np.asarray(p)[p.height // 2, p.width // 2, 0]) for p in pictures]) / 255 * np.pi / 2
@@ -419,6 +420,26 @@ def test_photos_of_somebody_else_are_found(folder: Path, tmp_path: Path, reds: t
         assert verdict.likeness is not None
         assert (verdict.likeness < 0.5) == odd
     assert dataset.likeness_engine == "painted"
+
+
+def test_a_photo_that_the_engine_does_not_see_pulls_no_mean_down(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HalfBlind(_Painted):
+        def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+            rows = super().embed(pictures)
+            rows[rows[:, 1] > 0.9] = np.nan
+            return rows
+
+    choice = EngineChoice(HalfBlind(), "for this test")
+    monkeypatch.setattr(studio.check, "choose_engine", lambda *args, **options: choice)
+    paint(folder, (10, 14, 250, 18))
+    dataset = check(CheckConfig(class_noun="toy"), folder, tmp_path / "out")
+    assert [verdict.likeness is None for verdict in dataset.verdicts] == [False, False, True, False]
+    summary = dataset.likeness_summary
+    assert summary is not None and (summary["measured"], summary["pictures"]) == (3, 4)
+    assert summary["mean"] > 0.9, "a missing one is not 0"
+    assert "NaN" not in (tmp_path / "out" / "dataset.json").read_text()
 
 
 @pytest.mark.usefixtures("painted")

@@ -32,6 +32,7 @@ class RednessEngine:
     """An engine whose subject is the colour red."""
 
     name = "pocket"
+    version = "1"
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         means = np.stack([np.asarray(picture.convert("RGB"), np.float32).mean((0, 1)) for picture in pictures])
@@ -75,6 +76,7 @@ def run_dir(tiny_base: Path, adapter: Path, tmp_path: Path) -> Path:
         guidance_scale=3.0,
         num_inference_steps=2,
         likeness_engine="pocket",
+        likeness_version="1",
         centroid=(1.0, 0.0, 0.0),
         step=10,
     )
@@ -571,3 +573,45 @@ def test_a_prompt_whose_subject_is_not_read_is_refused(run_dir: Path, tmp_path: 
         infer.generate(GenerateConfig(prompts=prompts, likeness="none"), run_dir, tmp_path / "out")
     assert [problem.where for problem in caught.value.problems] == ["prompt_1", "prompt_3"]
     assert not list((tmp_path / "out").rglob("*.png"))
+
+
+class BlindOnce(RednessEngine):
+    """Finds no subject in the first ``blind`` pictures that it is asked about."""
+
+    def __init__(self, blind: int) -> None:
+        self.blind = blind
+
+    def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        rows = super().embed(pictures) - 2 * np.array([1, 0, 0], np.float32)  # scores below 0, so that 0 would win
+        for row in rows:
+            if self.blind:
+                row[:], self.blind = np.nan, self.blind - 1
+        return rows
+
+
+@pytest.mark.parametrize("keep", [None, 1])
+def test_a_picture_that_is_not_measured_comes_last_and_is_said_so(
+    keep: int | None, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    blind = SimpleNamespace(engine=BlindOnce(1), reason="test")
+    monkeypatch.setattr(scorer, "choose_engine", lambda *_, **__: blind)
+    wanted = config(prompts=["photo of {subject}"], count=3, keep=keep)
+    result = infer.generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
+    last = (*result.images, *result.left_out)[-1]
+    assert last.likeness is None and last.rank == 0
+    assert result.images[0].rank == 1 and result.likeness_mean is not None and result.likeness_mean < 0
+    assert result.likeness_summary is not None
+    assert (result.likeness_summary["measured"], result.likeness_summary["version"]) == (2 if keep is None else 1, "1")
+    assert any("not measured in 1 of 3 pictures" in str(event.data.get("text")) for event in events)
+
+
+def test_a_set_in_which_nothing_is_measured_is_kept_by_other_means_and_says_so(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    blind = SimpleNamespace(engine=BlindOnce(99), reason="test")
+    monkeypatch.setattr(scorer, "choose_engine", lambda *_, **__: blind)
+    wanted = config(prompts=["photo of {subject}"], count=2, keep=1)
+    result = infer.generate(wanted, run_dir, tmp_path / "out", on_event=events.append)
+    assert len(result.images) == 1 and result.likeness_mean is None
+    assert "NaN" not in (tmp_path / "out" / "index.json").read_text()
+    assert any("first ones without near-duplicates are kept" in str(event.data.get("text")) for event in events)

@@ -31,6 +31,7 @@ class ColourEngine:
     """Takes a picture's mean colour for an identity: good enough to follow what happens to the scores."""
 
     name = "colour"
+    version = "1"
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
         rows = np.stack([np.asarray(picture, dtype=np.float32).mean((0, 1)) + 1 for picture in pictures])
@@ -690,3 +691,62 @@ def test_the_globals_of_torch_are_put_back(
     train(config(steps=1), make_dataset(), tmp_path / "run")
     after = (torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+
+
+class MostlyBlind(ColourEngine):
+    """Sees the photos and no sample."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
+        self.calls += 1
+        rows = super().embed(pictures) if pictures else np.zeros((0, 3), dtype=np.float32)
+        return rows if self.calls == 1 else np.full_like(rows, np.nan)
+
+
+def test_samples_that_do_not_show_the_subject_are_not_measured_anywhere(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[Event],
+) -> None:
+    engine = MostlyBlind()
+    monkeypatch.setattr(evaluate, "choose_engine", lambda *args, **kwargs: EngineChoice(engine, ""))
+    result = train(config(steps=1), make_dataset(), tmp_path / "run", on_event=events.append)
+    assert (result.likeness_engine, result.likeness_version) == ("colour", "1")
+    assert result.likeness_after is None and result.bleed is None
+    assert result.likeness_summary is not None and result.likeness_summary["measured"] == 0
+    text = (tmp_path / "run" / "report.json").read_text()
+    assert "NaN" not in text and "no sample of any of them shows the subject" in json.loads(text)["best_reason"]
+    assert all("likeness" not in line for line in lines(tmp_path / "run"))
+    assert any("does not find the subject in any sample" in str(event.data.get("text")) for event in events)
+
+
+def test_a_run_that_goes_on_with_another_engine_version_measures_its_samples_again(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[Event],
+    colour_engine: None,
+) -> None:
+    dataset, run = make_dataset(), tmp_path / "run"
+
+    def at_step_2() -> bool:
+        return (run / "checkpoints" / "2" / "DONE").exists()
+
+    with pytest.raises(JobCancelled):
+        train(config(), dataset, run, should_stop=at_step_2)
+    newer = ColourEngine()
+    newer.version = "2"
+    monkeypatch.setattr(newer, "scale", lambda class_noun: Scale(other=0.0, same=1.0))
+    monkeypatch.setattr(evaluate, "choose_engine", lambda *args, **kwargs: EngineChoice(newer, ""))
+    before = json.loads((run / "samples" / "0" / "scores.json").read_text())
+    result = train(config(), dataset, run, on_event=events.append)
+    after = json.loads((run / "samples" / "0" / "scores.json").read_text())
+    assert before["likeness_summary"]["version"] == "1" and after["likeness_summary"]["version"] == "2"
+    assert before["likeness"] != after["likeness"] == result.likeness_before
+    assert {line["likeness_summary"]["version"] for line in lines(run) if "val_loss" in line} == {"2"}
+    assert any("measuring them again" in str(event.data.get("text")) for event in events)

@@ -193,7 +193,7 @@ def compare_subjects(
     rows = np.stack([row for _, row in compared])
     scores, odd = odd_ones(rows, engine.scale(config.class_noun))
     for (candidate, _), score, is_odd in zip(compared, scores, odd, strict=True):
-        candidate.likeness = round(float(score), 4)
+        candidate.likeness = None if np.isnan(score) else round(float(score), 4)
         if is_odd:
             cure = f"remove it, or check that it shows the same {config.class_noun}"
             message = "does not look like the subject of the other photos"

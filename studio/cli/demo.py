@@ -19,7 +19,7 @@ from studio.core.files import replacing
 from studio.core.folder import contents
 from studio.core.presets import PRESETS_DIR, train_config
 from studio.core.strict import StrictModel
-from studio.core.units import likeness_text
+from studio.core.units import likeness_sentence, likeness_text
 from studio.imaging.sheet import PAPER, contact_sheet
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 
@@ -145,8 +145,8 @@ def _sheet(dataset: Dataset, before: GenerateResult, after: GenerateResult, out:
     ]
     blocks = [
         block(photos, "Photos", f"{len(dataset.photos)} photos of one drawn {dataset.class_noun}"),
-        block(pictures_of(before, out / "before", 1), "Before training", _mean_text(before.likeness_mean)),
-        block(pictures_of(after, out / "pictures", 2), "After training", _mean_text(after.likeness_mean)),
+        block(pictures_of(before, out / "before", 1), "Before training", _mean_text(before)),
+        block(pictures_of(after, out / "pictures", 2), "After training", _mean_text(after)),
     ]
     page = Image.new("RGB", (max(item.width for item in blocks), sum(item.height for item in blocks)), PAPER)
     top = 0
@@ -160,9 +160,8 @@ def _likeness_text(value: float | None) -> str:
     return "" if value is None else f"likeness {likeness_text(value)}"
 
 
-def _mean_text(value: float | None) -> str:
-    scale = "0 = another person, 1 = a photo of this one"
-    return scale if value is None else f"mean likeness {likeness_text(value)} ({scale})"
+def _mean_text(result: GenerateResult) -> str:
+    return f"{likeness_sentence(result.likeness_summary)} (0 = another person, 1 = a photo of this one)"
 
 
 def _write(path: Path, picture: Image.Image) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from studio.core.domain import Event, plain
 from studio.core.errors import StudioError
-from studio.core.units import duration_text, likeness_text
+from studio.core.units import duration_text, likeness_sentence, likeness_text
 
 
 def _eta(seconds: float | None) -> str:
@@ -83,10 +83,15 @@ class TerminalOutput:
 
     def _measure(self, data: Mapping[str, Any]) -> None:
         shown = [f"loss {data['loss']:.3f}"] if data.get("loss") is not None else []
-        shown += [f"{key} {likeness_text(data[key])}" for key in ("likeness", "bleed") if data.get(key) is not None]
+        if data.get("likeness_summary"):
+            shown.append(likeness_sentence(data["likeness_summary"]))
+        elif data.get("likeness") is not None:
+            shown.append(f"likeness {likeness_text(data['likeness'])}")
+        if data.get("bleed") is not None:
+            shown.append(f"bleed {likeness_text(data['bleed'])}")
         if self._task is not None:
             self._progress.update(self._task, metrics="  ".join(shown))
-        if data.get("likeness") is not None:
+        if data.get("likeness") is not None or data.get("likeness_summary"):
             self._progress.console.print(f"step {data.get('step', 0)}: " + ", ".join(shown))
 
     def error(self, error: StudioError) -> None:

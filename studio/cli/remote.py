@@ -131,7 +131,8 @@ def remote_train(
         where = f"on {result.server}" if result.server else "here, because the server could not be reached"
         console.print(f"Trained {where}; best: step {trained['best_step']} of {trained['steps']}")
         likeness = (
-            f"{likeness_text(trained['likeness_before'])} before, {likeness_text(trained['likeness_after'])} after"
+            f"{likeness_text(trained['likeness_before'], 'not measured')} before, "
+            f"{likeness_text(trained['likeness_after'], 'not measured')} after"
         )
         console.print(
             f"Likeness {likeness}; sent {bytes_text(result.sent_bytes)} of {bytes_text(result.original_bytes)}"

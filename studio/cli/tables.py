@@ -18,7 +18,7 @@ from studio.core.domain import (
     TrainResult,
 )
 from studio.core.job_words import work_of
-from studio.core.units import bytes_text, likeness_text
+from studio.core.units import bytes_text, likeness_sentence, likeness_text
 
 
 def new_table(*columns: str, names: bool = False) -> Table:
@@ -48,6 +48,8 @@ def show_dataset(dataset: Dataset, out: Path) -> Callable[[Console], None]:
         console.print(table)
         for problem in dataset.set_problems:
             console.print(f"The set: {problem['message']}; {problem['cure']}.", style="yellow")
+        if dataset.likeness_summary:
+            console.print(f"The photos among themselves: {likeness_sentence(dataset.likeness_summary, 'photos')}")
         console.print(f"{len(dataset.photos)} of {len(dataset.verdicts)} photos are ready in {out}")
 
     return show
@@ -71,9 +73,9 @@ def show_run(result: TrainResult, out: Path) -> Callable[[Console], None]:
                 )
             console.print(table)
         console.print(f"Best: step {result.best_step} of {result.steps} ({result.best_reason})")
-        console.print(
-            f"Likeness {likeness_text(result.likeness_before)} before, {likeness_text(result.likeness_after)} after"
-        )
+        before = likeness_sentence(result.likeness_summary_before or {"mean": result.likeness_before})
+        after = likeness_sentence(result.likeness_summary or {"mean": result.likeness_after})
+        console.print(f"After training: {after}; before: {before}")
         console.print(f"The adapter is in {out / result.adapter}")
 
     return show
@@ -84,9 +86,11 @@ def show_pictures(result: GenerateResult, out: Path) -> Callable[[Console], None
 
     def show(console: Console) -> None:
         table = new_table("rank", "likeness", "picture", "prompt")
-        for image in sorted(result.images, key=lambda image: image.rank):
-            table.add_row(str(image.rank), likeness_text(image.likeness), Text(image.file), Text(image.prompt))
+        for image in sorted(result.images, key=lambda image: (not image.rank, image.rank)):
+            table.add_row(str(image.rank or "-"), likeness_text(image.likeness), Text(image.file), Text(image.prompt))
         console.print(table)
+        if result.likeness_summary:
+            console.print(likeness_sentence(result.likeness_summary).capitalize())
         if result.left_out:
             twins = sum(image.duplicate_of is not None for image in result.left_out)
             console.print(

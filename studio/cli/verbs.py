@@ -57,8 +57,8 @@ def demo(
 
     def show(console: Console) -> None:
         console.print(
-            f"Likeness {likeness_text(result.likeness_before)} before, "
-            f"{likeness_text(result.likeness_after)} after training; "
+            f"Likeness {likeness_text(result.likeness_before, 'not measured')} before, "
+            f"{likeness_text(result.likeness_after, 'not measured')} after training; "
             f"{duration_text(result.seconds)} in all"
         )
         console.print(f"Look at {result.contact_sheet}")

@@ -43,6 +43,8 @@ class AdapterInfo:
     step: int
     """Training step of these weights."""
     version: int = 1
+    likeness_version: str | None = None
+    """Version of the engine that made ``centroid``; None in files of earlier versions, which no engine measures."""
 
 
 def write_info(folder: Path, info: AdapterInfo) -> None:

@@ -19,7 +19,7 @@ class Event:
     Kinds and their ``data`` (all JSON):
       ``stage``    name (loading, caching, training ...), message
       ``progress`` step, total, eta_s (float or None), message
-      ``metrics``  step, and any of loss, val_loss, learning_rate, step_s, likeness, bleed
+      ``metrics``  step, and any of loss, val_loss, learning_rate, step_s, likeness, likeness_summary, bleed
       ``sample``   step, path, prompt, likeness (float or None)   path of a picture below the output folder
       ``verdict``  one Verdict as a dict
       ``image``    one Image (``finish``: one FinishedPicture) as a dict
@@ -111,6 +111,8 @@ class Dataset:
     likeness_engine: str | None
     """The engine that compared the photos; None if none could."""
     version: int = 1
+    likeness_summary: Mapping[str, Any] | None = None
+    """Likeness of the photos in use to each other, as ``studio.likeness.base.summarise`` puts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,13 @@ class TrainResult:
     bleed: float | None
     likeness_engine: str | None
     checkpoints: tuple[Mapping[str, Any], ...] = ()
-    """Per checkpoint: step, likeness, bleed, val_loss."""
+    """Per checkpoint: step, likeness, bleed, val_loss, likeness_summary."""
+    likeness_version: str | None = None
+    """Of the engine; scores of other versions mean something else."""
+    likeness_summary: Mapping[str, Any] | None = None
+    """Of the best checkpoint's samples, as ``studio.likeness.base.summarise`` puts it."""
+    likeness_summary_before: Mapping[str, Any] | None = None
+    """Of the untrained base's samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,10 @@ class GenerateResult:
     """A contact sheet per shot with several pictures, relative to the output folder."""
     from_cache: int = 0
     """Pictures that the result cache held."""
+    likeness_version: str | None = None
+    """Of the engine; scores of other versions mean something else."""
+    likeness_summary: Mapping[str, Any] | None = None
+    """Of the pictures that are kept, as ``studio.likeness.base.summarise`` puts it."""
 
 
 @dataclass(frozen=True, slots=True)

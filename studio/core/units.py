@@ -4,6 +4,8 @@ Ground level: standard library only.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 _SIZES = ("kB", "MB", "GB", "TB")
 
@@ -35,13 +37,37 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def likeness_text(value: float | None, missing: str = "-") -> str:
-    """Return a likeness, or a bleed, with two decimals.
+def shown(value: float) -> float:
+    """Return a likeness as people see it: at most 1.00, as no picture is more like somebody than a photo."""
+    return round(min(value, 1.0), 2)
+
+
+def likeness_sentence(summary: Mapping[str, Any] | None, things: str = "pictures") -> str:
+    """Return a mean likeness in words: "likeness 0.82 ± 0.07 (alike), 11 of 12 pictures measured".
 
     Args:
-        value: 0 is a random other subject of the class, 1 a held-out photo; not clipped.
+        summary: what ``studio.likeness.base.summarise`` returned; None or empty where there is no engine.
+        things: what was measured, in the plural.
+    """
+    if not summary or summary.get("mean") is None:
+        return "likeness not measured"
+    text = f"likeness {likeness_text(summary['mean'])}"
+    if summary.get("spread") is not None:
+        text += f" ± {summary['spread']:.2f}"
+    if summary.get("word"):
+        text += f" ({summary['word']})"
+    if summary.get("pictures"):
+        text += f", {summary['measured']} of {summary['pictures']} {things} measured"
+    return text
+
+
+def likeness_text(value: float | None, missing: str = "-") -> str:
+    """Return a likeness, or a bleed, with two decimals, at most 1.00.
+
+    Args:
+        value: 0 is a random other subject of the class, 1 a held-out photo; files hold it as measured.
         missing: what to say where it was not measured (None or NaN).
     """
     if value is None or math.isnan(value):
         return missing
-    return f"{round(value, 2) + 0.0:.2f}"  # + 0.0: a value just below zero would read "-0.00"
+    return f"{shown(value) + 0.0:.2f}"  # + 0.0: a value just below zero would read "-0.00"

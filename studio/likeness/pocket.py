@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from studio.core.errors import MissingExtraError
+from studio.likeness.base import Embeddings, Scale
 from studio.pocket.faces import load_detector
 from studio.pocket.identity import load_encoder
-from studio.pocket.next.scale import Embeddings, Scale
 
 _AT_ONCE = 32  # pictures in one pass of the nets
 
@@ -30,6 +30,8 @@ class PocketEngine:
     """
 
     name = "pocket"
+    version = "1"
+    """Of the identity encoder that looks at hair and skin."""
 
     def __init__(self, folder: Path) -> None:
         """Read the nets."""

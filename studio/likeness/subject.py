@@ -1,5 +1,6 @@
 """Likeness of pets and things: DINOv2's picture embedding, from a local folder or the Hub's cache."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,11 +54,16 @@ class SubjectEngine:
                 f"once, download them with 'hf download {source}', or set likeness to none ({type(error).__name__})."
             ) from None
         self._model.eval().requires_grad_(False)
+        self.version = f"{_identity(self._model)} {SCALE.other:g}-{SCALE.same:g}"
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
-        """Return ``(N, D)`` float32, rows of unit length."""
+        """Return ``(N, D)`` float32, rows of unit length; NaN where the picture shows one colour only."""
         rows = []
         for picture in pictures:
+            levels = np.asarray(picture.convert("RGB"))
+            if (levels == levels[0, 0]).all():
+                rows.append(np.full(self._model.config.hidden_size, np.nan, dtype=np.float32))
+                continue
             pixels = torch.from_numpy(_normalised(picture)).permute(2, 0, 1)[None]  # (1, 3, 224, 224)
             with torch.no_grad():
                 token = self._model(pixel_values=pixels).last_hidden_state[0, 0].float()
@@ -68,6 +74,15 @@ class SubjectEngine:
     def scale(self, class_noun: str) -> Scale:
         """Return the calibration, one for all nouns."""
         return SCALE
+
+
+def _identity(model: torch.nn.Module) -> str:
+    """Return a short digest of a net's weights: a folder's name says nothing of what lies in it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().flatten()[:64].numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _normalised(picture: Image.Image) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from studio.core.adapters import AdapterInfo
 from studio.core.config import GenerateConfig
 from studio.core.errors import MissingExtraError
 from studio.core.progress import ProgressReporter
-from studio.likeness.base import LikenessEngine, likeness
+from studio.likeness.base import LikenessEngine, scores, summarise
 from studio.likeness.registry import choose_engine
 
 
@@ -25,11 +26,19 @@ class LikenessScorer:
     class_noun: str = ""
 
     def score(self, pictures: Sequence[PILImage.Image]) -> list[float | None]:
-        """Return the likeness of each picture; None where it was not measured."""
+        """Return the likeness of each picture; None where there is no engine, or it finds no subject."""
         if self.engine is None or self.reference is None:
             return [None] * len(pictures)
-        values = likeness(self.engine.embed(pictures), self.reference, self.engine.scale(self.class_noun))
-        return [float(value) for value in values]
+        return scores(self.engine.embed(pictures), self.reference, self.engine.scale(self.class_noun))
+
+    @property
+    def version(self) -> str | None:
+        """Version of the engine."""
+        return self.engine.version if self.engine else None
+
+    def summary(self, values: Sequence[float | None]) -> dict[str, Any] | None:
+        """Return the numbers of several scores, as ``studio.likeness.base.summarise``; None without engine."""
+        return summarise(self.engine, values, self.class_noun) if self.engine else None
 
 
 def open_scorer(config: GenerateConfig, info: AdapterInfo, reporter: ProgressReporter) -> LikenessScorer:
@@ -46,6 +55,13 @@ def open_scorer(config: GenerateConfig, info: AdapterInfo, reporter: ProgressRep
         return LikenessScorer(None)
     if choice.engine is None:
         reporter.warn(f"the pictures are not ranked: {choice.reason}")
+        return LikenessScorer(None)
+    if choice.engine.version != info.likeness_version:
+        made_by = f"version {info.likeness_version}" if info.likeness_version else "an earlier version"
+        reporter.warn(
+            f"the pictures are not ranked: {made_by} of the likeness engine {choice.engine.name} made this run's "
+            f"reference, and here is version {choice.engine.version}; train again to measure"
+        )
         return LikenessScorer(None)
     return LikenessScorer(
         choice.engine.name, choice.engine, np.asarray(info.centroid, dtype=np.float32), info.class_noun

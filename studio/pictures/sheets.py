@@ -1,17 +1,18 @@
 """What is written beside the pictures: contact sheets, the zip and the index."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, sqrt
 from pathlib import Path
+from typing import Any
 
 from PIL import Image as PILImage
 
 from studio.core import records
 from studio.core.domain import GenerateResult, Image
 from studio.core.files import replacing, write_zip
-from studio.core.units import likeness_text
+from studio.core.units import likeness_sentence, likeness_text
 from studio.imaging.quality import Fingerprint
 from studio.imaging.sheet import contact_sheet
 from studio.pictures.request import PlannedPicture
@@ -62,38 +63,49 @@ def _thumbnail(picture: PILImage.Image) -> PILImage.Image:
 
 
 def write_sheets(
-    out_dir: Path, plan: Sequence[PlannedPicture], made: MadePictures, result: GenerateResult, subject: str, title: str
+    out_dir: Path,
+    plan: Sequence[PlannedPicture],
+    made: MadePictures,
+    result: GenerateResult,
+    subject: str,
+    title: str,
+    summary: Callable[[Sequence[float | None]], Mapping[str, Any] | None],
 ) -> GenerateResult:
     """Write one sheet for all that is kept and one for each shot with several pictures; return the result with them."""
     index_of = {item.file: index for index, item in enumerate(plan)}
     by_shot: dict[str, list[Image]] = {}
     for image in result.images:
         by_shot.setdefault(image.shot, []).append(image)
-    _write_sheet(out_dir / SHEET_NAME, result.images, index_of, made, f"{subject} · {title}", result.likeness_mean)
+    _write_sheet(out_dir / SHEET_NAME, result.images, index_of, made, f"{subject} · {title}", result.likeness_summary)
     sheets = []
     for shot, images in by_shot.items():
         if len(images) > 1 and len(by_shot) > 1:
             sheets.append(str(Path(images[0].file).parent / SHEET_NAME))
             heading = f"{subject} · {shot.replace('_', ' ')}"
-            mean = mean_likeness([made.scores[index_of[image.file]] for image in images])
-            _write_sheet(out_dir / sheets[-1], images, index_of, made, heading, mean)
+            found = summary([made.scores[index_of[image.file]] for image in images])
+            _write_sheet(out_dir / sheets[-1], images, index_of, made, heading, found)
     return replace(result, sheets=tuple(sorted(sheets)))
 
 
 def _write_sheet(
-    path: Path, images: Sequence[Image], index_of: Mapping[str, int], made: MadePictures, title: str, mean: float | None
+    path: Path,
+    images: Sequence[Image],
+    index_of: Mapping[str, int],
+    made: MadePictures,
+    title: str,
+    measured: Mapping[str, Any] | None,
 ) -> None:
     shown = images[:_SHEET_PICTURES]
     captions = []
     for image in shown:
         facts = [f"seed {image.seed}"]
-        if image.likeness is not None:
-            facts.insert(0, f"likeness {likeness_text(image.likeness)}")
+        if measured is not None:
+            facts.insert(0, f"likeness {likeness_text(image.likeness, 'not measured')}")
         captions.append((image.shot.replace("_", " "), " · ".join(facts)))
     total = len(images)
     parts = [f"{total} pictures" if len(shown) == total else f"the first {len(shown)} of {total} pictures"]
-    if mean is not None:
-        parts += ["best likeness first", f"mean likeness {likeness_text(mean)}"]
+    if measured is not None:
+        parts += ["best likeness first"] * (measured["mean"] is not None) + [likeness_sentence(measured)]
     sheet = contact_sheet(
         [made.thumbnails[index_of[image.file]] for image in shown],
         captions,
@@ -111,6 +123,8 @@ def write_archive(out_dir: Path, result: GenerateResult, subject: str) -> None:
     index = {
         "subject": subject,
         "likeness_engine": result.likeness_engine,
+        "likeness_version": result.likeness_version,
+        "likeness_summary": result.likeness_summary,
         "likeness_mean": result.likeness_mean,
         "images": [records.to_dict(image) for image in result.images],
     }

@@ -41,7 +41,7 @@ class IdentityEncoder(nn.Module):
         channels: widths of the stages of each of the two trunks.
         embedding: length of the face's and of the head's vector.
         face_weight: share of the face in a cosine, in [0, 1].
-        calibration: for each class noun the numbers of :class:`studio.pocket.next.scale.Scale`: ``other``, ``same`` and
+        calibration: for each class noun the numbers of :class:`studio.likeness.base.Scale`: ``other``, ``same`` and
             ``borders``.
         version: of the weights; scores of different versions are never compared.
     """

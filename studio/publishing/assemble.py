@@ -148,6 +148,8 @@ def _card_facts(source: PublishSource, pictures: Sequence[GalleryPicture], files
         "bleed": row.get("bleed"),
         "engine": engine,
         "pictures": len(row.get("samples", ())),
+        "summary": row.get("likeness_summary"),
+        "summary_before": first.get("likeness_summary"),
     }
     titles = {"pocket": "pocket, the small model for drawn portraits that comes with Likeness Studio"}
     return CardFacts(

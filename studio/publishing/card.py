@@ -16,7 +16,7 @@ from studio import __version__
 from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo
 from studio.core.catalog import FAMILIES, LicenceSpec
 from studio.core.packs import subject_phrase
-from studio.core.units import likeness_text
+from studio.core.units import likeness_sentence, likeness_text
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]>|~$])|^([#+\-]|\d+(?=[.)](?:\s|$)))")
 _ENGINES = {
@@ -221,21 +221,28 @@ def _other_programs(facts: CardFacts) -> str:
 
 def _measured_words(facts: CardFacts) -> str:
     measured = facts.measured
+    summary, before = measured.get("summary") or {}, measured.get("summary_before") or {}
     if measured.get("likeness") is None:
         return "Likeness was not measured."
     engine = str(measured.get("engine"))
+    version = f" (version {summary['version']})" if summary else ""
     rows: dict[str, Any] = {
-        "Likeness before training": likeness_text(measured.get("likeness_before"), "not measured"),
-        f"Likeness at step {measured['step']}": likeness_text(measured["likeness"], "not measured"),
+        "Likeness before training": _likeness_words(before, measured.get("likeness_before")),
+        f"Likeness at step {measured['step']}": _likeness_words(summary, measured["likeness"]),
         "Bleed": likeness_text(measured.get("bleed"), "not measured"),
     }
     return (
         f"{_table(rows)}\n\n"
-        f"Measured with {_ENGINES.get(engine, engine)} on {measured['pictures']} pictures of fixed prompts and seeds, "
-        "against the mean embedding of the photos. A likeness of 0 is a random other subject of the class, 1 is a "
-        "held-out photo of the subject; it is not clipped. Bleed is how much likeness rose in pictures of the bare "
-        "class noun, where it should not. This repository contains neither the embedding nor any photo."
+        f"Measured with {_ENGINES.get(engine, engine)}{version} on {measured['pictures']} pictures of fixed prompts "
+        "and seeds, against the mean embedding of the photos. A likeness of 0 is a random other subject of the class, "
+        "1 is a held-out photo of the subject, and no more is shown. Bleed is how much likeness rose in pictures of "
+        "the bare class noun, where it should not. This repository contains neither the embedding nor any photo."
     )
+
+
+def _likeness_words(summary: Mapping[str, Any], mean: float | None) -> str:
+    """Return a mean with its spread, its word and the number of measured pictures, as far as they are known."""
+    return likeness_sentence(summary or {"mean": mean}).removeprefix("likeness ")
 
 
 def _table(rows: Mapping[str, Any]) -> str:

@@ -138,6 +138,22 @@ def read_scores(run_dir: Path, last_step: int) -> dict[int, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
+def metrics_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sampled checkpoint's line of ``metrics.jsonl``; what was not measured is left out."""
+    names = ("step", "val_loss", "likeness", "bleed", "likeness_summary")
+    return {name: row[name] for name in names if row.get(name) is not None}
+
+
+def replace_metrics(run_dir: Path, row: Mapping[str, Any]) -> None:
+    """Put a checkpoint's new scores where ``metrics.jsonl`` holds its old ones."""
+    path = run_dir / METRICS_NAME
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        old = json.loads(line)
+        lines.append(json.dumps(metrics_of(row)) if old["step"] == row["step"] and "val_loss" in old else line)
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
 def rewind_metrics(run_dir: Path, step: int, *, scored: bool) -> None:
     """Cut ``metrics.jsonl`` back to ``step``, so that what is done again does not appear twice.
 

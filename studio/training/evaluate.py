@@ -24,7 +24,7 @@ from studio.core.files import replacing, write_json
 from studio.core.progress import TrainingReporter
 from studio.core.settings import load_settings
 from studio.core.units import likeness_text
-from studio.likeness.base import LikenessEngine, centroid, likeness
+from studio.likeness.base import Embeddings, LikenessEngine, centroid, photo_spread, scores, shows_subject, summarise
 from studio.likeness.registry import choose_engine
 from studio.training import checkpoints
 from studio.training.run import SCENES, AdaptedModel, TrainingRun, class_caption, scene_prompts
@@ -53,13 +53,47 @@ class SubjectReference:
     """The subject as an engine sees it."""
 
     engine: LikenessEngine
-    centroid: NDArray[np.float32]
-    """``(D,)`` of unit length, from the photos."""
+    photos: Embeddings
+    """``(N, D)`` of the photos; at least one row shows the subject."""
 
-    def score(self, pictures: Sequence[Image.Image], class_noun: str) -> list[float]:
-        """Return each picture's likeness."""
-        scores = likeness(self.engine.embed(pictures), self.centroid, self.engine.scale(class_noun))
-        return [round(float(score), 4) for score in scores]
+    @property
+    def centroid(self) -> NDArray[np.float32]:
+        """Normalised mean of the photos, ``(D,)``."""
+        return centroid(self.photos)
+
+    def measures(self, row: Mapping[str, Any]) -> bool:
+        """Say whether the scores of a checkpoint come from this version of this engine."""
+        return _ruler(row) == (self.engine.name, self.engine.version)
+
+    def measure(
+        self,
+        pictures: Sequence[Image.Image],
+        of_class: Sequence[Image.Image],
+        class_noun: str,
+        before: Mapping[str, Any] | None,
+    ) -> tuple[dict[str, Any], list[float | None]]:
+        """Measure the pictures of one checkpoint.
+
+        Args:
+            pictures: of the subject.
+            of_class: of the bare class noun.
+            class_noun: what the subject is.
+            before: the row of step 0; None if this is it.
+
+        Returns:
+            likeness, bleed, class_likeness (None where no picture is measured) and likeness_summary, and the likeness
+            of each picture of the subject.
+        """
+        scale = self.engine.scale(class_noun)
+        seen = self.engine.embed(pictures)
+        found = [_rounded(score) for score in scores(seen, self.centroid, scale)]
+        summary = summarise(self.engine, found, class_noun, photo_spread(self.photos, seen, scale))
+        bare = scores(self.engine.embed(of_class), self.centroid, scale) if of_class else []
+        class_likeness = summarise(self.engine, bare, class_noun)["mean"]
+        first = before["class_likeness"] if before else class_likeness
+        bleed = None if class_likeness is None or first is None else round(class_likeness - first, 4)
+        row = {"likeness": summary["mean"], "bleed": bleed, "class_likeness": class_likeness}
+        return {**row, "likeness_summary": summary}, found
 
 
 def find_reference(run: TrainingRun, reporter: TrainingReporter) -> tuple[SubjectReference | None, str]:
@@ -73,10 +107,10 @@ def find_reference(run: TrainingRun, reporter: TrainingReporter) -> tuple[Subjec
     choice = choose_engine(config.likeness, base=config.base, class_noun=config.class_noun, pictures=pictures)
     engine, reason = choice.engine, choice.reason
     if engine is not None:
-        try:
-            return SubjectReference(engine, centroid(engine.embed(pictures))), reason
-        except ValueError:
-            reason = f"{engine.name} does not find the subject in any photo"
+        photos = engine.embed(pictures)
+        if shows_subject(photos).any():
+            return SubjectReference(engine, photos), reason
+        reason = f"{engine.name} does not find the subject in any photo"
     reporter.message(f"Likeness is not measured: {reason}.", level="warning" if engine else "info")
     return None, reason
 
@@ -222,7 +256,7 @@ def evaluate(
         reporter: receives the pictures.
 
     Returns:
-        The scores: step, val_loss, likeness, bleed, class_likeness, samples; None where not measured.
+        The scores: step, val_loss, likeness, bleed, class_likeness, likeness_summary, samples; None where not measured.
 
     Raises:
         TrainingError: the pictures show nothing.
@@ -246,25 +280,24 @@ def evaluate(
     for name, picture in zip(names, pictures, strict=True):
         picture.save(folder / name)
 
-    scores: list[float | None] = [None] * count
-    mean_likeness = class_likeness = bleed = None
+    found: list[float | None] = [None] * count
+    measured: dict[str, Any] = dict.fromkeys(("likeness", "bleed", "class_likeness", "likeness_summary"))
     if reference and count:
-        found = reference.score(pictures, config.class_noun)
-        scores = list(found[:count])
-        mean_likeness, class_likeness = _mean(found[:count]), _mean(found[count:])
-        bleed = round(class_likeness - (before["class_likeness"] if before else class_likeness), 4)
+        measured, found = reference.measure(pictures[:count], pictures[count:], config.class_noun, before)
+        if measured["likeness"] is None:
+            reporter.message(
+                f"{reference.engine.name} does not find the subject in any sample of step {step}.", level="warning"
+            )
     row = {
         "step": step,
         "val_loss": val_loss,
-        "likeness": mean_likeness,
-        "bleed": bleed,
-        "class_likeness": class_likeness,
+        **measured,
         "samples": [
             {"path": f"samples/{step}/{name}", "prompt": prompt, "seed": seed, "likeness": score}
-            for name, prompt, seed, score in zip(names, prompts, seeds, scores, strict=False)
+            for name, prompt, seed, score in zip(names, prompts, seeds, found, strict=False)
         ],
     }
-    metrics = {key: row[key] for key in ("step", "val_loss", "likeness", "bleed") if row[key] is not None}
+    metrics = checkpoints.metrics_of(row)
     log.write(json.dumps(metrics) + "\n")
     log.flush()
     checkpoints.write_scores(run.out_dir, step, row)
@@ -272,28 +305,93 @@ def evaluate(
     return row
 
 
+def measure_again(
+    run: TrainingRun, reference: SubjectReference | None, rows: dict[int, dict[str, Any]], reporter: TrainingReporter
+) -> None:
+    """Measure stored samples again that another engine, or another version of it, has scored.
+
+    A run that goes on after an update would otherwise compare numbers that mean different things. Without an engine
+    the old scores stay, and ``choose_best`` compares them with no others.
+
+    Args:
+        run: the run.
+        reference: how likeness is measured now.
+        rows: scores by step, ascending from 0; changed, on disk too.
+        reporter: receives the new scores.
+    """
+    if reference is None or all(reference.measures(row) for row in rows.values() if row["samples"]):
+        return
+    name = f"{reference.engine.name} {reference.engine.version}"
+    reporter.message(f"Earlier samples were measured by another engine than {name}; measuring them again.")
+    for step, row in rows.items():
+        paths = [run.out_dir / sample["path"] for sample in row["samples"]]
+        pictures = [picture for path in paths if (picture := _picture(path)) is not None]
+        of_class = [_picture(path) for path in sorted((run.out_dir / "samples" / str(step)).glob("class_*.png"))]
+        bare = [picture for picture in of_class if picture is not None]
+        if not pictures or len(pictures) < len(paths):
+            row |= dict.fromkeys(("likeness", "bleed", "class_likeness", "likeness_summary"))
+            found: list[float | None] = [None] * len(paths)
+        else:
+            measured, found = reference.measure(pictures, bare, run.config.class_noun, rows[0] if step else None)
+            row |= measured
+        for sample, score in zip(row["samples"], found, strict=True):
+            sample["likeness"] = score
+        checkpoints.write_scores(run.out_dir, step, row)
+        checkpoints.replace_metrics(run.out_dir, row)
+        reporter.evaluated(row, checkpoints.metrics_of(row), reporter.evaluation_s)
+
+
 def worth(row: Mapping[str, Any]) -> float:
-    """Return the likeness of a checkpoint less the penalty for bleed above the limit."""
-    return float(row["likeness"]) - BLEED_PENALTY * max(0.0, float(row["bleed"]) - BLEED_LIMIT)
+    """Return the likeness of a checkpoint less the penalty for bleed above the limit; bleed may not be measured."""
+    return float(row["likeness"]) - BLEED_PENALTY * max(0.0, float(row["bleed"] or 0.0) - BLEED_LIMIT)
 
 
 def choose_best(rows: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
     """Choose among checkpoints.
 
+    Scores of different engines are not compared. A checkpoint that shows the subject in less than half as many
+    pictures as another one does not compete: its mean leaves the failures out.
+
     Args:
-        rows: at least one, by step; each with step, val_loss, likeness and bleed (None where not measured).
+        rows: at least one, by step; each with step, val_loss, likeness and bleed (None where not measured), and
+            likeness_summary where an engine was asked.
 
     Returns:
         The step, and the reason in words. Among equals the earlier one, which was changed less.
     """
-    if any(row["likeness"] is None for row in rows):
+    rulers = {_ruler(row) for row in rows}
+    scored = [row for row in rows if row["likeness"] is not None]
+    if len(rulers) > 1 or not scored:
         best = min(rows, key=lambda row: row["val_loss"])
-        return best["step"], f"lowest validation loss of {len(rows)} checkpoints ({best['val_loss']:.4f})"
-    best = max(rows, key=worth)
-    measured = f"{likeness_text(best['likeness'])}, bleed {likeness_text(best['bleed'])}"
-    if best["likeness"] < max(row["likeness"] for row in rows):
+        reason = f"lowest validation loss of {len(rows)} checkpoints ({best['val_loss']:.4f})"
+        if len(rulers) > 1:
+            reason += "; their likeness was not measured by one and the same engine"
+        elif rulers != {None}:
+            reason += "; no sample of any of them shows the subject"
+        return best["step"], reason
+    most = max(_measured(row) for row in scored)
+    competing = [row for row in scored if 2 * _measured(row) >= most]
+    best = max(competing, key=worth)
+    bleed = likeness_text(best["bleed"], "not measured")
+    measured = f"{likeness_text(best['likeness'])}, bleed {bleed}"
+    if out := len(rows) - len(competing):
+        measured += f"; {out} without enough measured pictures left out"
+    if best["likeness"] < max(row["likeness"] for row in competing):
         return best["step"], f"best likeness minus the penalty for bleed above {BLEED_LIMIT} ({measured})"
     return best["step"], f"highest likeness of {len(rows)} checkpoints ({measured})"
+
+
+def _ruler(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return name and version of the engine that was asked about a checkpoint; None if none was."""
+    summary = row.get("likeness_summary")
+    if summary:
+        return summary["engine"], summary["version"]
+    return None if row["likeness"] is None else ("", "")  # a run of before versions were stored
+
+
+def _measured(row: Mapping[str, Any]) -> int:
+    """Return how many pictures of a checkpoint have a score."""
+    return int((row.get("likeness_summary") or {}).get("measured", 1))
 
 
 # --------------------------------------------------------------------------------------------------------- sentinels
@@ -394,5 +492,5 @@ def _require_something(pictures: Sequence[Image.Image], step: int) -> None:
         raise TrainingError(f"All sample pictures at step {step} have a single colour: {cause}.")
 
 
-def _mean(values: Sequence[float]) -> float:
-    return round(sum(values) / len(values), 4)
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 4)

@@ -356,11 +356,16 @@ class StudioSession:
     def pack_pictures(self, pack: str, train_job: str) -> dict[str, tuple[str, str]]:
         """Return shot -> (job, file) of the most alike picture that was made of it with this run and pack before."""
         found: dict[str, tuple[float, str, str]] = {}
+        ruler: tuple[str | None, str | None] | None = None
         for job in self.jobs("generate", states=DONE, source=train_job):
             if job.facts.pack != pack or not job.result:
                 continue
+            measured_by = (job.result.get("likeness_engine"), job.result.get("likeness_version"))
+            ruler = ruler or measured_by
+            # Scores of another engine or version say nothing beside those of the newest job: they count as none.
             for image in job.result["images"]:
-                likeness = image.get("likeness") or 0.0
+                score = image.get("likeness") if measured_by == ruler else None
+                likeness = float("-inf") if score is None else score
                 if image["shot"] not in found or likeness > found[image["shot"]][0]:
                     found[image["shot"]] = (likeness, job.id, image["file"])
         return {shot: (job_id, file) for shot, (_, job_id, file) in found.items()}

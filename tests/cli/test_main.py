@@ -343,7 +343,7 @@ def test_a_person_sees_which_checkpoint_is_best(
     main.run(_train(photos, tmp_path / "run"))
     shown = capsys.readouterr().out
     assert "200 (best)" in shown
-    assert "Likeness 0.05 before, 0.83 after" in shown
+    assert "After training: likeness 0.83; before: likeness 0.05" in shown
 
 
 @pytest.mark.parametrize("command", ["presets", "packs", "bases", "chains"])

@@ -72,7 +72,9 @@ def subject_case(folder: Path) -> Case:
     stripes = Image.fromarray(np.tile(np.repeat([[20], [230]], 16, 0), (8, 256)).astype(np.uint8)).convert("RGB")
     subject = [stripes, ImageEnhance.Brightness(stripes).enhance(0.8), stripes.resize((300, 200))]
     other = [ImageEnhance.Contrast(Image.new("RGB", (256, 256), colour)).enhance(1.0) for colour in ("red", "maroon")]
-    return Case(SubjectEngine(str(folder)), subject, other, None, "teapot")
+    for picture in other:
+        picture.putpixel((0, 0), (0, 0, 0))
+    return Case(SubjectEngine(str(folder)), subject, other, Image.new("RGB", (64, 64), "grey"), "teapot")
 
 
 ENGINES: dict[str, Callable[[Path], Case]] = {"pocket": pocket_case, "face": face_case, "subject": subject_case}
@@ -85,6 +87,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_engine_is_known_by_its_name(case: Case, request: pytest.FixtureRequest) -> None:
     assert case.engine.name == request.node.callspec.params["case"]
+
+
+def test_engine_has_a_version(case: Case) -> None:
+    assert case.engine.version and isinstance(case.engine.version, str)
 
 
 def test_rows_are_float32_of_unit_length(case: Case) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.core.units import bytes_text, duration_text, gigabytes_text, likeness_text
+from studio.core.units import bytes_text, duration_text, gigabytes_text, likeness_sentence, likeness_text
 
 STUDIO = Path(__file__).resolve().parents[2] / "studio"
 _UNIT = re.compile(r"\s?[kKMGT]i?B\b")  # not bytes: against a limit in bytes the exact number counts
@@ -99,3 +99,18 @@ def _by_hand(tree: ast.AST) -> list[int]:
             if unit or ".2f" in spec:  # two decimals are how a likeness is written
                 lines.append(text.lineno)
     return lines
+
+
+def test_no_likeness_above_a_photo_is_shown() -> None:
+    assert likeness_text(1.31) == "1.00"
+
+
+def test_a_mean_is_said_with_its_spread_its_word_and_how_many_were_measured() -> None:
+    summary = {"mean": 0.82, "spread": 0.07, "word": "alike", "measured": 11, "pictures": 12}
+    assert likeness_sentence(summary) == "likeness 0.82 ± 0.07 (alike), 11 of 12 pictures measured"
+    assert likeness_sentence({**summary, "spread": None, "word": None}) == "likeness 0.82, 11 of 12 pictures measured"
+
+
+@pytest.mark.parametrize("summary", [None, {}, {"mean": None, "measured": 0, "pictures": 3}])
+def test_what_was_not_measured_is_said_in_words_and_never_as_a_number(summary: dict | None) -> None:
+    assert likeness_sentence(summary) == "likeness not measured"

@@ -1,9 +1,38 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from studio.likeness.base import Scale, centroid, likeness, photo_likeness
+from studio.likeness.base import (
+    Embeddings,
+    Scale,
+    centroid,
+    comparable,
+    likeness,
+    measure,
+    photo_likeness,
+    photo_spread,
+    scores,
+    summarise,
+    word,
+)
 
-SCALE = Scale(other=0.2, same=0.7)
+SCALE = Scale(other=0.2, same=0.7, borders=(0.2, 0.4, 0.9))
+NOBODY = np.full((1, 2), np.nan, np.float32)
+
+
+class FakeEngine:
+    """An engine that nobody asks to embed anything."""
+
+    name, version = "fake", "3"
+
+    def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
+        raise AssertionError("not to be called")
+
+    def scale(self, class_noun: str) -> Scale:
+        return SCALE
 
 
 def unit(*rows: list[float]) -> np.ndarray:
@@ -11,10 +40,14 @@ def unit(*rows: list[float]) -> np.ndarray:
     return array / np.linalg.norm(array, axis=1, keepdims=True)
 
 
+def at_cosines(*cosines: float) -> np.ndarray:
+    values = np.array(cosines, np.float32)
+    return np.stack([values, np.sqrt(1 - values**2)], axis=1)
+
+
 def test_centroid_leaves_out_pictures_without_a_subject() -> None:
     rows = unit([1, 0], [0, 1])
-    with_gap = np.vstack([rows, np.full((1, 2), np.nan, np.float32)])
-    assert centroid(with_gap) == pytest.approx([2**-0.5, 2**-0.5])
+    assert centroid(np.vstack([rows, NOBODY])) == pytest.approx([2**-0.5, 2**-0.5])
 
 
 def test_centroid_of_nobody_is_refused() -> None:
@@ -24,20 +57,94 @@ def test_centroid_of_nobody_is_refused() -> None:
 
 def test_ends_of_the_scale_are_zero_and_one_and_nothing_is_clipped() -> None:
     reference = np.array([1.0, 0.0], np.float32)
-    cosines = np.array([0.2, 0.7, 0.95, -0.3], np.float32)
-    rows = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+    rows = at_cosines(0.2, 0.7, 0.95, -0.3)
     assert likeness(rows, reference, SCALE) == pytest.approx([0, 1, 1.5, -1], abs=1e-5)
 
 
-def test_picture_without_subject_scores_zero() -> None:
-    assert likeness(np.full((1, 2), np.nan, np.float32), np.array([1, 0], np.float32), SCALE).tolist() == [0.0]
+def test_picture_without_subject_is_not_measured() -> None:
+    reference = np.array([1.0, 0.0], np.float32)
+    rows = np.vstack([NOBODY, at_cosines(0.7)])
+    assert np.isnan(likeness(rows, reference, SCALE)).tolist() == [True, False]
+    assert scores(rows, reference, SCALE) == [None, pytest.approx(1.0)]
 
 
 def test_photo_is_compared_with_the_others_and_not_with_itself() -> None:
     rows = unit([1, 0], [1, 0], [0, 1])
-    scores = photo_likeness(rows, Scale(other=0.0, same=1.0))
-    assert scores == pytest.approx([2**-0.5, 2**-0.5, 0.0], abs=1e-6)
+    values = photo_likeness(rows, Scale(other=0.0, same=1.0))
+    assert values == pytest.approx([2**-0.5, 2**-0.5, 0.0], abs=1e-6)
 
 
 def test_single_photo_has_nothing_to_be_compared_with() -> None:
     assert np.isnan(photo_likeness(unit([1, 0]), SCALE)).all()
+
+
+def test_measurement_knows_its_engine_its_spread_and_its_word() -> None:
+    photos = unit([1, 0], [1, 0], [1, 0])
+    measured = measure(FakeEngine(), photos, np.vstack([at_cosines(0.7, 0.5), NOBODY]), "woman")
+    assert (measured.engine, measured.version) == ("fake", "3")
+    assert measured.scores == (pytest.approx(1.0), pytest.approx(0.6), None)
+    assert measured.measured == 2
+    assert measured.mean == pytest.approx(0.8)
+    assert measured.spread == pytest.approx(0.2 * 2**0.5)
+    assert measured.photo_spread == pytest.approx(0.0, abs=1e-6)
+    assert measured.word == "alike"
+
+
+def test_pictures_without_any_subject_have_neither_mean_nor_word() -> None:
+    measured = measure(FakeEngine(), unit([1, 0], [1, 0], [1, 0]), NOBODY, "woman")
+    assert (measured.mean, measured.spread, measured.photo_spread, measured.word) == (None, None, None, None)
+
+
+def test_one_picture_alone_has_no_spread() -> None:
+    assert measure(FakeEngine(), unit([1, 0]), at_cosines(0.5), "woman").spread is None
+
+
+def test_photos_that_disagree_spread_the_mean() -> None:
+    alike, unlike = unit([1, 0], [1, 0], [1, 0]), unit([1, 0], [1, 0], [0, 1])
+    pictures = at_cosines(0.9)
+    of_alike, of_unlike = photo_spread(alike, pictures, SCALE), photo_spread(unlike, pictures, SCALE)
+    assert of_alike == pytest.approx(0, abs=1e-6)
+    assert of_unlike is not None and of_unlike > 0.05
+    assert photo_spread(alike[:2], pictures, SCALE) is None
+
+
+def test_words_begin_at_their_borders() -> None:
+    values = (-0.5, 0.19, 0.2, 0.4, 0.89, 0.9, 1.4)
+    assert [word(value, SCALE) for value in values] == [
+        "not alike",
+        "not alike",
+        "somewhat alike",
+        "alike",
+        "alike",
+        "very alike",
+        "very alike",
+    ]
+    assert word(0.5, replace(SCALE, borders=None)) is None
+
+
+def test_a_summary_leaves_out_what_was_not_measured() -> None:
+    found = summarise(FakeEngine(), [1.2, None, 0.8, 1.0], "woman", photo_spread=0.01)
+    assert found == {
+        "engine": "fake",
+        "version": "3",
+        "mean": 1.0,
+        "shown": 1.0,
+        "spread": 0.2,
+        "photo_spread": 0.01,
+        "word": "very alike",
+        "measured": 3,
+        "pictures": 4,
+    }
+
+
+def test_a_summary_of_nothing_holds_no_number() -> None:
+    found = summarise(FakeEngine(), [None, None], "woman")
+    assert (found["mean"], found["shown"], found["spread"], found["word"]) == (None, None, None, None)
+    assert (found["measured"], found["pictures"]) == (0, 2)
+
+
+def test_measurements_of_two_versions_are_never_compared() -> None:
+    one = measure(FakeEngine(), unit([1, 0]), at_cosines(0.5), "woman")
+    assert comparable(one, one)
+    assert not comparable(one, replace(one, version="4"))
+    assert not comparable(one, replace(one, engine="face"))

@@ -6,8 +6,8 @@ from PIL import Image, ImageFilter
 
 from studio.core.catalog import POCKET_FOLDER
 from studio.core.errors import MissingExtraError
+from studio.likeness.base import Scale, centroid, likeness
 from studio.likeness.pocket import PocketEngine
-from studio.pocket.next.scale import Scale, centroid, likeness
 from studio.pocket.renderer.people import sample_identity, sample_scene, twin
 from studio.pocket.renderer.portrait import render
 from studio.pocket.renderer.words import HELD_OUT_SEED

@@ -13,7 +13,7 @@ from studio.core.progress import ProgressReporter
 from studio.likeness.base import Scale
 from studio.pictures import scorer
 
-INFO = AdapterInfo("pocket", None, "sd", "Ada", "woman", "sks", 64, 5.0, 2, "redness", (1.0, 0.0, 0.0), 10)
+INFO = AdapterInfo("pocket", None, "sd", "Ada", "woman", "sks", 64, 5.0, 2, "redness", (1.0, 0.0, 0.0), 10, 1, "7")
 CONFIG = GenerateConfig(prompts=("a {subject}",))
 
 
@@ -21,6 +21,7 @@ class RednessEngine:
     """An engine whose subject is the colour red."""
 
     name = "redness"
+    version = "7"
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         means = np.stack([np.asarray(picture, np.float32).mean((0, 1)) for picture in pictures])
@@ -62,3 +63,32 @@ def test_without_a_ruler_nothing_is_measured_and_the_reason_is_said(
     assert found.score([Image.new("RGB", (8, 8))]) == [None]
     (event,) = events
     assert words in event.data["text"]
+
+
+class HalfBlind(RednessEngine):
+    """Finds no subject in black pictures."""
+
+    def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        empty = [picture.getbbox() is None for picture in pictures]
+        rows = super().embed([p if p.getbbox() else Image.new("RGB", (8, 8), "red") for p in pictures])
+        rows[empty] = np.nan
+        return rows
+
+
+def test_a_picture_without_the_subject_has_no_score(monkeypatch: pytest.MonkeyPatch, events: list) -> None:
+    found = opened(lambda *_, **__: SimpleNamespace(engine=HalfBlind(), reason=""), monkeypatch, events)
+    scores = found.score([Image.new("RGB", (8, 8), colour) for colour in ("red", "black")])
+    assert scores == [1.0, None]
+    summary = found.summary(scores)
+    assert summary is not None
+    assert (summary["mean"], summary["measured"], summary["pictures"], summary["version"]) == (1.0, 1, 2, "7")
+
+
+@pytest.mark.parametrize("made_with", ["6", None])
+def test_a_reference_of_another_version_measures_nothing(
+    made_with: str | None, monkeypatch: pytest.MonkeyPatch, events: list
+) -> None:
+    choose = lambda *_, **__: SimpleNamespace(engine=RednessEngine(), reason="")  # noqa: E731
+    found = opened(choose, monkeypatch, events, likeness_version=made_with)
+    assert found.score([Image.new("RGB", (8, 8), "red")]) == [None]
+    assert "train again to measure" in events[0].data["text"]

@@ -26,7 +26,9 @@ def result_of(folder: Path) -> tuple[list[PlannedPicture], MadePictures, Generat
 
 def test_there_is_a_sheet_of_all_and_one_of_every_shot_with_several_pictures(tmp_path: Path) -> None:
     plan, made, result = result_of(tmp_path)
-    assert write_sheets(tmp_path, plan, made, result, "Ada", "pack").sheets == (f"beach/{SHEET_NAME}",)
+    assert write_sheets(tmp_path, plan, made, result, "Ada", "pack", lambda scores: None).sheets == (
+        f"beach/{SHEET_NAME}",
+    )
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob(SHEET_NAME)) == [
         f"beach/{SHEET_NAME}",
         SHEET_NAME,

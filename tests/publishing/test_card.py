@@ -155,3 +155,11 @@ def test_a_card_sends_nobody_to_a_file_that_other_programs_read_in_part(family: 
     assert sent == (FAMILIES[family].denoiser != "unet")
     assert ("cannot read all of" in without and "export --format single_file" in without) == (not sent)
     assert "put `kohya/Ada.safetensors` into" in model_card(replace(FACTS, info=info))
+
+
+def test_the_card_says_spread_word_version_and_how_many_were_measured() -> None:
+    summary = {"mean": 0.83, "spread": 0.07, "word": "alike", "measured": 3, "pictures": 4, "version": "7"}
+    measured = {"step": 400, "likeness_before": None, "likeness": 0.83, "bleed": None, "engine": "face", "pictures": 4}
+    words = model_card(replace(FACTS, measured={**measured, "summary": summary}))
+    assert "0.83 ± 0.07 (alike), 3 of 4 pictures measured" in words and "(version 7)" in words
+    assert "| Likeness before training | not measured |" in words and "| Bleed | not measured |" in words

@@ -61,3 +61,35 @@ def test_a_validation_loss_that_explodes_ends_the_run(val_loss: float) -> None:
     require_sane_validation(1.9, 0.2, 4)
     with pytest.raises(TrainingError, match="by step 4: the training diverged"):
         require_sane_validation(val_loss, 0.2, 4)
+
+
+def summarised(step: int, likeness: float | None, measured: int, version: str = "1", **changes: float) -> dict:
+    summary = {"engine": "stub", "version": version, "measured": measured, "pictures": 4}
+    return {**row(step, likeness, **changes), "likeness_summary": summary}
+
+
+def test_a_checkpoint_that_shows_nobody_is_no_candidate_and_spoils_no_comparison() -> None:
+    step, reason = choose_best([summarised(1, -0.3, 4), summarised(2, None, 0, val_loss=0.1)])
+    assert step == 1, "not measured is not 0"
+    assert "1 without enough measured pictures left out" in reason
+
+
+def test_one_lucky_picture_does_not_beat_a_checkpoint_that_shows_the_subject_in_all() -> None:
+    assert choose_best([summarised(1, 0.7, 4), summarised(2, 0.9, 1)])[0] == 1
+    assert choose_best([summarised(1, 0.7, 4), summarised(2, 0.9, 2)])[0] == 2
+
+
+def test_scores_of_two_versions_of_an_engine_are_never_compared() -> None:
+    rows = [summarised(1, 0.9, 4, version="1"), summarised(2, 0.5, 4, version="2", val_loss=0.2)]
+    step, reason = choose_best(rows)
+    assert step == 2 and "not measured by one and the same engine" in reason
+
+
+def test_where_no_sample_shows_the_subject_the_reason_says_so() -> None:
+    step, reason = choose_best([summarised(1, None, 0), summarised(2, None, 0, val_loss=0.2)])
+    assert step == 2 and "no sample of any of them shows the subject" in reason
+
+
+def test_bleed_that_is_not_measured_costs_nothing_and_is_said() -> None:
+    rows = [summarised(1, 0.9, 4, bleed=None), summarised(2, 0.5, 4)]  # type: ignore[arg-type]
+    assert choose_best(rows) == (1, "highest likeness of 2 checkpoints (0.90, bleed not measured)")

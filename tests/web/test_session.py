@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -245,3 +246,16 @@ def test_a_server_without_a_token_lends_the_machines_hub_token_to_nobody(
     StudioSession(studio, settings).unpublish("ada/x", token="")
     assert asked == ["hf_write0123456789", None]
     assert open_to_all.submit_publish(run.id, {"repo": "ada/x", "dry_run": True})
+
+
+def test_the_preview_of_a_pack_never_compares_scores_of_two_engine_versions_and_takes_missing_for_no_number(
+    session: StudioSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(job_id: str, version: str, *rows: tuple[str, float | None]) -> SimpleNamespace:
+        images = [{"file": file, "shot": "beach", "likeness": likeness} for file, likeness in rows]
+        result = {"images": images, "likeness_engine": "stub", "likeness_version": version}
+        return SimpleNamespace(id=job_id, facts=SimpleNamespace(pack="places"), result=result)
+
+    jobs = [made("new", "2", ("unseen.png", None), ("seen.png", -0.2)), made("old", "1", ("other.png", 0.9))]
+    monkeypatch.setattr(StudioSession, "jobs", lambda *args, **kwargs: jobs)
+    assert session.pack_pictures("places", "run") == {"beach": ("new", "seen.png")}

@@ -23,6 +23,8 @@ class JobHistory:
     """By step."""
     likeness: dict[int, float] = field(default_factory=dict)
     """By step."""
+    summaries: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """By step: spread, word and engine of the likeness."""
     samples: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """By path."""
     verdicts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -42,6 +44,8 @@ class JobHistory:
                 for name, curve in (("loss", self.loss), ("likeness", self.likeness)):
                     if data.get(name) is not None:
                         curve[step] = float(data[name])
+                if "val_loss" in data:
+                    self._sampled(step, data)
             case "sample":
                 self.samples[data["path"]] = data
             case "verdict":
@@ -51,6 +55,21 @@ class JobHistory:
             case "message":
                 if data.get("level") == "warning" and data["text"] not in self.warnings:
                     self.warnings.append(str(data["text"]))
+
+    def _sampled(self, step: int, data: Mapping[str, Any]) -> None:
+        """Note who measured a checkpoint; points of another engine or version do not belong on the same curve."""
+        summary = data.get("likeness_summary")
+        if data.get("likeness") is None:
+            self.likeness.pop(step, None)
+        self.summaries.pop(step, None)
+        if summary is None:
+            return
+        self.summaries[step] = summary
+        ruler = (summary["engine"], summary["version"])
+        for other in set(self.likeness) - {step}:
+            of_other = self.summaries.get(other)
+            if of_other is None or (of_other["engine"], of_other["version"]) != ruler:
+                self.likeness.pop(other)
 
 
 class JobHistories:

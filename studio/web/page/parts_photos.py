@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from studio.core.units import likeness_text
+from studio.core.units import likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.parts import Url, problem_text
 from studio.web.page.templates import render
@@ -44,9 +44,8 @@ def check_summary(dataset: Mapping[str, Any]) -> Markup:
     else:
         title = partly if left_out else words.SET_READY.format(ready=ready)
         tone, text = "good", words.SET_READY_NEXT
-    likenesses = [verdict["likeness"] for verdict in verdicts if verdict.get("likeness") is not None]
-    if likenesses:
-        text += " " + words.SET_LIKENESS.format(likeness=likeness_text(sum(likenesses) / len(likenesses)))
+    if dataset.get("likeness_summary"):
+        text += " " + words.SET_LIKENESS.format(likeness=likeness_sentence(dataset["likeness_summary"], "photos"))
     return render(
         "photos.summary", tone=tone, title=title, text=text, problems=[problem_text(problem) for problem in problems]
     )

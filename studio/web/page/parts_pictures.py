@@ -8,7 +8,7 @@ from markupsafe import Markup
 from studio.core.domain import JobView
 from studio.core.packs import Pack, Shot, subject_kind
 from studio.core.presets import Chain
-from studio.core.units import bytes_text, likeness_text
+from studio.core.units import bytes_text, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
 from studio.web.page.parts import Url, hint, notice, picture_downloads, problem_text, result
@@ -62,21 +62,26 @@ def picture_order(history: JobHistory, result: Mapping[str, Any] | None) -> list
     images = list(result["images"]) if result else list(history.images.values())
     if result and all(image.get("rank") for image in images):
         return sorted(images, key=lambda image: image["rank"])
-    return sorted(images, key=lambda image: -1.0 if image.get("likeness") is None else image["likeness"], reverse=True)
+    return sorted(images, key=lambda image: (image.get("likeness") is None, -(image.get("likeness") or 0.0)))
 
 
 def picture_caption(image: Mapping[str, Any]) -> str:
     """Return the caption of one picture: its likeness and its shot."""
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
     likeness = image.get("likeness")
-    return " · ".join(part for part in (likeness_text(likeness, ""), shot) if part)
+    return " · ".join(part for part in (likeness_text(likeness, words.NOT_MEASURED), shot) if part)
 
 
 def generate_result(job: JobView, url: Url) -> Markup:
     """Return the downloads of generated pictures, how alike they are, and how many were left out."""
     made = job.result or {}
     mean, mean_of_all = made.get("likeness_mean"), made.get("likeness_mean_made")
-    sentences = [words.PICTURES_READY if mean is None else words.PICTURES_LIKENESS.format(likeness=likeness_text(mean))]
+    summary = made.get("likeness_summary")
+    if mean is not None:
+        text = likeness_sentence(summary or {"mean": mean})
+        sentences = [words.PICTURES_LIKENESS.format(likeness=text)]
+    else:
+        sentences = [words.PICTURES_UNMEASURED if summary else words.PICTURES_READY]
     if left_out := len(made.get("left_out") or ()):
         if mean is not None and mean_of_all is not None:
             sentences.append(words.counted(words.PICTURES_LEFT_OUT_OF, left_out, likeness=likeness_text(mean_of_all)))

@@ -10,7 +10,7 @@ from studio.core.catalog import BaseSpec
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
 from studio.core.presets import TrainPreset
-from studio.core.units import duration_text, gigabytes_text, likeness_text
+from studio.core.units import duration_text, gigabytes_text, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
 from studio.web.page.parts import Url, hint, notice
@@ -126,11 +126,11 @@ def samples(history: JobHistory, url: Url, best_step: int | None = None) -> Mark
         by_step.setdefault(int(sample["step"]), []).append(sample)
     rows = []
     for step in sorted(by_step, reverse=True)[:_MAX_SAMPLE_ROWS]:
-        scores = [sample["likeness"] for sample in by_step[step] if sample.get("likeness") is not None]
-        likeness = history.likeness.get(step, sum(scores) / len(scores) if scores else None)
         title = [words.SAMPLES_BEFORE if step == 0 else words.SAMPLES_STEP.format(step=step)]
-        if likeness is not None:
-            title.append(words.SAMPLES_LIKENESS.format(likeness=likeness_text(likeness)))
+        if step in history.summaries:
+            title.append(likeness_sentence(history.summaries[step]))
+        elif step in history.likeness:
+            title.append(likeness_sentence({"mean": history.likeness[step]}))
         if step == best_step:
             title.append(words.SAMPLES_KEPT)
         pictures = [{"link": url(row["path"]), "prompt": str(row.get("prompt", ""))} for row in by_step[step]]
@@ -147,9 +147,10 @@ def train_result(job: JobView, url: Url) -> Markup:
         title = words.TRAINED
         sentences.append(words.TRAINED_UNMEASURED)
     else:
-        title = words.TRAINED_LIKENESS.format(likeness=likeness_text(after))
+        title = likeness_sentence(result.get("likeness_summary") or {"mean": after}).capitalize()
         if before is not None:
-            sentences.append(words.TRAINED_BEFORE.format(likeness=likeness_text(before)))
+            text = likeness_sentence(result.get("likeness_summary_before") or {"mean": before})
+            sentences.append(words.TRAINED_BEFORE.format(likeness=text))
         sentences.append(next(text for limit, text in words.JUDGEMENTS if after >= limit))
     best, steps = result.get("best_step", 0), result.get("steps", 0)
     sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration_text(result.get("seconds") or 0)))

@@ -117,7 +117,7 @@ SET_PARTLY_READY = "{ready} of {total} photos of {subject} are ready"
 SET_READY = "All {ready} photos are ready"
 SET_WEAK_NEXT = "You can train with them. Fixing the points below would improve the result."
 SET_READY_NEXT = "This is a good set. Continue to training."
-SET_LIKENESS = "Average likeness between the photos: {likeness} (1 = the same subject)."
+SET_LIKENESS = "The photos among themselves: {likeness} (1 = the same subject)."
 
 # -- Train --
 
@@ -155,12 +155,10 @@ LIKENESS_DESCRIPTION = "Likeness by step: {values}"
 FIRST_STEP = "step {step:,}"
 SAMPLES_BEFORE = "Before training"
 SAMPLES_STEP = "Step {step:,}"
-SAMPLES_LIKENESS = "likeness {likeness}"
 SAMPLES_KEPT = "kept"
 TRAINED = "Training is finished"
-TRAINED_LIKENESS = "Likeness {likeness}"
 TRAINED_UNMEASURED = "Likeness could not be measured for this subject. Judge by the pictures."
-TRAINED_BEFORE = "It was {likeness} before training."
+TRAINED_BEFORE = "Before training: {likeness}."
 TRAINED_BEST = "Best checkpoint: step {best:,} of {steps:,}, after {time}."
 TRAINED_DOWNLOAD = "Download the LoRA"
 JUDGEMENTS = (
@@ -200,7 +198,9 @@ SOME_SUBJECT = "the subject"
 NO_PACK = "No pack fits this run. Write your own prompts."
 PACK_SHOTS = ("{count} shot", "{count} shots")
 PICTURES = ("{count} picture", "{count} pictures")
-PICTURES_LIKENESS = "Average likeness {likeness}; the best come first."
+PICTURES_LIKENESS = "Average {likeness}; the best come first."
+NOT_MEASURED = "likeness not measured"
+PICTURES_UNMEASURED = "The subject is not found in any picture, so likeness is not measured and they are not ranked."
 PICTURES_READY = "Ready to download."
 PICTURES_LEFT_OUT = ("{count} other was left out.", "{count} others were left out.")
 PICTURES_LEFT_OUT_OF = (

@@ -56,3 +56,16 @@ def test_each_poll_reads_only_what_is_new(settings: Settings, studio: Any, photo
     first = histories.read(job.id)
     assert histories.read(job.id) is first and len(first.verdicts) == 6
     assert asked == [0, first.seq]
+
+
+def test_points_of_another_engine_version_leave_the_curve() -> None:
+    def sampled(step: int, likeness: float | None, version: str) -> Event:
+        summary = {"engine": "stub", "version": version, "mean": likeness}
+        known = {} if likeness is None else {"likeness": likeness}
+        return Event("metrics", {"step": step, "val_loss": 1.0, "likeness_summary": summary, **known})
+
+    history = JobHistory()
+    for event in (sampled(0, 0.1, "1"), sampled(5, 0.9, "1"), sampled(5, 0.6, "2"), sampled(10, None, "2")):
+        history.add(event)
+    assert history.likeness == {5: 0.6}
+    assert history.summaries[10]["mean"] is None
