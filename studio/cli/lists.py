@@ -43,7 +43,7 @@ def packs(as_json: Json = False) -> None:
     entries = []
     for row in rows:
         bases = f"; written for {', '.join(row['bases'])}" if row["bases"] else ""
-        facts = f"{len(row['shots'])} shots, for a {' or '.join(row['subjects'])}{bases}"
+        facts = f"{len(row['shots'])} shots, for {', '.join(row['subjects'])}{bases}"
         entries.append(Entry(row["name"], facts, row["description"]))
     open_output(as_json).result({"packs": rows}, show_entries(entries))
 

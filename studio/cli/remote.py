@@ -38,7 +38,7 @@ remote = typer.Typer(
 )
 
 
-CONTACT_S, PATIENCE_S = 10.0, 120.0
+CONTACT_S, PATIENCE_S = 8.0, 120.0
 """Seconds that a command tries to find the server, and to find it again while a job runs there."""
 
 
@@ -51,7 +51,7 @@ class RemoteOptions:
 
     url: str
     patience_s: float | None
-    """None: 120 seconds, but ten until the first answer."""
+    """None: 120 seconds, but eight until the first answer."""
     insecure: bool
 
 
@@ -64,7 +64,7 @@ def remote_options(
     patience_s: Annotated[
         float | None,
         typer.Option(
-            help="Seconds to keep trying while the server does not answer; default: 10 until its first answer, then 120.",
+            help="Seconds to keep trying while the server is silent; default: 8 until its first answer, then 120.",
             min=0,
         ),
     ] = None,
