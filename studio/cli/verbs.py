@@ -31,6 +31,7 @@ from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, Publis
 from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult, plain
 from studio.core.errors import InputError, Problem
 from studio.core.finish_config import FinishConfig
+from studio.core.machine import DEMO_TIME
 from studio.core.names import all_of
 from studio.core.presets import finish_config, load_chain, parse_assignments
 from studio.core.settings import Settings, load_settings
@@ -40,7 +41,7 @@ from studio.pocket.samples import SAMPLE_CLASS_NOUN
 from studio.service import Studio
 
 
-@app.command()
+@app.command(help=f"Try the whole studio on a drawn sample person: check, train, generate; {DEMO_TIME}.")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")],
     seed: Annotated[
@@ -49,7 +50,7 @@ def demo(
     class_noun: Annotated[str, typer.Option(help="woman or man.")] = SAMPLE_CLASS_NOUN,
     as_json: Json = False,
 ) -> None:
-    """Try the whole studio on a drawn sample person: check, train, generate; about five minutes on two cores."""
+    """Run ``studio.cli.demo``."""
     from studio.cli.demo import demo as run_demo
 
     here = load_settings()
