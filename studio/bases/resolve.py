@@ -17,13 +17,12 @@ from studio.bases.single_file import from_file
 from studio.bases.tensorfile import read_header
 from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, read_info
 from studio.core.catalog import BASES, FAMILIES, BaseSpec
-from studio.core.errors import InputError, MissingExtraError, NotFoundError, Problem
+from studio.core.errors import InputError, MissingExtraError, Problem
+from studio.core.names import CIVITAI, HUB_NAME, WEIGHT_FILES, no_such_base
 from studio.core.settings import Settings, load_settings
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WORD = re.compile(r"\w[\w \-]{0,39}")
 _REVISION = re.compile(r"[\w][\w./-]{0,99}", re.ASCII)
-_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _OPTIONAL_PARTS = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 _WITHOUT_WEIGHTS = re.compile(r".*(Tokenizer|TokenizerFast|Scheduler|Processor|FeatureExtractor)$")
 
@@ -71,18 +70,15 @@ def resolve_base(base: str, revision: str | None = None) -> Base:
         name = str(folder.resolve())  # so that an adapter finds its base from anywhere
     elif row and folder.is_absolute():
         raise MissingExtraError(f"the weights of base {base!r} are missing from this installation; install it again.")
-    elif source.startswith("civitai:"):
+    elif source.startswith(CIVITAI):
         found = from_civitai(source, revision, settings)
-    elif folder.is_file() or folder.suffix.lower() in _FILE_SUFFIXES:
+    elif folder.is_file() or folder.suffix.lower() in WEIGHT_FILES:
         found = from_file(folder, settings)
         name = str(folder.resolve())
-    elif _HUB_ID.fullmatch(source):
+    elif HUB_NAME.fullmatch(source):
         found = from_hub(source, revision, settings)
     else:
-        raise NotFoundError(
-            f"base {base!r} is neither in the catalog ({', '.join(BASES)}), nor a folder or .safetensors file, "
-            "nor a Hub id (owner/name), nor civitai:MODEL@VERSION."
-        )
+        raise no_such_base(base)
     family = _checked_family(found.folder, base)
     spec = row or _described(name, found.folder, family)
     return Base(spec, found.folder, found.revision, found.pin)
@@ -123,8 +119,8 @@ def _strange(info: AdapterInfo) -> list[str]:
     """Return the values that no run of the studio writes; the files are untrusted."""
     wrong = []
     # Never a path: it would be one of this machine.
-    known = info.base in BASES or _HUB_ID.fullmatch(str(info.base)) or CIVITAI_ID.fullmatch(str(info.base))
-    if not known or Path(str(info.base)).suffix.lower() in _FILE_SUFFIXES:
+    known = info.base in BASES or HUB_NAME.fullmatch(str(info.base)) or CIVITAI_ID.fullmatch(str(info.base))
+    if not known or Path(str(info.base)).suffix.lower() in WEIGHT_FILES:
         wrong.append(f"was trained on {str(info.base)[:80]!r}, a local base that only its author has")
     if info.family not in FAMILIES:
         wrong.append("belongs to an unknown family")

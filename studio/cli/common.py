@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -11,11 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from studio import __version__
+from studio.cli.foreign import VERBOSE, foreign_output_apart
 from studio.cli.output import JsonLinesOutput, TerminalOutput
 from studio.core import machine
+from studio.core.adapters import INFO_NAME, read_info
 from studio.core.config import CheckConfig, GenerateConfig, PublishConfig
-from studio.core.errors import InputError, JobCancelled, Problem
-from studio.core.presets import override, parse_assignments
+from studio.core.domain import Event
+from studio.core.errors import InputError, JobCancelled, NotFoundError, Problem
+from studio.core.names import all_of, require_base
+from studio.core.packs import require_kind
+from studio.core.presets import TrainPreset, load_pack, load_preset, override, parse_assignments
 from studio.core.progress import stopped
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
@@ -41,8 +45,12 @@ def studio(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show what libraries print; otherwise it goes to command.log in the home.")
+    ] = False,
 ) -> None:
     """From photos of a person, pet or thing to a trained adapter and finished pictures."""
+    VERBOSE.set(verbose)
 
 
 def help_of(model: type[StrictModel], field: str) -> str:
@@ -87,6 +95,9 @@ def stop_on_interrupt(output: TerminalOutput | JsonLinesOutput) -> Iterator[Call
         signal.signal(signal.SIGINT, before)
 
 
+NOUN_CURE = "If they show something else, say so: --class-noun woman, man, dog, cat, teapot ..."
+
+
 Runner = Callable[[str, StrictModel, Path, Path], Any]
 """``(verb, config, source, out) -> result``."""
 
@@ -106,8 +117,7 @@ def local_runner(
 
     def run(verb: str, config: StrictModel, source: Path, out: Path) -> Any:
         try:
-            # What a foreign library prints must not get between the lines of ours.
-            with output, contextlib.redirect_stdout(sys.stderr):
+            with foreign_output_apart(output, settings.home), output:
                 return studio.run(verb, config, source, out, on_event=output.event, should_stop=should_stop)
         except JobCancelled:
             raise stopped(f"what was done so far is kept in {out}, and the same command goes on from there") from None
@@ -121,6 +131,37 @@ def require_folder(path: Path, what: str) -> Path:
         cure = "give an existing folder" if not path.exists() else "give the folder, not a file in it"
         raise InputError.of([Problem(str(path), f"is not a folder of {what}", cure, "no_folder")])
     return path
+
+
+def require_pack(settings: Settings, name: str, run_dir: Path | None) -> None:
+    """Refuse a pack that is not there, or that is not for the subject of the run.
+
+    Raises:
+        NotFoundError: no such pack. InputError: it is written for other kinds of subject.
+    """
+    if not name:
+        return
+    pack = load_pack(name, settings.presets_dir)
+    if run_dir is not None and (run_dir / "adapter" / INFO_NAME).is_file():
+        require_kind(pack, read_info(run_dir / "adapter").class_noun)
+
+
+def require_pictures(path: Path) -> None:
+    """Refuse a path where nothing is; what is there is looked at when it is read."""
+    if not path.exists():
+        raise InputError.of([Problem(str(path), "is not there", "give a picture, a folder or a zip", "no_pictures")])
+
+
+def message(text: str, level: str = "info") -> Event:
+    """Return a line for the reader of a command."""
+    return Event("message", {"level": level, "text": text})
+
+
+def say_assumed_noun(output: TerminalOutput | JsonLinesOutput, config: CheckConfig) -> None:
+    """Tell what the photos are taken to show where nobody said it."""
+    if "class_noun" not in config.model_fields_set:
+        text = f"Nobody said what the photos show: taken as photos of a {config.class_noun}. {NOUN_CURE}"
+        output.event(message(text, "warning"))
 
 
 def given_options(**values: Any) -> dict[str, Any]:
@@ -139,7 +180,21 @@ def train_config_of(
     """Return the preset's numbers with everything that was asked for put in.
 
     Raises:
-        InputError: a base that no preset is made for, without a preset; unknown settings.
+        InputError: a base that no preset is made for, without a preset; unknown names or settings, all at once.
     """
-    base, chosen = machine.choose(base, preset, machine.look(settings.device), settings.presets_dir)
-    return override(chosen.config, {**parse_assignments(assignments), **given, "base": base})
+    changes = {**parse_assignments(assignments), **given}
+    base = base or changes.get("base")
+
+    def chosen() -> tuple[str, TrainPreset]:
+        if base:
+            require_base(str(base))
+        return machine.choose(base, preset, machine.look(settings.device), settings.presets_dir)
+
+    try:
+        name, numbers = chosen()
+    except (InputError, NotFoundError):
+        # Whatever else is wrong is told as well; the defaults stand in for the numbers of the preset.
+        preset_too = [lambda: load_preset(preset, settings.presets_dir)] if preset else []
+        all_of(chosen, *preset_too, lambda: override(TrainConfig(), changes))
+        raise
+    return override(numbers.config, {**changes, "base": name})

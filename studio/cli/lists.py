@@ -1,12 +1,15 @@
 """Commands that list what is there: chains, presets, packs, bases and the doctor's report."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from studio.cli.common import Json, app
 from studio.cli.output import open_output
-from studio.cli.tables import new_table
+from studio.cli.tables import Entry, new_table, show_entries
 from studio.core import listings
 from studio.core.settings import load_settings
 from studio.core.units import gigabytes_text
@@ -16,63 +19,46 @@ from studio.core.units import gigabytes_text
 def chains(as_json: Json = False) -> None:
     """List the finish chains."""
     rows = listings.chains(load_settings())
-
-    def show(console: Console) -> None:
-        table = new_table("chain", "steps", "description", names=True)
-        for row in rows:
-            table.add_row(row["name"], ", ".join(step["do"] for step in row["steps"]), Text(row["description"]))
-        console.print(table)
-
-    open_output(as_json).result({"chains": rows}, show)
+    entries = [Entry(row["name"], ", ".join(step["do"] for step in row["steps"]), row["description"]) for row in rows]
+    open_output(as_json).result({"chains": rows}, show_entries(entries))
 
 
 @app.command()
 def presets(as_json: Json = False) -> None:
     """List the training presets."""
     rows = listings.presets(load_settings())
+    entries = [Entry(row["name"], f"base {row['base']}, {_hardware(row)}", row["description"]) for row in rows]
+    open_output(as_json).result({"presets": rows}, show_entries(entries))
 
-    def show(console: Console) -> None:
-        table = new_table("preset", "base", "hardware", "for whom, and what it costs", names=True)
-        for row in rows:
-            table.add_row(row["name"], row["base"], row["hardware"], Text(row["description"]))
-        console.print(table)
 
-    open_output(as_json).result({"presets": rows}, show)
+def _hardware(row: Mapping[str, Any]) -> str:
+    memory = row["hardware"].removesuffix("gb")
+    return "no GPU needed" if memory == "cpu" else f"a GPU with {memory} GB"
 
 
 @app.command()
 def packs(as_json: Json = False) -> None:
     """List the prompt packs."""
     rows = listings.packs(load_settings())
-
-    def show(console: Console) -> None:
-        table = new_table("pack", "shots", "for", "bases", "description", names=True)
-        for row in rows:
-            bases = ", ".join(row["bases"]) or "any"
-            table.add_row(
-                row["name"], str(len(row["shots"])), ", ".join(row["subjects"]), bases, Text(row["description"])
-            )
-        console.print(table)
-
-    open_output(as_json).result({"packs": rows}, show)
+    entries = []
+    for row in rows:
+        bases = f"; written for {', '.join(row['bases'])}" if row["bases"] else ""
+        facts = f"{len(row['shots'])} shots, for {', '.join(row['subjects'])}{bases}"
+        entries.append(Entry(row["name"], facts, row["description"]))
+    open_output(as_json).result({"packs": rows}, show_entries(entries))
 
 
 @app.command()
 def bases(as_json: Json = False) -> None:
     """List the base models of the catalog."""
     rows = listings.bases(load_settings())
-
-    def show(console: Console) -> None:
-        table = new_table("base", "title", "pixels", "GPU memory", "licence", "description", names=True)
-        for row in rows:
-            memory = gigabytes_text(row["vram_gb"]) if row["vram_gb"] else "none needed"
-            name = f"{row['name']} (default)" if row["default"] else row["name"]
-            table.add_row(
-                name, row["title"], str(row["resolution_px"]), memory, row["licence"], Text(row["description"])
-            )
-        console.print(table)
-
-    open_output(as_json).result({"bases": rows}, show)
+    entries = []
+    for row in rows:
+        memory = f"a GPU with {gigabytes_text(row['vram_gb'])}" if row["vram_gb"] else "no GPU needed"
+        default = "the default here; " if row["default"] else ""
+        facts = f"{default}{row['title']}, {row['resolution_px']} px, {memory}, licence {row['licence']}"
+        entries.append(Entry(row["name"], facts, row["description"]))
+    open_output(as_json).result({"bases": rows}, show_entries(entries))
 
 
 _MARK = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}

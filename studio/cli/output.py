@@ -1,9 +1,10 @@
 """The output of commands: for a person on a terminal, or for a program as JSON lines."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from studio.core.domain import Event, plain
 from studio.core.errors import StudioError
+from studio.core.progress import Throttle
 from studio.core.units import duration_text, likeness_sentence, likeness_text
 
 
@@ -26,9 +28,13 @@ class _EtaColumn(ProgressColumn):
 
 
 class TerminalOutput:
-    """Shows events to a person: one bar per stage on a terminal, plain lines elsewhere."""
+    """Shows events to a person: one bar per stage on a terminal, plain lines elsewhere.
 
-    def __init__(self) -> None:
+    Args:
+        line_every_s: least time between two lines that say how long it still takes, where there is no bar.
+    """
+
+    def __init__(self, line_every_s: float = 15.0) -> None:
         self.out = Console(highlight=False, markup=False)
         self.err = Console(stderr=True, highlight=False, markup=False)
         self._progress = Progress(
@@ -41,10 +47,23 @@ class TerminalOutput:
             console=self.err,
             disable=not self.err.is_terminal,
             transient=True,
+            redirect_stdout=False,  # what others print has its own place
+            redirect_stderr=False,
         )
+        self._line_is_due = Throttle(line_every_s).is_due
         self._task: Any = None
         self._stage = ""
         self._entered = 0
+
+    @contextlib.contextmanager
+    def writing_to(self, out: TextIO, err: TextIO) -> Iterator[None]:
+        """Write to these streams for a while."""
+        before = self.out.file, self.err.file
+        self.out.file, self.err.file = out, err
+        try:
+            yield
+        finally:
+            self.out.file, self.err.file = before
 
     def __enter__(self) -> "TerminalOutput":
         self._entered += 1
@@ -67,6 +86,7 @@ class TerminalOutput:
             self._progress.update(
                 self._task, completed=data.get("step", 0), total=data.get("total"), eta_s=data.get("eta_s")
             )
+            self._say_how_long(data)
         elif event.kind == "metrics":
             self._measure(data)
         elif event.kind == "message":
@@ -80,6 +100,12 @@ class TerminalOutput:
         if title != self._stage and not self.err.is_terminal:
             self.err.print(title)
         self._stage = title
+
+    def _say_how_long(self, data: Mapping[str, Any]) -> None:
+        """Print a line now and then for a reader that has no bar: a pipe, a file, the log of another program."""
+        if self.err.is_terminal or data.get("eta_s") is None or not data.get("total") or not self._line_is_due():
+            return
+        self.err.print(f"{self._stage}: {data.get('step', 0)} of {data['total']}, {_eta(data['eta_s'])}")
 
     def _measure(self, data: Mapping[str, Any]) -> None:
         shown = [f"loss {data['loss']:.3f}"] if data.get("loss") is not None else []
@@ -111,7 +137,16 @@ class JsonLinesOutput:
     """Writes events to a program: JSON lines on standard output."""
 
     def __init__(self) -> None:
-        self._stream = sys.stdout
+        self._stream: TextIO = sys.stdout
+
+    @contextlib.contextmanager
+    def writing_to(self, out: TextIO, err: TextIO) -> Iterator[None]:
+        """Write to another stream for a while."""
+        before, self._stream = self._stream, out
+        try:
+            yield
+        finally:
+            self._stream = before
 
     def __enter__(self) -> "JsonLinesOutput":
         return self

@@ -16,12 +16,13 @@ from studio.cli.common import (
     help_of,
     local_runner,
     require_folder,
+    say_assumed_noun,
     stop_on_interrupt,
     train_config_of,
 )
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.tables import job_words, jobs_table
-from studio.core.config import GenerateConfig
+from studio.core.config import CheckConfig, GenerateConfig
 from studio.core.domain import plain
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
@@ -37,6 +38,10 @@ remote = typer.Typer(
 )
 
 
+CONTACT_S, PATIENCE_S = 8.0, 120.0
+"""Seconds that a command tries to find the server, and to find it again while a job runs there."""
+
+
 RemoteJob = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job; `remote list` names them.")]
 
 
@@ -45,7 +50,8 @@ class RemoteOptions:
     """The options before the name of a remote command."""
 
     url: str
-    patience_s: float
+    patience_s: float | None
+    """None: 120 seconds, but eight until the first answer."""
     insecure: bool
 
 
@@ -56,8 +62,12 @@ def remote_options(
         str, typer.Option(help="Address of the studio; default: STUDIO_REMOTE_SERVER.", show_default=False)
     ] = "",
     patience_s: Annotated[
-        float, typer.Option(help="Seconds to keep trying while the server does not answer.", min=0)
-    ] = 120,
+        float | None,
+        typer.Option(
+            help="Seconds to keep trying while the server is silent; default: 8 until its first answer, then 120.",
+            min=0,
+        ),
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send the token over plain http to another machine.")
     ] = False,
@@ -75,8 +85,10 @@ def open_server(context: typer.Context, output: TerminalOutput | JsonLinesOutput
     settings, options = load_settings(), context.obj
     address = options.url or settings.remote_server
     insecure = options.insecure or settings.remote_insecure
-    token, patience_s = known_token(settings, address), options.patience_s
-    with Server(address, token=token, insecure=insecure, patience_s=patience_s, on_event=output.event) as server:
+    asked = {} if options.patience_s is None else {"patience_s": options.patience_s, "contact_s": options.patience_s}
+    patience = {"patience_s": PATIENCE_S, "contact_s": CONTACT_S, **asked}
+    token = known_token(settings, address)
+    with Server(address, token=token, insecure=insecure, on_event=output.event, **patience) as server:
         yield server
 
 
@@ -112,6 +124,8 @@ def remote_train(
         fallback = lambda: own  # noqa: E731
     require_folder(source, "photos")
     output = open_output(as_json)
+    if not (source / "dataset.json").is_file():
+        say_assumed_noun(output, CheckConfig.parse(given_options(subject=subject, class_noun=class_noun)))
     with open_server(context, output) as server, output, stop_on_interrupt(output) as should_stop:
         verb = local_runner(output, here, should_stop)
         result = far_studio.train(

@@ -14,6 +14,7 @@ from studio.cli.output import open_output
 from studio.core.config import CONFIGS
 from studio.core.described import Setting, settings_of, variables
 from studio.core.errors import NotFoundError
+from studio.core.names import choice_cure
 
 _NOTES = {
     "train": "The preset sets many of these; `presets` lists the presets.",
@@ -40,7 +41,7 @@ def show_settings(
 ) -> None:
     """List what --set takes for a verb, or the variables that set up this installation."""
     if verb is not None and verb not in CONFIGS:
-        raise NotFoundError(f"there is no verb {verb!r}; use one of: {', '.join(CONFIGS)}.")
+        raise NotFoundError(f"there is no verb {verb!r}; {choice_cure(verb, CONFIGS)}.")
     rows = variables() if verb is None else settings_of(verb)
 
     def show(console: Console) -> None:

@@ -1,10 +1,12 @@
 """The results of verbs as tables on a terminal."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +29,31 @@ def new_table(*columns: str, names: bool = False) -> Table:
     for index, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=names and index == 0)
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing of a list."""
+
+    name: str
+    """To type again; never broken."""
+    facts: str
+    description: str
+
+
+def show_entries(entries: Sequence[Entry]) -> Callable[[Console], None]:
+    """Return what prints a list of things to choose from: the name, and below it the rest, as wide as the terminal.
+
+    No table: beside a long name and its numbers, 80 columns leave ten to a sentence.
+    """
+
+    def show(console: Console) -> None:
+        for entry in entries:
+            console.print(Text(entry.name, style="bold"), soft_wrap=True)
+            for line, style in ((entry.description, ""), (entry.facts, "dim")):
+                console.print(Padding(Text(line, style=style), (0, 0, 0, 4), expand=False))
+
+    return show
 
 
 _STATUS_STYLE = {"good": "green", "usable": "yellow", "rejected": "red"}
@@ -153,8 +180,10 @@ def show_published(result: PublishResult, out: Path) -> Callable[[Console], None
     return show
 
 
-def jobs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table of jobs, as ``list`` shows them."""
+def jobs_table(rows: Sequence[Mapping[str, Any]]) -> Table | str:
+    """Return a table of jobs, as ``list`` shows them, or the words that there are none."""
+    if not rows:
+        return "There are no jobs yet."
     table = new_table("job", "state", "title", names=True)
     for row in rows:
         table.add_row(row["id"], row["state"], Text(row["title"]))

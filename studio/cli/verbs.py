@@ -1,7 +1,5 @@
 """Commands that run a verb on folders of this machine."""
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,17 +15,24 @@ from studio.cli.common import (
     app,
     given_options,
     help_of,
+    message,
     open_runner,
     published_folder,
     require_folder,
+    require_pack,
+    require_pictures,
+    say_assumed_noun,
     train_config_of,
 )
+from studio.cli.foreign import foreign_output_apart
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.tables import show_dataset, show_export, show_finished, show_pictures, show_published, show_run
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult, plain
 from studio.core.errors import InputError, Problem
 from studio.core.finish_config import FinishConfig
+from studio.core.machine import DEMO_TIME
+from studio.core.names import all_of
 from studio.core.presets import finish_config, load_chain, parse_assignments
 from studio.core.settings import Settings, load_settings
 from studio.core.train_config import TrainConfig
@@ -36,7 +41,7 @@ from studio.pocket.samples import SAMPLE_CLASS_NOUN
 from studio.service import Studio
 
 
-@app.command()
+@app.command(help=f"Try the whole studio on a drawn sample person: check, train, generate; {DEMO_TIME}.")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")],
     seed: Annotated[
@@ -45,7 +50,7 @@ def demo(
     class_noun: Annotated[str, typer.Option(help="woman or man.")] = SAMPLE_CLASS_NOUN,
     as_json: Json = False,
 ) -> None:
-    """Try the whole studio on a drawn sample person: check, train, generate; about five minutes on two cores."""
+    """Run ``studio.cli.demo``."""
     from studio.cli.demo import demo as run_demo
 
     here = load_settings()
@@ -76,12 +81,13 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a folder of photos: a verdict and a cure for each, crops, and a dataset to train on."""
-    config = CheckConfig.parse(
-        {**parse_assignments(settings or ()), **given_options(subject=subject, class_noun=class_noun)}
-    )
-    source = require_folder(photos, "photos")
+    given = {**parse_assignments(settings or ()), **given_options(subject=subject, class_noun=class_noun)}
+    config, source = all_of(lambda: CheckConfig.parse(given), lambda: require_folder(photos, "photos"))
     target = out or Path(f"{source.resolve()}-dataset")
     output = open_output(as_json)
+    say_assumed_noun(output, config)
+    if out is None:
+        output.event(message(f"The dataset goes beside the photos, into {target}; --out names another folder."))
     with open_runner(output, load_settings()) as run:
         dataset: Dataset = run("check", config, source, target)
     output.result(dataset, show_dataset(dataset, target))
@@ -110,10 +116,12 @@ def train(
 ) -> None:
     """Train an adapter on a subject and choose its best checkpoint by likeness."""
     here = load_settings()
-    after = PublishConfig.parse({"repo": publish_to, "public": public}) if publish_to else None
     about = given_options(subject=subject, class_noun=class_noun)
-    config = train_config_of(here, base, preset, settings or (), **about)
-    require_folder(source, "photos")
+    after, config, _ = all_of(
+        lambda: PublishConfig.parse({"repo": publish_to, "public": public}) if publish_to else None,
+        lambda: train_config_of(here, base, preset, settings or (), **about),
+        lambda: require_folder(source, "photos"),
+    )
     output = open_output(as_json)
     if after is not None and not plan:  # not after an hour of training
         Studio(here).check_publishing(config, after, owner=here.owner)
@@ -122,7 +130,9 @@ def train(
         if not (source / "dataset.json").is_file():
             dataset_dir = Path(f"{out.resolve()}-dataset")
             # Again when a run goes on, too: the same photos give the same dataset, byte for byte.
-            dataset: Dataset = run("check", CheckConfig.parse(about), source, dataset_dir)
+            checking = CheckConfig.parse(about)
+            say_assumed_noun(output, checking)
+            dataset: Dataset = run("check", checking, source, dataset_dir)
             if not as_json:
                 output.result(dataset, show_dataset(dataset, dataset_dir))
         if not plan:
@@ -144,7 +154,7 @@ def _show_plan(
     settings: Settings, output: TerminalOutput | JsonLinesOutput, config: TrainConfig, dataset_dir: Path
 ) -> None:
     # Outside of the runner: there is nothing to keep, so that Ctrl-C may end it at once.
-    with output, contextlib.redirect_stdout(sys.stderr):
+    with foreign_output_apart(output, settings.home), output:
         plan = Studio(settings).measure_plan(config, dataset_dir, on_event=output.event)
     answer = {**plain(plan), "fits": plan.fits, "words": plan.words()}
     output.result(answer, lambda console: console.print(plan.words()))
@@ -167,23 +177,29 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make pictures of the subject, ranked by likeness, with a contact sheet."""
-    config = GenerateConfig.parse(
-        {
-            **parse_assignments(settings or ()),
-            **given_options(adapter=adapter, pack=pack, prompts=tuple(prompt) if prompt else None),
-            **given_options(count=count, keep=keep, seed=seed, use_cache=cache),
-        }
+    here = load_settings()
+    given = {
+        **parse_assignments(settings or ()),
+        **given_options(adapter=adapter, pack=pack, prompts=tuple(prompt) if prompt else None),
+        **given_options(count=count, keep=keep, seed=seed, use_cache=cache),
+    }
+    config, _, source = all_of(
+        lambda: GenerateConfig.parse(given),
+        lambda: require_pack(here, str(given.get("pack") or ""), run_dir),
+        lambda: _run_or_adapter(run_dir, given.get("adapter"), out),
     )
-    if (run_dir is None) == (config.adapter is None):
-        message = "and --adapter exclude each other, and one of them is needed"
-        raise InputError.of([Problem("RUN", message, "give RUN or --adapter", "no_run")])
-    source = (
-        out if run_dir is None else require_folder(run_dir, "a run")
-    )  # the verb does not look at it beside an adapter
     output = open_output(as_json)
-    with open_runner(output, load_settings()) as run:
+    with open_runner(output, here) as run:
         result: GenerateResult = run("generate", config, source, out)
     output.result(result, show_pictures(result, out))
+
+
+def _run_or_adapter(run_dir: Path | None, adapter: str | None, out: Path) -> Path:
+    """Return what the verb reads: the run, or beside an adapter any folder, since it does not look at it."""
+    if (run_dir is None) == (adapter is None):
+        problem = "and --adapter exclude each other, and one of them is needed"
+        raise InputError.of([Problem("RUN", problem, "give RUN or --adapter", "no_run")])
+    return out if run_dir is None else require_folder(run_dir, "a run")
 
 
 @app.command()
@@ -195,8 +211,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the adapter for ComfyUI, A1111, kohya or diffusers, or merged into its base, and prove that it works."""
-    config = ExportConfig.parse({**parse_assignments(settings or ()), **given_options(format=format)})
-    source = require_folder(run_dir, "a run")
+    given = {**parse_assignments(settings or ()), **given_options(format=format)}
+    config, source = all_of(lambda: ExportConfig.parse(given), lambda: require_folder(run_dir, "a run"))
     output = open_output(as_json)
     with open_runner(output, load_settings()) as run:
         result: ExportResult = run("export", config, source, out)
@@ -217,8 +233,8 @@ def publish(
 ) -> None:
     """Publish a run on the Hugging Face Hub: one commit, private by default; STUDIO_HUB_TOKEN or `hf auth login`."""
     given = {"repo": repo, "public": public, "update": update, "dry_run": dry_run, **given_options(pictures=pictures)}
-    config = PublishConfig.parse({**parse_assignments(settings or ()), **given})
-    source = require_folder(run_dir, "a run")
+    asked = {**parse_assignments(settings or ()), **given}
+    config, source = all_of(lambda: PublishConfig.parse(asked), lambda: require_folder(run_dir, "a run"))
     target = out or published_folder(source, config)
     output = open_output(as_json)
     with open_runner(output, load_settings()) as run:
@@ -260,7 +276,10 @@ def finish(
     """Finish pictures: cut out, replace the background, upscale, restore faces, fit to a size and a number of bytes."""
     here = load_settings()
     changes = parse_assignments(settings or ())
-    config: FinishConfig = finish_config(load_chain(chain, here.presets_dir), changes)
+    config: FinishConfig
+    config, _ = all_of(
+        lambda: finish_config(load_chain(chain, here.presets_dir), changes), lambda: require_pictures(source)
+    )
     output = open_output(as_json)
     with open_runner(output, here) as run:
         result: FinishResult = run("finish", config, source, out)

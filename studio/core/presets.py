@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, model_validator
 
-from studio.core.errors import InputError, NotFoundError, Problem
+from studio.core.errors import InputError, Problem
 from studio.core.finish_config import STEPS, FinishConfig, FinishStep, check_steps
+from studio.core.names import unknown_name
 from studio.core.packs import Pack
 from studio.core.settings import SHIPPED_ROOT
 from studio.core.strict import StrictModel, Text, Word
@@ -90,7 +91,7 @@ def _read_yaml(path: Path) -> Any:
 def _load(model: type[_Model], folder: Path, name: str, what: str) -> _Model:
     known = _names(folder)
     if name not in known:
-        raise NotFoundError(f"{what} {name!r} is not there; use one of: {', '.join(known) or '(none)'}.")
+        raise unknown_name(what, name, known)
     data = _read_yaml(folder / f"{name}.yaml")
     if not isinstance(data, dict):
         raise InputError.of([Problem(f"{name}.yaml", "is not a mapping", "write keys and values", "bad_yaml")])

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -135,7 +136,9 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
         message = str(item["msg"])
         if item["type"] == "extra_forbidden":
             names = _fields_below(model, location[:-1])
-            cure = f"remove it or use one of: {', '.join(names)}" if names else "remove it"
+            near = get_close_matches(str(location[-1]), names, 1)
+            hint = f"did you mean {near[0]}? Otherwise " if near else ""
+            cure = f"{hint}remove it or use one of: {', '.join(names)}" if names else "remove it"
             found.append(Problem(where, "there is no such setting", cure, "unknown_setting"))
             continue
         given = item.get("input")

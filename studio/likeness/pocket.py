@@ -30,8 +30,6 @@ class PocketEngine:
     """
 
     name = "pocket"
-    version = "1"
-    """Of the identity encoder that looks at hair and skin."""
 
     def __init__(self, folder: Path) -> None:
         """Read the nets."""

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ from studio.core.redaction import redact
 from studio.core.server_token import is_this_machine
 
 _LONGEST_WAIT_S = 8.0
+
+
+_LONGEST_SILENCE_S = 60.0
+"""A server that sends nothing for so long is taken for gone, however patient the caller is."""
+
+
+_LONGEST_CONNECT_S = 10.0
 
 
 _TRIED_AGAIN = frozenset({408, 425, 429, 502, 503, 504})
@@ -41,6 +48,7 @@ class Server:
             private Space; never shown. ``studio.core.server_token.known_token`` finds it for a server of this machine.
         insecure: send token or password over plain http to another machine, too.
         patience_s: a call that finds nobody is tried again for so long.
+        contact_s: the same until the first answer: a mistyped address must not take minutes. None for ``patience_s``.
         on_event: told when the server does not answer and when it is back.
 
     Raises:
@@ -54,6 +62,7 @@ class Server:
         token: str | None = None,
         insecure: bool = False,
         patience_s: float = 120.0,
+        contact_s: float | None = None,
         on_event: OnEvent = ignore_event,
     ) -> None:
         place = _place(url)
@@ -65,10 +74,12 @@ class Server:
         self.url = place.url
         self.on_event = on_event
         self._patience_s = patience_s
+        self._contact_s = patience_s if contact_s is None else contact_s
+        self._met = False
+        self._call = threading.local()
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        timeout = httpx2.Timeout(60.0, connect=10.0)
         self._http = httpx2.Client(
-            base_url=self.url, headers=headers, auth=place.login, timeout=timeout, follow_redirects=False
+            base_url=self.url, headers=headers, auth=place.login, timeout=_LONGEST_SILENCE_S, follow_redirects=False
         )
         self._lock = threading.Lock()
         self._silent = False
@@ -92,9 +103,9 @@ class Server:
         """
 
         def once() -> Any:
-            started = self._http.post(f"/gradio_api/call/v2/{endpoint}", json=parameters)
+            started = self._ask("POST", f"/gradio_api/call/v2/{endpoint}", json=parameters)
             _require(started)
-            answer = self._http.get(f"/gradio_api/call/{endpoint}/{started.json()['event_id']}")
+            answer = self._ask("GET", f"/gradio_api/call/{endpoint}/{started.json()['event_id']}")
             if answer.status_code == 404:  # a restart forgot the call
                 raise _RetryableError("the call was lost")
             _require(answer)
@@ -104,20 +115,27 @@ class Server:
 
     def held(self) -> frozenset[str]:
         """Return the digests of the uploads that wait there."""
-        return frozenset(self._patiently(lambda: _require(self._http.get("/uploads")).json()["held"]))
+        return frozenset(self._patiently(lambda: _require(self._ask("GET", "/uploads")).json()["held"]))
 
     def upload(self, sha256: str, data: bytes) -> None:
         """Send one file; raises as ``call``."""
-        self._patiently(lambda: _require(self._http.put(f"/uploads/{sha256}", content=data)))
+        self._patiently(lambda: _require(self._ask("PUT", f"/uploads/{sha256}", content=data)))
+
+    def send_pictures(self, paths: Sequence[Path]) -> list[dict[str, Any]]:
+        """Send picture files or zips and return them as the endpoints take them; raises as ``call``."""
+        contents = [("files", (path.name, path.read_bytes())) for path in paths]
+        there = self._patiently(lambda: _require(self._ask("POST", "/gradio_api/upload", files=contents)).json())
+        kind = {"_type": "gradio.FileData"}
+        return [{"path": at, "orig_name": path.name, "meta": kind} for at, path in zip(there, paths, strict=True)]
 
     def check(self, **request: Any) -> dict[str, Any]:
         """Start the check of uploaded photos; raises as ``call``, and ConflictError where uploads are missing."""
-        return self._patiently(lambda: _require(self._http.post("/checks", json=request)).json())
+        return self._patiently(lambda: _require(self._ask("POST", "/checks", json=request)).json())
 
     def files(self, job: str) -> list[dict[str, Any]]:
         """Return path, bytes and sha256 of every file that a completed job offers."""
         rows: list[dict[str, Any]] = self._patiently(
-            lambda: _require(self._http.get(f"/files/{quote(job, safe='')}")).json()["files"]
+            lambda: _require(self._ask("GET", f"/files/{quote(job, safe='')}")).json()["files"]
         )
         return rows
 
@@ -134,7 +152,8 @@ class Server:
             here = part.stat().st_size if part.is_file() else 0
             headers = {"range": f"bytes={here}-"} if here else {}
             address = f"/files/{quote(job, safe='')}/{quote(row['path'])}"
-            with self._http.stream("GET", address, headers={**headers, "accept-encoding": "identity"}) as answer:
+            headers["accept-encoding"] = "identity"
+            with self._http.stream("GET", address, headers=headers, timeout=self._timeout()) as answer:
                 if answer.status_code == 416:  # the part is as long as the file, or longer
                     return
                 if answer.status_code not in (200, 206):
@@ -154,7 +173,9 @@ class Server:
 
     def _patiently(self, once: Callable[[], Any]) -> Any:
         """Call ``once`` until it answers; between tries waits grow from half a second to eight."""
-        end_s = time.monotonic() + self._patience_s
+        patience_s = self._patience_s if self._met else self._contact_s
+        end_s = time.monotonic() + patience_s
+        self._call.end_s = end_s if patience_s else None  # without patience there is one try, as long as it takes
         wait_s = 0.5
         while True:
             began_s = time.monotonic()
@@ -162,13 +183,23 @@ class Server:
                 answer = once()
             except (httpx2.TransportError, _RetryableError) as error:
                 if time.monotonic() + wait_s > end_s:
-                    raise ServerGoneError(f"{self.url} does not answer ({_reason(error)}).") from None
+                    cure = "" if self._met else " Is a studio running there, and is that its address?"
+                    raise ServerGoneError(f"{self.url} does not answer ({_reason(error)}).{cure}") from None
                 self._failed()
                 time.sleep(wait_s)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             else:
                 self._worked(began_s)
                 return answer
+
+    def _ask(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        return self._http.request(method, path, timeout=self._timeout(), **content)
+
+    def _timeout(self) -> httpx2.Timeout:
+        """Return how long a request may be silent: no longer than the patience that is left."""
+        end_s = self._call.end_s
+        left_s = _LONGEST_SILENCE_S if end_s is None else max(0.1, end_s - time.monotonic())
+        return httpx2.Timeout(min(_LONGEST_SILENCE_S, left_s), connect=min(_LONGEST_CONNECT_S, left_s))
 
     def _failed(self) -> None:
         with self._lock:
@@ -179,6 +210,7 @@ class Server:
 
     def _worked(self, began_s: float) -> None:
         with self._lock:  # an answer to a call from before the last failure does not mean that it is back
+            self._met = True
             back = self._silent and began_s > self._failed_s
             self._silent = self._silent and not back
         if back:

@@ -38,6 +38,7 @@ from studio.core.errors import (
     StudioError,
 )
 from studio.core.files import sha256_of, write_json
+from studio.core.names import choice_cure
 from studio.core.presets import override
 from studio.core.progress import ProgressReporter, stopped
 from studio.core.strict import StrictModel
@@ -305,7 +306,7 @@ def _server_config(server: Server, request: TrainRequest) -> TrainConfig:
     default = next((name for name, row in bases.items() if row.get("default")), "pocket")
     preset = presets.get(request.preset) if request.preset else None
     if request.preset and preset is None:
-        raise NotFoundError(f"the server has no preset {request.preset!r}; it has: {', '.join(presets)}.")
+        raise NotFoundError(f"the server has no preset {request.preset!r}; {choice_cure(request.preset, presets)}.")
     base = request.base or (preset["base"] if preset else default)
     if preset is None:
         row = bases.get(base)

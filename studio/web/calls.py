@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import wraps
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -18,6 +17,7 @@ import gradio as gr
 from pydantic import TypeAdapter, ValidationError
 
 from studio.core.errors import Problem
+from studio.core.names import nearest
 from studio.web.asgi import App, Message, Receive, Scope, Send, answer, parsed, read, replayed
 
 if TYPE_CHECKING:
@@ -186,8 +186,8 @@ class CallsMiddleware:
         if index is None:
             index = self._index_of.get(name)
             if index is None:
-                near = get_close_matches(name, self._index_of, 1)
-                hint = f"did you mean /{near[0]}?" if near else "docs/API.md lists them all."
+                near = nearest(name, self._index_of)
+                hint = f"did you mean /{near}?" if near else "docs/API.md lists them all."
                 return 404, f"There is no endpoint of this name; {hint}", []
         function = self._page.fns.get(index) if type(index) is int else None
         if function is None:

@@ -109,7 +109,7 @@ def page_options(settings: Settings) -> dict[str, Any]:
     from studio.web.page.theme import CSS, WORDS, theme
 
     return {
-        "footer_links": [],
+        "footer_links": ["api"],  # Gradio's own footer is hidden; ours links the page that this opens
         "run_history": False,
         "enable_monitoring": False,
         "show_error": False,

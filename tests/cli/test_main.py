@@ -191,6 +191,32 @@ def test_help_is_the_sentence_of_the_config_field(
     assert TrainConfig.model_fields["base"].description in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["generate", "RUN", "--out", "o", "--pack", "busines", "--set", "cuont=2"],
+         ["'business'", "did you mean count?", "is not a folder of a run"]),
+        (["train", "PHOTOS", "--out", "o", "--base", "pockt", "--preset", "pocket_lora", "--set", "stesp=2"],
+         ["'pocket'", "'pocket_lora_cpu'", "did you mean steps?", "is not a folder of photos"]),
+        (["finish", "PICTURES", "--out", "o", "--chain", "headsht_white"], ["'headshot_white'", "is not there"]),
+    ],
+)  # fmt: skip
+def test_every_wrong_name_is_told_at_once_with_the_nearest_one_before_torch_is_there(
+    command: list[str], expected: list[str]
+) -> None:
+    """Also before a photo is read. On two idle cores a second; a start of torch takes five and more."""
+    code = (
+        "import sys, time; from studio.cli import main; before_s = time.process_time()\n"
+        f"code = main.run({command})\n"
+        "heavy = [name for name in ('torch', 'diffusers', 'PIL.JpegImagePlugin', 'cv2') if name in sys.modules]\n"
+        "print(code, heavy, time.process_time() - before_s < 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "2 [] True"
+    said = " ".join(done.stderr.split())
+    assert [text for text in expected if text not in said] == []
+
+
 # Verbs
 
 
@@ -230,6 +256,20 @@ def test_a_person_sees_every_verdict_with_its_cure(
 
 def _train(photos: Path, out: Path, *more: str) -> list[str]:
     return ["train", str(photos), "--subject", "Ada", "--class-noun", "woman", "--out", str(out), *more]
+
+
+def test_a_check_says_what_it_assumes_and_where_it_writes(
+    studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main.run(["check", str(photos)])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "taken as photos of a person" in said and "--class-noun" in said
+    assert f"into {photos}-dataset; --out" in said
+    main.run(["train", str(photos), "--out", str(tmp_path / "run")])
+    assert "taken as photos of a person" in " ".join(capsys.readouterr().err.split())
+    main.run(["check", str(photos), "--class-noun", "dog", "--out", str(tmp_path / "x")])
+    said = capsys.readouterr().err
+    assert "taken as" not in said and "--out" not in said
 
 
 def test_training_on_photos_checks_them_first(studio: FakeStudio, photos: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from studio.cli.output import open_output
+from studio.cli.output import TerminalOutput, open_output
 from studio.core.domain import Event
 from studio.core.errors import ConflictError
 
@@ -39,3 +39,19 @@ def test_a_person_gets_the_result_on_one_stream_and_all_else_on_the_other(
     shown = capsys.readouterr()
     assert shown.out == "[done]\n"
     assert "mind the [gap]" in shown.err and "It is taken." in shown.err
+
+
+def test_a_reader_without_a_bar_is_told_now_and_then_how_long_it_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lines(every_s: float) -> list[str]:
+        output = TerminalOutput(line_every_s=every_s)
+        with output:
+            output.event(Event("stage", {"name": "training", "message": "Learning the subject"}))
+            output.event(Event("progress", {"step": 1, "total": 400, "eta_s": None, "message": ""}))  # not known yet
+            for step in (2, 3):
+                output.event(Event("progress", {"step": step, "total": 400, "eta_s": 150.0, "message": ""}))
+        return capsys.readouterr().err.splitlines()
+
+    assert lines(60) == ["Learning the subject", "Learning the subject: 2 of 400, 2 min left"]
+    assert lines(0)[2:] == ["Learning the subject: 3 of 400, 2 min left"]

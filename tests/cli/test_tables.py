@@ -1,9 +1,10 @@
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from studio.cli.tables import job_words, jobs_table
+from studio.cli.tables import Entry, job_words, jobs_table, show_entries
 
 VIEW: dict[str, Any] = {"id": "train-1", "title": "Ada", "state": "training", "progress": {}, "cause": "", "facts": {}}
 
@@ -21,3 +22,20 @@ def test_a_line_on_a_job_says_how_far_it_is_and_what_it_waits_for() -> None:
     assert job_words({**VIEW, "state": "stalled", "cause": "No room."}).endswith("is stalled: No room.")
     waiting = {**VIEW, "state": "pendingImages", "waits_for": {"kind": "check"}, "facts": {"subject": "Ada"}}
     assert job_words(waiting).endswith("waits for the photo check of Ada")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_list_of_names_is_readable_at_any_width(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    name = "editorial_black_and_white"
+    sentence = "Twelve black and white portraits in the manner of magazines, from film grain to hard noir light."
+    show_entries([Entry(name, "12 shots, for a person", sentence)])(console)
+    first, *rest = console.export_text().splitlines()
+    assert first == name
+    assert all(line.startswith("    ") and len(line) <= width for line in rest)
+    assert " ".join(" ".join(rest).split()) == f"{sentence} 12 shots, for a person"  # no word is broken
+    assert len(rest) <= 2 + len(sentence) // (width - 12)
+
+
+def test_an_empty_list_of_jobs_says_so() -> None:
+    assert jobs_table([]) == "There are no jobs yet."

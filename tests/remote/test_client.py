@@ -1,12 +1,17 @@
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from studio.cli import main
+from studio.cli import remote as cli_remote
 from studio.core.errors import ConflictError, InputError, NotFoundError, ResourceError
 from studio.remote import client
-from studio.remote.client import Server
+from studio.remote.client import Server, ServerGoneError
 
 
 def transport(answer: Callable[[httpx2.Request], httpx2.Response], **options: Any) -> Server:
@@ -32,6 +37,53 @@ def test_a_busy_server_is_tried_again_and_a_refusal_is_not(monkeypatch: pytest.M
         with pytest.raises(kind, match="no, thanks") as caught:
             transport(refuse).upload("0" * 64, b"")
         assert caught.value.problems[0].code == "digest" and len(asked) == 1
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """A server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+DEAD = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_server_that_never_answered_is_given_up_within_its_time(is_silent: bool, silent_server: str) -> None:
+    began_s = time.monotonic()
+    address = silent_server if is_silent else DEAD
+    gone = pytest.raises(ServerGoneError, match=r"does not answer \(.+\)\. Is a studio running there")
+    with Server(address, patience_s=60, contact_s=1) as server, gone:
+        server.call("jobs", limit=1)
+    assert time.monotonic() - began_s < 4
+
+
+def test_a_server_that_answered_once_is_waited_for_longer() -> None:
+    answers = [httpx2.Response(200, json={"held": []})] + [httpx2.Response(503)] * 2
+    server = transport(lambda request: answers.pop(0) if answers else httpx2.Response(200, json={"held": ["a"]}))
+    server._contact_s = 0.0
+    assert server.held() == frozenset() and server.held() == {"a"}
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [["list"], ["status", "x"], ["status", "x", "--watch"], ["cancel", "x"], ["retry", "x"],
+     ["download", "x", "--out", "o"], ["generate", "x", "--out", "o", "--pack", "business"],
+     ["train", "PHOTOS", "--out", "o"]],
+)  # fmt: skip
+def test_every_remote_command_gives_up_with_words(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In eight seconds unless told otherwise, to which a start is added; here in a fraction of one."""
+    assert cli_remote.CONTACT_S <= 10
+    monkeypatch.setattr(cli_remote, "CONTACT_S", 0.2)
+    monkeypatch.setenv("STUDIO_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PHOTOS").mkdir()
+    began_s = time.monotonic()
+    assert main.run(["remote", "--server", DEAD, *verb]) == 1
+    assert "does not answer" in capsys.readouterr().err and time.monotonic() - began_s < 5
 
 
 def test_a_token_is_sent_and_its_lack_is_explained_without_showing_it() -> None:

@@ -69,8 +69,13 @@ class Endpoint:
         lines = [self.summary]
         if self.parameters:
             lines += ["", "Args:", *(f"    {row.name}: {row.sentence}" for row in self.parameters)]
+        return "\n".join([*lines, "", "Returns:", f"    {self.returns_sentence}"])
+
+    @property
+    def returns_sentence(self) -> str:
+        """What comes back, as plain text."""
         returns = self.returns.replace("`", "")
-        return "\n".join([*lines, "", "Returns:", f"    {returns[:1].upper()}{returns[1:]}."])
+        return f"{returns[:1].upper()}{returns[1:]}."
 
     def call(self, session: StudioSession, *args: Any, **kwargs: Any) -> Any:
         """Call the handler as a client would."""

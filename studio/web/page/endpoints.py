@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
+from gradio.components.api_component import Api
+from gradio.context import get_blocks_context
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import JobKind, JobView
@@ -32,8 +34,20 @@ Given = Mapping[str, Any]
 
 def add_endpoints(session: StudioSession) -> None:
     """Add the endpoints to the current ``gr.Blocks``."""
+    page = get_blocks_context()
+    assert page is not None
     for endpoint in ENDPOINTS:
-        gr.api(_function(endpoint, session), api_name=endpoint.name, concurrency_limit=None)
+        added = gr.api(_function(endpoint, session), api_name=endpoint.name, concurrency_limit=None)
+        event = page.fns[added["id"]]
+        for row, value in zip(endpoint.parameters, event.inputs, strict=True):
+            _describe(value, row.name, additional_description=row.sentence)
+        _describe(event.outputs[0], "answer", description=endpoint.returns_sentence)
+
+
+def _describe(value: Any, name: str, **sentence: str) -> None:
+    """Say what a value of an endpoint means: Gradio takes the endpoint's sentence from its docstring, but no others."""
+    assert isinstance(value, Api)
+    value.label, value._api_info = name, {**value._api_info, **sentence}
 
 
 def _function(endpoint: Endpoint, session: StudioSession) -> Callable[..., Any]:

@@ -27,7 +27,7 @@ def header() -> Markup:
 
 def footer() -> Markup:
     """Return the bottom of the page."""
-    return render("page.footer", text=words.FOOTER)
+    return render("page.footer", text=words.FOOTER, link=words.API_LINK)
 
 
 def log_in() -> Markup:

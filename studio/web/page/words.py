@@ -8,6 +8,7 @@ Braces are filled in with ``str.format``. A pair is for one thing and for severa
 TITLE = "Likeness Studio"
 TAGLINE = "A few photos in, a portrait series out."
 FOOTER = "Photos and pictures stay on the machine that runs this studio."
+API_LINK = "Use the studio from a program"
 LOG_IN = "Log in with Hugging Face"
 LOG_OUT = "Log out ({name})"
 LOG_IN_NOTICE = "Log in to begin"

@@ -11,7 +11,9 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from studio.core.config import CheckConfig
 from studio.core.settings import Settings
+from studio.web.page.endpoints import ENDPOINTS
 
 PROMISED = {
     "check_photos": "photos subject class_noun settings key",
@@ -72,6 +74,20 @@ def test_programs_see_exactly_the_promised_endpoints_and_parameters(client: Clie
             assert row["type"], f"{name}.{row['parameter_name']} has no type"
     optional = {row["parameter_name"]: row["parameter_has_default"] for row in named["/generate"]["parameters"]}
     assert optional == {name: name != "train_job" for name in optional}
+
+
+def test_programs_read_what_every_parameter_and_every_answer_means(client: Client) -> None:
+    described = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for endpoint in ENDPOINTS:
+        shown = described[f"/{endpoint.name}"]
+        assert shown["description"] == endpoint.summary
+        said = {row["parameter_name"]: row["python_type"]["description"] for row in shown["parameters"]}
+        assert said == {row.name: row.sentence for row in endpoint.parameters} and all(said.values())
+        (answer,) = shown["returns"]
+        assert answer["python_type"]["description"] == endpoint.returns_sentence
+    noun = next(row for row in described["/check_photos"]["parameters"] if row["parameter_name"] == "class_noun")
+    assert noun["python_type"]["description"] == CheckConfig.model_fields["class_noun"].description
+    assert "What the subject is" in client.view_api(return_format="str", print_info=False)
 
 
 def test_a_run_is_planned_without_being_started(client: Client, check_id: str) -> None:

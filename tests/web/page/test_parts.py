@@ -6,8 +6,10 @@ import pytest
 
 from studio.core.domain import JobFacts, JobView, SourceJob
 from studio.core.errors import InputError, NotFoundError, Problem
+from studio.core.settings import Settings
 from studio.web.page import parts, parts_photos, parts_train
 from studio.web.page.history import JobHistory
+from studio.web.server import page_options
 
 EVIL = '<img src=x onerror="alert(1)">'
 JOB = JobView("train-1", "train", "training", "local", "Ada", created_s=0.0)
@@ -80,3 +82,8 @@ def test_an_open_job_of_which_nothing_can_be_stored_says_so_above_its_bar() -> N
     html = parts.progress(replace(JOB, cause=full), JobHistory())
     assert "disk is full" in html and "&lt;b&gt;" in html
     assert 'role="alert"' not in parts.progress(JOB, JobHistory())
+
+
+def test_the_page_links_its_own_description_for_programs() -> None:
+    assert 'href="?view=api"' in parts.footer()
+    assert page_options(Settings())["footer_links"] == ["api"]  # without it Gradio shows nothing at that address

@@ -1,0 +1,293 @@
+"""A running studio from Python: typed settings go in, typed results come back, files are downloaded and verified.
+
+::
+
+    with Client("http://127.0.0.1:7860") as studio:
+        check = studio.check(Path("photos"), CheckConfig(subject="Ada", class_noun="woman"))
+        run = studio.train(check)
+        pictures = studio.generate(run, GenerateConfig(pack="business", count=4, keep=2))
+        for image in pictures.wait(on_event=print).images:
+            print(image.file, image.likeness)
+        pictures.download(Path("pictures"))
+
+An edge like the command line: no torch and no Gradio. Jobs may be queued behind one another at once; a call that was
+cut off is repeated with the same key, and is the same job. Everything is on top of the public endpoints and routes of
+docs/API.md. Unlike ``python -m studio remote train`` it does not look at photos here: they travel as they are.
+"""
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from studio.core import records
+from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
+from studio.core.domain import (
+    Dataset,
+    ExportResult,
+    FinishResult,
+    GenerateResult,
+    OnEvent,
+    PublishResult,
+    TrainResult,
+    ignore_event,
+)
+from studio.core.errors import StudioError
+from studio.core.files import sha256_of
+from studio.core.server_token import known_token
+from studio.core.settings import load_settings
+from studio.core.strict import StrictModel
+from studio.core.train_config import TrainConfig
+from studio.imaging.decode import list_photos
+from studio.remote import run as remote
+from studio.remote.client import Server
+
+CONTACT_S = 8.0
+"""A server that has never answered is given up after so many seconds."""
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[_Result]):
+    """A job of the studio; it goes on there whether anybody watches it or not."""
+
+    id: str
+    server: Server
+    result_type: type[_Result]
+
+    def view(self) -> dict[str, Any]:
+        """Return how it stands: ``state``, ``progress``, ``cause`` and the other fields of docs/API.md."""
+        return dict(self.server.call("job", job_id=self.id, files=False))
+
+    def wait(self, *, on_event: OnEvent = ignore_event, timeout_s: float | None = None) -> _Result:
+        """Wait for the end and return the result.
+
+        Args:
+            on_event: told everything that the job tells; of kind ``progress`` are ``step``, ``total`` and ``eta_s``.
+            timeout_s: longest wait; None waits for as long as it takes.
+
+        Raises:
+            StudioError: it stalled, with its cause and problems. ServerGoneError: nobody answers any more.
+            JobCancelled: it was cancelled, or the time is up and it goes on without us.
+        """
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        done = remote.watch(
+            self.server,
+            self.id,
+            on_event=on_event,
+            should_stop=lambda: end_s is not None and time.monotonic() >= end_s,
+        )
+        try:
+            return records.from_dict(self.result_type, remote.result_of(done))
+        except ValueError:
+            raise StudioError(f"{self.server.url} answers like another version of the studio; update one.") from None
+
+    def download(self, out: Path, *, on_event: OnEvent = ignore_event) -> list[Path]:
+        """Bring the files of the completed job into a folder, each verified by its digest; one that was cut goes on.
+
+        Raises:
+            NotFoundError: it is not completed. ServerGoneError: nobody answers any more.
+            ResourceError: a file arrives damaged, twice.
+        """
+        return remote.download(self.server, self.id, out, on_event=on_event)
+
+    def cancel(self) -> None:
+        """Ask it to end; what it has done so far is kept."""
+        self.server.call("cancel", job_id=self.id)
+
+    def retry(self) -> None:
+        """Let it go on from where it stalled or was cancelled."""
+        self.server.call("retry", job_id=self.id)
+
+
+class Client:
+    """A studio that runs somewhere.
+
+    Args:
+        url: its address, for example http://127.0.0.1:7860.
+        token: the one that the server printed when it started, or a Hugging Face token where people log in. None takes
+            STUDIO_REMOTE_TOKEN or, for a server of the same user on the same machine, the token in the home.
+        insecure: send the token over plain http to another machine, too.
+        patience_s: how long to look for a server that answered before; one that never did is given up after eight
+            seconds.
+        on_event: told when the server does not answer and when it is back.
+
+    Raises:
+        InputError: the address is none, or the token would cross the network in the open.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        insecure: bool = False,
+        patience_s: float = 120.0,
+        on_event: OnEvent = ignore_event,
+    ) -> None:
+        self.server = Server(
+            url,
+            token=token or known_token(load_settings(), url),
+            insecure=insecure,
+            patience_s=patience_s,
+            contact_s=min(patience_s, CONTACT_S),
+            on_event=on_event,
+        )
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.close()
+
+    def check(self, photos: Path | Iterable[Path], config: CheckConfig, *, key: str | None = None) -> Job[Dataset]:
+        """Send photos and check them.
+
+        Args:
+            photos: the files, or a folder of them; a caption ``NAME.txt`` beside a photo goes with it.
+            config: what they show, and how to look at them.
+            key: the same key with the same request is the same job, also after a restart of this program.
+
+        Raises:
+            InputError: the studio refuses, in its own words. ServerGoneError: nobody answers.
+        """
+        files = list_photos(photos)[0] if isinstance(photos, Path) else list(photos)
+        files += [caption for photo in files if (caption := photo.with_suffix(".txt")).is_file()]
+        digest_of = {path: sha256_of(path) for path in files}
+        held = self.server.held()
+        for path, sha256 in digest_of.items():
+            if sha256 not in held:
+                self.server.upload(sha256, path.read_bytes())
+        view = self.server.check(
+            photos=[{"sha256": sha256, "name": path.name} for path, sha256 in digest_of.items()],
+            key=key or _new_key(),
+            **_arguments(config, "subject", "class_noun"),
+        )
+        return Job(view["id"], self.server, Dataset)
+
+    def train(
+        self,
+        check: Job[Dataset] | str,
+        config: TrainConfig | None = None,
+        *,
+        preset: str = "",
+        key: str | None = None,
+    ) -> Job[TrainResult]:
+        """Train on the photos of a check, finished or not.
+
+        Args:
+            check: the check or its id.
+            config: what is set in it changes the preset's numbers; what is left out keeps them.
+            preset: name of a preset; empty takes the base's own on that machine.
+            key: as for ``check``.
+
+        Raises: as ``check``.
+        """
+        given = _dotted(config.model_dump(mode="json", exclude_unset=True)) if config else {}
+        parameters = {"check_job": _id(check), "base": given.pop("base", ""), "preset": preset, "settings": given}
+        return self._begin("train", TrainResult, key, parameters)
+
+    def generate(
+        self, run: Job[TrainResult] | str, config: GenerateConfig, *, key: str | None = None
+    ) -> Job[GenerateResult]:
+        """Make pictures with a run, finished or not; an empty id goes with ``config.adapter``. Raises as ``check``."""
+        named = _arguments(config, "pack", "prompts", "count", "keep", "seed", "adapter")
+        return self._begin("generate", GenerateResult, key, {"train_job": _id(run), **named})
+
+    def export(
+        self, run: Job[TrainResult] | str, config: ExportConfig | None = None, *, key: str | None = None
+    ) -> Job[ExportResult]:
+        """Write a run in another program's format. Raises as ``check``."""
+        named = _arguments(config or ExportConfig(), "format")
+        return self._begin("export", ExportResult, key, {"train_job": _id(run), **named})
+
+    def finish(
+        self,
+        pictures: Job[GenerateResult] | Iterable[Path],
+        chain: str,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+    ) -> Job[FinishResult]:
+        """Put pictures through a chain.
+
+        Args:
+            pictures: a generate job, finished or not, or picture files and zips of them.
+            chain: name of the chain.
+            changes: its settings by step and name, for example ``{"fit.max_bytes": 5000000}``.
+            key: as for ``check``.
+
+        Raises: as ``check``.
+        """
+        parameters: dict[str, Any] = {"pictures": [], "chain": chain, "settings": dict(changes or {})}
+        if isinstance(pictures, Job):
+            parameters["generate_job"] = pictures.id
+        else:
+            parameters["pictures"] = self.server.send_pictures(list(pictures))
+        return self._begin("finish", FinishResult, key, parameters)
+
+    def publish(
+        self,
+        run: Job[TrainResult] | str,
+        config: PublishConfig,
+        *,
+        pictures: Job[GenerateResult] | None = None,
+        hub_token: str = "",
+        key: str | None = None,
+    ) -> Job[PublishResult]:
+        """Publish a run on the Hugging Face Hub.
+
+        Args:
+            run: the run or its id.
+            config: where and how; its ``pictures`` would be a folder of the server and stays empty.
+            pictures: a generate job for the gallery.
+            hub_token: of the Hub, with write access; kept there until the job has ended.
+            key: as for ``check``.
+
+        Raises: as ``check``.
+        """
+        named = _arguments(config, "repo", "public", "choose", "update", "dry_run")
+        with_pictures = {"pictures_job": pictures.id} if pictures else {}
+        parameters = {"train_job": _id(run), "token": hub_token, **with_pictures, **named}
+        return self._begin("publish", PublishResult, key, parameters)
+
+    def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
+        """Return the newest jobs, as ``Job.view`` does."""
+        return list(self.server.call("jobs", limit=limit))
+
+    def choices(self, what: str) -> list[dict[str, Any]]:
+        """Return what there is to choose from: ``bases``, ``presets``, ``packs`` or ``chains``."""
+        return list(self.server.call(what))
+
+    def _begin(
+        self, endpoint: str, result: type[_Result], key: str | None, parameters: Mapping[str, Any]
+    ) -> Job[_Result]:
+        view = self.server.call(endpoint, key=key or _new_key(), **parameters)
+        return Job(view["id"], self.server, result)
+
+
+def _new_key() -> str:
+    """Return a key without which a repeated call would be a second job."""
+    return f"client-{secrets.token_hex(12)}"
+
+
+def _id(job: Job[Any] | str) -> str:
+    return job if isinstance(job, str) else job.id
+
+
+def _arguments(config: StrictModel, *named: str) -> dict[str, Any]:
+    """Return what is set in a config as arguments of an endpoint: some by their own name, the others in settings."""
+    given = config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    own = {name: given.pop(name) for name in named if name in given}
+    return {**own, "settings": given}
+
+
+def _dotted(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return settings of settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        flat |= _dotted(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
+    return flat
