@@ -43,11 +43,12 @@ from studio.core.train_config import TrainConfig
 from studio.imaging.sheet import contact_sheet
 from studio.infer import generate
 from studio.likeness.base import Embeddings, LikenessEngine, likeness
+from studio.likeness.base import centroid as centroid_of
 from studio.likeness.registry import get_engine
 from studio.pictures.render import load_pipeline, render_prompts
 from studio.pocket.identity import AttributeClassifier, load_classifier
 from studio.pocket.renderer.captions import prompt_for
-from studio.pocket.renderer.people import Identity, sample_identity, sample_scene
+from studio.pocket.renderer.people import Identity, Scene, sample_identity, sample_scene, twin
 from studio.pocket.renderer.portrait import render
 from studio.pocket.renderer.words import CLASS_NOUNS, HELD_OUT_SEED
 from studio.train import train
@@ -77,7 +78,12 @@ ASKED: tuple[dict[str, str], ...] = (
 )
 """What the prompts ask for; never a trait of the person."""
 
-TARGETS = {"likeness_after": (">=", 0.7), "following_ratio": (">=", 0.85), "bleed": ("<=", 0.15)}
+TARGETS = {
+    "likeness_after": (">=", 0.7),
+    "twin_margin": (">=", 0.3),
+    "following_ratio": (">=", 0.85),
+    "bleed": ("<=", 0.15),
+}
 """What the project promises of the means."""
 
 
@@ -239,15 +245,18 @@ def row_of(bench: Bench, number: int, before: Sequence[Image.Image]) -> dict[str
     return row
 
 
+def photo_scene(identity: Identity, index: int) -> Scene:
+    seed = HELD_OUT_SEED + 10_000 + (identity.seed - FIRST_SEED) * PHOTOS + index
+    return sample_scene(seed, style="photo", accessory="none")
+
+
 def draw_photos(folder: Path, identity: Identity) -> None:
     """Draw what a user would bring: one person in different scenes, nothing on the head."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(PHOTOS):
         path = folder / f"photo_{index + 1}.jpg"
         if not path.exists():
-            seed = HELD_OUT_SEED + 10_000 + (identity.seed - FIRST_SEED) * PHOTOS + index
-            scene = sample_scene(seed, style="photo", accessory="none")
-            picture = Image.fromarray(render(identity, scene, PHOTO_PX))
+            picture = Image.fromarray(render(identity, photo_scene(identity, index), PHOTO_PX))
             part = path.with_suffix(".part")
             picture.save(part, format="JPEG", quality=92)
             os.replace(part, path)
@@ -280,6 +289,11 @@ def measured(
         for index, asked in enumerate(ASKED)
         for _ in range(PICTURES_PER_PROMPT)
     ]
+    another_face = twin(identity, identity.seed)
+    twin_photos = [
+        Image.fromarray(render(another_face, photo_scene(identity, index), PHOTO_PX)) for index in range(PHOTOS)
+    ]
+    twin_centroid = centroid_of(bench.engine.embed(twin_photos))
     embeddings = {name: bench.engine.embed(pictures) for name, pictures in (("before", before), ("after", after))}
     scores = {name: scored(bench, rows, centroid, identity.class_noun) for name, rows in embeddings.items()}
     np.savez(run_dir.parent / "embeddings.npz", after=of_subject(embeddings["after"]), centroid=centroid)
@@ -287,6 +301,8 @@ def measured(
         "likeness_before": mean(of_subject(scores["before"])),
         "likeness_after": mean(of_subject(scores["after"])),
         "likeness_drawn": mean(scored(bench, bench.engine.embed(drawn), centroid, identity.class_noun)),
+        "likeness_to_twin": mean(of_subject(scored(bench, embeddings["after"], twin_centroid, identity.class_noun))),
+        "not_measured": int(np.isnan(of_subject(embeddings["after"])).any(axis=1).sum()),
         "likeness_after_per_prompt": [mean(part) for part in np.split(of_subject(scores["after"]), len(ASKED))],
         "following_before": following(bench.classifier, of_subject(before)),
         "following_after": following(bench.classifier, of_subject(after)),
@@ -323,6 +339,8 @@ def summary(row: Mapping[str, Any]) -> dict[str, Any]:
         "likeness_before": row["likeness_before"],
         "likeness_after": row["likeness_after"],
         "likeness_drawn": row["likeness_drawn"],
+        "likeness_to_twin": row["likeness_to_twin"],
+        "twin_margin": round(row["likeness_after"] - row["likeness_to_twin"], 4),
         "following_before": before,
         "following_after": after,
         "bleed": row["bleed"],
