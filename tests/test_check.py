@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 import studio.check
 from studio.check import check, load_dataset
-from studio.checking import captions, judge
+from studio.checking import judge
 from studio.core import progress
 from studio.core.config import CheckConfig
 from studio.core.domain import Dataset, Event
@@ -358,14 +358,8 @@ def test_person_needs_one_clear_face(folder: Path, person: Image.Image, tmp_path
 
 @pytest.mark.parametrize("likeness", ["auto", "none"])
 def test_drawn_portraits_need_no_face_that_a_detector_for_photographs_finds(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, likeness: Any
+    folder: Path, tmp_path: Path, likeness: Any
 ) -> None:
-    from studio.pocket.identity import IdentityEncoder, save
-
-    monkeypatch.setattr(registry, "POCKET_FOLDER", tmp_path / "base")
-    monkeypatch.setattr(captions, "POCKET_FOLDER", tmp_path / "base")
-    calibration = {"woman": {"other": -1.0, "same": -0.9}}  # everybody is alike to this encoder
-    save(IdentityEncoder(64, (8, 16, 16, 16), 16, calibration), tmp_path / "base" / "identity")
     dataset = check(CheckConfig(class_noun="woman", likeness=likeness), folder, tmp_path / "out")
     assert {status for status, _ in codes(dataset).values()} == {"good"}
     assert dataset.likeness_engine == ("pocket" if likeness == "auto" else None)

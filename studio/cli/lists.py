@@ -33,7 +33,7 @@ def presets(as_json: Json = False) -> None:
 
 def _hardware(row: Mapping[str, Any]) -> str:
     memory = row["hardware"].removesuffix("gb")
-    return "no GPU needed" if memory == "cpu" else f"a GPU with {memory} GB"
+    return "no GPU needed" if memory == "cpu" else f"a GPU with {gigabytes_text(float(memory))}"
 
 
 @app.command()

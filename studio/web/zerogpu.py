@@ -156,7 +156,11 @@ class GpuGenerator:
                 return GpuResult(tuple((path, path.parent.name) for path in made), None, remark)
         if isinstance(answer, StudioError):
             raise answer
-        pictures = tuple((out / image.file, parts_pictures.picture_caption(asdict(image))) for image in answer.images)
+        measured = answer.likeness_engine is not None
+        pictures = tuple(
+            (out / image.file, parts_pictures.picture_caption(asdict(image), measured=measured))
+            for image in answer.images
+        )
         return GpuResult(pictures, out / answer.archive)
 
     def _here(self, config: GenerateConfig, run_dir: Path, out_dir: Path) -> GenerateResult | StudioError:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from studio.pocket import build
+from studio.pocket.recipe.denoiser import tokenise
 from studio.pocket.tokenizer import train_tokenizer
 
 
@@ -20,5 +20,5 @@ def test_tokenizer_covers_every_text_and_survives_saving(tmp_path: Path) -> None
         assert ids[-1] == again.eos_token_id == 1
         assert again.unk_token_id not in ids[1:-1], "no byte may be unknown"
     assert len(again("woman with red hair")["input_ids"]) == 6
-    padded = build.tokenise(again, ["a woman"])
+    padded = tokenise(again, ["a woman"])
     assert padded.shape == (1, 40) and padded[0, -1] == again.pad_token_id == 1

@@ -65,11 +65,11 @@ def picture_order(history: JobHistory, result: Mapping[str, Any] | None) -> list
     return sorted(images, key=lambda image: (image.get("likeness") is None, -(image.get("likeness") or 0.0)))
 
 
-def picture_caption(image: Mapping[str, Any]) -> str:
-    """Return the caption of one picture: its likeness and its shot."""
+def picture_caption(image: Mapping[str, Any], *, measured: bool = True) -> str:
+    """Return the caption of one picture: its likeness, unless nobody meant to measure it, and its shot."""
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
-    likeness = image.get("likeness")
-    return " · ".join(part for part in (likeness_text(likeness, words.NOT_MEASURED), shot) if part)
+    likeness = likeness_text(image.get("likeness"), words.NOT_MEASURED) if measured else ""
+    return " · ".join(part for part in (likeness, shot) if part)
 
 
 def generate_result(job: JobView, url: Url) -> Markup:

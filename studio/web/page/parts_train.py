@@ -151,7 +151,8 @@ def train_result(job: JobView, url: Url) -> Markup:
         if before is not None:
             text = likeness_sentence(result.get("likeness_summary_before") or {"mean": before})
             sentences.append(words.TRAINED_BEFORE.format(likeness=text))
-        sentences.append(next(text for limit, text in words.JUDGEMENTS if after >= limit))
+        word = (result.get("likeness_summary") or {}).get("word")
+        sentences += [words.JUDGEMENTS[word]] if word else []
     best, steps = result.get("best_step", 0), result.get("steps", 0)
     sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration_text(result.get("seconds") or 0)))
     adapter = url("adapter/pytorch_lora_weights.safetensors")

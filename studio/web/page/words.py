@@ -162,12 +162,13 @@ TRAINED_UNMEASURED = "Likeness could not be measured for this subject. Judge by 
 TRAINED_BEFORE = "Before training: {likeness}."
 TRAINED_BEST = "Best checkpoint: step {best:,} of {steps:,}, after {time}."
 TRAINED_DOWNLOAD = "Download the LoRA"
-JUDGEMENTS = (
-    (0.7, "The pictures clearly show the subject."),
-    (0.4, "The pictures resemble the subject. More or better photos, or more steps, would help."),
-    (float("-inf"), "The pictures hardly show the subject yet. Try more steps or better photos."),
-)
-"""What a likeness on the calibrated scale means (0 = someone else, 1 = a photo of the subject): from this one up."""
+JUDGEMENTS = {
+    "very alike": "The pictures clearly show the subject.",
+    "alike": "The pictures clearly show the subject.",
+    "somewhat alike": "The pictures resemble the subject. More or better photos, or more steps, would help.",
+    "not alike": "The pictures hardly show the subject yet. Try more steps or better photos.",
+}
+"""What to make of a likeness, by the word that its engine's measured borders give it; no word, no judgement."""
 
 # -- Generate --
 

@@ -5,7 +5,7 @@ import pytest
 
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
-from studio.web.page import parts_train
+from studio.web.page import parts_train, words
 from studio.web.page.history import JobHistory
 
 JOB = JobView("train-1", "train", "training", "local", "Ada", created_s=0.0)
@@ -42,12 +42,26 @@ def test_samples_come_newest_first_with_the_kept_one_marked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "words"), [(0.85, "clearly show"), (0.5, "resemble"), (0.1, "hardly"), (None, "Judge")]
+    ("after", "word", "said"),
+    [
+        (0.85, "alike", "clearly show"),
+        (0.5, "somewhat alike", "resemble"),
+        (0.1, "not alike", "hardly"),
+        (None, None, "Judge"),
+    ],
 )
-def test_the_likeness_is_judged_in_a_sentence(after: float | None, words: str) -> None:
+def test_the_likeness_is_judged_by_the_word_of_its_engine(after: float | None, word: str | None, said: str) -> None:
+    summary = {"mean": after, "word": word}
     result = {"likeness_before": 0.04, "likeness_after": after, "best_step": 8, "steps": 9, "seconds": 100.0}
+    result["likeness_summary"] = summary
     html = parts_train.train_result(replace(JOB, state="completed", result=result), linked)
-    assert words in html and "step 8 of 9" in html and "pytorch_lora_weights.safetensors" in html
+    assert said in html and "step 8 of 9" in html and "pytorch_lora_weights.safetensors" in html
+
+
+def test_a_likeness_without_measured_borders_is_not_judged() -> None:
+    result = {"likeness_after": 0.85, "likeness_summary": {"mean": 0.85, "word": None}, "best_step": 8, "steps": 9}
+    html = parts_train.train_result(replace(JOB, state="completed", result=result), linked)
+    assert not any(sentence in html for sentence in words.JUDGEMENTS.values())
 
 
 def test_a_plan_that_does_not_fit_is_framed_and_one_that_does_is_a_hint() -> None:
