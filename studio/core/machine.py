@@ -25,7 +25,8 @@ from studio.core.train_config import OPTIONAL_PACKAGES, TrainConfig
 Kind = Literal["cpu", "cuda", "mps"]
 
 DEMO_TIME = "about three minutes on two idle CPU cores"
-"""How long the demo takes, wherever it is said; 101 s were measured. Measure again when base or preset change."""
+"""How long the demo takes, wherever it is said; 198 s were measured beside other jobs. Measure again when base or
+preset change."""
 
 _GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 """Made by the drivers: NVIDIA on Linux, any GPU below Windows' Linux, AMD on Linux."""
