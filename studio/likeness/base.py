@@ -4,8 +4,8 @@
 embeddings and knows, per class noun, the two cosines that make the ends of the scale. A picture in which it finds no
 subject is *not measured*: its row is NaN, its likeness NaN as an array and None as a score, never a number.
 
-A score means something beside the name and the version of its engine only: ``Measurement`` carries them, and
-``comparable`` says whether two may be compared.
+A score means something beside the name and the version of its engine only; ``summarise`` stores them with it, and
+scores of two versions are never compared.
 """
 
 from collections.abc import Sequence
@@ -49,30 +49,6 @@ class LikenessEngine(Protocol):
 
     def scale(self, class_noun: str) -> Scale:
         """Return the calibration for a class noun (unknown nouns get the general one)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What one engine says of several pictures of one subject."""
-
-    engine: str
-    version: str
-    """Of the engine."""
-    scores: tuple[float | None, ...]
-    """Likeness of each picture, not clipped; None where it is not measured."""
-    mean: float | None
-    """Of the pictures that are measured; None if none is."""
-    spread: float | None
-    """Standard deviation over the measured pictures; None with fewer than two."""
-    photo_spread: float | None
-    """Standard deviation of the mean when each photo of the subject is left out in turn; None with fewer than three."""
-    word: str | None
-    """One of ``WORDS`` for the mean; None if there is no mean or nobody has measured the borders."""
-
-    @property
-    def measured(self) -> int:
-        """Number of pictures with a score."""
-        return sum(score is not None for score in self.scores)
 
 
 def centroid(embeddings: Embeddings) -> NDArray[np.float32]:
@@ -119,33 +95,6 @@ def photo_likeness(embeddings: Embeddings, scale: Scale) -> NDArray[np.float32]:
     return values
 
 
-def measure(engine: LikenessEngine, photos: Embeddings, pictures: Embeddings, class_noun: str) -> Measurement:
-    """Measure pictures against a subject's photos, and how sure the result is.
-
-    Args:
-        engine: that made both sets of embeddings.
-        photos: of the subject, ``(N, D)``.
-        pictures: to be measured, ``(M, D)``; of at least three seeds, or the spread means little.
-        class_noun: what the subject is.
-
-    Raises:
-        ValueError: no photo shows a subject.
-    """
-    scale = engine.scale(class_noun)
-    values = likeness(pictures, centroid(photos), scale)
-    found = values[~np.isnan(values)]
-    mean = float(found.mean()) if len(found) else None
-    return Measurement(
-        engine=engine.name,
-        version=engine.version,
-        scores=tuple(None if np.isnan(value) else float(value) for value in values),
-        mean=mean,
-        spread=float(found.std(ddof=1)) if len(found) > 1 else None,
-        photo_spread=photo_spread(photos, pictures, scale),
-        word=None if mean is None else word(mean, scale),
-    )
-
-
 def photo_spread(photos: Embeddings, pictures: Embeddings, scale: Scale) -> float | None:
     """Return how much the mean likeness of pictures depends on single photos.
 
@@ -170,11 +119,6 @@ def word(value: float, scale: Scale) -> str | None:
     if scale.borders is None:
         return None
     return WORDS[sum(value >= border for border in scale.borders)]
-
-
-def comparable(one: Measurement, other: Measurement) -> bool:
-    """Say whether two measurements come from the same version of the same engine."""
-    return (one.engine, one.version) == (other.engine, other.version)
 
 
 def summarise(

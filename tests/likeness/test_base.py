@@ -9,9 +9,7 @@ from studio.likeness.base import (
     Embeddings,
     Scale,
     centroid,
-    comparable,
     likeness,
-    measure,
     photo_likeness,
     photo_spread,
     scores,
@@ -78,25 +76,24 @@ def test_single_photo_has_nothing_to_be_compared_with() -> None:
     assert np.isnan(photo_likeness(unit([1, 0]), SCALE)).all()
 
 
-def test_measurement_knows_its_engine_its_spread_and_its_word() -> None:
-    photos = unit([1, 0], [1, 0], [1, 0])
-    measured = measure(FakeEngine(), photos, np.vstack([at_cosines(0.7, 0.5), NOBODY]), "woman")
-    assert (measured.engine, measured.version) == ("fake", "3")
-    assert measured.scores == (pytest.approx(1.0), pytest.approx(0.6), None)
-    assert measured.measured == 2
-    assert measured.mean == pytest.approx(0.8)
-    assert measured.spread == pytest.approx(0.2 * 2**0.5)
-    assert measured.photo_spread == pytest.approx(0.0, abs=1e-6)
-    assert measured.word == "alike"
+def test_pictures_of_a_subject_are_summarised_with_engine_spread_and_word() -> None:
+    photos, pictures = unit([1, 0], [1, 0], [1, 0]), np.vstack([at_cosines(0.7, 0.5), NOBODY])
+    found = scores(pictures, centroid(photos), SCALE)
+    assert found == [pytest.approx(1.0), pytest.approx(0.6), None]
+    summary = summarise(FakeEngine(), found, "woman", photo_spread(photos, pictures, SCALE))
+    assert (summary["engine"], summary["version"], summary["measured"]) == ("fake", "3", 2)
+    assert summary["mean"] == pytest.approx(0.8)
+    assert summary["spread"] == pytest.approx(0.2 * 2**0.5, abs=1e-4)
+    assert summary["photo_spread"] == pytest.approx(0.0, abs=1e-4)
+    assert summary["word"] == "alike"
 
 
-def test_pictures_without_any_subject_have_neither_mean_nor_word() -> None:
-    measured = measure(FakeEngine(), unit([1, 0], [1, 0], [1, 0]), NOBODY, "woman")
-    assert (measured.mean, measured.spread, measured.photo_spread, measured.word) == (None, None, None, None)
+def test_pictures_without_any_subject_have_no_photo_spread() -> None:
+    assert photo_spread(unit([1, 0], [1, 0], [1, 0]), NOBODY, SCALE) is None
 
 
 def test_one_picture_alone_has_no_spread() -> None:
-    assert measure(FakeEngine(), unit([1, 0]), at_cosines(0.5), "woman").spread is None
+    assert summarise(FakeEngine(), [0.5], "woman")["spread"] is None
 
 
 def test_photos_that_disagree_spread_the_mean() -> None:
@@ -141,10 +138,3 @@ def test_a_summary_of_nothing_holds_no_number() -> None:
     found = summarise(FakeEngine(), [None, None], "woman")
     assert (found["mean"], found["shown"], found["spread"], found["word"]) == (None, None, None, None)
     assert (found["measured"], found["pictures"]) == (0, 2)
-
-
-def test_measurements_of_two_versions_are_never_compared() -> None:
-    one = measure(FakeEngine(), unit([1, 0]), at_cosines(0.5), "woman")
-    assert comparable(one, one)
-    assert not comparable(one, replace(one, version="4"))
-    assert not comparable(one, replace(one, engine="face"))
