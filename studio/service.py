@@ -47,7 +47,7 @@ from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
 from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
 from studio.jobs.inherited import machines_login
 from studio.jobs.request import facts_of, fingerprint, require_names, write_request
-from studio.jobs.slots import slots_of
+from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
 from studio.jobs.worker import Worker
@@ -93,6 +93,7 @@ class Studio:
             silence_s=settings.job_silence_s,
             secrets=self._secrets_of,
             slots=slots_of(settings),
+            beside=kinds_beside(settings),
         )
         self._backup = (
             Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads) if settings.backup_url else None

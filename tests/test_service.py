@@ -98,11 +98,32 @@ def test_jobs_of_two_gpus_run_at_the_same_time(tmp_path, monkeypatch, photos):
     monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
     studio = Studio(Settings(home=tmp_path / "home", device="auto", gpus="4,6"), verbs=load_fakes().VERBS, grace_s=1.0)
     try:
-        jobs = [studio.submit_check(CheckConfig(subject="meet"), photos, owner=OWNER) for _ in range(3)]
+        check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+        jobs = [studio.submit_train(TrainConfig(instance_token="meet"), check.id, owner=OWNER) for _ in range(3)]
         studio.start()
         assert {studio.wait(job.id, owner=OWNER, timeout_s=60).state for job in jobs} == {"completed"}
         notes = {(studio.out_dir(job.id, owner=OWNER) / "gpu.txt").read_text() for job in jobs}
         assert notes == {"4", "6"}
+    finally:
+        studio.close()
+
+
+def test_photos_are_checked_beside_a_training_and_without_its_device(tmp_path, monkeypatch, photos):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
+    studio = Studio(Settings(home=tmp_path / "home", device="cuda", gpus="4"), verbs=load_fakes().VERBS, grace_s=1.0)
+    try:
+        first = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+        run = studio.submit_train(TrainConfig(instance_token="meet"), first.id, owner=OWNER)
+        waiting = studio.submit_train(TrainConfig(instance_token="quick"), first.id, owner=OWNER)
+        studio.start()
+        until(lambda: (studio.out_dir(run.id, owner=OWNER) / "gpu.txt").exists())
+        dropped = studio.submit_check(CheckConfig(subject="meet"), photos, owner=OWNER)
+        # Either waits for the other's note: both end only if they run at the same time.
+        assert studio.wait(dropped.id, owner=OWNER, timeout_s=60).state == "completed"
+        assert studio.wait(run.id, owner=OWNER, timeout_s=60).state == "completed"
+        assert (studio.out_dir(dropped.id, owner=OWNER) / "gpu.txt").read_text() == ""
+        assert (studio.out_dir(run.id, owner=OWNER) / "gpu.txt").read_text() == "4"
+        assert studio.wait(waiting.id, owner=OWNER, timeout_s=60).state == "completed"
     finally:
         studio.close()
 

@@ -19,7 +19,7 @@ from studio.core.domain import (
     PublishResult,
     TrainResult,
 )
-from studio.core.job_words import work_of
+from studio.core.job_words import place_of, work_of
 from studio.core.units import bytes_text, likeness_sentence, likeness_text
 
 
@@ -186,7 +186,8 @@ def jobs_table(rows: Sequence[Mapping[str, Any]]) -> Table | str:
         return "There are no jobs yet."
     table = new_table("job", "state", "title", names=True)
     for row in rows:
-        table.add_row(row["id"], row["state"], Text(row["title"]))
+        place = place_of(row.get("place"), row.get("starts_in_s"))
+        table.add_row(row["id"], row["state"], Text(f"{row['title']} ({place})" if place else row["title"]))
     return table
 
 
@@ -197,4 +198,6 @@ def job_words(view: Mapping[str, Any]) -> str:
     cause = f": {view['cause']}" if view["cause"] else ""
     source = view.get("waits_for")
     waits = f", waits for {work_of(source['kind'], JobFacts.from_json(view['facts']))}" if source else ""
-    return f"{view['id']} ({view['title']}) is {view['state']}{waits}{done}{cause}"
+    place = place_of(view.get("place"), view.get("starts_in_s"))
+    place = f", {place}" if place else ""
+    return f"{view['id']} ({view['title']}) is {view['state']}{waits}{place}{done}{cause}"

@@ -343,3 +343,7 @@ class JobView:
     """What it is about; ``studio.core.job_words`` puts it into words."""
     waits_for: SourceJob | None = None
     """The source while this job waits for its end."""
+    place: int | None = None
+    """Its place in the queue while it waits for its turn, 1 for the next one to start."""
+    starts_in_s: float | None = None
+    """About how long until it starts, in seconds, from how long such jobs took; None where that is not known."""

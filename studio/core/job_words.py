@@ -1,6 +1,7 @@
 """Titles of jobs, and what a job waits for, in words: for the page, the command line and the API alike."""
 
 from studio.core.domain import JobFacts, JobKind, JobView
+from studio.core.units import duration_text
 
 _TITLES: dict[JobKind, str] = {
     "check": "Photos of {name}",
@@ -55,3 +56,14 @@ def waiting_for(job: JobView) -> str | None:
     """Return ``the training of Ada`` for a job that waits for it; None for one that waits for no other job."""
     # A job has the subject of its source.
     return work_of(job.waits_for.kind, job.facts) if job.waits_for else None
+
+
+def place_of(place: int | None, starts_in_s: float | None) -> str:
+    """Return where a job stands in the queue: ``number 3 in the queue, starts in about 12 min``; empty for None."""
+    if place is None:
+        return ""
+    number = "next in the queue" if place == 1 else f"number {place:,} in the queue"
+    # Below a few seconds the estimate says no more than "next".
+    return (
+        number if starts_in_s is None or starts_in_s < 3 else f"{number}, starts in about {duration_text(starts_in_s)}"
+    )

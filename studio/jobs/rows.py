@@ -2,16 +2,20 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 
 from studio.core.domain import JobFacts, JobView, SourceJob
 from studio.core.job_words import work_of
-from studio.jobs.states import WAITING
+from studio.jobs.line import Waiting, places, usual_times
+from studio.jobs.states import RUNNING, WAITING
 
 KEPT = (
     "id", "kind", "state", "owner", "title", "facts", "source", "key", "fingerprint", "created_s", "started_s",
     "finished_s", "attempt", "last_seq", "cause", "problems", "progress", "result",
 )  # fmt: skip
 """What a backup holds of a job's row."""
+_IN_LINE = ("pending", "pendingGpu")
+"""States of jobs that wait for nothing but their turn."""
 _RETRY_FIRST = "\nRetry that job first, then this one."
 
 
@@ -40,6 +44,31 @@ def view_of(db: sqlite3.Connection, row: sqlite3.Row) -> JobView:
         facts=JobFacts.from_json(json.loads(row["facts"])),
         waits_for=waits_for,
     )
+
+
+def placed(db: sqlite3.Connection, views: list[JobView]) -> list[JobView]:
+    """Return the views with the places in the queue of those that wait for their turn."""
+    if not any(view.state in _IN_LINE for view in views):
+        return views
+    waiting = db.execute(
+        "SELECT id, jobs.owner, COALESCE(turn, 0) AS turn, kind FROM jobs LEFT JOIN turns ON turns.owner = jobs.owner"
+        " WHERE state IN (?, ?) ORDER BY number",
+        _IN_LINE,
+    )
+    running = db.execute(f"SELECT progress FROM jobs WHERE state IN ({', '.join('?' * len(RUNNING))})", sorted(RUNNING))
+    finished = db.execute(
+        "SELECT kind, finished_s - started_s FROM jobs WHERE state = 'completed' AND started_s IS NOT NULL"
+        " ORDER BY number DESC LIMIT 50"
+    )
+    found = places(
+        [Waiting(*row) for row in waiting.fetchall()],
+        [json.loads(row["progress"]).get("eta_s") for row in running.fetchall()],
+        usual_times([(kind, seconds) for kind, seconds in finished.fetchall()]),
+    )
+    return [
+        replace(view, place=found[view.id].number, starts_in_s=found[view.id].starts_in_s) if view.id in found else view
+        for view in views
+    ]
 
 
 def cause_of_source(row: sqlite3.Row) -> str:

@@ -1,4 +1,4 @@
-"""What the worker may run side by side: one job for each GPU, or one job.
+"""What the worker may run side by side: one job for each GPU, or one job; and beside them what needs no device.
 
 Two GPUs on one subject gain about a quarter; two subjects on two GPUs gain twofold.
 """
@@ -6,12 +6,27 @@ Two GPUs on one subject gain about a quarter; two subjects on two GPUs gain twof
 import os
 from pathlib import Path
 
+from studio.core import machine
+from studio.core.domain import JobKind
 from studio.core.settings import Settings
 
 Slot = dict[str, str]
 """Variables of the environment that tie a job's process to its device."""
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+BESIDE: Slot = {"STUDIO_DEVICE": "cpu", _VISIBLE: ""}
+"""Slot of a job that runs beside those that hold the devices: it must not take their memory."""
+
+
+def kinds_beside(settings: Settings) -> frozenset[JobKind]:
+    """Return the kinds of jobs that do not wait for a device that is busy.
+
+    A photo check is short. Finishing enlarges pictures, which a GPU does many times faster: where there is one, it is
+    worth waiting for.
+    """
+    on_cpu = machine.look(settings.device).kind == "cpu"
+    return frozenset({"check", "finish"}) if on_cpu else frozenset({"check"})
 
 
 def slots_of(settings: Settings, devices_dir: Path = Path("/dev")) -> tuple[Slot, ...]:

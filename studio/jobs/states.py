@@ -24,7 +24,7 @@ class VerbSpec:
     working: JobState
     """The state while the verb makes progress."""
     needs_device: bool
-    """Whether it loads a base: it is pendingGpu while another job runs, and pendingModel until its first progress."""
+    """Whether it loads a base: it is pendingGpu while all devices are taken, pendingModel until its first progress."""
 
 
 VERBS: dict[JobKind, VerbSpec] = {
@@ -32,7 +32,7 @@ VERBS: dict[JobKind, VerbSpec] = {
     "train": VerbSpec("studio.train:train", TrainConfig, "training", needs_device=True),
     "generate": VerbSpec("studio.infer:generate", GenerateConfig, "generating", needs_device=True),
     "export": VerbSpec("studio.export:export", ExportConfig, "exporting", needs_device=True),
-    "finish": VerbSpec("studio.postprocess:finish", FinishConfig, "finishing", needs_device=True),
+    "finish": VerbSpec("studio.postprocess:finish", FinishConfig, "finishing", needs_device=False),
     "publish": VerbSpec("studio.publish:publish", PublishConfig, "publishing", needs_device=True),
 }
 """The one table of verbs: kind of job -> how it is run."""

@@ -20,7 +20,7 @@ from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError, ResourceError
 from studio.core.private import make_file
 from studio.jobs.events import Outcome
-from studio.jobs.rows import KEPT, cause_of_source, view_of
+from studio.jobs.rows import KEPT, cause_of_source, placed, view_of
 from studio.jobs.schema import FACTS_FROM_TITLES, SCHEMA, SINCE_1, VERSION, words_for
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
 
@@ -115,7 +115,7 @@ class Store:
                     time.time(),
                 ),
             )
-            return view_of(db, self._row(db, job.id)), True
+            return self._view(db, job.id), True
 
     def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
         """Return the job that was stored with this key; raises ConflictError if that was another request."""
@@ -131,7 +131,8 @@ class Store:
     def get(self, job_id: str, owner: str) -> JobView:
         """Return one job; raises NotFoundError for unknown jobs and those of other owners alike."""
         with self._read() as db:
-            return view_of(db, self._owned(db, job_id, owner))
+            self._owned(db, job_id, owner)
+            return self._view(db, job_id)
 
     def newest(
         self,
@@ -169,7 +170,7 @@ class Store:
             where = " AND ".join(condition for condition, _ in asked)
             values = [value for _, given in asked for value in given]
             rows = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY number DESC LIMIT ?", [*values, limit])
-            return [view_of(db, row) for row in rows.fetchall()]
+            return placed(db, [view_of(db, row) for row in rows.fetchall()])
 
     def owner_of(self, job_id: str) -> str:
         """Return whose a job is that is in the table."""
@@ -199,7 +200,7 @@ class Store:
             elif row["state"] in RUNNING and not row["cancel_requested"]:
                 db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
                 self._say(db, job_id, "info", "Stopping, as asked.")
-            return view_of(db, self._row(db, job_id))
+            return self._view(db, job_id)
 
     def retry(self, job_id: str, owner: str) -> JobView:
         """Put a stalled or cancelled job back into the queue; raises ConflictError for any other."""
@@ -217,7 +218,7 @@ class Store:
                 cause=None,
                 problems="[]",
             )
-            view = view_of(db, self._row(db, job_id))
+            view = self._view(db, job_id)
             if not moved:
                 raise ConflictError(f"job {job_id} is {view.state}; only a stalled or cancelled job can be retried.")
             return view
@@ -296,17 +297,22 @@ class Store:
             with self._write() as db:
                 self._move(db, row["id"], target, only_from=(row["state"],), **ending)
 
-    def claim(self) -> Claim | None:
+    def claim(self, kinds: Collection[JobKind] | None = None) -> Claim | None:
         """Take the job whose turn it is; None if none may run.
 
         Owners take turns, whoever was served longest ago comes first, and each one's oldest job goes first: one owner's
         thirty jobs keep another's single one waiting for no more than the jobs that run already.
+
+        Args:
+            kinds: take a job of one of these kinds only, beside the jobs that hold the devices; None takes any.
         """
-        self.survey(device_busy=False)
+        self.survey(device_busy=kinds is not None)
+        asked = "" if kinds is None else f" AND kind IN ({_marks(sorted(kinds))})"
         with self._write() as db:
             row = db.execute(
-                "SELECT jobs.* FROM jobs LEFT JOIN turns ON turns.owner = jobs.owner WHERE state = 'pending'"
-                " ORDER BY COALESCE(turn, 0), number LIMIT 1"
+                "SELECT jobs.* FROM jobs LEFT JOIN turns ON turns.owner = jobs.owner"
+                f" WHERE state = 'pending'{asked} ORDER BY COALESCE(turn, 0), number LIMIT 1",
+                sorted(kinds or ()),
             ).fetchone()
             if row is None:
                 return None
@@ -415,6 +421,9 @@ class Store:
             self._local = threading.local()
 
     # Below: one transaction's worth
+
+    def _view(self, db: _Connection, job_id: str) -> JobView:
+        return placed(db, [view_of(db, self._row(db, job_id))])[0]
 
     def _requeue(self, db: _Connection, row: sqlite3.Row, attempt: int, reason: str, **columns: Any) -> bool:
         """Let a job whose attempt is gone wait for the next one, or end if its owner has asked for that."""
@@ -567,4 +576,4 @@ def _marks(values: Sequence[str]) -> str:
 def _same_request(db: _Connection, row: sqlite3.Row, fingerprint: str) -> JobView:
     if row["fingerprint"] != fingerprint:
         raise ConflictError(f"key {row['key']!r} was used for another request (job {row['id']}); use a new key.")
-    return view_of(db, row)
+    return placed(db, [view_of(db, row)])[0]

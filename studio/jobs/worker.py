@@ -1,5 +1,8 @@
 """The local worker: one thread for each slot (see ``slots``), which runs one job at a time, each in a child process.
 
+While all slots are taken, one more thread serves the jobs that need no device, so that photos that were dropped do not
+wait for a training.
+
 It tails the child's lines into the store, asks the child to stop when its owner cancels (SIGTERM, then SIGKILL of
 the whole group after ``grace_s``), and gives every end a cause in words. Of all servers on one home folder only the
 one that holds ``worker.lock`` works; another takes over when that one is gone. Started by ``studio.service``.
@@ -30,7 +33,7 @@ from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.inherited import inherited
 from studio.jobs.intake import disk_errors
-from studio.jobs.slots import Slot
+from studio.jobs.slots import BESIDE, Slot
 from studio.jobs.states import VerbSpec
 from studio.jobs.store import Claim, Store
 
@@ -61,6 +64,7 @@ class Worker:
         secrets: (job id, has it ended) -> variables for that job's child alone; they are written nowhere. None takes
             one of the others away.
         slots: variables of the environment for each job that may run at the same time.
+        beside: kinds of jobs of which one runs while all slots are taken.
         tick_s: how often the worker looks up from the child's lines.
     """
 
@@ -78,6 +82,7 @@ class Worker:
         silence_s: float,
         secrets: Callable[[str, bool], Mapping[str, str | None]] = lambda job_id, ended: {},
         slots: Sequence[Slot] = ({},),
+        beside: Collection[JobKind] = (),
         tick_s: float = 0.2,
     ) -> None:
         self._store = store
@@ -92,6 +97,9 @@ class Worker:
         self._secrets = secrets
         self._tick_s = tick_s
         self._slots = tuple(slots)
+        self._beside = frozenset(beside)
+        self._taken = 0
+        self._counting = threading.Lock()
         self._lock: BinaryIO | None = None
         self._taking_over = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -105,7 +113,7 @@ class Worker:
             return
         self._closing.clear()
         self._take_over()
-        for number, slot in enumerate(self._slots):
+        for number, slot in enumerate((*self._slots, BESIDE) if self._beside else self._slots):
             thread = threading.Thread(target=self._loop, args=(slot,), name=f"studio-worker-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -144,15 +152,32 @@ class Worker:
             claim = None
             try:
                 if self._take_over():
-                    claim = self._store.claim()
+                    claim = self._claim(slot)
                 self._troubles.pop(None, None)
             except ResourceError as error:
                 self._troubles[None] = str(error)
                 logger.exception("the worker cannot look for jobs")
             if claim is None:
                 self._wake.wait(1.0)
-            else:
+                continue
+            self._count(slot, 1)
+            try:
                 self._run(claim, slot)
+            finally:
+                self._count(slot, -1)
+
+    def _claim(self, slot: Slot) -> Claim | None:
+        """Take a job for this slot. The one beside serves only while all others are taken: a free slot does it best."""
+        if slot is not BESIDE:
+            return self._store.claim()
+        with self._counting:
+            taken = self._taken
+        return self._store.claim(self._beside) if taken == len(self._slots) else None
+
+    def _count(self, slot: Slot, change: int) -> None:
+        if slot is not BESIDE:
+            with self._counting:
+                self._taken += change
 
     def _take_over(self) -> bool:
         """Become the one worker of this home folder if no other server is, and clean up after a dead one."""

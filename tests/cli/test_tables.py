@@ -39,3 +39,9 @@ def test_a_list_of_names_is_readable_at_any_width(width: int) -> None:
 
 def test_an_empty_list_of_jobs_says_so() -> None:
     assert jobs_table([]) == "There are no jobs yet."
+
+
+def test_a_waiting_jobs_place_stands_beside_its_title():
+    console = Console(width=120, file=io.StringIO())
+    console.print(jobs_table([{"id": "t", "state": "pending", "title": "Training of Ada", "place": 2}]))
+    assert "Training of Ada (number 2 in the queue)" in console.file.getvalue()

@@ -1,7 +1,7 @@
 import pytest
 
 from studio.core.domain import JobFacts, JobView, SourceJob
-from studio.core.job_words import name_of, title_of, waiting_for, work_of
+from studio.core.job_words import name_of, place_of, title_of, waiting_for, work_of
 
 ADA = JobFacts(subject="Ada", class_noun="woman", base="pocket")
 
@@ -37,3 +37,17 @@ def test_a_waiting_job_names_the_work_and_the_subject_that_it_waits_for():
     )
     assert waiting_for(waiting) == "the training of Ada"
     assert work_of("generate", JobFacts()) == "the pictures"
+
+
+@pytest.mark.parametrize(
+    ("place", "starts_in_s", "words"),
+    [
+        (None, None, ""),
+        (1, 0.0, "next in the queue"),
+        (1, 40.0, "next in the queue, starts in about 40 s"),
+        (3, None, "number 3 in the queue"),
+        (1200, 720.0, "number 1,200 in the queue, starts in about 12 min"),
+    ],
+)
+def test_a_place_in_the_queue_is_told_with_an_estimate_where_there_is_one(place, starts_in_s, words):
+    assert place_of(place, starts_in_s) == words

@@ -1,7 +1,7 @@
 import pytest
 
 from studio.core.settings import Settings
-from studio.jobs.slots import slots_of
+from studio.jobs.slots import kinds_beside, slots_of
 
 AUTO = {"device": "auto", "gpus": "auto"}
 
@@ -27,3 +27,8 @@ def test_each_gpu_is_a_slot(tmp_path, monkeypatch, settings, visible, files, exp
         (tmp_path / name).touch()
     found = slots_of(Settings(**settings), tmp_path)
     assert found == tuple({} if name is None else {"CUDA_VISIBLE_DEVICES": name} for name in expected)
+
+
+@pytest.mark.parametrize(("device", "kinds"), [("cpu", {"check", "finish"}), ("cuda", {"check"}), ("mps", {"check"})])
+def test_what_needs_no_device_runs_beside(device, kinds):
+    assert kinds_beside(Settings(device=device)) == kinds

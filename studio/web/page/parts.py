@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
-from studio.core.job_words import waiting_for
+from studio.core.job_words import place_of, waiting_for
 from studio.core.units import duration_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
@@ -75,6 +75,7 @@ def progress(job: JobView, history: JobHistory) -> Markup:
     detail = words.PROGRESS[job.kind].format(step=step, total=total) if total else ""
     if detail and eta_s is not None:
         detail = words.TIME_LEFT.format(progress=detail, time=duration_text(eta_s))
+    detail = detail or place_of(job.place, job.starts_in_s).capitalize()
     stage = "" if job.state in ("pending", "pendingGpu", "pendingImages") else history.stage
     trouble = notice(words.NOT_STORED, [_sentence(job.cause)]) if job.cause else Markup()
     return trouble + render(

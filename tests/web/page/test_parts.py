@@ -57,6 +57,11 @@ def test_a_waiting_job_shows_no_numbers() -> None:
     assert "Waiting for its turn" in html and "waiting" in html and "%" not in _tags(html)
 
 
+def test_a_waiting_job_says_its_place_in_the_queue() -> None:
+    html = parts.progress(replace(JOB, state="pendingGpu", place=3, starts_in_s=720.0), JobHistory())
+    assert "Number 3 in the queue, starts in about 12 min" in html
+
+
 def test_a_job_that_waits_for_an_unknown_one_says_that_it_waits() -> None:
     assert "Waiting for another job" in parts.progress(replace(JOB, state="pendingImages"), JobHistory())
 
