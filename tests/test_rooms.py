@@ -136,6 +136,7 @@ WITHOUT_TEST = {
     # seen in a browser only
     "web/page/finish_tab.py": "browser/test_finish.py",
     "web/page/generate_tab.py": "browser/test_page.py",
+    "web/page/library_tab.py": "browser/test_library.py",
     "web/page/photos_tab.py": "browser/test_page.py",
     "web/page/theme.py": "browser/test_page.py",
     "web/page/visitors.py": "web/page/test_endpoints.py",

@@ -1,6 +1,6 @@
 """The page: five tabs, what joins them, and what happens when it is opened."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import gradio as gr
@@ -14,6 +14,7 @@ from studio.web.page.finish_tab import finish_tab
 from studio.web.page.frame import JobTab
 from studio.web.page.generate_tab import generate_tab
 from studio.web.page.history import JobHistories
+from studio.web.page.library_tab import LibraryTab, library_tab
 from studio.web.page.photos_tab import photos_tab
 from studio.web.page.publish_tab import publish_tab
 from studio.web.page.train_tab import train_tab
@@ -21,6 +22,8 @@ from studio.web.session import StudioSession, is_open
 
 # Gradio fills the name into empty braces.
 _LOG_OUT = words.LOG_OUT.replace("{name}", "{}")
+_DOORS = frozenset({"library", "check", "train", "generate", "finish", "publish"})
+"""Ids of the tabs, as an address may name them: those of ``gr.Tab`` below."""
 _CACHE_SWEEP_S = (3600, 24 * 3600)
 
 
@@ -30,7 +33,9 @@ def build(session: StudioSession) -> gr.Blocks:
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=_CACHE_SWEEP_S) as page:
         gr.HTML(parts.header())
         login_row = _login_row() if session.visitor else []
-        with gr.Tabs() as tabs:
+        with gr.Tabs(selected="check") as tabs:
+            with gr.Tab(words.TAB_LIBRARY, id="library") as library_door:
+                library = library_tab(context)
             with gr.Tab(words.TAB_PHOTOS, id="check"):
                 photos = photos_tab(context)
             with gr.Tab(words.TAB_TRAIN, id="train") as train_door:
@@ -46,7 +51,8 @@ def build(session: StudioSession) -> gr.Blocks:
 
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(session, request.query_params.get("job"), by_kind)
-            updates: Updates = {}
+            door = request.query_params.get("tab")
+            updates: Updates = dict(library.refresh(""))
             for kind, tab in by_kind.items():
                 job = wanted if wanted and wanted.kind == kind else session.current(kind)
                 updates |= {**tab.frame.show(job), **tab.refresh(None)}
@@ -55,16 +61,22 @@ def build(session: StudioSession) -> gr.Blocks:
                     updates[tabs] = gr.Tabs(selected=kind)
             if wanted is not None:
                 updates[tabs] = gr.Tabs(selected=wanted.kind)
+            elif door in _DOORS:
+                updates[tabs] = gr.Tabs(selected=door)
             if session.visitor:
                 updates |= dict(zip(login_row, _login_state(session), strict=True))
             return updates
 
         for tab, following in ((photos, train), (train, generate)):
             _lead(tabs, tab, following)
+        _lead_from_library(tabs, library, library.again, library.photos_of, train)
+        _lead_from_library(tabs, library, library.pictures, library.run_of, generate)
+        library_door.select(library.refresh, library.chosen, list(library.outputs), **QUIET)
         doors = ((train_door, train), (generate_door, generate), (finish_door, finish), (publish_door, publish))
         for door, tab in doors:
             door.select(tab.refresh, tab.source, list(tab.refreshed), **QUIET)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
+        outputs += library.outputs
         page.load(on_open, None, [tabs, *login_row, *outputs], **QUIET)
         add_endpoints(session)
     # On a Space Gradio's page would load a banner and fonts from other machines; our policy forbids that anyway.
@@ -81,6 +93,17 @@ def _lead(tabs: gr.Tabs, tab: JobTab, following: JobTab) -> None:
 
     assert tab.frame.forward is not None
     tab.frame.forward.click(on_forward, tab.frame.job, [tabs, *following.refreshed], **QUIET)
+
+
+def _lead_from_library(
+    tabs: gr.Tabs, library: LibraryTab, button: gr.Button, source_of: Callable[[str], str | None], following: JobTab
+) -> None:
+    """Let a button of the library open a tab with what it chose of the subject."""
+
+    def on_press(name: str) -> Updates:
+        return {tabs: gr.Tabs(selected=following.frame.kind), **following.refresh(source_of(name))}
+
+    button.click(on_press, library.chosen, [tabs, *following.refreshed], **QUIET)
 
 
 def _login_row() -> list[gr.components.Component]:

@@ -9,10 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
+from PIL import Image, ImageDraw, ImageFont
+
 from studio.web.page.parts import Url
 from studio.web.page.visitors import upload_folder
 from studio.web.session import StudioSession
 
+_LETTER, _LETTER_BACK = "#faf9f7", "#807e7a"
 _BOOT_SECRET = secrets.token_hex(16)
 
 
@@ -45,6 +48,19 @@ def served_copy(path: Path) -> str:
             pass
         except OSError:
             shutil.copyfile(path, copy)
+    return str(copy)
+
+
+def initial(name: str) -> str:
+    """Return the path of a plain picture with the first letter of a name, for a subject of whom there is no picture."""
+    letter = name[:1].upper() or "?"
+    copy = upload_folder() / hashlib.sha256(f"{_BOOT_SECRET}/initial/{letter}".encode()).hexdigest() / "initial.png"
+    if not copy.exists():
+        picture = Image.new("RGB", (256, 256), _LETTER_BACK)
+        font = ImageFont.load_default(140)
+        ImageDraw.Draw(picture).text((128, 128), letter, fill=_LETTER, font=font, anchor="mm")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(copy)
     return str(copy)
 
 

@@ -118,7 +118,10 @@ class JobFrame:
             self.retry: gr.Button(visible=can_continue(job)),
             self.earlier: earlier,
         }
-        return updates | self.details(job, self.histories.read(job.id), seen)
+        updates |= self.details(job, self.histories.read(job.id), seen)
+        if self.status in updates:
+            updates[self.status] = parts.of_job(job, updates[self.status])
+        return updates
 
     def _poll(self, job_id: str, seen: str = "") -> Updates:
         return self.show(self.session.job(job_id, self.kind), seen)

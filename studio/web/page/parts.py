@@ -98,6 +98,13 @@ def _stopped(job: JobView) -> Markup:
     return notice(_sentence(job.cause or words.NOT_FINISHED), tone="bad")
 
 
+def of_job(job: JobView, html: str) -> Markup:
+    """Return what is shown of a job, marked with the job, its state and its share done: see ``script``."""
+    step, total = job.progress.get("step") or 0, job.progress.get("total")
+    share = f"{min(1.0, step / total):.4f}" if total and is_open(job) else ""
+    return render("page.of_job", id=job.id, state=job.state, title=job.title, share=share, html=html)
+
+
 def warnings(history: JobHistory) -> Markup:
     """Return the warnings of a job."""
     return notice(words.WORTH_KNOWING, history.warnings) if history.warnings else Markup()

@@ -175,6 +175,13 @@ CSS = """
 .gradio-container .ls-tiles img { width: 100%; aspect-ratio: 1; object-fit: cover; display: block; margin: 0; }
 .ls-tiles em { display: block; font-style: normal; padding: 6px 4px; color: var(--ls-soft);
   overflow-wrap: anywhere; }
+.ls-shelf { grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); }
+.gradio-container .ls-shelf img { aspect-ratio: 1; object-fit: cover; }
+.gradio-container .ls .ls-jobs { list-style: none; padding: 0; margin: 0; }
+.gradio-container .ls .ls-jobs li { margin: 0; display: flex; justify-content: space-between; gap: 12px;
+  flex-wrap: wrap; padding: 7px 0; border-bottom: 1px solid var(--ls-line); font-variant-numeric: tabular-nums; }
+.ls-jobs a { margin: 0; padding: 0; color: var(--body-text-color); text-decoration: underline;
+  text-underline-offset: 3px; }
 .ls-hint { font-size: 13.5px; color: var(--ls-soft); padding: 0 2px; }
 .ls-foot { color: var(--ls-soft); font-size: 13px; padding: 28px 2px 0; border-top: 1px solid var(--ls-line);
   margin-top: 28px; padding-top: 14px; }

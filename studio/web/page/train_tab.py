@@ -123,7 +123,7 @@ def train_tab(context: TabContext) -> JobTab:
         with form_column():
             form = _form(presets, login=session.visitor is not None)
             plan = gr.HTML(elem_id="ls-train-plan")
-            start = gr.Button(words.TRAIN_START, variant="primary")
+            start = gr.Button(words.TRAIN_START, variant="primary", elem_classes="ls-long")
             frame.earlier.render()
         with job_column(frame):
             curves = gr.HTML(elem_id="ls-train-curves")

@@ -16,6 +16,7 @@ LOG_IN_WHY = (
     "Log in with your Hugging Face account so that your photos, runs and pictures are yours alone.",
     "Without logging in you can look around, but nothing is stored.",
 )
+TAB_LIBRARY = "Library"
 TAB_PHOTOS = "Photos"
 TAB_TRAIN = "Train"
 TAB_GENERATE = "Generate"
@@ -52,6 +53,9 @@ TIME_LEFT = "{progress} · about {time} left"
 CANCELLED = "Cancelled. Everything done so far is kept."
 NOT_STORED = "The studio cannot store the progress of this job"
 NOT_FINISHED = "This job could not be finished"
+NOTE_ENDED = "It is finished."
+NOTE_STOPPED = "It ended early; the page says why."
+"""What a notification of the browser says, below the job's title."""
 WORTH_KNOWING = "Worth knowing"
 PROBLEMS = ("One thing to change", "{count} things to change")
 CANCEL = "Cancel"
@@ -85,6 +89,36 @@ TOKEN_OF_LOGIN = "leave empty to use your login"
 TOKEN_OF_MACHINE = "leave empty to use this machine's login"
 DOWNLOAD_ALL = "Download all (zip)"
 CONTACT_SHEET = "Contact sheet"
+
+# -- Library --
+
+LIBRARY_WELCOME = "Nobody is here yet"
+LIBRARY_POINTS = (
+    "everyone you check photos of gets a place here: photos, runs and pictures together",
+    "begin in the Photos tab",
+)
+LIBRARY_SUBJECTS = "Subjects"
+LIBRARY_AGAIN = "Train again"
+LIBRARY_LIKENESS = "Best run: {likeness}"
+LIBRARY_LEFT = "about {time} left"
+LIBRARY_PICTURE = "Picture of {subject}: {file}"
+LIBRARY_GROUPS = {
+    "check": "Photos",
+    "train": "Runs",
+    "generate": "Pictures",
+    "finish": "Finished pictures",
+    "export": "Exports",
+    "publish": "Published",
+}
+"""Headings of what there is of a subject, by kind of job."""
+LIBRARY_COUNTS = {
+    "check": ("{count} photo set", "{count} photo sets"),
+    "train": ("{count} run", "{count} runs"),
+    "generate": ("{count} series of pictures", "{count} series of pictures"),
+    "finish": ("{count} finished series", "{count} finished series"),
+    "export": ("{count} export", "{count} exports"),
+    "publish": ("published", "{count} times published"),
+}
 
 # -- Photos --
 
