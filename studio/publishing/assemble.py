@@ -20,8 +20,7 @@ from studio.core.progress import ProgressReporter
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig, mark_of
 from studio.export import export
-from studio.imaging.decode import decode_bytes
-from studio.imaging.png import made_record
+from studio.imaging.apart import decode_bytes, made_record
 from studio.publishing.card import CardFacts, GalleryPicture, check_card, model_card
 from studio.publishing.source import CONFIG_NAME, PublishSource, base_on_hub
 from studio.training.checkpoints import read_scores
