@@ -32,6 +32,7 @@ from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
 from studio.web.login import Authenticator, LoginMiddleware, folder_of, visitor_of
+from studio.web.slow_headers import timed_protocol
 from studio.web.token_gate import TokenMiddleware
 
 if TYPE_CHECKING:
@@ -255,6 +256,7 @@ def run(app: FastAPI, listener: socket.socket) -> None:
 
     config = uvicorn.Config(
         app,
+        http=timed_protocol(),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=3,
