@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import queue
+import re
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -92,6 +93,68 @@ def _packages(settings: Settings) -> Iterator[Finding]:
         yield fail("packages", "; ".join(wrong), "pip install -r requirements.txt -c constraints.txt")
     else:
         yield ok("packages", ", ".join(shown))
+
+
+_PAIRED = (
+    "accelerate",
+    "bitsandbytes",
+    "huggingface-hub",
+    "peft",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+"""What the libraries of the model code ask of each other; those that are not installed are not asked for."""
+
+
+def _pairs(settings: Settings) -> Iterator[Finding]:
+    """Check what libraries ask of each other only at run time, which pip does not know of."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for library, text in _asked_at_run_time():
+        asked = Requirement(text)
+        try:
+            found = version(asked.name)
+        except PackageNotFoundError:
+            continue
+        if not asked.specifier.contains(found, prereleases=True):
+            wrong.append(f"{library} {version(library)} wants {asked.name}{asked.specifier}, and {found} is here")
+    if wrong:
+        message = "; ".join(dict.fromkeys(wrong))
+        yield fail("packages together", message, "pip install -r requirements.txt -c constraints.txt")
+    else:
+        yield ok("packages together", "diffusers, transformers and peft fit each other")
+
+
+def _asked_at_run_time() -> Iterator[tuple[str, str]]:
+    """Yield (library, requirement) from the installed libraries' own constants and metadata."""
+    from importlib import import_module
+
+    for library in ("diffusers", "transformers", "peft", "accelerate"):
+        for text in requires(library) or ():
+            named, _, marker = text.partition(";")
+            if "extra" not in marker and _bare(named) in _PAIRED:
+                yield library, named
+    for library in ("diffusers", "transformers"):
+        table: dict[str, str] = import_module(f"{library}.dependency_versions_table").deps
+        yield from ((library, text) for name, text in table.items() if name in _PAIRED)
+    constants = [
+        ("diffusers", "diffusers.utils.constants", "MIN_PEFT_VERSION", "peft"),
+        ("diffusers", "diffusers.utils.constants", "MIN_TRANSFORMERS_VERSION", "transformers"),
+        ("transformers", "transformers.integrations.peft", "MIN_PEFT_VERSION", "peft"),
+        ("transformers", "transformers.utils.import_utils", "ACCELERATE_MIN_VERSION", "accelerate"),
+        ("transformers", "transformers.utils.import_utils", "BITSANDBYTES_MIN_VERSION", "bitsandbytes"),
+    ]
+    for library, module, constant, name in constants:
+        # A release without the constant does not check it.
+        if minimum := getattr(import_module(module), constant, None):
+            yield library, f"{name}>={minimum}"
+
+
+def _bare(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0].lower()
 
 
 def _device(settings: Settings) -> Iterator[Finding]:
@@ -351,6 +414,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
 PROBES: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "python": _python,
     "packages": _packages,
+    "pairs": _pairs,
     "device": _device,
     "memory": _memory,
     "disk": _disk,

@@ -35,12 +35,21 @@ from studio.core.folder import DONE_NAME, REQUEST_NAME
 from studio.core.packs import fill
 from studio.core.progress import FROM_THE_START, ProgressReporter
 from studio.core.settings import load_settings
-from studio.exporting.certificate import CERTIFICATE_NAME, ExportToVerify, TrialPicture, certify, write_certificate
+from studio.exporting.certificate import (
+    CERTIFICATE_NAME,
+    ExportToVerify,
+    Loader,
+    TrialPicture,
+    certify,
+    write_certificate,
+)
 from studio.families import registry
 from studio.families.base import Family
 from studio.methods.formats import (
     KOHYA_PREFIXES,
     clip_to_original,
+    dora_scales,
+    is_magnitude,
     open_clip_to_original,
     portable_name,
     to_kohya,
@@ -299,7 +308,7 @@ def _drawn(pipeline: Any, shots: list[TrialPicture]) -> list[Any]:
 class _WrittenExport:
     """The files a format has written, and how to read them back."""
 
-    loader: Any
+    loader: Loader
     path: Path
     dtype: torch.dtype
     """Of the tensors in the file."""
@@ -343,14 +352,31 @@ def _write_diffusers(source: _ExportSource, folder: Path) -> _WrittenExport:
 
 
 def _write_kohya(source: _ExportSource, folder: Path) -> _WrittenExport:
-    tensors = to_kohya(_lora_tensors(source), source.settings, source.info.family)
+    own = _lora_tensors(source)
+    halves = {name: tensor for name, tensor in own.items() if not is_magnitude(name)}
+    tensors = to_kohya(halves, source.settings, source.info.family)
+    is_dora = len(halves) < len(own)
+    if is_dora:
+        scales = dora_scales(own, source.settings, source.info.family, _base_weights(source))
+        tensors |= {name: tensor.to(_lora_dtype(source)) for name, tensor in scales.items()}
     path = folder / f"{source.title}.safetensors"
     metadata = {**_metadata(source, lora=True), **_kohya_metadata(source, tensors)}
     write_safetensors(path, tensors, metadata, hash_key=_HASH_KEY)
     # The other programs call an embedding by its file's name.
     name = f"{_slug(source.info.instance_token)}.safetensors"
     embeds = _write_embeds(source, folder / "embeddings" / name, _lora_dtype(source))
-    return _WrittenExport("lora", path, _lora_dtype(source), embeds)
+    return _WrittenExport("dora_scale" if is_dora else "lora", path, _lora_dtype(source), embeds)
+
+
+def _base_weights(source: _ExportSource) -> dict[str, Tensor]:
+    """Return the weights of the parts that an adapter may change, by component and layer, float32."""
+    parts = source.family.load(source.base.folder, dtype=torch.float32, device=torch.device("cpu"))
+    pipeline: Any = source.family.pipeline(parts)
+    return {
+        portable_name(f"{component}.{name}"): tensor
+        for component in KOHYA_PREFIXES[source.info.family]
+        for name, tensor in getattr(pipeline, component).state_dict().items()
+    }
 
 
 def _merged(source: _ExportSource) -> Any:
@@ -429,15 +455,14 @@ def _diffusers_problems(source: _ExportSource) -> list[Problem]:
 
 
 def _kohya_problems(source: _ExportSource) -> list[Problem]:
-    cure = "use format diffusers, which ComfyUI reads too"
     if source.info.family not in KOHYA_PREFIXES:
         known = " and ".join(KOHYA_PREFIXES)
         message = f"the kohya format supports {known}, not {source.info.family}"
-        return [Problem("format", message, cure, "no_format")]
-    if any("magnitude" in name for name in source.tensor_names):
-        # Not the diffusers file either: of a DoRA ComfyUI reads a part of the layers there, without a word.
-        cure = "use format single_file or merged, which combine the base and the adapter"
-        message = "the kohya format has no DoRA that diffusers and other programs read in the same way"
+        # Of peft's DoRA ComfyUI would read the halves and not the magnitudes, without a word.
+        is_dora = any(is_magnitude(name) for name in source.tensor_names)
+        cure = "use format diffusers, which ComfyUI reads too"
+        if is_dora:
+            cure = "use format merged: of a DoRA in the format diffusers ComfyUI reads a part"
         return [Problem("format", message, cure, "no_format")]
     return _diffusers_problems(source)
 
@@ -510,7 +535,8 @@ def _kohya_metadata(source: _ExportSource, tensors: Mapping[str, Tensor]) -> dic
     return {
         "ss_v2": str(version.startswith("sd_v2")),
         "ss_base_model_version": version,
-        "ss_network_module": "networks.lora",
+        # kohya's own module knows no magnitudes.
+        "ss_network_module": "lycoris.kohya" if any(n.endswith(".dora_scale") for n in tensors) else "networks.lora",
         "ss_network_dim": str(rank),
         "ss_network_alpha": f"{alpha:g}",
         "ss_network_args": json.dumps({"conv_dim": str(rank), "conv_alpha": f"{alpha:g}"} if has_conv else {}),

@@ -30,11 +30,10 @@ from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
 from studio.finishing.steps import STEP_OPENERS, Canvas, Step, StepContext, alpha_of, on_white, refused
 from studio.imaging import compose
-from studio.imaging.apart import decode_bytes
+from studio.imaging.apart import decode_bytes, made_record
 from studio.imaging.decode import display_name
 from studio.imaging.fit import ENDINGS, encode
 from studio.imaging.pictures import PictureSource, find_pictures
-from studio.imaging.png import made_record
 from studio.imaging.sheet import contact_sheet
 
 INDEX_NAME = "index.json"

@@ -38,6 +38,7 @@ from studio.core.job_words import title_of
 from studio.core.path_rules import paths_in_finishing, paths_in_publishing, paths_in_training
 from studio.core.private import TABLE_NAME, make_home
 from studio.core.publish_rules import publishing_problems
+from studio.core.server_token import lends_logins
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
@@ -516,7 +517,7 @@ class Studio:
         accepted = False
         try:
             # A job of somebody else must never take the machine's token, not even when its own is lost.
-            own_token = token is not None or owner != self._settings.owner
+            own_token = token is not None or not lends_logins(self._settings, owner)
             if own_token:
                 self._tokens[job_id] = token or ""
             max_bytes = self._settings.max_upload_bytes
@@ -536,7 +537,7 @@ class Studio:
 
     def _token(self, owner: str, token: str | None) -> str | None:
         """Return the token of a request; that of this machine only for the owner of the machine."""
-        if token is not None or owner != self._settings.owner:
+        if token is not None or not lends_logins(self._settings, owner):
             return token
         found: str | None = resolve("studio.publishing.hub:token_of")(self._settings)
         return found
@@ -548,8 +549,8 @@ class Studio:
             self._backup.wake()
         if ended:
             return {}
-        is_owners = self._store.owner_of(job_id) == self._settings.owner
-        known: dict[str, str | None] = {**machines_login()} if is_owners else dict(NOT_FOR_OTHERS)
+        lends = lends_logins(self._settings, self._store.owner_of(job_id))
+        known: dict[str, str | None] = {**machines_login()} if lends else dict(NOT_FOR_OTHERS)
         return known | ({} if token is None else {TOKEN_VARIABLE: token})
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:

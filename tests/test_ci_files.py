@@ -100,6 +100,52 @@ def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
         assert step in text
 
 
+def _last_step(tmp_path: Path, newest: str) -> subprocess.CompletedProcess[str]:
+    """Run the end of the check script, from its last step but one, with another script in the place of `.ci/newest`."""
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    head = text[: text.index('step "install')]
+    tail = text[text.index('step "the main job with the newest') :].replace("240", "1")
+    ci = tmp_path / ".ci"
+    ci.mkdir()
+    for name, body in (("run", head + tail), ("newest", f"#!/usr/bin/env bash\n{newest}\n")):
+        (ci / name).write_text(body, encoding="utf-8")
+        (ci / name).chmod(0o755)
+    return subprocess.run([str(ci / "run")], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("newest", "words"),
+    [
+        ("exit 0", None),
+        ("echo peft is too old; exit 3", "WARNING: exit 3"),
+        ("sleep 30", "WARNING: exit 124"),
+    ],
+)
+def test_the_newest_of_everything_warns_and_never_stops_the_check(
+    newest: str, words: str | None, tmp_path: Path
+) -> None:
+    ended = _last_step(tmp_path, newest)
+    assert ended.returncode == 0, ended.stderr
+    assert "== done" in ended.stdout
+    assert (words in ended.stdout) if words else ("WARNING" not in ended.stdout)
+    assert ("peft is too old" in ended.stdout) == ("peft" in newest)
+
+
+def test_the_newest_of_everything_is_installed_without_constraints_and_trains_a_text_encoder() -> None:
+    script = ROOT / ".ci" / "newest"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text(encoding="utf-8")
+    assert "set -euo pipefail" in text and "-m venv" in text
+    assert "pip install --quiet --no-compile -r requirements.txt\n" in text
+    assert "-c constraints.txt" not in text and "method.text_encoder=true" in text
+
+
+def test_requirements_exclude_what_is_known_to_break() -> None:
+    transformers = next(row for row in _requirements("requirements.txt") if row.name == "transformers")
+    assert not transformers.specifier.contains("5.24.0"), "it wants peft 0.22, which does not exist yet"
+    assert transformers.specifier.contains("5.23.0")
+
+
 def test_the_version_is_in_one_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "version" in project["project"]["dynamic"] and "dependencies" in project["project"]["dynamic"]

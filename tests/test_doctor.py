@@ -1,6 +1,8 @@
 """The doctor: real probes, in a child, and no probe takes the report down with it."""
 
+import importlib
 import textwrap
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,37 @@ def test_missing_and_outdated_packages_are_named(tmp_path: Path, monkeypatch: py
     assert finding.status == "fail"
     assert "no-such-package-at-all is missing" in finding.message and "typer" in finding.message
     assert "rich" not in finding.message
+
+
+def test_the_packages_here_fit_each_other() -> None:
+    (finding,) = _found("pairs", Settings())
+    assert finding.status == "ok", finding.message
+
+
+@pytest.mark.parametrize(
+    ("module", "constant", "library", "name"),
+    [
+        ("transformers.integrations.peft", "MIN_PEFT_VERSION", "transformers", "peft"),
+        ("transformers.utils.import_utils", "ACCELERATE_MIN_VERSION", "transformers", "accelerate"),
+        ("diffusers.utils.constants", "MIN_PEFT_VERSION", "diffusers", "peft"),
+        ("diffusers.utils.constants", "MIN_TRANSFORMERS_VERSION", "diffusers", "transformers"),
+    ],
+)
+def test_what_a_library_asks_of_another_only_at_run_time_is_checked_by_its_own_constant(
+    module: str, constant: str, library: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module(module), constant, "99.1")
+    (finding,) = _found("pairs", Settings())
+    assert finding.status == "fail" and "constraints.txt" in finding.cure
+    assert f"{library} {version(library)} wants {name}>=99.1, and {version(name)} is here" in finding.message
+
+
+def test_a_table_of_a_library_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers.dependency_versions_table import deps
+
+    monkeypatch.setitem(deps, "safetensors", "safetensors>=99")
+    (finding,) = _found("pairs", Settings())
+    assert finding.status == "fail" and "wants safetensors>=99" in finding.message
 
 
 def test_a_port_in_use_is_said_with_the_way_out() -> None:

@@ -44,6 +44,14 @@ def is_off(settings: Settings) -> bool:
     return settings.token is not None and settings.token.get_secret_value() == OFF
 
 
+def lends_logins(settings: Settings, owner: str) -> bool:
+    """Tell whether somebody's jobs may use this machine's own logins and keys, be it only to read.
+
+    Without a token and a login whoever reaches the server is its owner to it, and has shown nothing.
+    """
+    return owner == settings.owner and (bool(settings.login) or not is_off(settings))
+
+
 def require_guarded(settings: Settings) -> None:
     """Refuse to serve without token and login where others reach the server; raises InputError."""
     if is_off(settings) and not settings.login and settings.host not in LOOPBACK:

@@ -317,6 +317,11 @@ def _contradictions(config: TrainConfig) -> list[tuple[bool, str]]:
             "a text encoder that is trained in full learns the token by itself: leave token_learning_rate out",
         ),
         (
+            config.method.dora and config.method.text_encoder,
+            # transformers writes a text encoder's magnitudes under names that it does not read back.
+            "nothing reads a DoRA of a text encoder back: set method.text_encoder=false or method.dora=false",
+        ),
+        (
             config.quantization != "none" and config.method.name != "lora",
             "only lora trains on a quantised base: set method.name=lora or quantization=none",
         ),

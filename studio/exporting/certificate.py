@@ -25,6 +25,9 @@ from studio.core.progress import GO_ON, check_stop
 
 CERTIFICATE_NAME = "certificate.json"
 
+Loader = Literal["lora", "pipeline", "single_file", "dora_scale"]
+"""How the file is read back: by diffusers' reader of its kind, or, a DoRA in kohya's layout, by ComfyUI's formula."""
+
 _POLL_S = 0.5
 _FLOAT32_MAX = 3
 """Largest difference of any pixel value in [0, 255] where both sides compute in float32: rounding, and no more."""
@@ -48,7 +51,7 @@ class TrialPicture:
 class ExportToVerify:
     """An export to read back, and how to load it."""
 
-    loader: Literal["lora", "pipeline", "single_file"]
+    loader: Loader
     path: Path
     """The file, or the folder of a pipeline."""
     base: Path

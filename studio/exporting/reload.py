@@ -40,11 +40,12 @@ def main(request_file: Path) -> None:
         pipeline.load_lora_weights(
             path.parent, weight_name=path.name, adapter_name=_NAME, use_safetensors=True, local_files_only=True
         )
-        loaded = _adapter_tensors(pipeline)
+        comparison = _compared(files, _adapter_tensors(pipeline), dtype)
+    elif request["loader"] == "dora_scale":
+        comparison = _decomposed(pipeline, path)
     else:
         files = [path] if path.is_file() else sorted(path.glob("*/*.safetensors"))
-        loaded = _all_tensors(pipeline)
-    comparison = _compared(files, loaded, dtype)
+        comparison = _compared(files, _all_tensors(pipeline), dtype)
     if request["embeds"]:
         load_word(pipeline, Path(request["embeds"]), request["token"])
     _place(pipeline, torch.device(request["device"]), whole=not request["quantization"])
@@ -129,6 +130,40 @@ def _modules(pipeline: Any) -> Iterator[torch.nn.Module]:
 
 def _all_tensors(pipeline: Any) -> Iterator[Tensor]:
     return (tensor for module in _modules(pipeline) for tensor in module.state_dict().values())
+
+
+def _decomposed(pipeline: Any, path: Path) -> dict[str, Any]:
+    """Change a pipeline's weights by a DoRA in kohya's layout as ComfyUI does it, at strength 1.
+
+    diffusers reads ``dora_scale`` otherwise, and ComfyUI is no package that could be started here.
+
+    Source: Comfy-Org/ComfyUI@9c0cf36c comfy/weight_adapter/base.py (weight_decompose), lora.py (calculate_weight).
+    """
+    layers = {}
+    prefixes = {
+        "lora_unet": "unet",
+        "lora_te": "text_encoder",
+        "lora_te1": "text_encoder",
+        "lora_te2": "text_encoder_2",
+    }
+    for prefix, component in prefixes.items():
+        part = getattr(pipeline, component, None)
+        for name, layer in part.named_modules() if part is not None else ():
+            layers[f"{prefix}_{name.replace('.', '_')}"] = layer
+            # Newer releases of transformers have one level less than the files.
+            layers[f"{prefix}_text_model_{name.replace('.', '_')}"] = layer
+    with safe_open(path, framework="pt") as file:
+        left = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  a safe_open is no dict
+    total = len(left)
+    for stem in sorted({name.rpartition(".lora_up.")[0] for name in left if ".lora_up." in name} & layers.keys()):
+        up, down = (left.pop(f"{stem}.lora_{half}.weight").float().flatten(1) for half in ("up", "down"))
+        alpha, scale = float(left.pop(f"{stem}.alpha")), left.pop(f"{stem}.dora_scale").float()
+        weight = layers[stem].weight.data
+        before = weight.float()
+        changed = before + (alpha / down.shape[0] * (up @ down)).reshape(before.shape)
+        length = before.flatten(1).norm(dim=1).reshape(scale.shape) + torch.finfo(torch.float32).eps
+        weight.copy_(changed * (scale / length))
+    return {"tensors_in_file": total, "tensors_matched": total - len(left), "unexpected": sorted(left), "missing": 0}
 
 
 def _adapter_tensors(pipeline: Any) -> Iterator[Tensor]:

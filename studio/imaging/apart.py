@@ -62,6 +62,16 @@ def decode_bytes(
     return Decoded(picture, (height, width))
 
 
+def made_record(data: bytes) -> dict[str, Any] | None:
+    """Return what a file says of how ``generate`` made its picture; see ``studio.imaging.png.made_record``."""
+    try:
+        told, _ = _answered({"name": "", "record": True, "bytes": len(data)}, data)
+    except InputError:  # what nobody can read says nothing
+        return None
+    record: dict[str, Any] | None = told["record"]
+    return record
+
+
 def _answered(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the answer of the process; raises InputError where it does not answer."""
     message = "makes the decoder crash"

@@ -1,6 +1,6 @@
 """The process that ``studio.imaging.apart`` decodes in: requests on standard input, pixels on standard output.
 
-A request is a line of JSON, then the file's bytes; an answer is a line of JSON, then RGB or RGBA levels.
+A request is a line of JSON, then the file's bytes; an answer is a line of JSON, then RGB or RGBA levels, if it has any.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from PIL import AvifImagePlugin, Image
 from studio.core.errors import InputError, Problem
 from studio.imaging import sniff
 from studio.imaging.decode import MAX_BYTES, MAX_DECODING_BYTES, damaged, decode_bytes, display_name
+from studio.imaging.png import made_record
 from studio.imaging.whole import jpeg_has_hole
 
 _THREADS = 4
@@ -35,7 +36,10 @@ def main() -> None:
     while line := sys.stdin.buffer.readline():
         asked = json.loads(line)
         data = sys.stdin.buffer.read(asked.pop("bytes"))
-        _answer(answers, data, asked)
+        if asked.pop("record", False):
+            _tell(answers, {"record": made_record(data)})
+        else:
+            _answer(answers, data, asked)
 
 
 def _answer(answers: BinaryIO, data: bytes, asked: dict[str, Any]) -> None:
@@ -52,6 +56,10 @@ def _answer(answers: BinaryIO, data: bytes, asked: dict[str, Any]) -> None:
     except MemoryError:
         problem = Problem(display_name(asked["name"]), "needs too much memory", "scale it down", "too_large")
         told = {"problems": [asdict(problem)]}
+    _tell(answers, told, pixels)
+
+
+def _tell(answers: BinaryIO, told: dict[str, Any], pixels: bytes = b"") -> None:
     answers.write(json.dumps({**told, "bytes": len(pixels)}).encode() + b"\n")
     answers.write(pixels)
     answers.flush()

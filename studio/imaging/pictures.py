@@ -4,6 +4,7 @@ Nothing of an archive is ever written to a disk, and no member is read beyond it
 ``studio.postprocess``.
 """
 
+import contextlib
 import json
 import re
 import struct
@@ -117,7 +118,7 @@ def _of_zip(archive: Path) -> list[PictureSource]:
     """Return the pictures of a zip; where it holds a pack that ``generate`` made, best first."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [item for item in opened.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
+            members = [item for item in opened.infolist() if not item.is_dir() and not _is_clutter(_member_name(item))]
             members = [item for item in members if _claims_to_be_a_picture(opened, item)]
             ranks = _ranks(opened)
     except (zipfile.BadZipFile, OSError, NotImplementedError):
@@ -155,21 +156,27 @@ def _ranks(opened: zipfile.ZipFile) -> dict[str, int]:
 
 
 def _member_name(item: zipfile.ZipInfo) -> str:
-    """Return a member's name as it was meant.
+    """Return a member's name as it was meant, as far as anybody can know.
 
-    The Finder of macOS and others write UTF-8 without the flag that says so, and zipfile reads it as code page 437;
-    Info-ZIP says it once more in an extra field. No text in another code page is UTF-8 by accident, or hardly any.
+    By the flag it is UTF-8; without it the name in the extra field counts, if it belongs to this one. The Finder of
+    macOS and others write UTF-8 without the flag, and no text in another code page is UTF-8 by accident, or hardly
+    any. Else it is code page 437, as the standard says: the code pages of Windows (850, 1252, 932 ...) cannot be told
+    apart, and a wrong letter is shown rather than a guess.
+
+    Source: PKWARE APPNOTE 6.3.10, appendix D.
     """
     if item.flag_bits & _UTF8_FLAG:
         return item.filename
     try:
         raw = item.orig_filename.encode("cp437")
-    except UnicodeEncodeError:
+    except UnicodeEncodeError:  # zipfile has read the extra field by itself
         return item.filename
-    try:
-        return _unicode_path(item.extra, raw) or raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return item.filename
+    for read in (lambda: _unicode_path(item.extra, raw), lambda: raw.decode("utf-8")):
+        with contextlib.suppress(UnicodeDecodeError):
+            if name := read():
+                return name
+    # In code pages of two bytes the second one may be that of a backslash, which parts no folders then.
+    return re.sub(r"(?<=[^\x00-\x7f])\\", "_", item.orig_filename)
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:

@@ -28,6 +28,7 @@ KOHYA_PREFIXES: dict[str, dict[str, str]] = {
 """Family -> component in diffusers -> prefix in kohya's files; other families have no such layout."""
 
 _ENDS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+_MAGNITUDE = "lora_magnitude_vector"
 
 
 def portable_name(name: str) -> str:
@@ -65,6 +66,48 @@ def to_kohya(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], family:
         found[f"{key}.{_ENDS[end]}"] = tensor.contiguous()
         if end == "lora_A.weight":
             found[f"{key}.alpha"] = torch.tensor(_kohya_alpha(component, module, tensor.shape[0], settings))
+    return found
+
+
+def is_magnitude(name: str) -> bool:
+    """Return True for the magnitudes of a DoRA's layer, by peft's name."""
+    return _MAGNITUDE in name.split(".")
+
+
+def dora_scales(
+    tensors: Mapping[str, Tensor], settings: Mapping[str, Any], family: str, base: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the ``dora_scale`` of each layer of a DoRA, by which ComfyUI arrives at the trained weights.
+
+    peft's weights are M = W + scale * B @ A, each row (output) brought to the length m. ComfyUI multiplies the rows
+    of M by ``dora_scale`` / |W|, the rows of the weights *before* the update, where the first side of ``dora_scale`` is
+    as long as that of W. So m * |W| / |M| is written; m itself would leave each row longer by |M| / |W|.
+
+    Source: Comfy-Org/ComfyUI@9c0cf36c comfy/weight_adapter/base.py (weight_decompose); peft@5d602fdbf
+    src/peft/tuners/lora/dora.py (get_weight_norm); DoRA: Liu et al. 2024, arXiv:2402.09353, equation 5.
+
+    Args:
+        tensors: all of the adapter, peft names.
+        settings: as for ``to_kohya``.
+        family: name of the family.
+        base: the base's weights, float32, by ``portable_name`` of component and layer.
+
+    Returns:
+        One tensor per layer, ``(out, 1)`` or for a convolution ``(out, 1, 1, 1)``, float32.
+    """
+    found = {}
+    for name, magnitude in tensors.items():
+        if not is_magnitude(name):
+            continue
+        layer = portable_name(name).partition(f".{_MAGNITUDE}")[0]
+        component, _, module = layer.partition(".")
+        down, up = (tensors[f"{layer}.{end}"].float().flatten(1) for end in _ENDS)
+        weight = base[f"{layer}.weight"].float()
+        update = layer_scale(settings, component, module, down.shape[0]) * (up @ down)
+        rows = weight.flatten(1)
+        scale = magnitude.float().flatten() * rows.norm(dim=1) / (rows + update).norm(dim=1)
+        key = f"{KOHYA_PREFIXES[family][component]}_{module.replace('.', '_')}"
+        found[f"{key}.dora_scale"] = scale.reshape(-1, *[1] * (weight.ndim - 1))
     return found
 
 

@@ -3,14 +3,16 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from PIL import Image
 
+from studio.bases.tensorfile import read_header
 from studio.core import folder as output
-from studio.core.adapters import AdapterInfo, read_info, write_info
+from studio.core.adapters import WEIGHTS_NAME, AdapterInfo, read_info, write_info
 from studio.core.config import PublishConfig
 from studio.core.errors import InputError, Problem, StudioError
 from studio.core.files import sha256_of, write_json, write_text
@@ -18,8 +20,7 @@ from studio.core.progress import ProgressReporter
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig, mark_of
 from studio.export import export
-from studio.imaging.decode import decode_bytes
-from studio.imaging.png import made_record
+from studio.imaging.apart import decode_bytes, made_record
 from studio.publishing.card import CardFacts, GalleryPicture, check_card, model_card
 from studio.publishing.source import CONFIG_NAME, PublishSource, base_on_hub
 from studio.training.checkpoints import read_scores
@@ -66,10 +67,16 @@ def assemble(
     if settings := _public_settings(source):
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         write_text(repo_dir / CONFIG_NAME, text)
-    card = model_card(_card_facts(source, pictures, tuple(files_below(repo_dir))))
+    facts = _card_facts(source, pictures, tuple(files_below(repo_dir)))
+    card = model_card(replace(facts, is_dora=_is_dora(repo_dir)))
     write_text(repo_dir / CARD_NAME, card)
     digests = {name: sha256(path) for name, path in files_below(repo_dir).items()}
     write_json(repo_dir / MANIFEST_NAME, digests)
+
+
+def _is_dora(repo_dir: Path) -> bool:
+    path = repo_dir / WEIGHTS_NAME
+    return path.is_file() and any("lora_magnitude_vector" in name for name in read_header(path, "run").shapes)
 
 
 def _place_of(form: str, file: str) -> str:

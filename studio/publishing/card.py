@@ -55,6 +55,8 @@ class CardFacts:
     pictures: tuple[GalleryPicture, ...]
     files: tuple[str, ...]
     """Other files in the repository."""
+    is_dora: bool = False
+    """Whether the adapter has magnitudes of its own."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """step, likeness_before, likeness, bleed, engine, pictures; missing or None where not measured."""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -196,8 +198,15 @@ def _other_programs(facts: CardFacts) -> str:
                       and name.endswith(".safetensors")), None)  # fmt: skip
         file = f"put `{kohya or WEIGHTS_NAME}` into `models/loras`{' (`models/Lora` of A1111)' if kohya else ''}"
         lines = [f"- ComfyUI, A1111, Forge: {file} and load it with the base at strength 1."]
-        if not kohya and FAMILIES[facts.info.family].denoiser == "unet":
-            # They know a UNet's layers by kohya's names; of this file they would load a part, without a word.
+        if facts.is_dora and kohya:
+            lines = [
+                f"- ComfyUI: put `{kohya}` into `models/loras` and load it with the base at strength 1. It is a DoRA "
+                "(`dora_scale`), which A1111 computes in another way: export the run for it with Likeness Studio as "
+                "one model (`export --format single_file`)."
+            ]
+        if not kohya and (facts.is_dora or FAMILIES[facts.info.family].denoiser == "unet"):
+            # They know a UNet's layers by kohya's names, and no magnitudes of peft's: of this file they would load a
+            # part, without a word.
             lines = [
                 f"- ComfyUI, A1111 and Forge cannot read all of `{WEIGHTS_NAME}`: export the run with Likeness Studio "
                 "as one model (`export --format single_file`, or `merged` where the base has no such file)."

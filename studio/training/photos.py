@@ -152,7 +152,7 @@ def _read_photos(config: TrainConfig, dataset: Dataset, dataset_dir: Path, base:
             continue
         height, width = sizes_hw[photo.bucket]
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=["PNG"]) as image:
                 whole = image.convert("RGB")
                 picture = ImageOps.fit(whole, (width, height), Image.Resampling.LANCZOS)
                 look = ImageOps.contain(whole, (_LOOK_PX, _LOOK_PX)) if max(whole.size) > _LOOK_PX else whole
@@ -195,7 +195,7 @@ def _read_mask(
     if config.background_weight is None or not path.is_file():
         return None, ""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             mask = image.convert("L")
     except (OSError, ValueError, SyntaxError):
         return None, "its mask cannot be read"

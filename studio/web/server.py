@@ -32,6 +32,7 @@ from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
 from studio.web.login import Authenticator, LoginMiddleware, folder_of, visitor_of
+from studio.web.slow_headers import timed_protocol
 from studio.web.token_gate import TokenMiddleware
 
 if TYPE_CHECKING:
@@ -177,12 +178,13 @@ def _upload_of_an_owner(page: "gr.Blocks", settings: Settings) -> Callable[..., 
 
 
 def prepare_environment(settings: Settings) -> None:
-    """Set what Gradio and the Hub client read from the environment; call it before gradio is imported.
+    """Close new files to others, set what Gradio and the Hub client read; call it before gradio is imported.
 
     The one place of the studio that writes there: neither library takes these as arguments. Uploads pass through a
     folder of the studio's own, which is emptied at every start that finds no other server on this home, so that a
     crash leaves no photos behind.
     """
+    os.umask(0o077)  # whatever library writes a file here, it is of people
     cache = upload_folder(settings)
     try:
         make_home(cache.parent)
@@ -225,7 +227,6 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     require_guarded(settings)
     listener = _listen(settings.host, settings.port)
-    os.umask(0o077)  # whatever library writes a file here, it is of people
     prepare_environment(settings)
     from studio.service import Studio
 
@@ -257,7 +258,12 @@ def run(app: FastAPI, listener: socket.socket) -> None:
     import uvicorn
 
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=3, server_header=False
+        app,
+        http=timed_protocol(),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        server_header=False,
     )
     logging.getLogger("uvicorn.error").addFilter(_ShutdownLogFilter())
     uvicorn.Server(config).run(sockets=[listener])

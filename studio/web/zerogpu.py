@@ -32,10 +32,11 @@ from studio.infer import generate
 from studio.pictures.render import PictureRequest
 from studio.pictures.request import planned
 from studio.pictures.swapper import AdapterSwappers
+from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
 from studio.web.page import parts, parts_pictures
 from studio.web.page.context import QUIET
-from studio.web.server import page_options
+from studio.web.server import keep_secrets_out_of_logs, page_options
 
 LONGEST_S = 120
 """Most GPU seconds that one request may ask for: as much as a visitor without an account has on a day."""
@@ -338,6 +339,7 @@ def serve(
             app_kwargs={
                 "middleware": [
                     Middleware(GuardMiddleware, settings=settings),
+                    Middleware(FullDisk),
                     Middleware(UploadedFilesMiddleware, settings=settings),
                 ],
                 "docs_url": None,
@@ -348,4 +350,5 @@ def serve(
     except OSError as error:
         raise ResourceError(f"cannot listen on port {settings.port}; set STUDIO_PORT to a free one.") from error
     on_ready(address)
+    keep_secrets_out_of_logs(settings)
     page.block_thread()

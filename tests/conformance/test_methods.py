@@ -244,6 +244,7 @@ def test_a_word_for_another_base_is_refused(tensors: dict, tiny_base: Path, tmp_
         ({"method": {"rank": 4096}}, "method.rank.*use at most 512"),
         ({"token_vectors": 2}, "set token_learning_rate or token_vectors=1"),
         ({"method": {"name": "full", "text_encoder": True}, "token_learning_rate": 1e-3}, "leave token_learning_rate"),
+        ({"method": {"dora": True, "text_encoder": True}}, "set method.text_encoder=false or method.dora=false"),
         ({"optimizer": "prodigy"}, "set learning_rate=1"),
         ({"optimizer": "prodigy", "learning_rate": 1, "token_learning_rate": 1e-3}, "prodigy knows one rate"),
         ({"optimizer": "schedule_free", "lr_scheduler": "cosine"}, "set lr_scheduler=constant"),

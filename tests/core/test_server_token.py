@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from studio.core.errors import InputError
-from studio.core.server_token import TOKEN_FILE, known_token, require_guarded, server_token
+from studio.core.server_token import TOKEN_FILE, known_token, lends_logins, require_guarded, server_token
 from studio.core.settings import Settings, load_settings
 
 GIVEN = "a-token-of-the-owner"
@@ -81,3 +81,16 @@ def test_no_other_machine_is_given_the_token_of_this_one(url: str, tmp_path: Pat
     server_token(settings)
     assert known_token(settings, url) is None
     assert known_token(Settings(home=tmp_path, remote_token=GIVEN), url) == GIVEN
+
+
+@pytest.mark.parametrize(
+    ("owner", "settings", "lends"),
+    [
+        ("local", {}, True),
+        ("eve", {}, False),
+        ("local", {"token": "off"}, False),
+        ("local", {"token": "off", "login": True}, True),
+    ],
+)
+def test_logins_are_lent_to_an_owner_who_has_shown_who_they_are(owner: str, settings: dict, lends: bool) -> None:
+    assert lends_logins(Settings(**settings), owner) == lends

@@ -1,5 +1,6 @@
 """Decoding in a process of its own: the same pictures and problems, and an end to what takes too long or crashes."""
 
+import ast
 import io
 import sys
 import threading
@@ -14,6 +15,7 @@ from PIL import Image, ImageFilter
 from studio.core.errors import InputError
 from studio.imaging import apart
 from studio.imaging.decode import decode_bytes as decode_here
+from studio.imaging.png import write_png
 
 SCENE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)).filter(
     ImageFilter.GaussianBlur(2)
@@ -97,3 +99,47 @@ def test_request_to_stop_that_goes_to_all_processes_leaves_the_file_to_its_job()
     process.terminate()
     assert apart.decode_bytes(jpeg(), "a.jpg").size_hw == (480, 640)
     assert process.is_running()
+
+
+ROOT = Path(__file__).resolve().parents[2]
+DECODES_ITSELF = {
+    "imaging/decode.py": "is what the process runs",
+    "imaging/png.py": "is what the process runs; the other function there reads the studio's own files",
+    "training/photos.py": "PNG files that check wrote",
+    "training/evaluate.py": "samples of the run itself",
+    "train.py": "samples of the run itself",
+    "pictures/picture_cache.py": "PNG files of the result cache",
+    "exporting/certificate.py": "pictures that the process beside it drew",
+    "postprocess.py": "previews that finish wrote",
+    "remote/shrink.py": "crops that check wrote, and what it packed itself",
+    "cli/demo.py": "pictures of the demo itself",
+    "doctor.py": "pictures that it encodes itself",
+}
+"""Files of studio/ that decode pictures in their own process, and whose pictures those are."""
+
+
+def test_no_foreign_picture_is_decoded_outside_of_the_process() -> None:
+    opens, imports = set(), set()
+    for path in sorted((ROOT / "studio").rglob("*.py")):
+        name = path.relative_to(ROOT / "studio").as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "cv2.imread", "load_image"):
+                opens.add(name)
+            if isinstance(node, ast.ImportFrom) and node.module in ("studio.imaging.decode", "studio.imaging.png"):
+                taken = {alias.name for alias in node.names} & {"decode", "decode_bytes", "made_record"}
+                imports |= {name} if taken else set()
+    assert {name for name in opens if not name.startswith("pocket/")} == set(DECODES_ITSELF)
+    assert imports == {"imaging/apart_child.py"}
+
+
+def test_what_a_file_says_of_itself_is_read_there_too(tmp_path: Path) -> None:
+    record = {"prompt": "photo of sks woman", "seed": 1}
+    write_png(tmp_path / "1.png", SCENE, parameters="", record=record)
+    assert apart.made_record((tmp_path / "1.png").read_bytes()) == record
+    assert apart.made_record(jpeg()) is None and apart.made_record(b"no picture") is None
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_file_that_takes_too_long_says_nothing_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SECONDS_PER_FILE", 0.5)
+    assert apart.made_record(jpeg()) is None

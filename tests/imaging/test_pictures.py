@@ -83,6 +83,39 @@ def test_a_zip_that_says_its_names_twice_is_believed_where_both_belong_together(
     assert names(path) == ["1é.png", "2_.png"]
 
 
+@pytest.mark.parametrize(
+    ("name", "page", "shown"),
+    [
+        ("Größe.png", "cp437", "Größe.png"),
+        ("Größe.png", "utf-8", "Größe.png"),
+        ("Größe.png", "cp1252", "Gr÷\u2580e.png"),  # as the standard reads it
+        ("Øre.png", "cp850", "¥re.png"),
+        ("雪.png", "cp932", "Éß.png"),
+        ("表.png", "cp932", "ò_.png"),  # its second byte is that of a backslash
+        ("表\\1.png", "cp932", "1.png"),
+        ("folder\\1.png", "ascii", "1.png"),
+    ],
+)
+def test_names_in_the_code_pages_of_windows_lose_no_picture(tmp_path, name, page, shown):
+    raw = name.encode(page)
+    path = pack(tmp_path / "windows.zip", [("x" * len(raw), b"1")])
+    path.write_bytes(path.read_bytes().replace(b"x" * len(raw), raw))
+    assert names(path) == [shown]
+    assert [one.read() for one in find_pictures(path)] == [b"1"]
+
+
+def test_an_extra_field_that_is_damaged_gives_way_to_the_name_itself(tmp_path):
+    path = tmp_path / "many.zip"
+    name = "é.png".encode()
+    with zipfile.ZipFile(path, "w") as packed:
+        item = zipfile.ZipInfo("x" * len(name))
+        said = struct.pack("<BI", 1, zlib.crc32(name)) + b"\xff\xfe.png"
+        item.extra = struct.pack("<HH", 0x7075, len(said)) + said
+        packed.writestr(item, b"1")
+    path.write_bytes(path.read_bytes().replace(b"x" * len(name), name))
+    assert names(path) == ["é.png"]
+
+
 def test_clutter_in_a_zip_is_no_failed_picture_and_pictures_are_known_by_their_content(tmp_path):
     clutter = {"Thumbs.db": bytes(600), "desktop.ini": b"[x]", "read me.txt": b"hello", "a/index.json": b"{}"}
     members = [*clutter.items(), ("1.png", b"broken"), ("2.HIF", b"\xff\xd8\xff"), ("3", b"\x89PNG\r\n\x1a\n")]

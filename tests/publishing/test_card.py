@@ -157,6 +157,16 @@ def test_a_card_sends_nobody_to_a_file_that_other_programs_read_in_part(family: 
     assert "put `kohya/Ada.safetensors` into" in model_card(replace(FACTS, info=info))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_card_sends_people_with_a_dora_to_what_reads_it(family: str) -> None:
+    dora = replace(FACTS, info=replace(INFO, family=family), is_dora=True)
+    words = model_card(dora)
+    assert "- ComfyUI: put `kohya/Ada.safetensors` into" in words and "ComfyUI, A1111, Forge: put" not in words
+    assert "A1111 computes in another way" in words
+    without = model_card(replace(dora, files=(WEIGHTS_NAME,)))
+    assert f"put `{WEIGHTS_NAME}` into" not in without and "cannot read all of" in without
+
+
 def test_the_card_says_spread_word_version_and_how_many_were_measured() -> None:
     summary = {"mean": 0.83, "spread": 0.07, "word": "alike", "measured": 3, "pictures": 4, "version": "7"}
     measured = {"step": 400, "likeness_before": None, "likeness": 0.83, "bleed": None, "engine": "face", "pictures": 4}

@@ -33,6 +33,18 @@ def test_an_upload_without_room_is_refused_with_its_cure(number: int) -> None:
     assert answer.status_code == 507 and "disk of the studio is full" in answer.json()["detail"]
 
 
+def test_a_failure_without_an_answer_of_its_own_is_told_too_but_never_in_the_middle_of_one() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise OSError(errno.ENOSPC, "no room")
+
+    client = TestClient(FullDisk(app), raise_server_exceptions=False)
+    assert client.post("/").status_code == 507
+    assert client.post("/begun").status_code == 200
+
+
 def test_other_failures_and_answers_pass_as_they_are() -> None:
     for error in (OSError(errno.EIO, "broken"), KeyError("bug")):
         answer = _client(error).post("/")

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,32 @@ from studio.core.settings import Settings
 from studio.web import server
 
 ROOT = Path(__file__).resolve().parents[2]
+GIVEN_TO_LIBRARIES = (
+    "GRADIO_TEMP_DIR",
+    "GRADIO_ANALYTICS_ENABLED",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY",
+)
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> Iterator[None]:
+    """The usual one before each test and after it: the server sets its own for the whole process."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def test_whatever_is_written_after_the_environment_was_prepared_is_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in GIVEN_TO_LIBRARIES:
+        monkeypatch.setenv(name, "")
+    server.prepare_environment(Settings(home=tmp_path))
+    (tmp_path / "by-a-library").mkdir()
+    (tmp_path / "by-a-library" / "face.jpg").touch()
+    assert [path.stat().st_mode & 0o077 for path in (tmp_path / "by-a-library").rglob("*")] == [0]
+    assert (tmp_path / "by-a-library").stat().st_mode & 0o077 == 0
 
 
 def test_a_taken_port_is_explained() -> None:
@@ -35,12 +63,7 @@ def test_a_login_without_a_platform_or_an_account_is_explained(monkeypatch: pyte
 
 
 def test_uploads_of_an_earlier_server_are_wiped_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "GRADIO_TEMP_DIR",
-        "GRADIO_ANALYTICS_ENABLED",
-        "HF_HUB_DISABLE_TELEMETRY",
-        "GRADIO_ANALYTICS_CACHE_FREQUENCY",
-    ):
+    for name in GIVEN_TO_LIBRARIES:
         monkeypatch.setenv(name, "")
     left = tmp_path / "web-cache" / "abc" / "face.jpg"
     left.parent.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """Pictures with published adapters on a lent GPU: a lender that pickles, counts and takes away plays the platform."""
 
 import dataclasses
+import errno
 import importlib.util
 import os
 import pickle
@@ -20,13 +21,17 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from studio import infer
 from studio.core.adapters import AdapterInfo, write_info
 from studio.core.config import GenerateConfig
 from studio.core.domain import GenerateResult
 from studio.core.errors import InputError, MissingExtraError, NotFoundError, ResourceError, StudioError
-from studio.core.settings import load_settings
+from studio.core.settings import Settings, load_settings
 from studio.pictures import render
 from studio.pictures.swapper import AdapterSwappers
 from studio.publishing.hub import push
@@ -255,6 +260,31 @@ def test_bases_that_cannot_be_had_are_left_out_and_told(monkeypatch: pytest.Monk
         zerogpu.load_bases(["sdxl"])
     with pytest.raises(StudioError, match="STUDIO_RESIDENT_BASES"):
         zerogpu.load_bases([])
+
+
+def test_the_page_has_the_shields_of_every_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    kept: list[Settings] = []
+
+    def launch(**arguments: Any) -> tuple[None, str, None]:
+        given.update(arguments)
+        return None, "http://127.0.0.1:1", None
+
+    page = SimpleNamespace(launch=launch, block_thread=lambda: None)
+    monkeypatch.setattr(zerogpu, "load_bases", lambda names: (AdapterSwappers(), ()))
+    monkeypatch.setattr(zerogpu, "build", lambda *_, **__: page)
+    monkeypatch.setattr(zerogpu, "keep_secrets_out_of_logs", kept.append)
+    settings = Settings(home=tmp_path)
+    zerogpu.serve(settings, lend=None, login=False, side_by_side=False, on_ready=lambda _: None)
+    assert kept == [settings]
+
+    async def upload(_: Request) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    app = Starlette(routes=[Route("/", upload, methods=["POST"])], middleware=given["app_kwargs"]["middleware"])
+    client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    answer = client.post("/")
+    assert answer.status_code == 507 and "disk of the studio is full" in answer.json()["detail"]
 
 
 def test_the_built_space_serves_its_endpoint_to_programs_with_their_own_token(
