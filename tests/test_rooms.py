@@ -242,7 +242,7 @@ def test_app_composes_and_imports_no_engine():
 SIBLINGS = {
     "families": {"base", "loading", "registry", "words", "__init__"},
     "methods": {"base", "registry", "groups", "tokens", "formats", "__init__"},
-    "likeness": {"base", "registry", "__init__"},
+    "likeness": {"base", "registry", "bench", "__init__"},
     "finishing.matting": {"base", "registry", "__init__"},
     "finishing.upscaling": {"base", "registry", "__init__"},
 }

@@ -21,6 +21,9 @@ from studio.core.units import shown
 Embeddings = NDArray[np.float32]
 """``(N, D)`` float32, rows of unit length; a row of NaN where no subject was found."""
 
+Box = tuple[int, int, int, int]
+"""Top, left, height, width in a picture, pixels."""
+
 WORDS = ("not alike", "somewhat alike", "alike", "very alike")
 """What a likeness is called, from the lowest on; the borders between them belong to a scale."""
 
@@ -49,6 +52,9 @@ class LikenessEngine(Protocol):
 
     def scale(self, class_noun: str) -> Scale:
         """Return the calibration for a class noun (unknown nouns get the general one)."""
+
+    def face_box(self, picture: Image.Image) -> Box | None:
+        """Return where the face is that ``embed`` reads; None where it reads none, and of an engine without faces."""
 
 
 def centroid(embeddings: Embeddings) -> NDArray[np.float32]:

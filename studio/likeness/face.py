@@ -14,7 +14,7 @@ from PIL import Image
 
 from studio.core.errors import MissingExtraError
 from studio.imaging.faces import find_faces, landmarks
-from studio.likeness.base import Embeddings, Scale
+from studio.likeness.base import Box, Embeddings, Scale
 
 SCALE = Scale(other=0.85, same=0.975)
 """Cosines to a centroid of several photos.
@@ -61,3 +61,8 @@ class FaceEngine:
     def scale(self, class_noun: str) -> Scale:
         """Return the calibration, one for all people."""
         return SCALE
+
+    def face_box(self, picture: Image.Image) -> Box | None:
+        """Return the box of the largest face; None where none is found."""
+        faces = find_faces(picture)
+        return faces[0].box if faces else None
