@@ -17,7 +17,7 @@ from studio.core.errors import InputError, Problem
 from studio.core.names import all_of, choice_cure
 from studio.core.settings import load_settings
 from studio.core.strict import LikenessName
-from studio.core.units import likeness_text
+from studio.core.units import likeness_text, mean_text
 from studio.service import Studio
 
 bench = typer.Typer(help="Measure what measures, on pictures of your own.", no_args_is_help=True)
@@ -62,7 +62,7 @@ def _show(result: Any) -> Callable[[Console], None]:
             table.add_row(
                 Text(row.name),
                 f"{row.measured}/{row.pictures}",
-                likeness_text(row.ceiling) + ("" if row.spread is None else f" ± {row.spread:.2f}"),
+                mean_text(row.ceiling, row.spread),
                 likeness_text(row.floor),
                 Text(nearest),
                 _share(row.beats_nearest),
@@ -87,6 +87,9 @@ def _show(result: Any) -> Callable[[Console], None]:
                 f"Cosines here: other {result.measured_other:.3f}, same {result.measured_same:.3f}; "
                 f"the engine's scale: {result.scale_other:.3f}, {result.scale_same:.3f}."
             )
+
+        if result.caveat:
+            console.print(result.caveat, style="dim")
 
     return show
 

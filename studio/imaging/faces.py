@@ -120,7 +120,7 @@ def pose(picture: Image.Image, face: Face) -> tuple[float, float]:
     return along, float(np.arctan2(across[1], across[0]))
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Return the share of the smaller box that two boxes (top, left, height, width) have in common."""
     height = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     width = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
@@ -151,7 +151,7 @@ def find_faces(picture: Image.Image) -> list[Face]:
     found += [(box, score) for box in proposed if (score := _second_look(small, box)) is not None]
     distinct: list[tuple[tuple[float, ...], float]] = []
     for box, score in sorted(found, key=lambda item: item[0][2] * item[0][3], reverse=True):
-        if all(_overlap(box, other) <= 0.5 for other, _ in distinct):
+        if all(overlap(box, other) <= 0.5 for other, _ in distinct):
             distinct.append((box, score))
     return [Face(_inside(box, scale, picture.size), score) for box, score in distinct]
 
@@ -168,7 +168,7 @@ def _second_look(picture: Image.Image, box: tuple[float, ...]) -> float | None:
     window = (left - width / 2, top - height / 2, left + width * 1.5, top + height * 1.5)
     cutout = picture.crop(window).resize((_CUTOUT_PX, _CUTOUT_PX), Image.Resampling.BILINEAR)
     middle = (_CUTOUT_PX / 4, _CUTOUT_PX / 4, _CUTOUT_PX / 2, _CUTOUT_PX / 2)
-    return max((score for found, score in _hog_boxes(cutout, 0) if _overlap(found, middle) > 0.5), default=None)
+    return max((score for found, score in _hog_boxes(cutout, 0) if overlap(found, middle) > 0.5), default=None)
 
 
 def _inside(box: tuple[float, ...], scale: float, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:

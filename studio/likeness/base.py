@@ -46,6 +46,8 @@ class LikenessEngine(Protocol):
     name: str
     version: str
     """Of weights and scale; changes whenever scores would."""
+    caveat: str
+    """For whom its scores are known to be worse, one sentence; empty where nothing is known."""
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
         """Return one embedding per RGB picture, any size; NaN rows where no subject is found."""
@@ -140,7 +142,8 @@ def summarise(
 
     Returns:
         engine, version, mean, shown (the mean as people see it), spread, photo_spread, word, measured (number of
-        pictures with a score), pictures (number of all); ``studio.core.units.likeness_sentence`` puts it into words.
+        pictures with a score), pictures (number of all), caveat (None without one);
+        ``studio.core.units.likeness_sentence`` puts it into words.
     """
     found = [value for value in values if value is not None]
     mean = float(np.mean(found)) if found else None
@@ -155,4 +158,5 @@ def summarise(
         "word": None if mean is None else word(mean, engine.scale(class_noun)),
         "measured": len(found),
         "pictures": len(values),
+        "caveat": engine.caveat or None,
     }

@@ -86,6 +86,8 @@ class BenchResult:
     engine: str
     version: str
     class_noun: str
+    caveat: str | None
+    """For whom the engine's scores are known to be worse."""
     scale_other: float
     """Cosine that the engine takes for likeness 0."""
     scale_same: float
@@ -219,6 +221,7 @@ def compare(engine: LikenessEngine, subjects: Sequence[_Subject], class_noun: st
         engine=engine.name,
         version=engine.version,
         class_noun=class_noun,
+        caveat=engine.caveat or None,
         scale_other=scale.other,
         scale_same=scale.same,
         measured_other=cosine(total.floor),

@@ -44,6 +44,11 @@ class FaceEngine:
     """dlib's ResNet; a picture without a readable face gets NaN."""
 
     name = "face"
+    caveat = (
+        "dlib's network was trained on adults and mixes up children easily; it is also less sure with Asian faces than "
+        "with European ones."
+    )
+    """Source: https://github.com/ageitgey/face_recognition#caveats."""
 
     def __init__(self) -> None:
         """Read the net, once per process."""

@@ -30,6 +30,7 @@ class PocketEngine:
     """
 
     name = "pocket"
+    caveat = ""
 
     def __init__(self, folder: Path) -> None:
         """Read the nets."""

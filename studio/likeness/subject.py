@@ -41,6 +41,7 @@ class SubjectEngine:
     """
 
     name = "subject"
+    caveat = ""
 
     def __init__(self, source: str = SOURCE) -> None:
         """Read the net, from disk if it is there."""

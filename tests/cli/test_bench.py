@@ -19,7 +19,7 @@ class FakeStudio:
         assert (engine, class_noun) == ("face", "woman")
         refused, measured = SpoiltFaces(4, 1.0, None), SpoiltFaces(4, 0.25, 0.9)
         row = BenchRow("Ada [1]", 4, 3, 1.04, 0.05, 0.1, "Bea", 0.4, 0.9, refused, measured)
-        return BenchResult("face", "2", class_noun, 0.85, 0.975, 0.8, 0.97, (row,), row)
+        return BenchResult("face", "2", class_noun, "Mind the gap.", 0.85, 0.975, 0.8, 0.97, (row,), row)
 
 
 @pytest.fixture
@@ -32,7 +32,18 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_table_for_people(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(command) == 0
     shown = capsys.readouterr().out
-    for text in ("Ada [1]", "3/4", "1.00 ± 0.05", "0.40 Bea", "100%", "25%", "spoilt by blur", "score 0.90", "0.850"):
+    for text in (
+        "Ada [1]",
+        "3/4",
+        "1.00 ± 0.05",
+        "0.40 Bea",
+        "100%",
+        "25%",
+        "spoilt by blur",
+        "score 0.90",
+        "0.850",
+        "Mind the gap.",
+    ):
         assert text in shown
     assert "spoilt by mosaic" not in shown
 

@@ -22,7 +22,7 @@ PORTRAITS = PROJECT_ROOT.parent / "shared" / "data" / "portraits"
 class HairEngine:
     """Looks at the mean colour of a picture, as a measure does that never sees a face."""
 
-    name, version = "hair", "1"
+    name, version, caveat = "hair", "1", ""
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
         rows = np.array([np.asarray(picture).reshape(-1, 3).mean(0) for picture in pictures], np.float32)
