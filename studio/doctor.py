@@ -371,6 +371,16 @@ def _face_likeness(settings: Settings) -> Iterator[Finding]:
     yield ok("likeness of people", f"dlib {dlib.__version__}, {size} numbers per face")
 
 
+def _sface_likeness(settings: Settings) -> Iterator[Finding]:
+    from studio.likeness.sface import at_hand
+
+    if at_hand():
+        yield ok("likeness of people, second engine", "SFace is here; --set likeness=sface measures with it")
+    else:
+        text = "SFace (38.7 MB, Apache-2.0) is not here; it is optional"
+        yield ok("likeness of people, second engine", f"{text}, and --set likeness=sface fetches it")
+
+
 def _subject_likeness(settings: Settings) -> Iterator[Finding]:
     from studio.likeness.subject import SOURCE, at_hand
 
@@ -425,6 +435,7 @@ PROBES: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "photo_formats": _photo_formats,
     "face_detector": _face_detector,
     "face_likeness": _face_likeness,
+    "sface_likeness": _sface_likeness,
     "subject_likeness": _subject_likeness,
     "attention": _attention,
     "port": _port,

@@ -475,13 +475,13 @@ class Studio:
         on_event: OnEvent = ignore_event,
         should_stop: ShouldStop = never_stop,
     ) -> FitPlan:
-        """Measure what a run will take with a few real steps here and now, in this process.
-
-        Raises:
-            StudioError: whatever would keep the run from starting.
-        """
+        """Measure what a run will take with a few real steps here and now; raises what would keep it from starting."""
         measured: FitPlan = resolve("studio.plan:plan")(config, dataset_dir, on_event=on_event, should_stop=should_stop)
         return measured
+
+    def bench_likeness(self, folder: Path, engine: str, class_noun: str, **watching: Any) -> Any:
+        """Measure a likeness engine on a folder of subjects, here and now, as ``studio.likeness.bench.measure``."""
+        return resolve("studio.likeness.bench:measure")(folder, engine, class_noun, **watching)
 
     def bases(self) -> listings.Rows:
         """Return the catalog of base models, with the defaults of this machine."""

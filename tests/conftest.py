@@ -37,6 +37,7 @@ hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
 
 TINY_BASES = Path(__file__).parent / "reference" / "tiny_bases.py"
+ONNX_FILES = Path(__file__).parent / "reference" / "onnx_files.py"
 HUB_STAND_IN = Path(__file__).parent / "reference" / "hub_stand_in.py"
 
 
@@ -217,3 +218,13 @@ def tiny_upscaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("networks") / "tiny_x4.safetensors"
     save_file(tiny_rrdb(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def sface_stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``sface.onnx`` and ``yunet.onnx``: nets of the shape of SFace and YuNet, which need a download."""
+    onnx_files = load_file_module(ONNX_FILES)
+    folder = tmp_path_factory.mktemp("sface")
+    onnx_files.sface(folder / "sface.onnx")
+    onnx_files.yunet(folder / "yunet.onnx")
+    return folder

@@ -33,6 +33,7 @@ class RednessEngine:
 
     name = "pocket"
     version = "1"
+    caveat = ""
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         means = np.stack([np.asarray(picture.convert("RGB"), np.float32).mean((0, 1)) for picture in pictures])

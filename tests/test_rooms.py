@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, str] = {
     # one foreign model per file
     "families": "core compute diffusion",
     "methods": "core bases families",
-    "likeness": "core imaging pocket",
+    "likeness": "core bases imaging pocket",
     # parts of one verb each
     "checking": "core imaging likeness pocket",
     "exporting": "core bases",
@@ -83,7 +83,7 @@ FOREIGN: dict[str, str] = {
     "redis": "pictures",
     "dlib": "imaging likeness doctor",
     "face_recognition_models": "imaging likeness doctor",
-    "cv2": "imaging checking doctor pocket",
+    "cv2": "imaging checking doctor pocket likeness",
     "pillow_heif": "imaging doctor",
     "PIL": "imaging pocket likeness checking training pictures exporting export finishing publishing check train "
     "doctor infer postprocess remote web cli families",
@@ -243,7 +243,7 @@ def test_app_composes_and_imports_no_engine():
 SIBLINGS = {
     "families": {"base", "loading", "registry", "words", "__init__"},
     "methods": {"base", "registry", "groups", "tokens", "formats", "__init__"},
-    "likeness": {"base", "registry", "__init__"},
+    "likeness": {"base", "registry", "bench", "__init__"},
     "finishing.matting": {"base", "registry", "__init__"},
     "finishing.upscaling": {"base", "registry", "__init__"},
 }

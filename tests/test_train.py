@@ -32,6 +32,7 @@ class ColourEngine:
 
     name = "colour"
     version = "1"
+    caveat = ""
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
         rows = np.stack([np.asarray(picture, dtype=np.float32).mean((0, 1)) + 1 for picture in pictures])

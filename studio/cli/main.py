@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import typer
 
 from studio.cli import lists, settings, verbs  # noqa: F401  (their commands are registered when they are imported)
+from studio.cli.bench import bench
 from studio.cli.common import Json, app
 from studio.cli.jobs import jobs
 from studio.cli.output import open_output
@@ -41,6 +42,9 @@ def serve(as_json: Json = False) -> None:
 
     with contextlib.suppress(KeyboardInterrupt):
         server.serve(load_settings(), on_ready=ready)
+
+
+app.add_typer(bench, name="bench")
 
 
 app.add_typer(jobs, name="jobs")

@@ -56,6 +56,12 @@ def show_entries(entries: Sequence[Entry]) -> Callable[[Console], None]:
     return show
 
 
+def _show_caveat(console: Console, summary: Mapping[str, Any] | None) -> None:
+    """Say for whom the engine's scores are worse, where they have decided something."""
+    if summary and summary.get("caveat"):
+        console.print(summary["caveat"], style="dim")
+
+
 _STATUS_STYLE = {"good": "green", "usable": "yellow", "rejected": "red"}
 
 
@@ -77,6 +83,7 @@ def show_dataset(dataset: Dataset, out: Path) -> Callable[[Console], None]:
             console.print(f"The set: {problem['message']}; {problem['cure']}.", style="yellow")
         if dataset.likeness_summary:
             console.print(f"The photos among themselves: {likeness_sentence(dataset.likeness_summary, 'photos')}")
+            _show_caveat(console, dataset.likeness_summary)
         console.print(f"{len(dataset.photos)} of {len(dataset.verdicts)} photos are ready in {out}")
 
     return show
@@ -103,6 +110,7 @@ def show_run(result: TrainResult, out: Path) -> Callable[[Console], None]:
         before = likeness_sentence(result.likeness_summary_before or {"mean": result.likeness_before})
         after = likeness_sentence(result.likeness_summary or {"mean": result.likeness_after})
         console.print(f"After training: {after}; before: {before}")
+        _show_caveat(console, result.likeness_summary)
         console.print(f"The adapter is in {out / result.adapter}")
 
     return show
@@ -118,6 +126,7 @@ def show_pictures(result: GenerateResult, out: Path) -> Callable[[Console], None
         console.print(table)
         if result.likeness_summary:
             console.print(likeness_sentence(result.likeness_summary).capitalize())
+            _show_caveat(console, result.likeness_summary)
         if result.left_out:
             twins = sum(image.duplicate_of is not None for image in result.left_out)
             console.print(

@@ -33,7 +33,7 @@ class CheckConfig(StrictModel):
     class_noun: Word = DEFAULT_CLASS_NOUN
     """What the subject is: woman, man, dog, teapot ..."""
     likeness: LikenessName = "auto"
-    """Engine that decides whether the photos show one subject: auto, pocket (drawn portraits), face, subject, none."""
+    """Engine that compares the photos: auto, pocket (drawn portraits), face or sface (people), subject, none."""
     min_photos: int = Field(default=5, ge=1, le=100)
     """Fewer usable photos than this are reported as a problem with the set."""
     max_photos: int = Field(default=100, ge=1, le=1000)

@@ -73,7 +73,7 @@ WordOrEmpty = Annotated[str, BeforeValidator(_plain_word), Field(max_length=40)]
 """A Word, or empty for what follows from something else."""
 
 
-LikenessName = Literal["auto", "pocket", "face", "subject", "none"]
+LikenessName = Literal["auto", "pocket", "face", "sface", "subject", "none"]
 
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

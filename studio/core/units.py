@@ -42,18 +42,22 @@ def shown(value: float) -> float:
     return round(min(value, 1.0), 2)
 
 
-def likeness_sentence(summary: Mapping[str, Any] | None, things: str = "pictures") -> str:
+def mean_text(mean: float | None, spread: float | None, *, raw: bool = False) -> str:
+    """Return a mean likeness with its standard deviation: "0.82 ± 0.07"; without it where that is None."""
+    return likeness_text(mean, raw=raw) + ("" if spread is None else f" ± {spread:.2f}")
+
+
+def likeness_sentence(summary: Mapping[str, Any] | None, things: str = "pictures", *, raw: bool = False) -> str:
     """Return a mean likeness in words: "likeness 0.82 ± 0.07 (alike), 11 of 12 pictures measured".
 
     Args:
         summary: what ``studio.likeness.base.summarise`` returned; None or empty where there is no engine.
         things: what was measured, in the plural.
+        raw: also above 1.00, as measured.
     """
     if not summary or summary.get("mean") is None:
         return "likeness not measured"
-    text = f"likeness {likeness_text(summary['mean'])}"
-    if summary.get("spread") is not None:
-        text += f" ± {summary['spread']:.2f}"
+    text = f"likeness {mean_text(summary['mean'], summary.get('spread'), raw=raw)}"
     if summary.get("word"):
         text += f" ({summary['word']})"
     if summary.get("pictures"):
@@ -61,13 +65,20 @@ def likeness_sentence(summary: Mapping[str, Any] | None, things: str = "pictures
     return text
 
 
-def likeness_text(value: float | None, missing: str = "-") -> str:
+def caveat_after(summary: Mapping[str, Any] | None) -> str:
+    """Return for whom the scores are known to be worse, as a sentence to go on with; empty where nothing is known."""
+    caveat = (summary or {}).get("caveat")
+    return f" {caveat}" if caveat else ""
+
+
+def likeness_text(value: float | None, missing: str = "-", *, raw: bool = False) -> str:
     """Return a likeness, or a bleed, with two decimals, at most 1.00.
 
     Args:
         value: 0 is a random other subject of the class, 1 a held-out photo; files hold it as measured.
         missing: what to say where it was not measured (None or NaN).
+        raw: also above 1.00, as measured.
     """
     if value is None or math.isnan(value):
         return missing
-    return f"{shown(value) + 0.0:.2f}"  # + 0.0: a value just below zero would read "-0.00"
+    return f"{round(value if raw else shown(value), 2) + 0.0:.2f}"  # + 0.0: a value just below zero would read "-0.00"

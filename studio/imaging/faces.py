@@ -21,6 +21,28 @@ _CUTOUT_PX = 240
 """Side to which Haar's proposals, with a margin, are enlarged or shrunk for HOG (it sees faces from 80 px on)."""
 
 
+_CHIP_PX = 150
+"""Side of the upright face that dlib's net sees."""
+_FEATURES_PX = 48
+"""Side at which features are looked for: eyes and mouth are a few pixels there, pores and grain are none."""
+DETAIL_MIN = 0.38
+"""Least strength of fine detail (of a Laplacian at 48 px) beside all contrast of a face that can be read.
+
+21 photographed people. Readable: as they are, gamma 0.5 and 2, contrast 0.5 and 1.6, brightness 0.4, grey, warm light,
+JPEG quality 30, noise, mirrored, and shrunk to faces of 40, 60 and 90 px: 0.39 and more, and dlib's distance to the
+unspoilt face stays below 0.33. Blurred by 3.5 % of the face's width and more: 0.31 and less (0.44 where the rim of the
+face stays sharp), and that distance is 0.45 to 0.8; dlib calls two faces one person's below 0.6. Mosaics of 5 cells and
+blurs of 10 % and more are not even found as faces in any of 71 portraits.
+"""
+EVENNESS_MIN = 0.45
+"""Least evenness with which the differences of neighbouring pixels are spread over a face's columns or its rows.
+
+``mean(c)^2 / mean(c^2)`` of their sums ``c`` per column: 1 where all columns change alike, low where everything happens
+on the borders of a mosaic's cells. The same faces in the same lights: 0.68 and more; drawn ones 0.57 and more; mosaics
+of 5 to 24 cells across: 0.37 and less. Holds for cells that stand upright in the picture.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Face:
     """One face in a photo."""
@@ -62,6 +84,26 @@ def landmarks(picture: Image.Image, face: Face) -> Any:
     return _predictor()(np.asarray(picture), dlib.rectangle(left, top, left + width, top + height))
 
 
+def is_readable(picture: Image.Image, face: Face) -> bool:
+    """Return whether a face shows its features; a detector also finds faces that are a blur or a mosaic.
+
+    Judged by shapes alone, so that light, colour and contrast change nothing; see ``DETAIL_MIN``, ``EVENNESS_MIN``.
+    """
+    import dlib
+
+    top, left, height, width = face.box
+    inner = picture.crop((left + width // 8, top + height // 8, left + width - width // 8, top + height))
+    levels = np.asarray(inner.convert("L"), dtype=np.float64)
+    profiles = [np.abs(np.diff(levels, axis=axis)).sum(axis=1 - axis) for axis in (0, 1)]
+    evenness = max(float(sums.mean() ** 2 / max(1e-9, (sums**2).mean())) for sums in profiles)
+
+    chip = Image.fromarray(dlib.get_face_chip(np.asarray(picture), landmarks(picture, face), _CHIP_PX, 0.25))
+    small = chip.convert("L").resize((_FEATURES_PX, _FEATURES_PX), Image.Resampling.BOX)
+    middle = np.asarray(small, dtype=np.float64)[9:44, 9:44]  # from the brows to the mouth
+    laplacian = 4 * middle[1:-1, 1:-1] - middle[:-2, 1:-1] - middle[2:, 1:-1] - middle[1:-1, :-2] - middle[1:-1, 2:]
+    return evenness >= EVENNESS_MIN and float(laplacian.std()) > DETAIL_MIN * float(middle.std())
+
+
 def pose(picture: Image.Image, face: Face) -> tuple[float, float]:
     """Return how far a head is turned.
 
@@ -78,7 +120,7 @@ def pose(picture: Image.Image, face: Face) -> tuple[float, float]:
     return along, float(np.arctan2(across[1], across[0]))
 
 
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Return the share of the smaller box that two boxes (top, left, height, width) have in common."""
     height = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     width = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
@@ -109,7 +151,7 @@ def find_faces(picture: Image.Image) -> list[Face]:
     found += [(box, score) for box in proposed if (score := _second_look(small, box)) is not None]
     distinct: list[tuple[tuple[float, ...], float]] = []
     for box, score in sorted(found, key=lambda item: item[0][2] * item[0][3], reverse=True):
-        if all(_overlap(box, other) <= 0.5 for other, _ in distinct):
+        if all(overlap(box, other) <= 0.5 for other, _ in distinct):
             distinct.append((box, score))
     return [Face(_inside(box, scale, picture.size), score) for box, score in distinct]
 
@@ -126,7 +168,7 @@ def _second_look(picture: Image.Image, box: tuple[float, ...]) -> float | None:
     window = (left - width / 2, top - height / 2, left + width * 1.5, top + height * 1.5)
     cutout = picture.crop(window).resize((_CUTOUT_PX, _CUTOUT_PX), Image.Resampling.BILINEAR)
     middle = (_CUTOUT_PX / 4, _CUTOUT_PX / 4, _CUTOUT_PX / 2, _CUTOUT_PX / 2)
-    return max((score for found, score in _hog_boxes(cutout, 0) if _overlap(found, middle) > 0.5), default=None)
+    return max((score for found, score in _hog_boxes(cutout, 0) if overlap(found, middle) > 0.5), default=None)
 
 
 def _inside(box: tuple[float, ...], scale: float, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:

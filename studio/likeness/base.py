@@ -21,6 +21,9 @@ from studio.core.units import shown
 Embeddings = NDArray[np.float32]
 """``(N, D)`` float32, rows of unit length; a row of NaN where no subject was found."""
 
+Box = tuple[int, int, int, int]
+"""Top, left, height, width in a picture, pixels."""
+
 WORDS = ("not alike", "somewhat alike", "alike", "very alike")
 """What a likeness is called, from the lowest on; the borders between them belong to a scale."""
 
@@ -43,12 +46,17 @@ class LikenessEngine(Protocol):
     name: str
     version: str
     """Of weights and scale; changes whenever scores would."""
+    caveat: str
+    """For whom its scores are known to be worse, one sentence; empty where nothing is known."""
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
         """Return one embedding per RGB picture, any size; NaN rows where no subject is found."""
 
     def scale(self, class_noun: str) -> Scale:
         """Return the calibration for a class noun (unknown nouns get the general one)."""
+
+    def face_box(self, picture: Image.Image) -> Box | None:
+        """Return where the face is that ``embed`` reads; None where it reads none, and of an engine without faces."""
 
 
 def centroid(embeddings: Embeddings) -> NDArray[np.float32]:
@@ -134,7 +142,8 @@ def summarise(
 
     Returns:
         engine, version, mean, shown (the mean as people see it), spread, photo_spread, word, measured (number of
-        pictures with a score), pictures (number of all); ``studio.core.units.likeness_sentence`` puts it into words.
+        pictures with a score), pictures (number of all), caveat (None without one);
+        ``studio.core.units.likeness_sentence`` puts it into words.
     """
     found = [value for value in values if value is not None]
     mean = float(np.mean(found)) if found else None
@@ -149,4 +158,5 @@ def summarise(
         "word": None if mean is None else word(mean, engine.scale(class_noun)),
         "measured": len(found),
         "pictures": len(values),
+        "caveat": engine.caveat or None,
     }

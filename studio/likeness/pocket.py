@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from studio.core.errors import MissingExtraError
-from studio.likeness.base import Embeddings, Scale
+from studio.likeness.base import Box, Embeddings, Scale
 from studio.pocket.faces import load_detector
 from studio.pocket.identity import load_encoder
 
@@ -30,6 +30,7 @@ class PocketEngine:
     """
 
     name = "pocket"
+    caveat = ""
 
     def __init__(self, folder: Path) -> None:
         """Read the nets."""
@@ -67,6 +68,19 @@ class PocketEngine:
             return Scale(other, same)
         somewhat, alike, very = np.mean(borders, axis=0).tolist()
         return Scale(other, same, (somewhat, alike, very))
+
+    def face_box(self, picture: Image.Image) -> Box | None:
+        """Return the box around eyes, nose and mouth, with brows and chin; None where no face can be read."""
+        faces = self._detector.find(_pixels(picture, self._encoder.config["size_px"]))
+        if not faces.readable[0]:
+            return None
+        (left_eye, right_eye, _, mouth), side = faces.points[0].numpy(), min(picture.size)
+        apart, eyes_y = right_eye[1] - left_eye[1], (left_eye[0] + right_eye[0]) / 2
+        # Brows stand half an eye distance above the eyes, the chin as far below the mouth, cheeks beside the eyes.
+        ends = (eyes_y - apart / 2, left_eye[1] - apart / 2, mouth[0] + apart / 2, right_eye[1] + apart / 2)
+        top, left, bottom, right = (round(side * min(1.0, max(0.0, float(end)))) for end in ends)
+        across, down = (picture.width - side) // 2, (picture.height - side) // 2
+        return down + top, across + left, bottom - top, right - left
 
 
 def _pixels(picture: Image.Image, size_px: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from studio.imaging.faces import find_faces
 from studio.imaging.quality import drawnness
 from studio.likeness.base import LikenessEngine
 
-ENGINES = ("pocket", "face", "subject")
+ENGINES = ("pocket", "face", "sface", "subject")
 """Names of the engines."""
 
 DRAWN_MIN = 1.0
@@ -58,6 +58,10 @@ def get_engine(name: str, base_folder: Path | None = None) -> LikenessEngine:
         from studio.likeness.face import FaceEngine
 
         return FaceEngine()
+    if name == "sface":
+        from studio.likeness.sface import SFaceEngine
+
+        return SFaceEngine()
     if name == "subject":
         from studio.likeness.subject import SubjectEngine
 
@@ -77,7 +81,7 @@ def choose_engine(
     """Return the engine for a run.
 
     ``auto`` takes pocket for drawn people (where the base is one that draws them, or no base is known yet), face for
-    photographed ones, subject for the rest if its weights are here.
+    photographed ones, subject for the rest if its weights are here; sface is taken by name only.
 
     Args:
         name: a config's likeness: auto, none or an engine's name.

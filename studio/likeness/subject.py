@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from studio.core.errors import MissingExtraError
-from studio.likeness.base import Embeddings, Scale
+from studio.likeness.base import Box, Embeddings, Scale
 
 SOURCE = "facebook/dinov2-small"
 """Apache-2.0, 88 MB."""
@@ -41,6 +41,7 @@ class SubjectEngine:
     """
 
     name = "subject"
+    caveat = ""
 
     def __init__(self, source: str = SOURCE) -> None:
         """Read the net, from disk if it is there."""
@@ -74,6 +75,10 @@ class SubjectEngine:
     def scale(self, class_noun: str) -> Scale:
         """Return the calibration, one for all nouns."""
         return SCALE
+
+    def face_box(self, picture: Image.Image) -> Box | None:
+        """Return None: the whole picture is looked at."""
+        return None
 
 
 def _identity(model: torch.nn.Module) -> str:

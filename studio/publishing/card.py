@@ -22,6 +22,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]>|~$])|^([#+\-]|\d+(?=[.)](?:\s|$)))")
 _ENGINES = {
     "pocket": "the embedded encoder for drawn portraits",
     "face": "dlib's face embedding",
+    "sface": "SFace (OpenCV's model zoo, Apache-2.0)",
     "subject": "DINOv2",
 }
 
@@ -235,6 +236,7 @@ def _measured_words(facts: CardFacts) -> str:
         return "Likeness was not measured."
     engine = str(measured.get("engine"))
     version = f" (version {summary['version']})" if summary else ""
+    caveat = f"{escaped(summary['caveat'])} " if summary.get("caveat") else ""
     rows: dict[str, Any] = {
         "Likeness before training": _likeness_words(before, measured.get("likeness_before")),
         f"Likeness at step {measured['step']}": _likeness_words(summary, measured["likeness"]),
@@ -245,7 +247,8 @@ def _measured_words(facts: CardFacts) -> str:
         f"Measured with {_ENGINES.get(engine, engine)}{version} on {measured['pictures']} pictures of fixed prompts "
         "and seeds, against the mean embedding of the photos. A likeness of 0 is a random other subject of the class, "
         "1 is a held-out photo of the subject, and no more is shown. Bleed is how much likeness rose in pictures of "
-        "the bare class noun, where it should not. This repository contains neither the embedding nor any photo."
+        "the bare class noun, where it should not. "
+        f"{caveat}This repository contains neither the embedding nor any photo."
     )
 
 

@@ -1,10 +1,21 @@
 import io
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from studio.cli.tables import Entry, job_words, jobs_table, show_entries
+from studio.cli.tables import (
+    Entry,
+    job_words,
+    jobs_table,
+    show_dataset,
+    show_entries,
+    show_pictures,
+    show_run,
+)
+from studio.core.domain import Dataset, GenerateResult, TrainResult
 
 VIEW: dict[str, Any] = {"id": "train-1", "title": "Ada", "state": "training", "progress": {}, "cause": "", "facts": {}}
 
@@ -45,3 +56,22 @@ def test_a_waiting_jobs_place_stands_beside_its_title():
     console = Console(width=120, file=io.StringIO())
     console.print(jobs_table([{"id": "t", "state": "pending", "title": "Training of Ada", "place": 2}]))
     assert "Training of Ada (number 2 in the queue)" in console.file.getvalue()
+
+
+SUMMARY = {"mean": 1.04, "spread": 0.1, "word": None, "measured": 2, "pictures": 2, "caveat": "Mind the gap."}
+RESULTS: dict[str, Callable[[Console], None]] = {
+    "check": show_dataset(Dataset("Ada", "woman", (), (), (), "sface", likeness_summary=SUMMARY), Path("out")),
+    "train": show_run(
+        TrainResult("adapter", 2, "likeness", 4, 1.0, 0.1, 1.04, 0.0, "sface", (), likeness_summary=SUMMARY),
+        Path("out"),
+    ),
+    "generate": show_pictures(GenerateResult((), "s", "z", 1.0, 1.04, "sface", likeness_summary=SUMMARY), Path("out")),
+}
+
+
+@pytest.mark.parametrize("verb", list(RESULTS))
+def test_whatever_a_score_decides_says_for_whom_it_is_worse(verb: str) -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    RESULTS[verb](console)
+    shown = console.export_text()
+    assert "Mind the gap." in shown and "ikeness 1.00 ± 0.10, 2 of 2" in shown

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from studio.likeness.base import LikenessEngine, centroid, likeness
+from studio.likeness.bench import SPOILT, spoil
 from studio.pocket.renderer.people import sample_identity, sample_scene
 from studio.pocket.renderer.portrait import render
 from studio.pocket.renderer.words import HELD_OUT_SEED
@@ -39,10 +40,9 @@ def pocket_case(folder: Path) -> Case:
     return Case(get_engine("pocket"), subject, other, Image.new("RGB", (64, 64)), "woman")
 
 
-def face_case(folder: Path) -> Case:
+def portraits() -> tuple[list[Image.Image], list[Image.Image]]:
+    """Return pictures of one photographed person, and one of another."""
     data = pytest.importorskip("skimage.data")
-    from studio.likeness.registry import get_engine
-
     person = Image.fromarray(data.astronaut()).crop((80, 0, 360, 300))
     subject = [
         person,
@@ -51,9 +51,23 @@ def face_case(folder: Path) -> Case:
         person.rotate(8, Image.Resampling.BICUBIC),
     ]
     # A drawn portrait of the renderer that dlib takes for a face: the only other face that is free of rights.
-    scene = sample_scene(HELD_OUT_SEED + 2, style="photo")
-    other = Image.fromarray(render(sample_identity(HELD_OUT_SEED + 2), scene, 512))
-    return Case(get_engine("face"), subject, [other], Image.new("RGB", (64, 64), "grey"), "person")
+    scene = sample_scene(HELD_OUT_SEED + 59, style="photo")
+    other = Image.fromarray(render(sample_identity(HELD_OUT_SEED + 59), scene, 512))
+    return subject, [other]
+
+
+def face_case(folder: Path) -> Case:
+    from studio.likeness.registry import get_engine
+
+    return Case(get_engine("face"), *portraits(), Image.new("RGB", (64, 64), "grey"), "person")
+
+
+def sface_case(folder: Path) -> Case:
+    """Nets of the right shape: the real ones need a download."""
+    from studio.likeness.sface import SFaceEngine
+
+    engine = SFaceEngine(folder / "sface.onnx", folder / "yunet.onnx")
+    return Case(engine, *portraits(), Image.new("RGB", (64, 64), "grey"), "person")
 
 
 def subject_case(folder: Path) -> Case:
@@ -77,12 +91,18 @@ def subject_case(folder: Path) -> Case:
     return Case(SubjectEngine(str(folder)), subject, other, Image.new("RGB", (64, 64), "grey"), "teapot")
 
 
-ENGINES: dict[str, Callable[[Path], Case]] = {"pocket": pocket_case, "face": face_case, "subject": subject_case}
+ENGINES: dict[str, Callable[[Path], Case]] = {
+    "pocket": pocket_case,
+    "face": face_case,
+    "sface": sface_case,
+    "subject": subject_case,
+}
 
 
 @pytest.fixture(scope="module", params=list(ENGINES))
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return ENGINES[request.param](tmp_path_factory.mktemp(request.param))
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sface_stand_ins: Path) -> Case:
+    folder = sface_stand_ins if request.param == "sface" else tmp_path_factory.mktemp(request.param)
+    return ENGINES[request.param](folder)
 
 
 def test_engine_is_known_by_its_name(case: Case, request: pytest.FixtureRequest) -> None:
@@ -91,6 +111,16 @@ def test_engine_is_known_by_its_name(case: Case, request: pytest.FixtureRequest)
 
 def test_engine_has_a_version(case: Case) -> None:
     assert case.engine.version and isinstance(case.engine.version, str)
+
+
+def test_engine_says_in_one_sentence_for_whom_it_is_worse_or_nothing(case: Case) -> None:
+    assert case.engine.caveat == "" or case.engine.caveat.endswith(".")
+
+
+def test_every_engine_has_a_case() -> None:
+    from studio.likeness.registry import ENGINES as NAMES
+
+    assert set(ENGINES) == set(NAMES)
 
 
 def test_rows_are_float32_of_unit_length(case: Case) -> None:
@@ -144,3 +174,19 @@ def test_pictures_are_left_as_they_were(case: Case) -> None:
     before = case.subject[0].tobytes()
     case.engine.embed(case.subject[:1])
     assert case.subject[0].tobytes() == before
+
+
+def test_the_face_that_is_read_can_be_pointed_at_and_is_not_measured_once_it_is_spoilt(case: Case) -> None:
+    picture = case.subject[0]
+    box = case.engine.face_box(picture)
+    if box is None:
+        assert case.engine.name == "subject"  # it looks at whole pictures
+        return
+    top, left, height, width = box
+    assert 0 <= top < top + height <= picture.height and 0 <= left < left + width <= picture.width
+    assert height > 8 and width > 8
+    if case.empty is not None:
+        assert case.engine.face_box(case.empty) is None
+    spoilt = [spoil(picture, box, how) for how in SPOILT]
+    assert np.isnan(case.engine.embed(spoilt)).all()
+    assert [case.engine.face_box(one) for one in spoilt] == [None, None]

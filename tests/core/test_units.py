@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.core.units import bytes_text, duration_text, gigabytes_text, likeness_sentence, likeness_text
+from studio.core.units import bytes_text, caveat_after, duration_text, gigabytes_text, likeness_sentence, likeness_text
 
 STUDIO = Path(__file__).resolve().parents[2] / "studio"
 _UNIT = re.compile(r"\s?[kKMGT]i?B\b")  # not bytes: against a limit in bytes the exact number counts
@@ -103,6 +103,8 @@ def _by_hand(tree: ast.AST) -> list[int]:
 
 def test_no_likeness_above_a_photo_is_shown() -> None:
     assert likeness_text(1.31) == "1.00"
+    assert likeness_text(1.31, raw=True) == "1.31"
+    assert likeness_sentence({"mean": 1.04, "spread": 0.1}, raw=True) == "likeness 1.04 ± 0.10"
 
 
 def test_a_mean_is_said_with_its_spread_its_word_and_how_many_were_measured() -> None:
@@ -114,3 +116,8 @@ def test_a_mean_is_said_with_its_spread_its_word_and_how_many_were_measured() ->
 @pytest.mark.parametrize("summary", [None, {}, {"mean": None, "measured": 0, "pictures": 3}])
 def test_what_was_not_measured_is_said_in_words_and_never_as_a_number(summary: dict | None) -> None:
     assert likeness_sentence(summary) == "likeness not measured"
+
+
+def test_a_caveat_goes_on_as_a_sentence_of_its_own() -> None:
+    assert caveat_after({"caveat": "Mind the gap."}) == " Mind the gap."
+    assert [caveat_after(summary) for summary in (None, {}, {"caveat": None})] == ["", "", ""]

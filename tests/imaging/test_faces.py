@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from studio.imaging.decode import decode
-from studio.imaging.faces import find_faces, pose
+from studio.imaging.faces import Face, find_faces, is_readable, pose
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "dreambooth"
 
@@ -71,3 +71,10 @@ def test_mirrored_head_is_turned_the_other_way(person: Image.Image) -> None:
     here, there = pose(person, find_faces(person)[0]), pose(mirrored, find_faces(mirrored)[0])
     assert here[0] == pytest.approx(-there[0], abs=0.06)
     assert here[1] == pytest.approx(-there[1], abs=0.06)
+
+
+def test_a_patch_of_one_colour_or_of_cells_is_no_readable_face() -> None:
+    face = Face((40, 40, 120, 120), 1.0)
+    cells = np.random.default_rng(0).integers(0, 256, (13, 13, 3), dtype=np.uint8)
+    for picture in (Image.new("RGB", (200, 200), "grey"), Image.fromarray(cells).resize((200, 200), 0)):
+        assert not is_readable(picture, face)

@@ -24,7 +24,7 @@ NOBODY = np.full((1, 2), np.nan, np.float32)
 class FakeEngine:
     """An engine that nobody asks to embed anything."""
 
-    name, version = "fake", "3"
+    name, version, caveat = "fake", "3", "Mind the gap."
 
     def embed(self, pictures: Sequence[Image.Image]) -> Embeddings:
         raise AssertionError("not to be called")
@@ -131,6 +131,7 @@ def test_a_summary_leaves_out_what_was_not_measured() -> None:
         "word": "very alike",
         "measured": 3,
         "pictures": 4,
+        "caveat": "Mind the gap.",
     }
 
 

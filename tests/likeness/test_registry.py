@@ -26,7 +26,7 @@ def photographs() -> list[Image.Image]:
 
 
 def test_unknown_engine_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"auto, pocket, face, subject, none"):
+    with pytest.raises(InputError, match=r"auto, pocket, face, sface, subject, none"):
         get_engine("magic")
 
 

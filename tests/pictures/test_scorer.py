@@ -22,6 +22,7 @@ class RednessEngine:
 
     name = "redness"
     version = "7"
+    caveat = ""
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         means = np.stack([np.asarray(picture, np.float32).mean((0, 1)) for picture in pictures])

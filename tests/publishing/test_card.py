@@ -172,4 +172,7 @@ def test_the_card_says_spread_word_version_and_how_many_were_measured() -> None:
     measured = {"step": 400, "likeness_before": None, "likeness": 0.83, "bleed": None, "engine": "face", "pictures": 4}
     words = model_card(replace(FACTS, measured={**measured, "summary": summary}))
     assert "0.83 ± 0.07 (alike), 3 of 4 pictures measured" in words and "(version 7)" in words
+    assert "Mind the gap" not in words
+    cautious = model_card(replace(FACTS, measured={**measured, "summary": {**summary, "caveat": "Mind the gap."}}))
+    assert "where it should not. Mind the gap. This repository" in cautious
     assert "| Likeness before training | not measured |" in words and "| Bleed | not measured |" in words

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from studio.core.units import likeness_sentence, likeness_text
+from studio.core.units import caveat_after, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.parts import Url, problem_text
 from studio.web.page.templates import render
@@ -46,6 +46,7 @@ def check_summary(dataset: Mapping[str, Any]) -> Markup:
         tone, text = "good", words.SET_READY_NEXT
     if dataset.get("likeness_summary"):
         text += " " + words.SET_LIKENESS.format(likeness=likeness_sentence(dataset["likeness_summary"], "photos"))
+        text += caveat_after(dataset["likeness_summary"])
     return render(
         "photos.summary", tone=tone, title=title, text=text, problems=[problem_text(problem) for problem in problems]
     )

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from studio.core.domain import JobView
 from studio.core.packs import Pack, Shot, subject_kind
 from studio.core.presets import Chain
-from studio.core.units import bytes_text, likeness_sentence, likeness_text
+from studio.core.units import bytes_text, caveat_after, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
 from studio.web.page.parts import Url, hint, notice, picture_downloads, problem_text, result
@@ -79,7 +79,7 @@ def generate_result(job: JobView, url: Url) -> Markup:
     summary = made.get("likeness_summary")
     if mean is not None:
         text = likeness_sentence(summary or {"mean": mean})
-        sentences = [words.PICTURES_LIKENESS.format(likeness=text)]
+        sentences = [words.PICTURES_LIKENESS.format(likeness=text) + caveat_after(summary)]
     else:
         sentences = [words.PICTURES_UNMEASURED if summary else words.PICTURES_READY]
     if left_out := len(made.get("left_out") or ()):

@@ -10,7 +10,7 @@ from studio.core.catalog import BaseSpec
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
 from studio.core.presets import TrainPreset
-from studio.core.units import duration_text, gigabytes_text, likeness_sentence, likeness_text
+from studio.core.units import caveat_after, duration_text, gigabytes_text, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
 from studio.web.page.parts import Url, hint, notice
@@ -155,7 +155,6 @@ def train_result(job: JobView, url: Url) -> Markup:
         sentences += [words.JUDGEMENTS[word]] if word else []
     best, steps = result.get("best_step", 0), result.get("steps", 0)
     sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration_text(result.get("seconds") or 0)))
+    text = " ".join(sentences) + caveat_after(result.get("likeness_summary"))
     adapter = url("adapter/pytorch_lora_weights.safetensors")
-    return render(
-        "train.result", title=title, text=" ".join(sentences), adapter=adapter, download=words.TRAINED_DOWNLOAD
-    )
+    return render("train.result", title=title, text=text, adapter=adapter, download=words.TRAINED_DOWNLOAD)

@@ -44,3 +44,9 @@ def test_the_summary_says_what_to_do_next(ready: int, left_out: int, set_problem
     verdicts = [_verdict()] * ready + [_verdict(status="rejected", likeness=None)] * left_out
     dataset = {"subject": "Ada", "verdicts": verdicts, "photos": [1] * ready, "set_problems": set_problems}
     assert words in parts_photos.check_summary(dataset)
+
+
+def test_the_summary_says_for_whom_the_comparison_is_worse() -> None:
+    dataset = {"subject": "Ada", "verdicts": [_verdict()], "photos": [1], "set_problems": []}
+    summary = {"mean": 0.9, "caveat": "Mind the gap."}
+    assert "Mind the gap." in parts_photos.check_summary({**dataset, "likeness_summary": summary})

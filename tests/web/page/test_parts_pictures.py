@@ -69,3 +69,9 @@ def test_what_keeping_the_best_was_worth_is_said() -> None:
     one = parts_pictures.generate_result(replace(JOB, result={"images": [image] * 2, "left_out": [image]}), no_file)
     assert "2 pictures" in one and "1 other was left out." in one
     assert parts_pictures.picture_caption(image) == "0.80 · far away"
+
+
+def test_a_ranking_says_for_whom_it_is_worse() -> None:
+    made = {"images": [1], "likeness_mean": 0.8, "likeness_summary": {"mean": 0.8, "caveat": "Mind the gap."}}
+    html = parts_pictures.generate_result(replace(JOB, state="completed", result=made), no_file)
+    assert "the best come first. Mind the gap." in html

@@ -51,10 +51,11 @@ def test_samples_come_newest_first_with_the_kept_one_marked() -> None:
     ],
 )
 def test_the_likeness_is_judged_by_the_word_of_its_engine(after: float | None, word: str | None, said: str) -> None:
-    summary = {"mean": after, "word": word}
+    summary = {"mean": after, "word": word, "caveat": "Mind the gap."}
     result = {"likeness_before": 0.04, "likeness_after": after, "best_step": 8, "steps": 9, "seconds": 100.0}
     result["likeness_summary"] = summary
     html = parts_train.train_result(replace(JOB, state="completed", result=result), linked)
+    assert "Mind the gap." in html
     assert said in html and "step 8 of 9" in html and "pytorch_lora_weights.safetensors" in html
 
 

@@ -1,0 +1,98 @@
+"""Commands that measure what measures: how well a likeness engine tells subjects apart, on anybody's pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from studio.cli.common import Json, help_of, require_folder, stop_on_interrupt
+from studio.cli.foreign import foreign_output_apart
+from studio.cli.output import open_output
+from studio.cli.tables import new_table
+from studio.core.config import CheckConfig
+from studio.core.errors import InputError, Problem
+from studio.core.names import all_of, choice_cure
+from studio.core.settings import load_settings
+from studio.core.strict import LikenessName
+from studio.core.units import likeness_text, mean_text
+from studio.service import Studio
+
+bench = typer.Typer(help="Measure what measures, on pictures of your own.", no_args_is_help=True)
+
+
+@bench.command("likeness")
+def bench_likeness(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with one folder of pictures for each person, pet or thing.")
+    ],
+    engine: Annotated[str, typer.Option(help="Likeness engine; auto chooses one that suits the pictures.")] = "auto",
+    class_noun: Annotated[str, typer.Option(help=help_of(CheckConfig, "class_noun"))] = "person",
+    as_json: Json = False,
+) -> None:
+    """Measure a likeness engine: floor, ceiling, look-alikes, spread, and whether it scores unreadable faces."""
+    source, config = all_of(
+        lambda: require_folder(folder, "subjects"),
+        lambda: CheckConfig.parse({"class_noun": class_noun}),
+        lambda: _require_engine(engine),
+    )[:2]
+    here = load_settings()
+    output = open_output(as_json)
+    with stop_on_interrupt(output) as should_stop, foreign_output_apart(output, here.home), output:
+        result = Studio(here).bench_likeness(
+            source, engine, config.class_noun, on_event=output.event, should_stop=should_stop
+        )
+    output.result(result, _show(result))
+
+
+def _require_engine(name: str) -> None:
+    engines = [known for known in get_args(LikenessName) if known != "none"]
+    if name not in engines:
+        problem = Problem("--engine", f"{name!r} is not there", choice_cure(name, engines), "unknown_name")
+        raise InputError.of([problem])
+
+
+def _show(result: Any) -> Callable[[Console], None]:
+    def show(console: Console) -> None:
+        table = new_table("subject", "n", "ceiling", "floor", "nearest other", "beats it", "mosaic", "blur")
+        for row in (*result.subjects, result.total):
+            nearest = "-" if row.nearest is None else f"{likeness_text(row.nearest_likeness)} {row.nearest}"
+            table.add_row(
+                Text(row.name),
+                f"{row.measured}/{row.pictures}",
+                mean_text(row.ceiling, row.spread),
+                likeness_text(row.floor),
+                Text(nearest),
+                _share(row.beats_nearest),
+                _share(row.mosaic.not_measured),
+                _share(row.blur.not_measured),
+                style="bold" if row is result.total else None,
+            )
+        console.print(table)
+        console.print(f"Engine {result.engine}, version {result.version}, scale of a {result.class_noun}.")
+        console.print(
+            "n: pictures measured, of all. Ceiling: a picture against the others of its subject. Floor: pictures of "
+            "others. Beats it: pairs in which the subject's picture scores above the nearest other's. Mosaic, blur: "
+            "faces made unreadable that are rightly not measured."
+        )
+        for how in ("mosaic", "blur"):
+            spoilt = getattr(result.total, how)
+            if spoilt.likeness is not None:
+                measured = f"the faces spoilt by {how} that it measures all the same score"
+                console.print(f"Careful: {measured} {likeness_text(spoilt.likeness)}", style="yellow")
+        if result.measured_other is not None and result.measured_same is not None:
+            console.print(
+                f"Cosines here: other {result.measured_other:.3f}, same {result.measured_same:.3f}; "
+                f"the engine's scale: {result.scale_other:.3f}, {result.scale_same:.3f}."
+            )
+
+        if result.caveat:
+            console.print(result.caveat, style="dim")
+
+    return show
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
