@@ -20,13 +20,14 @@ from studio.checking.judge import (
     CandidatePhoto,
     compare_subjects,
     embed_photos,
+    judge_faces,
     keep_at_most,
-    look_for_faces,
     mark_duplicates,
     problems_of_set,
     read_candidate,
     refuse_undrawn,
 )
+from studio.checking.seen import Seen, contradiction, guess, guessed_finding, look_for_faces, sum_up
 from studio.core import folder as output
 from studio.core import records
 from studio.core.config import CheckConfig
@@ -95,25 +96,33 @@ def check(
         reporter.check_stop()
 
     reporter.stage("looking", "Looking at faces and likeness")
-    engine, drawn = _engine(config, [c.look for c in candidates if c.look is not None], reporter)
+    for candidate in candidates:
+        look_for_faces(candidate)
+        reporter.check_stop()
+    seen = sum_up(config, candidates)
+    is_guessed = not config.class_noun
+    config = config.model_copy(update={"class_noun": config.class_noun or guess(seen)})
+    engine, not_compared = _engine(config, seen, [c.look for c in candidates if c.look is not None])
     embeddings = []
     for candidate in candidates:
-        if is_person(config.class_noun) and not drawn:
-            look_for_faces(candidate)
+        if is_person(config.class_noun) and not seen.drawn:
+            judge_faces(candidate)
         embeddings.append(embed_photos(engine, candidate))
         reporter.advance(f"Looked at {candidate.name}")
         reporter.check_stop()
-    if drawn and is_person(config.class_noun):
+    if seen.drawn:
         refuse_undrawn(candidates, embeddings)
     mark_duplicates(candidates)
     compare_subjects(config, candidates, embeddings, engine)
 
+    of_class = guessed_finding(seen, config.class_noun) if is_guessed else contradiction(seen, config.class_noun)
     chosen = [c for c in candidates if c.look is not None and (config.keep_rejected or not c.serious)]
     if not chosen:
-        raise InputError.of(
-            Problem(c.name, finding.message, finding.cure, finding.code) for c in candidates for finding in c.findings
-        )
-    set_problems = problems_of_set(config, chosen, drawn)
+        first = [Problem("class_noun", of_class.message, of_class.cure, of_class.code)] if of_class else []
+        findings = [(c.name, finding) for c in candidates for finding in c.findings]
+        raise InputError.of([*first, *(Problem(name, f.message, f.cure, f.code) for name, f in findings)])
+    findings_of_set = [*([of_class] if of_class else []), *problems_of_set(config, chosen, not_compared)]
+    set_problems = tuple(finding.to_json() for finding in findings_of_set)
     for problem in set_problems:
         reporter.warn(f"{problem['message']}; {problem['cure']}")
 
@@ -125,7 +134,7 @@ def check(
     try:
         photos: list[Photo] = []
         verdicts: list[Verdict] = []
-        captions = DrawnCaptions() if drawn else None
+        captions = DrawnCaptions() if seen.drawn else None
         for candidate in candidates:
             preview = None
             if candidate in chosen:
@@ -139,6 +148,7 @@ def check(
         dataset = Dataset(
             subject=config.subject,
             class_noun=config.class_noun,
+            class_noun_guessed=is_guessed,
             photos=tuple(photos),
             verdicts=tuple(verdicts),
             set_problems=set_problems,
@@ -184,18 +194,12 @@ def _listed(config: CheckConfig, photos_dir: Path, reporter: ProgressReporter) -
     return files
 
 
-def _engine(
-    config: CheckConfig, looks: Sequence[Image.Image], reporter: ProgressReporter
-) -> tuple[LikenessEngine | None, bool]:
-    """Return the engine that compares the photos, if any, and whether these are drawn portraits."""
-    choice = choose_engine(config.likeness, base=None, class_noun=config.class_noun, pictures=looks)
-    if config.likeness == "none" and is_person(config.class_noun):
-        # Even where nothing is to be compared, the face detector must not be asked about drawings.
-        automatic = choose_engine("auto", base=None, class_noun=config.class_noun, pictures=looks).engine
-        return None, automatic is not None and automatic.name == "pocket"
-    if choice.engine is None and config.likeness != "none":
-        reporter.warn(f"not checked whether all photos show the same subject: {choice.reason}")
-    return choice.engine, choice.engine is not None and choice.engine.name == "pocket"
+def _engine(config: CheckConfig, seen: Seen, looks: Sequence[Image.Image]) -> tuple[LikenessEngine | None, str]:
+    """Return the engine that compares the photos, if any, and why there is none although one is wanted."""
+    choice = choose_engine(
+        config.likeness, base=None, class_noun=config.class_noun, pictures=looks, drawn=seen.drawn, faces=seen.faces
+    )
+    return choice.engine, choice.reason if choice.engine is None and config.likeness != "none" else ""
 
 
 def _refuse_foreign(out_dir: Path, photos_dir: Path) -> None:

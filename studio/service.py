@@ -46,7 +46,7 @@ from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
 from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
 from studio.jobs.inherited import machines_login
-from studio.jobs.request import facts_of, fingerprint, require_names, write_request
+from studio.jobs.request import facts_of, fingerprint, known_facts, require_names, write_request
 from studio.jobs.slots import slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
@@ -508,7 +508,7 @@ class Studio:
         before = None if source is None else self._source(kind, source, owner)
         if before is not None:
             _require_may_complete(before)
-        facts = facts_of(config, before.facts if before else None, preset=preset)
+        facts = facts_of(config, known_facts(before) if before else None, preset=preset)
 
         job_id = f"{kind}-{secrets.token_hex(8)}"
         job_dir = self._jobs_dir / job_id

@@ -443,6 +443,36 @@ def test_set_without_a_majority_is_a_problem_of_the_set(folder: Path, tmp_path: 
     assert "several_subjects" in {problem["code"] for problem in dataset.set_problems}
 
 
+# ----------------------------------------------------------------------------------------------- what they show
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
+def test_dogs_that_are_called_a_woman_are_refused_with_the_reason_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        check(CheckConfig(class_noun="woman"), REAL / "dog", tmp_path / "out")
+    first = caught.value.problems[0]
+    assert (first.where, first.code) == ("class_noun", "other_class")
+    assert first.message == "no face was found in any of 5 photos of a woman" and "dog" in first.cure
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
+def test_dogs_of_which_nobody_said_what_they_are_are_things_and_captioned_as_no_portrait(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    dataset = check(CheckConfig(), REAL / "dog", tmp_path / "out", on_event=heard.append)
+    assert (dataset.class_noun, dataset.class_noun_guessed, len(dataset.photos)) == ("thing", True, 5)
+    assert {photo.caption for photo in dataset.photos} == {"photo of {instance_token} {class_noun}"}
+    assert {verdict.likeness for verdict in dataset.verdicts} == {None}
+    assert [problem["code"] for problem in dataset.set_problems] == ["class_guessed", "not_compared"]
+    told = [str(event.data["text"]) for event in heard if event.kind == "message"]
+    assert "taken as photos of a thing" in told[0] and "was not checked" in told[1]
+
+
+def test_drawn_portraits_without_a_class_noun_are_named_by_what_they_show(folder: Path, tmp_path: Path) -> None:
+    dataset = check(CheckConfig(likeness="none"), folder, tmp_path / "out")
+    assert (dataset.class_noun, dataset.class_noun_guessed) == ("woman", True)
+    assert dataset.set_problems[0]["message"].endswith("drawn portraits, so they are taken as photos of a woman")
+
+
 # ----------------------------------------------------------------------------------------------------- captions
 
 

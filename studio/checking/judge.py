@@ -1,6 +1,6 @@
 """How the photo check judges one photo and the whole set: sharpness, exposure, faces, duplicates, other subjects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from studio.core.config import CheckConfig
 from studio.core.errors import InputError
 from studio.imaging import quality
 from studio.imaging.apart import decode
-from studio.imaging.faces import Face, find_faces, pose
+from studio.imaging.faces import Face, pose
 from studio.likeness.base import Embeddings, LikenessEngine, Scale, centroid, likeness, photo_likeness
 
 LOOK_PX = 800
@@ -66,8 +66,10 @@ class CandidatePhoto:
     look: Image.Image | None = None
     """Small copy, longer side ``LOOK_PX``; None if the file could not be decoded."""
     size_hw: tuple[int, int] | None = None
+    faces: tuple[Face, ...] = ()
+    """Photographed faces, the largest first, in the pixels of ``look``."""
     face: Face | None = None
-    """The largest face, in the pixels of ``look``."""
+    """The one that is the subject's; None where the subject is no person, or is drawn."""
     likeness: float | None = None
     caption: str | None = None
     """The user's caption, with placeholders; None if there is none."""
@@ -128,11 +130,11 @@ def _exposure_findings(picture: Image.Image) -> list[PhotoFinding]:
     return []
 
 
-def look_for_faces(candidate: CandidatePhoto) -> None:
-    """Find faces in the photo's small copy, and judge their number and size."""
+def judge_faces(candidate: CandidatePhoto) -> None:
+    """Judge the number and the size of the faces in a photo of a person."""
     if candidate.look is None:
         return
-    faces = find_faces(candidate.look)
+    faces = candidate.faces
     if not faces:
         cure = "use a photo with one clear face that looks towards the camera"
         candidate.findings.append(PhotoFinding("no_face", "no face found", cure, serious=True))
@@ -233,11 +235,12 @@ def _to_set(embeddings: Embeddings, index: int, members: NDArray[np.intp], scale
     return float(likeness(embeddings[index : index + 1], centroid(others), scale)[0])
 
 
-def problems_of_set(
-    config: CheckConfig, chosen: Sequence[CandidatePhoto], drawn: bool
-) -> tuple[Mapping[str, str], ...]:
-    """Return the problems of the usable photos as a set."""
+def problems_of_set(config: CheckConfig, chosen: Sequence[CandidatePhoto], not_compared: str) -> list[PhotoFinding]:
+    """Return the problems of the usable photos as a set; ``not_compared`` says why nobody compared them, if so."""
     problems = []
+    if not_compared:
+        text = f"whether all photos show one subject was not checked: {not_compared}"
+        problems.append(PhotoFinding("not_compared", text, "look through them yourself", serious=False))
     if len(chosen) < config.min_photos:
         found = "only one photo can be used" if len(chosen) == 1 else f"only {len(chosen)} photos can be used"
         cure = f"add more photos of the subject; {config.min_photos} or more give a better likeness"
@@ -259,7 +262,7 @@ def problems_of_set(
     if same_pose:
         cure = "add photos from other angles"
         problems.append(PhotoFinding("same_pose", "all photos show nearly the same pose", cure, serious=False))
-    return tuple(problem.to_json() for problem in problems)
+    return problems
 
 
 def _same_head_pose(faces: Sequence[tuple[Image.Image, Face]]) -> bool:

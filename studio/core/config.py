@@ -12,7 +12,6 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.core.finish_config import FinishConfig
 from studio.core.strict import (
-    DEFAULT_CLASS_NOUN,
     DEFAULT_SUBJECT,
     Dtype,
     LikenessName,
@@ -20,6 +19,7 @@ from studio.core.strict import (
     StrictModel,
     Text,
     Word,
+    WordOrEmpty,
     hub_id,
 )
 from studio.core.train_config import TrainConfig
@@ -30,8 +30,8 @@ class CheckConfig(StrictModel):
 
     subject: Name = DEFAULT_SUBJECT
     """Name of the subject, for example Ada; used for folders and titles."""
-    class_noun: Word = DEFAULT_CLASS_NOUN
-    """What the subject is: woman, man, dog, teapot ..."""
+    class_noun: WordOrEmpty = ""
+    """What the subject is: woman, man, dog, teapot ...; if empty, it is guessed from the photos, and said."""
     likeness: LikenessName = "auto"
     """Engine that decides whether the photos show one subject: auto, pocket (drawn portraits), face, subject, none."""
     min_photos: int = Field(default=5, ge=1, le=100)

@@ -113,6 +113,8 @@ class Dataset:
     version: int = 1
     likeness_summary: Mapping[str, Any] | None = None
     """Likeness of the photos in use to each other, as ``studio.likeness.base.summarise`` puts it."""
+    class_noun_guessed: bool = False
+    """Nobody said what the photos show: the class noun is what the check saw in them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
-from studio.core.domain import JobFacts
+from studio.core.domain import JobFacts, JobView
 from studio.core.errors import InputError, Problem
 from studio.core.files import sync_folder, write_json
 from studio.core.finish_config import FinishConfig
@@ -44,6 +44,13 @@ def facts_of(config: StrictModel, source: JobFacts | None = None, *, preset: str
         case PublishConfig():
             return replace(about, repo=config.repo)
     return about
+
+
+def known_facts(source: JobView) -> JobFacts:
+    """Return the facts of a job; of a check that nobody told the class noun, the one that it has guessed since."""
+    if source.kind == "check" and not source.facts.class_noun and source.result:
+        return replace(source.facts, class_noun=source.result["class_noun"])
+    return source.facts
 
 
 def fingerprint(kind: str, config: StrictModel, source: str | None, files: Sequence[Sequence[str]]) -> str:

@@ -99,7 +99,8 @@ PHOTOS_POINTS = (
 PHOTOS_DROP = "Drop photos here"
 PHOTOS_CHOOSE = "choose them"
 PHOTOS_NAME = "Name"
-PHOTOS_CLASS_NOUN = "Is a"
+PHOTOS_CLASS_NOUN = "What is it?"
+PHOTOS_CLASS_NOUN_INFO = "Choose, type, or leave empty to have it guessed."
 CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
 """Offered in the form; any other noun may be typed. They go into prompts, so they stay English."""
 PHOTOS_START = "Check photos"
@@ -116,7 +117,7 @@ SET_UNUSABLE = "None of these photos can be used"
 SET_UNUSABLE_NEXT = "The cards below say why. Add other photos and check again."
 SET_PARTLY_READY = "{ready} of {total} photos of {subject} are ready"
 SET_READY = "All {ready} photos are ready"
-SET_WEAK_NEXT = "You can train with them. Fixing the points below would improve the result."
+SET_WEAK_NEXT = "You can train with them, but look at the points below first."
 SET_READY_NEXT = "This is a good set. Continue to training."
 SET_LIKENESS = "The photos among themselves: {likeness} (1 = the same subject)."
 

@@ -44,3 +44,12 @@ def test_the_summary_says_what_to_do_next(ready: int, left_out: int, set_problem
     verdicts = [_verdict()] * ready + [_verdict(status="rejected", likeness=None)] * left_out
     dataset = {"subject": "Ada", "verdicts": verdicts, "photos": [1] * ready, "set_problems": set_problems}
     assert words in parts_photos.check_summary(dataset)
+
+
+def test_a_set_with_a_problem_is_not_called_good_and_other_warnings_are_shown() -> None:
+    problem = {"code": "not_compared", "message": "whether all show one was not checked", "cure": "look yourself"}
+    dataset = {"subject": "Rex", "verdicts": [_verdict()] * 5, "photos": [1] * 5, "set_problems": [problem]}
+    told = [f"{problem['message']}; {problem['cure']}", "photos in subfolders are ignored: 2 in old"]
+    html = parts_photos.check_summary(dataset, told)
+    assert html.count("Whether all show one was not checked. Look yourself.") == 1
+    assert "good set" not in html and "photos in subfolders are ignored: 2 in old" in html
