@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from studio.checking.advice import advise
 from studio.checking.captions import PLAIN_CAPTION, DrawnCaptions, captions_beside
 from studio.checking.judge import (
     CandidatePhoto,
@@ -125,6 +126,7 @@ def check(
     set_problems = tuple(finding.to_json() for finding in findings_of_set)
     for problem in set_problems:
         reporter.warn(f"{problem['message']}; {problem['cure']}")
+    advice = tuple(found.to_json() for found in advise(chosen, [problem["code"] for problem in set_problems]))
 
     reporter.stage("preparing", f"Preparing {len(chosen)} photos")
     partial = out_dir.with_name(f".{out_dir.name}.partial")
@@ -149,6 +151,7 @@ def check(
             subject=config.subject,
             class_noun=config.class_noun,
             class_noun_guessed=is_guessed,
+            advice=advice,
             photos=tuple(photos),
             verdicts=tuple(verdicts),
             set_problems=set_problems,

@@ -253,14 +253,14 @@ def problems_of_set(config: CheckConfig, chosen: Sequence[CandidatePhoto], not_c
         )
     looks = [c.look for c in chosen if c.look is not None]
     if quality.same_background(looks):
-        cure = "add photos taken in other places, or the background will be learned as part of the subject"
+        cure = "add two or more taken in other places, or the background will be learned as part of the subject"
         problems.append(
             PhotoFinding("same_background", "all photos have nearly the same background", cure, serious=False)
         )
     faces = [(c.look, c.face) for c in chosen if c.look is not None and c.face is not None]
     same_pose = _same_head_pose(faces) if faces else quality.same_composition(looks)
     if same_pose:
-        cure = "add photos from other angles"
+        cure = "add two or more from other angles"
         problems.append(PhotoFinding("same_pose", "all photos show nearly the same pose", cure, serious=False))
     return problems
 

@@ -115,6 +115,8 @@ class Dataset:
     """Likeness of the photos in use to each other, as ``studio.likeness.base.summarise`` puts it."""
     class_noun_guessed: bool = False
     """Nobody said what the photos show: the class noun is what the check saw in them."""
+    advice: tuple[Mapping[str, str], ...] = ()
+    """What would make the set better: code, message, cure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,14 +135,34 @@ _BORDER[:9, :3] = _BORDER[:9, -3:] = _BORDER[:2] = True
 """Cells of a thumbnail that show background in most portraits: the top and the upper sides."""
 
 
+_SAME_BACKGROUND = 0.085
+"""Difference of two borders, in [0, 1], below which they show one background."""
+
+
 def same_background(pictures: Sequence[Image.Image]) -> bool:
-    """Return whether most pairs of at least four photos have the same background, judged by the borders' colours.
+    """Return whether most pairs of at least four photos have the same background, judged by the borders' colours."""
+    return len(pictures) >= 4 and float(np.median(list(_border_differences(pictures).values()))) < _SAME_BACKGROUND
+
+
+def backgrounds(pictures: Sequence[Image.Image]) -> int:
+    """Return how many different backgrounds photos have; those that are the same as a third one are the same."""
+    group = list(range(len(pictures)))
+    for (one, other), difference in _border_differences(pictures).items():
+        if difference < _SAME_BACKGROUND:
+            group = [group[one] if number == group[other] else number for number in group]
+    return len(set(group))
+
+
+def _border_differences(pictures: Sequence[Image.Image]) -> dict[tuple[int, int], float]:
+    """Return how different the borders of each pair are.
 
     Of each pair only the least different third of the cells counts, because hair and hats reach into the border.
     """
     borders = [thumbnail(picture)[_BORDER] for picture in pictures]
-    differences = [np.percentile(np.abs(a - b).mean(axis=-1), 30) for a, b in combinations(borders, 2)]
-    return len(pictures) >= 4 and float(np.median(differences)) < 0.085
+    return {
+        (i, j): float(np.percentile(np.abs(borders[i] - borders[j]).mean(axis=-1), 30))
+        for i, j in combinations(range(len(borders)), 2)
+    }
 
 
 def same_composition(pictures: Sequence[Image.Image]) -> bool:

@@ -30,7 +30,7 @@ def facts_of(config: StrictModel, source: JobFacts | None = None, *, preset: str
     about = JobFacts(subject=known.subject, class_noun=known.class_noun, base=known.base)
     match config:
         case CheckConfig():
-            return replace(about, subject=config.subject, class_noun=config.class_noun)
+            return replace(about, subject=config.subject, class_noun=config.class_noun or None)
         case TrainConfig():
             subject, class_noun = config.subject or about.subject, config.class_noun or about.class_noun
             return JobFacts(subject=subject, class_noun=class_noun, base=config.base, preset=preset)

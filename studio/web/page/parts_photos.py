@@ -49,6 +49,12 @@ def check_summary(dataset: Mapping[str, Any], warnings: Iterable[str] = ()) -> M
     of_set = {f"{problem['message']}; {problem['cure']}" for problem in problems}
     others = [warning for warning in warnings if warning not in of_set]
     summary = render(
-        "photos.summary", tone=tone, title=title, text=text, problems=[problem_text(problem) for problem in problems]
+        "photos.summary",
+        tone=tone,
+        title=title,
+        text=text,
+        problems=[problem_text(problem) for problem in problems],
+        better=words.SET_BETTER,
+        advice=[problem_text(advice) for advice in dataset.get("advice", ())],
     )
     return summary + (notice(words.WORTH_KNOWING, others) if others else Markup())

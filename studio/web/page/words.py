@@ -119,6 +119,7 @@ SET_PARTLY_READY = "{ready} of {total} photos of {subject} are ready"
 SET_READY = "All {ready} photos are ready"
 SET_WEAK_NEXT = "You can train with them, but look at the points below first."
 SET_READY_NEXT = "This is a good set. Continue to training."
+SET_BETTER = "What would make it better"
 SET_LIKENESS = "The photos among themselves: {likeness} (1 = the same subject)."
 
 # -- Train --

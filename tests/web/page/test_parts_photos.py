@@ -53,3 +53,12 @@ def test_a_set_with_a_problem_is_not_called_good_and_other_warnings_are_shown() 
     html = parts_photos.check_summary(dataset, told)
     assert html.count("Whether all show one was not checked. Look yourself.") == 1
     assert "good set" not in html and "photos in subfolders are ignored: 2 in old" in html
+
+
+def test_advice_stands_beside_a_good_set() -> None:
+    advice = [{"code": "same_light", "message": "the light is the same in all 8 photos", "cure": "add one outdoors"}]
+    dataset = {"subject": "Ada", "verdicts": [_verdict()] * 8, "photos": [1] * 8, "set_problems": [], "advice": advice}
+    html = parts_photos.check_summary(dataset)
+    assert "This is a good set" in html and "What would make it better" in html
+    assert "The light is the same in all 8 photos. Add one outdoors." in html
+    assert "make it better" not in parts_photos.check_summary({**dataset, "advice": []})
