@@ -12,6 +12,8 @@ from studio.core.config import CheckConfig
 from studio.core.errors import InputError
 from studio.imaging import quality
 from studio.imaging.apart import decode
+from studio.imaging.crop import Shares, box_of, cut
+from studio.imaging.decode import Decoded
 from studio.imaging.faces import Face, pose
 from studio.likeness.base import Embeddings, LikenessEngine, Scale, centroid, likeness, photo_likeness
 
@@ -43,6 +45,19 @@ OTHER_SUBJECT, OTHER_SUBJECT_GAP = 0.5, 0.4
 """A photo shows somebody else if its likeness is below the first and by the second below the median of the set."""
 
 
+RISKS = {
+    "too_small": "details that are not there cannot be learned",
+    "blurred": "the pictures may come out soft",
+    "too_dark": "the pictures may come out dark and noisy",
+    "too_bright": "the pictures may come out pale",
+    "no_face": "what is learned from it may not be the face",
+    "several_faces": "somebody else's face may be mixed in",
+    "near_duplicate": "its pose and background count twice and may be learned as part of the subject",
+    "not_same_subject": "another subject may be mixed in",
+}
+"""What may happen when a photo with a serious problem is used anyway, by the problem's code."""
+
+
 @dataclass(frozen=True, slots=True)
 class PhotoFinding:
     """One problem with one photo."""
@@ -52,9 +67,17 @@ class PhotoFinding:
     cure: str
     serious: bool
 
-    def to_json(self) -> dict[str, str]:
-        """Return the finding as the dataset file stores it."""
-        return {"code": self.code, "message": self.message, "cure": self.cure}
+    def to_json(self, *, is_forced: bool = False) -> dict[str, str]:
+        """Return the finding as the dataset file stores it.
+
+        A serious one says what it would risk to use the photo; one of a photo that is used anyway says it as its cure.
+        """
+        risk = RISKS.get(self.code) if self.serious else None
+        if risk is None:
+            return {"code": self.code, "message": self.message, "cure": self.cure}
+        if is_forced:
+            return {"code": self.code, "message": self.message, "cure": f"it is used as you asked, but {risk}"}
+        return {"code": self.code, "message": self.message, "cure": self.cure, "risk": risk}
 
 
 @dataclass(slots=True)
@@ -73,6 +96,10 @@ class CandidatePhoto:
     likeness: float | None = None
     caption: str | None = None
     """The user's caption, with placeholders; None if there is none."""
+    bars: Shares | None = None
+    """What lies between the black bars of the file; None if it has none."""
+    crop: Shares | None = None
+    """The user's crop of what lies between them; None if there is none."""
     findings: list[PhotoFinding] = field(default_factory=list)
 
     @property
@@ -83,13 +110,15 @@ class CandidatePhoto:
 
 def read_candidate(config: CheckConfig, path: Path, name: str) -> CandidatePhoto:
     """Decode a photo and judge its pixels."""
-    candidate = CandidatePhoto(path, name)
+    candidate = CandidatePhoto(path, name, crop=config.crops.get(name))
     try:
-        decoded = decode(path, at_least_px=LOOK_PX)
+        decoded = decode(path, at_least_px=None if candidate.crop else LOOK_PX)
     except InputError as error:
         for problem in error.problems:
             candidate.findings.append(PhotoFinding(problem.code, problem.message, problem.cure, serious=True))
         return candidate
+    candidate.bars = quality.black_bars(decoded.picture)
+    decoded = cropped(candidate, without_bars(candidate, decoded))
     candidate.size_hw = decoded.size_hw
     candidate.look = keep_at_most(decoded.picture, LOOK_PX)
     height, width = decoded.size_hw
@@ -100,6 +129,16 @@ def read_candidate(config: CheckConfig, path: Path, name: str) -> CandidatePhoto
         )
     candidate.findings += _exposure_findings(candidate.look) or _sharpness_findings(candidate.look)
     return candidate
+
+
+def without_bars(candidate: CandidatePhoto, decoded: Decoded) -> Decoded:
+    """Return what lies between a photo's black bars."""
+    return cut(decoded, box_of(candidate.bars, decoded.size_hw)) if candidate.bars else decoded
+
+
+def cropped(candidate: CandidatePhoto, decoded: Decoded) -> Decoded:
+    """Return what the user's crop leaves of a photo without bars."""
+    return cut(decoded, box_of(candidate.crop, decoded.size_hw)) if candidate.crop else decoded
 
 
 def keep_at_most(picture: Image.Image, longest_px: int) -> Image.Image:

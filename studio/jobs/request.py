@@ -9,7 +9,7 @@ from typing import Any
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import JobFacts, JobView
-from studio.core.errors import InputError, Problem
+from studio.core.errors import ConflictError, InputError, Problem
 from studio.core.files import sync_folder, write_json
 from studio.core.finish_config import FinishConfig
 from studio.core.strict import StrictModel
@@ -110,3 +110,14 @@ def require_names(*, owner: str, key: str | None) -> None:
             problems.append(Problem(where, "is not 1 to 200 printable characters", "choose another", "invalid_text"))
     if problems:
         raise InputError.of(problems)
+
+
+def require_may_complete(source: JobView) -> None:
+    """Raise ConflictError if a source has ended without a result: a job behind it would wait in vain."""
+    if source.state in ("stalled", "cancelled"):
+        raise ConflictError(f"job {source.id} is {source.state}; retry it first, then submit this again.")
+
+
+def then_key(run: str) -> str:
+    """Return the key of the job that publishes a run once it is trained."""
+    return f"publish-{run}"

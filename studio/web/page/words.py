@@ -308,7 +308,11 @@ NOT_A_FILE, NOT_A_FILE_CURE = "one is not an uploaded file", "send files"
 
 API_KEY = "A key of your choice: the same key with the same request is the same job."
 API_SETTINGS = "More settings of {of} by name, for example {example}."
-API_PHOTOS = "The photo files."
+API_PHOTOS = "The photo files; with edits those that are added, which may be none."
+API_EDITS = (
+    "Id of a check whose photo set is edited: its photos and settings stay, and what is given here changes them, for "
+    'example {"exclude": ["IMG_1.jpg"], "force": ["IMG_2.jpg"], "captions": {"IMG_3.jpg": "at the sea"}} as settings.'
+)
 API_PICTURES = "Picture files, or zips of them."
 API_PICTURES_OR_JOB = "Picture files, or zips of them; an empty list with generate_job."
 API_CHECK_JOB = "Id of a check; /plan needs a completed one."
