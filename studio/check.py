@@ -11,39 +11,36 @@ subject, variety), then crops and captions those that can be used. All metadata 
 import contextlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
-from studio.checking.captions import PLAIN_CAPTION, DrawnCaptions, captions_beside
+from studio.checking.advice import advise
+from studio.checking.captions import DrawnCaptions, captions_beside, clean_caption
 from studio.checking.judge import (
     CandidatePhoto,
     compare_subjects,
     embed_photos,
-    keep_at_most,
-    look_for_faces,
+    judge_faces,
     mark_duplicates,
     problems_of_set,
     read_candidate,
     refuse_undrawn,
 )
+from studio.checking.prepare import FOLDERS, TAKEN_OUT, SetWriter
+from studio.checking.seen import Seen, contradiction, guess, guessed_finding, look_for_faces, sum_up
 from studio.core import folder as output
 from studio.core import records
 from studio.core.config import CheckConfig
 from studio.core.domain import Dataset, Event, OnEvent, Photo, ShouldStop, Verdict, ignore_event, never_stop
 from studio.core.errors import InputError, Problem, StudioError
-from studio.core.files import full_disk_in_words, sha256_of, write_json
+from studio.core.files import full_disk_in_words, write_json
+from studio.core.names import nearest
 from studio.core.progress import PHOTOS_UNTOUCHED, ProgressReporter
-from studio.imaging.apart import decode
-from studio.imaging.bucket import nearest_bucket
-from studio.imaging.crop import Box, centre_crop, face_crop, whole
-from studio.imaging.decode import Decoded, display_name, in_folders, list_photos, no_photos, photos_inside
+from studio.imaging.decode import display_name, in_folders, list_photos, no_photos, photos_inside
 from studio.likeness.base import LikenessEngine, summarise
 from studio.likeness.registry import choose_engine, is_person
-
-PREVIEW_PX = 256
-"""Longer side of the previews."""
-
 
 _DATASET_NAME = "dataset.json"
 
@@ -63,8 +60,8 @@ def check(
         config: settings.
         photos_dir: the photos, and captions as ``<photo's name without ending>.txt`` where there are any, in UTF-8,
             UTF-16 or the western code page. Only read.
-        out_dir: becomes ``dataset.json``, ``photos/NNN.png``, ``previews/NNN.webp`` and ``DONE``; an older dataset
-            there is replaced once the new one is complete.
+        out_dir: becomes ``dataset.json``, ``photos/NNN.png``, ``previews/*.webp``, ``originals/NNN.jpg`` and
+            ``DONE``; an older dataset there is replaced once the new one is complete.
         on_event: receives stages, progress, each photo's verdict and warnings.
         should_stop: polled before every photo.
 
@@ -84,70 +81,113 @@ def check(
     files = _listed(config, photos_dir, reporter)
     _refuse_foreign(out_dir, photos_dir)
     written = captions_beside(files, config.subject)
+    captions = {name: clean_caption(text, config.subject) for name, text in config.captions.items()}
 
+    names = _distinct_names(files)
+    _refuse_unknown(config, names)
     reporter.start(3 * len(files))
     reporter.stage("reading", f"Reading {len(files)} photos")
-    candidates = []
-    for path, name in zip(files, _distinct_names(files), strict=True):
-        candidates.append(read_candidate(config, path, name))
-        candidates[-1].caption = written.get(path)
+    everything = []
+    for path, name in zip(files, names, strict=True):
+        everything.append(read_candidate(config, path, name))
+        everything[-1].caption = captions[name] if name in captions else written.get(path)
         reporter.advance(f"Read {name}")
         reporter.check_stop()
 
     reporter.stage("looking", "Looking at faces and likeness")
-    engine, drawn = _engine(config, [c.look for c in candidates if c.look is not None], reporter)
+    candidates = [c for c in everything if c.name not in config.exclude]
+    for candidate in candidates:
+        look_for_faces(candidate)
+        reporter.check_stop()
+    seen = sum_up(config, candidates)
+    is_guessed = not config.class_noun
+    config = config.model_copy(update={"class_noun": config.class_noun or guess(seen)})
+    engine, not_compared = _engine(config, seen, [c.look for c in candidates if c.look is not None])
     embeddings = []
     for candidate in candidates:
-        if is_person(config.class_noun) and not drawn:
-            look_for_faces(candidate)
+        if is_person(config.class_noun) and not seen.drawn:
+            judge_faces(candidate)
         embeddings.append(embed_photos(engine, candidate))
         reporter.advance(f"Looked at {candidate.name}")
         reporter.check_stop()
-    if drawn and is_person(config.class_noun):
+    if seen.drawn:
         refuse_undrawn(candidates, embeddings)
     mark_duplicates(candidates)
     compare_subjects(config, candidates, embeddings, engine)
 
-    chosen = [c for c in candidates if c.look is not None and (config.keep_rejected or not c.serious)]
-    if not chosen:
-        raise InputError.of(
-            Problem(c.name, finding.message, finding.cure, finding.code) for c in candidates for finding in c.findings
-        )
-    set_problems = problems_of_set(config, chosen, drawn)
-    for problem in set_problems:
+    of_class = guessed_finding(seen, config.class_noun) if is_guessed else contradiction(seen, config.class_noun)
+    chosen = [c for c in candidates if c.look is not None and (not c.serious or _is_forced(config, c))]
+    findings = [*([of_class] if of_class else []), *problems_of_set(config, chosen, not_compared)]
+    set_problems = tuple(finding.to_json() for finding in findings)
+    advice = tuple(found.to_json() for found in advise(chosen, [problem["code"] for problem in set_problems]))
+    for problem in set_problems if chosen else ():
         reporter.warn(f"{problem['message']}; {problem['cure']}")
 
     reporter.stage("preparing", f"Preparing {len(chosen)} photos")
+    dataset = Dataset(
+        subject=config.subject,
+        class_noun=config.class_noun,
+        class_noun_guessed=is_guessed,
+        advice=advice if chosen else (),
+        photos=(),
+        verdicts=(),
+        set_problems=set_problems,
+        likeness_engine=engine.name if engine else None,
+        likeness_summary=summarise(engine, [c.likeness for c in chosen], config.class_noun) if engine else None,
+    )
+    captioner = DrawnCaptions() if seen.drawn else None
+    dataset = _write(config, dataset, everything, chosen, out_dir, captioner, reporter)
+    if not chosen:
+        first = [Problem("class_noun", of_class.message, of_class.cure, of_class.code)] if of_class else []
+        told = [(c.name, finding) for c in everything for finding in c.findings]
+        raise InputError.of([*first, *(Problem(name, f.message, f.cure, f.code) for name, f in told)])
+    return dataset
+
+
+def _is_forced(config: CheckConfig, candidate: CandidatePhoto) -> bool:
+    return config.keep_rejected or candidate.name in config.force
+
+
+def _write(
+    config: CheckConfig,
+    dataset: Dataset,
+    candidates: Sequence[CandidatePhoto],
+    chosen: Sequence[CandidatePhoto],
+    out_dir: Path,
+    captioner: DrawnCaptions | None,
+    reporter: ProgressReporter,
+) -> Dataset:
+    """Write the dataset's folder and tell the verdicts.
+
+    A set of which nothing can be used is written, too, as one that is not finished: it can be edited. It never takes
+    the place of one that is, and without a photo that can be read there is nothing to write.
+    """
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / "photos").mkdir(parents=True)
-    (partial / "previews").mkdir()
+    for name in FOLDERS:
+        (partial / name).mkdir(parents=True)
     try:
+        writer = SetWriter(config, partial, captioner)
         photos: list[Photo] = []
         verdicts: list[Verdict] = []
-        captions = DrawnCaptions() if drawn else None
         for candidate in candidates:
-            preview = None
             if candidate in chosen:
-                photo = _prepare(config, candidate, len(photos) + 1, partial, captions)
+                photo, verdict = writer.use(candidate, is_forced=_is_forced(config, candidate))
                 photos.append(photo)
-                preview = f"previews/{len(photos):03d}.webp"
-            verdicts.append(_verdict(candidate, preview))
-            on_event(Event("verdict", records.to_dict(verdicts[-1])))
-            reporter.advance(f"Prepared {candidate.name}" if preview else f"Left out {candidate.name}")
+            else:
+                if candidate.name in config.exclude:
+                    candidate.findings = [TAKEN_OUT]
+                verdict = writer.leave_out(candidate)
+            verdicts.append(verdict)
+            reporter.on_event(Event("verdict", records.to_dict(verdict)))
+            reporter.advance(f"Prepared {candidate.name}" if verdict.crop else f"Left out {candidate.name}")
             reporter.check_stop()
-        dataset = Dataset(
-            subject=config.subject,
-            class_noun=config.class_noun,
-            photos=tuple(photos),
-            verdicts=tuple(verdicts),
-            set_problems=set_problems,
-            likeness_engine=engine.name if engine else None,
-            likeness_summary=summarise(engine, [c.likeness for c in chosen], config.class_noun) if engine else None,
-        )
+        dataset = replace(dataset, photos=tuple(photos), verdicts=tuple(verdicts))
         write_json(partial / _DATASET_NAME, records.to_dict(dataset), ensure_ascii=False)
-        output.finish(partial)
-        output.swap(partial, out_dir)
+        if chosen:
+            output.finish(partial)
+        if chosen or (not output.is_finished(out_dir) and any(verdict.original for verdict in verdicts)):
+            output.swap(partial, out_dir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return dataset
@@ -184,18 +224,12 @@ def _listed(config: CheckConfig, photos_dir: Path, reporter: ProgressReporter) -
     return files
 
 
-def _engine(
-    config: CheckConfig, looks: Sequence[Image.Image], reporter: ProgressReporter
-) -> tuple[LikenessEngine | None, bool]:
-    """Return the engine that compares the photos, if any, and whether these are drawn portraits."""
-    choice = choose_engine(config.likeness, base=None, class_noun=config.class_noun, pictures=looks)
-    if config.likeness == "none" and is_person(config.class_noun):
-        # Even where nothing is to be compared, the face detector must not be asked about drawings.
-        automatic = choose_engine("auto", base=None, class_noun=config.class_noun, pictures=looks).engine
-        return None, automatic is not None and automatic.name == "pocket"
-    if choice.engine is None and config.likeness != "none":
-        reporter.warn(f"not checked whether all photos show the same subject: {choice.reason}")
-    return choice.engine, choice.engine is not None and choice.engine.name == "pocket"
+def _engine(config: CheckConfig, seen: Seen, looks: Sequence[Image.Image]) -> tuple[LikenessEngine | None, str]:
+    """Return the engine that compares the photos, if any, and why there is none although one is wanted."""
+    choice = choose_engine(
+        config.likeness, base=None, class_noun=config.class_noun, pictures=looks, drawn=seen.drawn, faces=seen.faces
+    )
+    return choice.engine, choice.reason if choice.engine is None and config.likeness != "none" else ""
 
 
 def _refuse_foreign(out_dir: Path, photos_dir: Path) -> None:
@@ -207,6 +241,19 @@ def _refuse_foreign(out_dir: Path, photos_dir: Path) -> None:
         output.require_free(out_dir)
 
 
+def _refuse_unknown(config: CheckConfig, names: Sequence[str]) -> None:
+    """Refuse edits of photos that are not there, each with the name that is nearest to it."""
+    problems = []
+    for where in ("exclude", "force", "captions", "crops"):
+        for name in getattr(config, where):
+            if name not in names:
+                near = nearest(name, names)
+                cure = f"did you mean {near}?" if near else "use the names that the verdicts have"
+                problems.append(Problem(where, f"there is no photo {name!r}", cure, "unknown_photo"))
+    if problems:
+        raise InputError.of(problems)
+
+
 def _distinct_names(files: Sequence[Path]) -> list[str]:
     """Return a name to show for each file; what two names have in common once cleaned is told apart by a number."""
     names: list[str] = []
@@ -216,65 +263,3 @@ def _distinct_names(files: Sequence[Path]) -> list[str]:
             name, number = f"{display_name(path.name)} ({number})", number + 1
         names.append(name)
     return names
-
-
-def _verdict(candidate: CandidatePhoto, preview: str | None) -> Verdict:
-    status = "rejected" if preview is None else "usable" if candidate.findings else "good"
-    return Verdict(
-        name=candidate.name,
-        status=status,  # type: ignore[arg-type]
-        problems=tuple(finding.to_json() for finding in candidate.findings),
-        size_hw=candidate.size_hw,
-        likeness=candidate.likeness,
-        preview=preview,
-    )
-
-
-def _prepare(
-    config: CheckConfig, candidate: CandidatePhoto, number: int, folder: Path, captions: "DrawnCaptions | None"
-) -> Photo:
-    """Crop, shrink, caption and write one photo."""
-    decoded = decode(candidate.path, at_least_px=2 * config.crop_px)
-    box = _crop_box(config, candidate, decoded.size_hw)
-    cut = _cut(decoded, box)
-    if max(cut.size) < config.crop_px and decoded.picture.height < decoded.size_hw[0]:
-        cut = _cut(decode(candidate.path), box)  # the crop is so small that it deserves the photo's full resolution
-    prepared = keep_at_most(cut, config.crop_px)
-    file = f"photos/{number:03d}.png"
-    prepared.save(folder / file, compress_level=3)
-    preview = keep_at_most(prepared, PREVIEW_PX)
-    preview.save(folder / f"previews/{number:03d}.webp", quality=85)
-    caption = candidate.caption
-    if caption is None:
-        caption = captions.describe(prepared) if captions else PLAIN_CAPTION
-    return Photo(
-        file=file,
-        name=candidate.name,
-        sha256=sha256_of(folder / file),
-        size_hw=(prepared.height, prepared.width),
-        caption=caption,
-        bucket=nearest_bucket((prepared.height, prepared.width)),
-        crop_yxhw=box,
-        problems=tuple(finding.code for finding in candidate.findings),
-    )
-
-
-def _crop_box(config: CheckConfig, candidate: CandidatePhoto, size_hw: tuple[int, int]) -> Box:
-    if config.crop == "none":
-        return whole(size_hw)
-    if config.crop == "face" and candidate.face is not None and candidate.look is not None:
-        scale = size_hw[0] / candidate.look.height
-        top, left, height, width = (round(value * scale) for value in candidate.face.box)
-        return face_crop(size_hw, (top, left, height, width), at_least_px=config.min_side_px)
-    return centre_crop(size_hw)
-
-
-def _cut(decoded: Decoded, box: Box) -> Image.Image:
-    """Cut a box given in the full photo's pixels out of a picture that may have been decoded smaller."""
-    top, left, height, width = box
-    scale_y = decoded.picture.height / decoded.size_hw[0]
-    scale_x = decoded.picture.width / decoded.size_hw[1]
-    y0, x0 = round(top * scale_y), round(left * scale_x)
-    y1 = max(y0 + 1, round((top + height) * scale_y))
-    x1 = max(x0 + 1, round((left + width) * scale_x))
-    return decoded.picture.crop((x0, y0, x1, y1))

@@ -60,7 +60,7 @@ def plan(
     settings = load_settings()
     device = pick_device(settings.device)
     dataset = read_dataset(dataset_dir)
-    config = config.for_subject(dataset.subject, dataset.class_noun)
+    config = config.for_subject(dataset.subject, dataset.class_noun, is_guessed=dataset.class_noun_guessed)
     optimizers.require(config.optimizer, device)
     quantization.require(config.quantization, device)
     require_compiler(config.compile_blocks, device)

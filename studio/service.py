@@ -42,12 +42,11 @@ from studio.core.server_token import lends_logins
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
-from studio.jobs import intake
+from studio.jobs import edited, intake, request
 from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
 from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
 from studio.jobs.inherited import machines_login
-from studio.jobs.request import facts_of, fingerprint, require_names, write_request
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
@@ -125,7 +124,13 @@ class Studio:
     # Submitting
 
     def submit_check(
-        self, config: CheckConfig, photos: Sequence[Path], *, owner: str, key: str | None = None
+        self,
+        config: CheckConfig,
+        photos: Sequence[Path],
+        *,
+        owner: str,
+        key: str | None = None,
+        edits: str | None = None,
     ) -> JobView:
         """Copy photos in and queue their check.
 
@@ -134,16 +139,23 @@ class Studio:
             photos: files on this machine; verdicts name photos by their file names.
             owner: whose job it is.
             key: idempotency key; the same key with the same request returns the same job.
+            edits: a check job whose photos come first, as it has kept them; ``config`` says what changes.
 
         Raises:
+            NotFoundError, ConflictError: no such job ``edits``, or it has kept no photos.
             InputError: no, too many or too large photos, or files that cannot be read; all problems at once.
             ConflictError: the key was used for another request.
             ResourceError: the disk is full; nothing was stored.
         """
         limit = min(self._settings.max_photos, config.max_photos)
         max_bytes = self._settings.max_upload_bytes
-        uploads = intake.inspect(photos, max_photos=limit, max_bytes=max_bytes)
+        kept = edited.originals_of(self._jobs_dir / self.get(edits, owner=owner).id) if edits else ()
+        uploads = intake.inspect(photos, max_photos=limit, max_bytes=max_bytes, kept=kept)
         return self._submit("check", config, owner=owner, key=key, uploads=uploads)
+
+    def check_settings(self, job_id: str, *, owner: str) -> CheckConfig:
+        """Return the settings of a check job, to edit its set with; raises as ``submit_check`` with ``edits``."""
+        return edited.settings_of(self._jobs_dir / self.get(job_id, owner=owner).id)
 
     def submit_train(
         self,
@@ -185,13 +197,13 @@ class Studio:
         if publish is None:
             return self._submit("train", config, owner=owner, key=key, source=source, token=token, preset=preset)
         known = self._known("train", config, source, owner, key)
-        if known is None or not self._store.knows_key(owner, _then_key(known.id)):
+        if known is None or not self._store.knows_key(owner, request.then_key(known.id)):
             if known is None:
-                _require_may_complete(checked)
+                request.require_may_complete(checked)
             self.check_publishing(config, publish, owner=owner, token=publish_token)
         run = self._submit("train", config, owner=owner, key=key, source=source, token=token, preset=preset)
         try:
-            self._queue_publish(publish, run.id, owner=owner, token=publish_token, key=_then_key(run.id))
+            self._queue_publish(publish, run.id, owner=owner, token=publish_token, key=request.then_key(run.id))
         except StudioError:
             if known is None:  # both or none
                 self.cancel(run.id, owner=owner)
@@ -267,7 +279,7 @@ class Studio:
         """
         if problems := paths_in_publishing(config):
             raise InputError.of(problems)
-        _require_may_complete(self._source("publish", source, owner))
+        request.require_may_complete(self._source("publish", source, owner))
         if pictures is not None:
             config = config.model_copy(update={"pictures": str(self._pictures_of(pictures, owner))})
         if not config.dry_run and not (key is not None and self._store.knows_key(owner, key)):
@@ -340,8 +352,8 @@ class Studio:
             problems.append(Problem("pictures", "were given twice or not at all", cure, "no_photos"))
         if problems:
             raise InputError.of(problems)
-        limits = {"max_photos": self._settings.max_photos, "max_bytes": self._settings.max_upload_bytes}
-        uploads = intake.inspect(pictures, **limits) if pictures else ()
+        limit, max_bytes = self._settings.max_photos, self._settings.max_upload_bytes
+        uploads = intake.inspect(pictures, max_photos=limit, max_bytes=max_bytes) if pictures else ()
         return self._submit("finish", config, owner=owner, key=key, source=source, uploads=uploads)
 
     # Looking and steering
@@ -501,16 +513,16 @@ class Studio:
         token: str | None = None,
         preset: str | None = None,
     ) -> JobView:
-        require_names(owner=owner, key=key)
+        request.require_names(owner=owner, key=key)
         self._make_home()
         if key is not None and self._store.knows_key(owner, key):
-            known = self._store.find(owner, key, fingerprint(kind, config, source, intake.digest(uploads)))
+            known = self._store.find(owner, key, request.fingerprint(kind, config, source, intake.digest(uploads)))
             if known is not None:
                 return known
         before = None if source is None else self._source(kind, source, owner)
         if before is not None:
-            _require_may_complete(before)
-        facts = facts_of(config, before.facts if before else None, preset=preset)
+            request.require_may_complete(before)
+        facts = request.facts_of(config, request.known_facts(before) if before else None, preset=preset)
 
         job_id = f"{kind}-{secrets.token_hex(8)}"
         job_dir = self._jobs_dir / job_id
@@ -521,7 +533,9 @@ class Studio:
             if own_token:
                 self._tokens[job_id] = token or ""
             max_bytes = self._settings.max_upload_bytes
-            digest = write_request(job_dir, kind, config, source, uploads, max_bytes=max_bytes, own_token=own_token)
+            digest = request.write_request(
+                job_dir, kind, config, source, uploads, max_bytes=max_bytes, own_token=own_token
+            )
             title = title_of(kind, facts)
             view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, digest, source, key, facts))
         finally:
@@ -533,7 +547,7 @@ class Studio:
 
     def _known(self, kind: JobKind, config: StrictModel, source: str, owner: str, key: str | None) -> JobView | None:
         """Return the job that was submitted with this key; raises ConflictError if that was another request."""
-        return None if key is None else self._store.find(owner, key, fingerprint(kind, config, source, ()))
+        return None if key is None else self._store.find(owner, key, request.fingerprint(kind, config, source, ()))
 
     def _token(self, owner: str, token: str | None) -> str | None:
         """Return the token of a request; that of this machine only for the owner of the machine."""
@@ -586,14 +600,3 @@ class Studio:
                 make_home(self._home)
                 self._jobs_dir.mkdir(mode=0o700, exist_ok=True)
             self._ready = True
-
-
-def _require_may_complete(source: JobView) -> None:
-    """Raise ConflictError if a source has ended without a result: a job behind it would wait in vain."""
-    if source.state in ("stalled", "cancelled"):
-        raise ConflictError(f"job {source.id} is {source.state}; retry it first, then submit this again.")
-
-
-def _then_key(run: str) -> str:
-    """Return the key of the job that publishes a run once it is trained."""
-    return f"publish-{run}"

@@ -111,7 +111,7 @@ def train(
     reporter = TrainingReporter(on_event, should_stop)
     reporter.stage("validating", "Reading the dataset.")
     dataset = read_dataset(dataset_dir)
-    config = config.for_subject(dataset.subject, dataset.class_noun)
+    config = config.for_subject(dataset.subject, dataset.class_noun, is_guessed=dataset.class_noun_guessed)
     inputs = _inputs(config, dataset, dataset_dir)
     claimed = output.look(out_dir, inputs, what="a run", name=INPUTS_NAME, scratch={CONFIG_NAME})
     before = claimed or {}

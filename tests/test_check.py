@@ -131,9 +131,10 @@ def test_planted_metadata_is_in_no_file_that_is_written(
     (folder / "1.jpg").write_bytes(data)
     check(CheckConfig(**SETTINGS), folder, tmp_path / "out")
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert len(written) == 2 * 6 + 2
+    assert len(written) == 3 * 6 + 2
     for path in written:
         assert MARKER not in path.read_bytes()
+        assert path.suffix != ".jpg" or b"Exif" not in path.read_bytes()
         if path.suffix == ".png":
             assert not re.search(rb"tEXt|zTXt|iTXt|eXIf|iCCP|tIME", path.read_bytes())
 
@@ -190,7 +191,9 @@ def test_bad_files_are_named_with_a_cure_and_good_ones_still_become_a_dataset(
     assert found["tiny.png"] == ("rejected", ["too_small"])
     for verdict in dataset.verdicts:
         assert len(verdict.name) <= 80
-        assert (verdict.preview is None) == (verdict.status == "rejected")
+        unreadable = not {p["code"] for p in verdict.problems}.isdisjoint({"not_a_photo", "too_large"})
+        assert (verdict.preview is None) == (verdict.original is None) == unreadable
+        assert (verdict.crop is None) == (verdict.status == "rejected")
         for problem in verdict.problems:
             assert problem["message"] and problem["cure"]
 
@@ -219,8 +222,14 @@ def test_nothing_usable_is_one_error_that_lists_every_photo(tmp_path: Path) -> N
         ("c.png", "too_small"),
         ("c.png", "too_dark"),
     ]
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "DONE").exists(), "it can be edited, but it is no dataset"
+    with pytest.raises(InputError, match="no finished dataset"):
+        load_dataset(tmp_path / "out")
     assert sorted(path.name for path in photos.iterdir()) == ["a.jpg", "b.jpg", "c.png"]
+    (photos / "c.png").unlink()
+    with pytest.raises(InputError):
+        check(CheckConfig(**SETTINGS), photos, tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists(), "there is nothing to edit"
 
 
 def test_one_photo_is_a_dataset_with_a_warning(folder: Path, tmp_path: Path) -> None:
@@ -443,6 +452,113 @@ def test_set_without_a_majority_is_a_problem_of_the_set(folder: Path, tmp_path: 
     assert "several_subjects" in {problem["code"] for problem in dataset.set_problems}
 
 
+# ----------------------------------------------------------------------------------------------------- edits
+
+
+def test_a_set_is_edited_by_names_without_touching_the_photos(folder: Path, run: Callable[..., Dataset]) -> None:
+    Image.open(folder / "3.jpg").filter(ImageFilter.GaussianBlur(6)).save(folder / "3.jpg")
+    assert codes(run())["3.jpg"] == ("rejected", ["blurred"])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    dataset = run(
+        exclude=("1.jpg",),
+        force=("3.jpg",),
+        captions={"2.jpg": "at the sea"},
+        crops={"4.jpg": (0.1875, 0.0, 0.8125, 0.8125)},
+    )
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    by_name = {verdict.name: verdict for verdict in dataset.verdicts}
+    photos = {photo.name: photo for photo in dataset.photos}
+    assert by_name["1.jpg"].status == "rejected" and by_name["1.jpg"].problems[0]["code"] == "excluded"
+    assert by_name["1.jpg"].preview and by_name["1.jpg"].original
+    assert by_name["3.jpg"].status == "usable"
+    assert by_name["3.jpg"].problems[0]["cure"] == "it is used as you asked, but the pictures may come out soft"
+    assert photos["2.jpg"].caption == "photo of {instance_token} {class_noun}, at the sea"
+    assert photos["4.jpg"].crop_yxhw == (60, 0, 260, 260) and photos["4.jpg"].size_hw == (260, 260)
+    assert by_name["4.jpg"].crop == (0.1875, 0.0, 0.8125, 0.8125)
+    assert len(dataset.photos) == 5
+
+
+def test_a_photo_that_is_left_out_says_what_it_would_risk(folder: Path, run: Callable[..., Dataset]) -> None:
+    Image.open(folder / "3.jpg").filter(ImageFilter.GaussianBlur(6)).save(folder / "3.jpg")
+    verdict = run().verdicts[2]
+    assert verdict.status == "rejected" and verdict.problems[0]["risk"] == "the pictures may come out soft"
+    assert verdict.preview == "previews/left_out_003.webp"
+
+
+def test_edits_of_photos_that_are_not_there_are_all_refused(run: Callable[..., Dataset]) -> None:
+    with pytest.raises(InputError) as caught:
+        run(exclude=("7.jpg",), captions={"dog.png": "x"})
+    assert [(problem.where, problem.code) for problem in caught.value.problems] == [
+        ("exclude", "unknown_photo"),
+        ("captions", "unknown_photo"),
+    ]
+    with pytest.raises(InputError, match=r"not inside their photo: 1\.jpg"):
+        CheckConfig.parse({"crops": {"1.jpg": (0.5, 0, 0.6, 1)}})
+
+
+def test_the_originals_of_a_dataset_make_the_same_set_again(folder: Path, run: Callable[..., Dataset]) -> None:
+    (folder / "2.txt").write_text("at the sea")
+    first = run()
+    originals = folder.parent / "out" / "originals"
+    again = check(CheckConfig(**SETTINGS), originals, folder.parent / "again")
+    assert [photo.crop_yxhw for photo in again.photos] == [photo.crop_yxhw for photo in first.photos]
+    assert [photo.caption for photo in again.photos] == [photo.caption for photo in first.photos]
+
+
+def test_a_small_crop_of_a_large_photo_keeps_its_pixels_in_the_original(folder: Path, tmp_path: Path) -> None:
+    Image.open(folder / "1.jpg").resize((3000, 3000)).save(folder / "1.jpg")
+    settings = {**SETTINGS, "keep_rejected": True}
+    dataset = check(CheckConfig(**settings, crops={"1.jpg": (0, 0, 0.25, 0.25)}), folder, tmp_path / "out")
+    with Image.open(tmp_path / "out" / str(dataset.verdicts[0].original)) as kept:
+        assert kept.size == (3000, 3000)
+    whole = check(CheckConfig(**settings), folder, tmp_path / "out")
+    with Image.open(tmp_path / "out" / str(whole.verdicts[0].original)) as kept:
+        assert kept.size == (2048, 2048)
+
+
+def test_black_bars_are_cut_off_and_told(folder: Path, tmp_path: Path) -> None:
+    with Image.open(folder / "1.jpg") as photo:
+        still = Image.new("RGB", (320, 440))
+        still.paste(photo, (0, 60))
+    still.save(folder / "1.jpg", quality=90)
+    dataset = check(CheckConfig(**SETTINGS), folder, tmp_path / "out")
+    verdict, photo = dataset.verdicts[0], dataset.photos[0]
+    assert verdict.notes == ("black bars were cut off",) and verdict.status == "good"
+    top, left, height, width = photo.crop_yxhw
+    assert 59 <= top <= 64 and 310 <= height <= 320 and abs(left) <= 4 and abs(height - width) <= 2
+    assert {row.notes for row in dataset.verdicts[1:]} == {()}
+
+
+# ----------------------------------------------------------------------------------------------- what they show
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
+def test_dogs_that_are_called_a_woman_are_refused_with_the_reason_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        check(CheckConfig(class_noun="woman"), REAL / "dog", tmp_path / "out")
+    first = caught.value.problems[0]
+    assert (first.where, first.code) == ("class_noun", "other_class")
+    assert first.message == "no face was found in any of 5 photos of a woman" and "dog" in first.cure
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
+def test_dogs_of_which_nobody_said_what_they_are_are_things_and_captioned_as_no_portrait(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    dataset = check(CheckConfig(), REAL / "dog", tmp_path / "out", on_event=heard.append)
+    assert (dataset.class_noun, dataset.class_noun_guessed, len(dataset.photos)) == ("thing", True, 5)
+    assert {photo.caption for photo in dataset.photos} == {"photo of {instance_token} {class_noun}"}
+    assert {verdict.likeness for verdict in dataset.verdicts} == {None}
+    assert [problem["code"] for problem in dataset.set_problems] == ["class_guessed", "not_compared"]
+    told = [str(event.data["text"]) for event in heard if event.kind == "message"]
+    assert "taken as photos of a thing" in told[0] and "was not checked" in told[1]
+
+
+def test_drawn_portraits_without_a_class_noun_are_named_by_what_they_show(folder: Path, tmp_path: Path) -> None:
+    dataset = check(CheckConfig(likeness="none"), folder, tmp_path / "out")
+    assert (dataset.class_noun, dataset.class_noun_guessed) == ("woman", True)
+    assert dataset.set_problems[0]["message"].endswith("drawn portraits, so they are taken as photos of a woman")
+
+
 # ----------------------------------------------------------------------------------------------------- captions
 
 
@@ -480,7 +596,7 @@ def test_captions_in_an_encoding_that_cannot_be_told_are_all_named_before_any_wo
     (folder / "4.txt").write_bytes("雪の中で".encode("shift-jis"))
     (folder / "5.txt").write_bytes(b"\xff\xfe\x00 in the snow")
     (folder / "6.txt").write_bytes("on the beach, café".encode("cp1252"))
-    monkeypatch.setattr(studio.check, "decode", lambda *args, **options: pytest.fail("was opened"))
+    monkeypatch.setattr(judge, "decode", lambda *args, **options: pytest.fail("was opened"))
     with pytest.raises(InputError) as caught:
         check(CheckConfig(**SETTINGS), folder, tmp_path / "out")
     assert [problem.where for problem in caught.value.problems] == [f"{number}.txt" for number in range(1, 6)]

@@ -63,7 +63,7 @@ def state(studio, job):
 
 
 def test_photos_go_through_check_train_and_generate(studio, photos):
-    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    check = studio.submit_check(CheckConfig(subject="quick", class_noun="person"), photos, owner=OWNER)
     train = studio.submit_train(TrainConfig(instance_token="count 3 10"), check.id, owner=OWNER)
     generate = studio.submit_generate(GenerateConfig(prompts=("quick",)), train.id, owner=OWNER)
     export = studio.submit_export(ExportConfig(format="kohya"), train.id, owner=OWNER)

@@ -118,12 +118,18 @@ class DrawnCaptions:
             return PLAIN_CAPTION
         return prompt_for("{instance_token} {class_noun}", **self._scene(picture))
 
+    def noun(self, pictures: Sequence[Image.Image]) -> str | None:
+        """Return what most of the portraits show, woman or man; None if that is not known."""
+        if self._classifier is None or "class_noun" not in self._classifier.config["heads"]:
+            return None
+        named = [self._classifier.classify(_pixels(picture))["class_noun"][0] for picture in pictures]
+        return max(sorted(set(named)), key=named.count, default=None)
+
     def _scene(self, picture: Image.Image) -> dict[str, str]:
         import torch
 
-        pixels = torch.from_numpy(np.array(picture, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
         with torch.no_grad():
-            logits = self._classifier(pixels)
+            logits = self._classifier(_pixels(picture))
         names: Mapping[str, Sequence[str]] = self._classifier.config["heads"]
         seen = {}
         for head in _SCENE_ATTRIBUTES:
@@ -132,3 +138,10 @@ class DrawnCaptions:
                 if float(probability) >= ATTRIBUTE_MIN_PROBABILITY:
                     seen[head] = names[head][int(index)]
         return seen
+
+
+def _pixels(picture: Image.Image) -> Any:
+    """Return a picture as ``(1, 3, H, W)`` in [-1, 1]."""
+    import torch
+
+    return torch.from_numpy(np.array(picture, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None]

@@ -1,6 +1,6 @@
 """How the photo check judges one photo and the whole set: sharpness, exposure, faces, duplicates, other subjects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from studio.core.config import CheckConfig
 from studio.core.errors import InputError
 from studio.imaging import quality
 from studio.imaging.apart import decode
-from studio.imaging.faces import Face, find_faces, pose
+from studio.imaging.crop import Shares, box_of, cut
+from studio.imaging.decode import Decoded
+from studio.imaging.faces import Face, pose
 from studio.likeness.base import Embeddings, LikenessEngine, Scale, centroid, likeness, photo_likeness
 
 LOOK_PX = 800
@@ -43,6 +45,19 @@ OTHER_SUBJECT, OTHER_SUBJECT_GAP = 0.5, 0.4
 """A photo shows somebody else if its likeness is below the first and by the second below the median of the set."""
 
 
+RISKS = {
+    "too_small": "details that are not there cannot be learned",
+    "blurred": "the pictures may come out soft",
+    "too_dark": "the pictures may come out dark and noisy",
+    "too_bright": "the pictures may come out pale",
+    "no_face": "what is learned from it may not be the face",
+    "several_faces": "somebody else's face may be mixed in",
+    "near_duplicate": "its pose and background count twice and may be learned as part of the subject",
+    "not_same_subject": "another subject may be mixed in",
+}
+"""What may happen when a photo with a serious problem is used anyway, by the problem's code."""
+
+
 @dataclass(frozen=True, slots=True)
 class PhotoFinding:
     """One problem with one photo."""
@@ -52,9 +67,17 @@ class PhotoFinding:
     cure: str
     serious: bool
 
-    def to_json(self) -> dict[str, str]:
-        """Return the finding as the dataset file stores it."""
-        return {"code": self.code, "message": self.message, "cure": self.cure}
+    def to_json(self, *, is_forced: bool = False) -> dict[str, str]:
+        """Return the finding as the dataset file stores it.
+
+        A serious one says what it would risk to use the photo; one of a photo that is used anyway says it as its cure.
+        """
+        risk = RISKS.get(self.code) if self.serious else None
+        if risk is None:
+            return {"code": self.code, "message": self.message, "cure": self.cure}
+        if is_forced:
+            return {"code": self.code, "message": self.message, "cure": f"it is used as you asked, but {risk}"}
+        return {"code": self.code, "message": self.message, "cure": self.cure, "risk": risk}
 
 
 @dataclass(slots=True)
@@ -66,11 +89,17 @@ class CandidatePhoto:
     look: Image.Image | None = None
     """Small copy, longer side ``LOOK_PX``; None if the file could not be decoded."""
     size_hw: tuple[int, int] | None = None
+    faces: tuple[Face, ...] = ()
+    """Photographed faces, the largest first, in the pixels of ``look``."""
     face: Face | None = None
-    """The largest face, in the pixels of ``look``."""
+    """The one that is the subject's; None where the subject is no person, or is drawn."""
     likeness: float | None = None
     caption: str | None = None
     """The user's caption, with placeholders; None if there is none."""
+    bars: Shares | None = None
+    """What lies between the black bars of the file; None if it has none."""
+    crop: Shares | None = None
+    """The user's crop of what lies between them; None if there is none."""
     findings: list[PhotoFinding] = field(default_factory=list)
 
     @property
@@ -81,13 +110,15 @@ class CandidatePhoto:
 
 def read_candidate(config: CheckConfig, path: Path, name: str) -> CandidatePhoto:
     """Decode a photo and judge its pixels."""
-    candidate = CandidatePhoto(path, name)
+    candidate = CandidatePhoto(path, name, crop=config.crops.get(name))
     try:
-        decoded = decode(path, at_least_px=LOOK_PX)
+        decoded = decode(path, at_least_px=None if candidate.crop else LOOK_PX)
     except InputError as error:
         for problem in error.problems:
             candidate.findings.append(PhotoFinding(problem.code, problem.message, problem.cure, serious=True))
         return candidate
+    candidate.bars = quality.black_bars(decoded.picture)
+    decoded = cropped(candidate, without_bars(candidate, decoded))
     candidate.size_hw = decoded.size_hw
     candidate.look = keep_at_most(decoded.picture, LOOK_PX)
     height, width = decoded.size_hw
@@ -98,6 +129,16 @@ def read_candidate(config: CheckConfig, path: Path, name: str) -> CandidatePhoto
         )
     candidate.findings += _exposure_findings(candidate.look) or _sharpness_findings(candidate.look)
     return candidate
+
+
+def without_bars(candidate: CandidatePhoto, decoded: Decoded) -> Decoded:
+    """Return what lies between a photo's black bars."""
+    return cut(decoded, box_of(candidate.bars, decoded.size_hw)) if candidate.bars else decoded
+
+
+def cropped(candidate: CandidatePhoto, decoded: Decoded) -> Decoded:
+    """Return what the user's crop leaves of a photo without bars."""
+    return cut(decoded, box_of(candidate.crop, decoded.size_hw)) if candidate.crop else decoded
 
 
 def keep_at_most(picture: Image.Image, longest_px: int) -> Image.Image:
@@ -128,11 +169,11 @@ def _exposure_findings(picture: Image.Image) -> list[PhotoFinding]:
     return []
 
 
-def look_for_faces(candidate: CandidatePhoto) -> None:
-    """Find faces in the photo's small copy, and judge their number and size."""
+def judge_faces(candidate: CandidatePhoto) -> None:
+    """Judge the number and the size of the faces in a photo of a person."""
     if candidate.look is None:
         return
-    faces = find_faces(candidate.look)
+    faces = candidate.faces
     if not faces:
         cure = "use a photo with one clear face that looks towards the camera"
         candidate.findings.append(PhotoFinding("no_face", "no face found", cure, serious=True))
@@ -233,11 +274,12 @@ def _to_set(embeddings: Embeddings, index: int, members: NDArray[np.intp], scale
     return float(likeness(embeddings[index : index + 1], centroid(others), scale)[0])
 
 
-def problems_of_set(
-    config: CheckConfig, chosen: Sequence[CandidatePhoto], drawn: bool
-) -> tuple[Mapping[str, str], ...]:
-    """Return the problems of the usable photos as a set."""
+def problems_of_set(config: CheckConfig, chosen: Sequence[CandidatePhoto], not_compared: str) -> list[PhotoFinding]:
+    """Return the problems of the usable photos as a set; ``not_compared`` says why nobody compared them, if so."""
     problems = []
+    if not_compared:
+        text = f"whether all photos show one subject was not checked: {not_compared}"
+        problems.append(PhotoFinding("not_compared", text, "look through them yourself", serious=False))
     if len(chosen) < config.min_photos:
         found = "only one photo can be used" if len(chosen) == 1 else f"only {len(chosen)} photos can be used"
         cure = f"add more photos of the subject; {config.min_photos} or more give a better likeness"
@@ -250,16 +292,16 @@ def problems_of_set(
         )
     looks = [c.look for c in chosen if c.look is not None]
     if quality.same_background(looks):
-        cure = "add photos taken in other places, or the background will be learned as part of the subject"
+        cure = "add two or more taken in other places, or the background will be learned as part of the subject"
         problems.append(
             PhotoFinding("same_background", "all photos have nearly the same background", cure, serious=False)
         )
     faces = [(c.look, c.face) for c in chosen if c.look is not None and c.face is not None]
     same_pose = _same_head_pose(faces) if faces else quality.same_composition(looks)
     if same_pose:
-        cure = "add photos from other angles"
+        cure = "add two or more from other angles"
         problems.append(PhotoFinding("same_pose", "all photos show nearly the same pose", cure, serious=False))
-    return tuple(problem.to_json() for problem in problems)
+    return problems
 
 
 def _same_head_pose(faces: Sequence[tuple[Image.Image, Face]]) -> bool:

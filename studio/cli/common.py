@@ -95,9 +95,6 @@ def stop_on_interrupt(output: TerminalOutput | JsonLinesOutput) -> Iterator[Call
         signal.signal(signal.SIGINT, before)
 
 
-NOUN_CURE = "If they show something else, say so: --class-noun woman, man, dog, cat, teapot ..."
-
-
 Runner = Callable[[str, StrictModel, Path, Path], Any]
 """``(verb, config, source, out) -> result``."""
 
@@ -155,13 +152,6 @@ def require_pictures(path: Path) -> None:
 def message(text: str, level: str = "info") -> Event:
     """Return a line for the reader of a command."""
     return Event("message", {"level": level, "text": text})
-
-
-def say_assumed_noun(output: TerminalOutput | JsonLinesOutput, config: CheckConfig) -> None:
-    """Tell what the photos are taken to show where nobody said it."""
-    if "class_noun" not in config.model_fields_set:
-        text = f"Nobody said what the photos show: taken as photos of a {config.class_noun}. {NOUN_CURE}"
-        output.event(message(text, "warning"))
 
 
 def given_options(**values: Any) -> dict[str, Any]:

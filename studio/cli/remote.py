@@ -16,13 +16,12 @@ from studio.cli.common import (
     help_of,
     local_runner,
     require_folder,
-    say_assumed_noun,
     stop_on_interrupt,
     train_config_of,
 )
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.tables import job_words, jobs_table
-from studio.core.config import CheckConfig, GenerateConfig
+from studio.core.config import GenerateConfig
 from studio.core.domain import plain
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
@@ -124,8 +123,6 @@ def remote_train(
         fallback = lambda: own  # noqa: E731
     require_folder(source, "photos")
     output = open_output(as_json)
-    if not (source / "dataset.json").is_file():
-        say_assumed_noun(output, CheckConfig.parse(given_options(subject=subject, class_noun=class_noun)))
     with open_server(context, output) as server, output, stop_on_interrupt(output) as should_stop:
         verb = local_runner(output, here, should_stop)
         result = far_studio.train(

@@ -81,6 +81,8 @@ def show_dataset(dataset: Dataset, out: Path) -> Callable[[Console], None]:
         console.print(table)
         for problem in dataset.set_problems:
             console.print(f"The set: {problem['message']}; {problem['cure']}.", style="yellow")
+        for found in dataset.advice:
+            console.print(f"Advice: {found['message']}; {found['cure']}.")
         if dataset.likeness_summary:
             console.print(f"The photos among themselves: {likeness_sentence(dataset.likeness_summary, 'photos')}")
             _show_caveat(console, dataset.likeness_summary)

@@ -21,7 +21,6 @@ from studio.cli.common import (
     require_folder,
     require_pack,
     require_pictures,
-    say_assumed_noun,
     train_config_of,
 )
 from studio.cli.foreign import foreign_output_apart
@@ -85,7 +84,6 @@ def check(
     config, source = all_of(lambda: CheckConfig.parse(given), lambda: require_folder(photos, "photos"))
     target = out or Path(f"{source.resolve()}-dataset")
     output = open_output(as_json)
-    say_assumed_noun(output, config)
     if out is None:
         output.event(message(f"The dataset goes beside the photos, into {target}; --out names another folder."))
     with open_runner(output, load_settings()) as run:
@@ -130,9 +128,7 @@ def train(
         if not (source / "dataset.json").is_file():
             dataset_dir = Path(f"{out.resolve()}-dataset")
             # Again when a run goes on, too: the same photos give the same dataset, byte for byte.
-            checking = CheckConfig.parse(about)
-            say_assumed_noun(output, checking)
-            dataset: Dataset = run("check", checking, source, dataset_dir)
+            dataset: Dataset = run("check", CheckConfig.parse(about), source, dataset_dir)
             if not as_json:
                 output.result(dataset, show_dataset(dataset, dataset_dir))
         if not plan:

@@ -6,13 +6,12 @@ validation or, from text, with ``studio.core.presets.override``.
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.core.finish_config import FinishConfig
 from studio.core.strict import (
-    DEFAULT_CLASS_NOUN,
     DEFAULT_SUBJECT,
     Dtype,
     LikenessName,
@@ -20,9 +19,14 @@ from studio.core.strict import (
     StrictModel,
     Text,
     Word,
+    WordOrEmpty,
     hub_id,
 )
 from studio.core.train_config import TrainConfig
+
+_PhotoName = Annotated[Text, Field(min_length=1, max_length=300)]
+_PhotoNames = Annotated[tuple[_PhotoName, ...], Field(max_length=1000)]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class CheckConfig(StrictModel):
@@ -30,8 +34,8 @@ class CheckConfig(StrictModel):
 
     subject: Name = DEFAULT_SUBJECT
     """Name of the subject, for example Ada; used for folders and titles."""
-    class_noun: Word = DEFAULT_CLASS_NOUN
-    """What the subject is: woman, man, dog, teapot ..."""
+    class_noun: WordOrEmpty = ""
+    """What the subject is: woman, man, dog, teapot ...; if empty, it is guessed from the photos, and said."""
     likeness: LikenessName = "auto"
     """Engine that compares the photos: auto, pocket (drawn portraits), face or sface (people), subject, none."""
     min_photos: int = Field(default=5, ge=1, le=100)
@@ -46,6 +50,26 @@ class CheckConfig(StrictModel):
     """face crops around the face if one is found and around the centre otherwise; none keeps the whole photo."""
     keep_rejected: bool = False
     """Also prepare photos with serious problems (never those that cannot be decoded)."""
+    exclude: _PhotoNames = ()
+    """Names of photos that are taken out of the set."""
+    force: _PhotoNames = ()
+    """Names of photos that are used in spite of serious problems; their verdict tells what that risks."""
+    captions: dict[_PhotoName, Annotated[Text, Field(min_length=1, max_length=500)]] = Field({}, max_length=1000)
+    """Captions by the photos' names; they win over text files beside the photos."""
+    crops: dict[_PhotoName, tuple[_Share, _Share, _Share, _Share]] = Field({}, max_length=1000)
+    """Crops by the photos' names: top, left, height and width as shares of the photo's height and width, 0 to 1."""
+
+    @field_validator("crops")
+    @classmethod
+    def _inside(cls, crops: dict[str, tuple[float, float, float, float]]) -> dict[str, Any]:
+        wrong = [
+            name
+            for name, (top, left, height, width) in crops.items()
+            if height < 0.02 or width < 0.02 or top + height > 1.0001 or left + width > 1.0001
+        ]
+        if wrong:
+            raise ValueError(f"these crops are empty or not inside their photo: {', '.join(wrong)}")
+        return crops
 
 
 class GenerateConfig(StrictModel):

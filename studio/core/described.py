@@ -94,7 +94,8 @@ def _kinds(annotation: Any) -> list[Any]:
 def _kind_text(kind: Any) -> str:
     if kind is bool:
         return "true or false"
-    return "list of texts, as [a, b]" if get_origin(kind) is tuple else _KINDS.get(kind, "text")
+    containers = {tuple: "list of texts, as [a, b]", dict: "values by name, as {a: value}"}
+    return containers.get(get_origin(kind)) or _KINDS.get(kind, "text")
 
 
 def _range_text(field: FieldInfo) -> str:
@@ -120,6 +121,6 @@ def _default_text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Path):  # the same on every machine
         return str(value).replace(str(PROJECT_ROOT), "PROJECT").replace(str(Path.home()), "~")
-    if isinstance(value, tuple):
-        return "[]"
+    if isinstance(value, tuple | dict):
+        return "[]" if isinstance(value, tuple) else "{}"
     return str(value) if str(value) else '""'

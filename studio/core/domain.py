@@ -74,7 +74,13 @@ class Verdict:
     likeness: float | None = None
     """Likeness to the other photos of the set, on the calibrated scale; None if not measured."""
     preview: str | None = None
-    """The crop, relative to the dataset folder; None if rejected."""
+    """A small copy, of the crop or of a photo that was left out, in the dataset folder; None if it is unreadable."""
+    original: str | None = None
+    """The photo without metadata and black bars, in the dataset folder: what the set is edited from."""
+    crop: tuple[float, float, float, float] | None = None
+    """What of that is used: top, left, height, width as shares of its height and width; None if it was left out."""
+    notes: tuple[str, ...] = ()
+    """What was done to the photo beside cropping, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,10 @@ class Dataset:
     version: int = 1
     likeness_summary: Mapping[str, Any] | None = None
     """Likeness of the photos in use to each other, as ``studio.likeness.base.summarise`` puts it."""
+    class_noun_guessed: bool = False
+    """Nobody said what the photos show: the class noun is what the check saw in them."""
+    advice: tuple[Mapping[str, str], ...] = ()
+    """What would make the set better: code, message, cure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,8 +79,8 @@ LikenessName = Literal["auto", "pocket", "face", "sface", "subject", "none"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-DEFAULT_SUBJECT, DEFAULT_CLASS_NOUN = "subject", "person"
-"""What a photo check calls a subject of which it was told nothing."""
+DEFAULT_SUBJECT = "subject"
+"""What a photo check calls a subject whose name nobody told."""
 
 
 class StrictModel(BaseModel):

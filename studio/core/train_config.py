@@ -7,7 +7,6 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from studio.core.errors import InputError, Problem
 from studio.core.strict import (
-    DEFAULT_CLASS_NOUN,
     DEFAULT_SUBJECT,
     Dtype,
     LikenessName,
@@ -259,15 +258,20 @@ class TrainConfig(StrictModel):
             raise ValueError("; ".join(wrong))
         return self
 
-    def for_subject(self, subject: str, class_noun: str) -> Self:
+    def for_subject(self, subject: str, class_noun: str, *, is_guessed: bool = False) -> Self:
         """Return these settings with the subject and the class noun of a dataset filled in.
+
+        Args:
+            subject: of the dataset.
+            class_noun: of the dataset.
+            is_guessed: whether nobody told the check the class noun: another one is no contradiction then, but wins.
 
         Raises:
             InputError: the settings give others; both values are named.
         """
         given = (
-            ("subject", self.subject, subject, DEFAULT_SUBJECT),
-            ("class_noun", self.class_noun, class_noun, DEFAULT_CLASS_NOUN),
+            ("subject", self.subject, subject, subject == DEFAULT_SUBJECT),
+            ("class_noun", self.class_noun, class_noun, is_guessed),
         )
         problems = [
             Problem(
@@ -277,12 +281,11 @@ class TrainConfig(StrictModel):
                 "other_subject",
             )
             for name, mine, checked, unsaid in given
-            if mine and checked not in (mine, unsaid)
+            if mine and checked != mine and not unsaid
         ]
         if problems:
             raise InputError.of(problems)
-        # A check that was told neither says "subject" and "person": no contradiction, and no better name.
-        filled = {name: mine if mine and checked == unsaid else checked for name, mine, checked, unsaid in given}
+        filled = {name: mine if mine and unsaid else checked for name, mine, checked, unsaid in given}
         return self.model_copy(update=filled)
 
     def total_steps(self, photos: int) -> int:

@@ -69,6 +69,40 @@ def exposure(picture: Image.Image) -> Exposure:
     return Exposure(float(high), float(low), float((grey < 4).mean()), float((grey > 251).mean()))
 
 
+_BAR_LEVEL, _PICTURE_LEVEL, _BAR_SHARE = 16.0, 28.0, 0.02
+"""A bar's 99th percentile is at most the first, that of the picture beside it at least the second (levels of 255).
+A bar takes at least this share of the side."""
+
+
+def black_bars(picture: Image.Image) -> tuple[float, float, float, float] | None:
+    """Find the black bars of a film still or a screenshot: on two opposite sides, about equally wide.
+
+    Returns:
+        What lies between them: top, left, height, width as shares of the picture; None if there are none.
+    """
+    grey = np.asarray(_shrunk(picture, 512).convert("L")).astype(np.float32)
+    first_y, last_y = _between_bars(np.percentile(grey, 99, axis=1))
+    first_x, last_x = _between_bars(np.percentile(grey[first_y:last_y], 99, axis=0))
+    height, width = grey.shape
+    if (first_y, last_y, first_x, last_x) == (0, height, 0, width):
+        return None
+    return first_y / height, first_x / width, (last_y - first_y) / height, (last_x - first_x) / width
+
+
+def _between_bars(levels: NDArray[np.float32]) -> tuple[int, int]:
+    """Return the first line between two bars and the one after the last, of the brightness of each line."""
+    count, bright = len(levels), np.flatnonzero(levels > _BAR_LEVEL)
+    if not len(bright):
+        return 0, count
+    before, after = int(bright[0]), count - 1 - int(bright[-1])
+    # A line or two beside the bar are mixed with it.
+    inner = levels[min(before + 2, count - 1)], levels[max(count - after - 3, 0)]
+    equal = abs(before - after) <= max(2.0, 0.25 * max(before, after))
+    if min(before, after) < _BAR_SHARE * count or not equal or min(inner) < _PICTURE_LEVEL:
+        return 0, count
+    return min(before + 1, count), max(count - after - 1, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What is compared to find the same shot twice."""
@@ -135,14 +169,34 @@ _BORDER[:9, :3] = _BORDER[:9, -3:] = _BORDER[:2] = True
 """Cells of a thumbnail that show background in most portraits: the top and the upper sides."""
 
 
+_SAME_BACKGROUND = 0.085
+"""Difference of two borders, in [0, 1], below which they show one background."""
+
+
 def same_background(pictures: Sequence[Image.Image]) -> bool:
-    """Return whether most pairs of at least four photos have the same background, judged by the borders' colours.
+    """Return whether most pairs of at least four photos have the same background, judged by the borders' colours."""
+    return len(pictures) >= 4 and float(np.median(list(_border_differences(pictures).values()))) < _SAME_BACKGROUND
+
+
+def backgrounds(pictures: Sequence[Image.Image]) -> int:
+    """Return how many different backgrounds photos have; those that are the same as a third one are the same."""
+    group = list(range(len(pictures)))
+    for (one, other), difference in _border_differences(pictures).items():
+        if difference < _SAME_BACKGROUND:
+            group = [group[one] if number == group[other] else number for number in group]
+    return len(set(group))
+
+
+def _border_differences(pictures: Sequence[Image.Image]) -> dict[tuple[int, int], float]:
+    """Return how different the borders of each pair are.
 
     Of each pair only the least different third of the cells counts, because hair and hats reach into the border.
     """
     borders = [thumbnail(picture)[_BORDER] for picture in pictures]
-    differences = [np.percentile(np.abs(a - b).mean(axis=-1), 30) for a, b in combinations(borders, 2)]
-    return len(pictures) >= 4 and float(np.median(differences)) < 0.085
+    return {
+        (i, j): float(np.percentile(np.abs(borders[i] - borders[j]).mean(axis=-1), 30))
+        for i, j in combinations(range(len(borders)), 2)
+    }
 
 
 def same_composition(pictures: Sequence[Image.Image]) -> bool:

@@ -55,11 +55,14 @@ def safe_name(name: str) -> str:
     return _cut(stem, _NAME_BYTES - len(suffix)) + suffix
 
 
-def inspect(paths: Sequence[Path], *, max_photos: int, max_bytes: int) -> tuple[Upload, ...]:
+def inspect(
+    paths: Sequence[Path], *, max_photos: int, max_bytes: int, kept: Sequence[Upload] = ()
+) -> tuple[Upload, ...]:
     """Check files without opening them and give each its name.
 
     Args:
         paths: the user's files, in the user's order.
+        kept: files of an earlier job that come before them and keep their names.
         max_photos: maximum number of files.
         max_bytes: maximum size of one file.
 
@@ -67,16 +70,17 @@ def inspect(paths: Sequence[Path], *, max_photos: int, max_bytes: int) -> tuple[
         InputError: everything that is wrong with the set and with each file; nothing was stored.
     """
     problems = []
-    if not paths:
+    if not paths and not kept:
         problems.append(Problem("photos", "there are none", "add at least one photo", "no_photos"))
     # Captions (.txt) come beside the photos and do not count, as long as there are no more of them than photos.
-    captions = sum(path.suffix.lower() == ".txt" for path in paths)
-    count = max(len(paths) - captions, captions)
+    names = [*(upload.name for upload in kept), *(path.name for path in paths)]
+    captions = sum(name.lower().endswith(".txt") for name in names)
+    count = max(len(names) - captions, captions)
     if count > max_photos:
         text = f"{count} photos are more than the limit of {max_photos}"
         problems.append(Problem("photos", text, f"keep the best {max_photos} or fewer", "too_many_photos"))
-    uploads: list[Upload] = []
-    taken: set[str] = set()
+    uploads: list[Upload] = list(kept)
+    taken = {upload.name.casefold() for upload in kept}
     for path in paths:
         name = _unique(safe_name(path.name), taken)
         taken.add(name.casefold())

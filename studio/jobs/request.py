@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
-from studio.core.domain import JobFacts
-from studio.core.errors import InputError, Problem
+from studio.core.domain import JobFacts, JobView
+from studio.core.errors import ConflictError, InputError, Problem
 from studio.core.files import sync_folder, write_json
 from studio.core.finish_config import FinishConfig
 from studio.core.strict import StrictModel
@@ -30,7 +30,7 @@ def facts_of(config: StrictModel, source: JobFacts | None = None, *, preset: str
     about = JobFacts(subject=known.subject, class_noun=known.class_noun, base=known.base)
     match config:
         case CheckConfig():
-            return replace(about, subject=config.subject, class_noun=config.class_noun)
+            return replace(about, subject=config.subject, class_noun=config.class_noun or None)
         case TrainConfig():
             subject, class_noun = config.subject or about.subject, config.class_noun or about.class_noun
             return JobFacts(subject=subject, class_noun=class_noun, base=config.base, preset=preset)
@@ -44,6 +44,13 @@ def facts_of(config: StrictModel, source: JobFacts | None = None, *, preset: str
         case PublishConfig():
             return replace(about, repo=config.repo)
     return about
+
+
+def known_facts(source: JobView) -> JobFacts:
+    """Return the facts of a job; of a check that nobody told the class noun, the one that it has guessed since."""
+    if source.kind == "check" and not source.facts.class_noun and source.result:
+        return replace(source.facts, class_noun=source.result["class_noun"])
+    return source.facts
 
 
 def fingerprint(kind: str, config: StrictModel, source: str | None, files: Sequence[Sequence[str]]) -> str:
@@ -103,3 +110,14 @@ def require_names(*, owner: str, key: str | None) -> None:
             problems.append(Problem(where, "is not 1 to 200 printable characters", "choose another", "invalid_text"))
     if problems:
         raise InputError.of(problems)
+
+
+def require_may_complete(source: JobView) -> None:
+    """Raise ConflictError if a source has ended without a result: a job behind it would wait in vain."""
+    if source.state in ("stalled", "cancelled"):
+        raise ConflictError(f"job {source.id} is {source.state}; retry it first, then submit this again.")
+
+
+def then_key(run: str) -> str:
+    """Return the key of the job that publishes a run once it is trained."""
+    return f"publish-{run}"

@@ -10,7 +10,7 @@ from PIL import Image
 from studio.core.catalog import BASES, POCKET_FOLDER
 from studio.core.domain import PERSON_NOUNS
 from studio.core.errors import InputError, MissingExtraError, Problem
-from studio.imaging.faces import find_faces
+from studio.imaging.faces import Face, find_faces
 from studio.imaging.quality import drawnness
 from studio.likeness.base import LikenessEngine
 
@@ -76,7 +76,13 @@ def get_engine(name: str, base_folder: Path | None = None) -> LikenessEngine:
 
 
 def choose_engine(
-    name: str, *, base: str | None, class_noun: str, pictures: Sequence[Image.Image] | None = None
+    name: str,
+    *,
+    base: str | None,
+    class_noun: str,
+    pictures: Sequence[Image.Image] | None = None,
+    drawn: bool | None = None,
+    faces: int | None = None,
 ) -> EngineChoice:
     """Return the engine for a run.
 
@@ -88,6 +94,8 @@ def choose_engine(
         base: a catalog name or a local folder; None if it is not known yet (the photo check).
         class_noun: what the subject is.
         pictures: the subject's photos, RGB; None if there are none to look at.
+        drawn: whether they are drawn portraits, where that is known already; None looks at the pictures.
+        faces: number of the pictures with a photographed face, where that is known already.
 
     Raises:
         InputError: no engine has that name.
@@ -100,28 +108,38 @@ def choose_engine(
         return EngineChoice(get_engine(name, folder), f"{name} was requested")
     if not is_person(class_noun):
         return _subject_or_none(class_noun)
-    if folder is not None and (looks_drawn(pictures) if pictures else base is not None):
+    if drawn is None:
+        drawn = looks_drawn(pictures) if pictures else base is not None
+    if folder is not None and drawn:
         reason = "the photos are drawn portraits" if pictures else "the base draws portraits"
         return _or_reason("pocket", folder, reason)
     if folder is not None and base is not None:
         return EngineChoice(None, "photographed faces cannot be recognised in the drawings of this base")
-    if pictures and sum(bool(find_faces(picture)) for picture in pictures) < len(pictures) / 2:
+    if pictures and faces is None:
+        faces = sum(bool(find_faces(picture)) for picture in pictures)
+    if pictures and faces is not None and faces < len(pictures) / 2:
         return EngineChoice(None, "fewer than half of the photos show a face")
     return _or_reason("face", None, "the subject is a person")
 
 
-def looks_drawn(pictures: Sequence[Image.Image]) -> bool:
+def looks_drawn(pictures: Sequence[Image.Image], faces: Sequence[Sequence[Face]] | None = None) -> bool:
     """Return whether photos of one person are drawn portraits, by how smooth they are and whether faces are found.
 
-    Pictures that are too small to tell count as drawn; without any picture the answer is no.
+    Pictures that are too small to tell count as drawn; without any picture the answer is no. Photos of something else
+    may look drawn, too: whether a drawn face is there is for the nets of ``pocket`` to say.
+
+    Args:
+        pictures: RGB.
+        faces: the photographed faces in each of them, where they have been looked for already.
     """
     scores = []
-    for picture in pictures:
+    for index, picture in enumerate(pictures):
         score = drawnness(picture)
         if score is None:
             scores.append(DRAWN_MIN)
         else:
-            real = max((face.score for face in find_faces(picture)), default=0.0)
+            found = find_faces(picture) if faces is None else faces[index]
+            real = max((face.score for face in found), default=0.0)
             scores.append(score - FACE_WEIGHT * real)
     return bool(scores) and float(np.median(scores)) >= DRAWN_MIN
 

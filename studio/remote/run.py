@@ -221,10 +221,11 @@ def _for_dataset(config: TrainConfig, dataset_dir: Path) -> TrainConfig:
     try:
         dataset = json.loads((dataset_dir / "dataset.json").read_text(encoding="utf-8"))
         subject, class_noun = str(dataset["subject"]), str(dataset["class_noun"])
+        is_guessed = bool(dataset.get("class_noun_guessed"))
     except (OSError, ValueError, KeyError, TypeError):
         cure = "check the photos again"
         raise InputError.of([Problem("dataset.json", "is damaged", cure, "bad_dataset")]) from None
-    return config.for_subject(subject, class_noun)
+    return config.for_subject(subject, class_noun, is_guessed=is_guessed)
 
 
 @dataclass(slots=True)

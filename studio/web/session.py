@@ -146,12 +146,21 @@ class StudioSession:
         at_work = self.jobs(kind, states=OPEN_STATES, limit=1)
         return next(iter(at_work or self.jobs(kind, limit=1)), None)
 
-    def submit_check(self, photos: Sequence[Path], form: Mapping[str, Any], *, key: str | None = None) -> JobView:
+    def submit_check(
+        self, photos: Sequence[Path], form: Mapping[str, Any], *, key: str | None = None, edits: str | None = None
+    ) -> JobView:
         """Start a photo check; ``form`` holds settings of CheckConfig.
 
+        With ``edits``, a check, its photos come first, and what the form leaves out stays as it was there.
+
         Raises:
-            InputError: no photos, or wrong settings.
+            InputError: no photos, or wrong settings. NotFoundError, ConflictError: there is no such check, or it has
+                kept no photos.
         """
+        if edits:
+            before = self.studio.check_settings(self.job(edits, "check").id, owner=self.owner)
+            config = CheckConfig.parse({**before.model_dump(mode="json"), **form})
+            return self.studio.submit_check(config, list(photos), owner=self.owner, key=key, edits=edits)
         if not photos:
             raise InputError.of([Problem("photos", words.NO_PHOTOS, words.NO_PHOTOS_CURE, "no_photos")])
         config = CheckConfig.parse({"max_photos": self.settings.max_photos, **form})

@@ -41,8 +41,9 @@ def test_a_training_takes_subject_and_class_noun_from_the_dataset_and_refuses_ot
     assert (filled.subject, filled.class_noun, filled.steps) == ("Ada", "woman", 7)
     assert TrainConfig(subject="Ada", class_noun="woman").for_subject("Ada", "woman").subject == "Ada"
     unsaid = CheckConfig()
-    named = TrainConfig(subject="Ada", class_noun="woman").for_subject(unsaid.subject, unsaid.class_noun)
+    named = TrainConfig(subject="Ada", class_noun="woman").for_subject(unsaid.subject, "person", is_guessed=True)
     assert (named.subject, named.class_noun) == ("Ada", "woman")
+    assert TrainConfig().for_subject("Ada", "thing", is_guessed=True).class_noun == "thing"
     with pytest.raises(
         InputError, match="class_noun: is 'dog' here and 'woman' in the checked photos; leave"
     ) as caught:

@@ -2,6 +2,7 @@ import io
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
@@ -144,3 +145,18 @@ def test_burst_of_one_pose_has_the_same_composition(portraits_of_one: list[Image
     ]
     assert quality.same_composition(burst)
     assert not quality.same_composition(portraits_of_one)
+
+
+def test_black_bars_are_found_on_opposite_sides_only() -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(30, 255, (200, 300, 3), dtype=np.uint8))
+    assert quality.black_bars(picture) is None
+    for size, at in (((300, 260), (0, 30)), ((360, 200), (30, 0))):
+        framed = Image.new("RGB", size)
+        framed.paste(picture, at)
+        top, left, height, width = quality.black_bars(framed) or (0, 0, 0, 0)
+        assert abs(top * size[1] - at[1]) <= 2 and abs(left * size[0] - at[0]) <= 2
+        assert abs(height * size[1] - 200) <= 4 and abs(width * size[0] - 300) <= 4
+    one_side = Image.new("RGB", (300, 230))
+    one_side.paste(picture, (0, 30))
+    assert quality.black_bars(one_side) is None, "a dark sky is no bar"
+    assert quality.black_bars(Image.new("RGB", (300, 200))) is None

@@ -91,12 +91,16 @@ class ScriptedStudio:
     def close(self):
         self.closed = True
 
-    def submit_check(self, config, photos, *, owner, key=None):
+    def check_settings(self, job_id, *, owner):
+        self.get(job_id, owner=owner)
+        return self.jobs[job_id].config
+
+    def submit_check(self, config, photos, *, owner, key=None, edits=None):
         if len(photos) > config.max_photos:
             raise InputError.of(
                 [Problem("photos", f"{len(photos)} are too many", f"keep the best {config.max_photos}", "too_many")]
             )
-        kept = []
+        kept = list(self.jobs[edits].photos) if edits else []
         for path in photos:
             copy = self.settings.home / "jobs" / "incoming" / f"{time.monotonic_ns()}-{path.name}"
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -274,7 +278,7 @@ class ScriptedStudio:
         for index, (name, path) in enumerate(job.photos):
             if index == len(job.photos) // 2:
                 self._half_way(job)
-            verdict = self._look(index, name, path, out, photos)
+            verdict = self._look(job.config, index, name, path, out, photos)
             verdicts.append(verdict)
             self._tell(job, "verdict", **asdict(verdict))
             self._tell(job, "progress", step=index + 1, total=len(job.photos), eta_s=None, message="")
@@ -291,25 +295,37 @@ class ScriptedStudio:
             config.subject, config.class_noun, tuple(photos), tuple(verdicts), problems, likeness_engine="pocket"
         )
 
-    def _look(self, index, name, path, out, photos):
+    def _look(self, config, index, name, path, out, photos):
         try:
             with Pillow.open(path) as opened:
                 picture = opened.convert("RGB")
         except OSError:
             problem = {"code": "unreadable", "message": "is not a picture", "cure": "export it again as JPEG"}
             return Verdict(name, "rejected", (problem,))
-        preview = f"previews/{index:03d}.webp"
+        preview, original = f"previews/{index:03d}.webp", f"originals/{index:03d}.jpg"
+        (out / "originals").mkdir(exist_ok=True)
+        picture.save(out / original)
+        size = (picture.height, picture.width)
+        left_out = Verdict(name, "rejected", (), size, None, preview, original)
+        if name in config.exclude:
+            problem = {"code": "excluded", "message": "was taken out by you", "cure": "put it back to use it"}
+        elif "twin" in name and name not in config.force:
+            problem = {"code": "near_duplicate", "message": "is nearly the same", "cure": "remove one", "risk": "bad"}
+        else:
+            problem = None
+        if problem:
+            picture.resize((256, 256)).save(out / preview)
+            return replace(left_out, problems=(problem,))
         picture.resize((256, 256)).save(out / preview)
         picture.save(out / f"photos/{index:03d}.png")
-        size = (picture.height, picture.width)
-        photos.append(
-            Photo(f"photos/{index:03d}.png", name, "0" * 64, size, "photo of {instance_token}", "1:1", (0, 0, *size))
-        )
+        caption = config.captions.get(name, "photo of {instance_token}")
+        photos.append(Photo(f"photos/{index:03d}.png", name, "0" * 64, size, caption, "1:1", (0, 0, *size)))
+        crop = config.crops.get(name, (0.0, 0.0, 1.0, 1.0))
         likeness = round(0.97 - 0.03 * (index % 4), 2)
         if index % 5 == 3:
             problem = {"code": "blurred", "message": "is a little blurred", "cure": "use a sharper one if you have it"}
-            return Verdict(name, "usable", (problem,), size, likeness, preview)
-        return Verdict(name, "good", (), size, likeness, preview)
+            return Verdict(name, "usable", (problem,), size, likeness, preview, original, crop)
+        return Verdict(name, "good", (), size, likeness, preview, original, crop)
 
     def _train(self, job, out):
         self._set(job, state="pendingModel")

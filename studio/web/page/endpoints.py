@@ -25,6 +25,8 @@ from studio.web.page.endpoint_spec import Endpoint, Parameter, setting
 from studio.web.session import StudioSession, is_open, result_files
 
 _KINDS: tuple[JobKind, ...] = get_args(JobKind)
+_UNSAID = {"subject": "Subject", "class_noun": ""}
+"""What a photo check is given for what nobody said."""
 _MAX_EVENTS = 100
 """Maximum number of events in one answer."""
 
@@ -71,7 +73,9 @@ def _function(endpoint: Endpoint, session: StudioSession) -> Callable[..., Any]:
 
 def _check_photos(session: StudioSession, form: Form, given: Given) -> Form:
     with _uploaded(given["photos"]) as photos:
-        return asdict(session.submit_check(photos, form, key=given["key"]))
+        if given["edits"]:  # what is left out stays as it was
+            form = {name: value for name, value in form.items() if value != _UNSAID.get(name)}
+        return asdict(session.submit_check(photos, form, key=given["key"], edits=given["edits"] or None))
 
 
 def _train(session: StudioSession, form: Form, given: Given) -> Form:
@@ -247,10 +251,11 @@ ENDPOINTS = (
         _check_photos,
         (
             Parameter("photos", list[gr.FileData], words.API_PHOTOS),
-            setting(CheckConfig, "subject", default="Subject"),
+            setting(CheckConfig, "subject", default=_UNSAID["subject"]),
             setting(CheckConfig, "class_noun"),
             _settings('{"min_photos": 3}', "check"),
             _KEY,
+            Parameter("edits", str, words.API_EDITS, ""),
         ),
     ),
     Endpoint(

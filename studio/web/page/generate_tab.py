@@ -84,13 +84,13 @@ def _form() -> _Form:
 def _packs_for(session: StudioSession, run_id: str | None) -> tuple[list[Pack], str, str]:
     """Return the packs that fit a run, with its subject and class noun."""
     if not run_id:
-        return session.packs(), words.SOME_SUBJECT, "person"
+        return session.packs(), words.SOME_SUBJECT, ""
     facts = session.adapter_facts(run_id)
     run = session.job(run_id, "train")
     about = session.subject_of(run)
     noun = facts.get("class_noun") or about.get("class_noun")
     found = session.packs(base=facts.get("base") or run.facts.base, class_noun=noun)
-    return found, about.get("subject", words.SOME_SUBJECT), noun or "person"
+    return found, about.get("subject", words.SOME_SUBJECT), noun or ""
 
 
 def generate_tab(context: TabContext) -> JobTab:

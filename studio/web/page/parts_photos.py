@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from studio.core.units import caveat_after, likeness_sentence, likeness_text
 from studio.web.page import words
-from studio.web.page.parts import Url, problem_text
+from studio.web.page.parts import Url, notice, problem_text
 from studio.web.page.templates import render
 
 
@@ -31,8 +31,8 @@ def _verdict_card(verdict: Mapping[str, Any], url: Url) -> dict[str, Any]:
     }
 
 
-def check_summary(dataset: Mapping[str, Any]) -> Markup:
-    """Return the verdict on the whole set and what to do next."""
+def check_summary(dataset: Mapping[str, Any], warnings: Iterable[str] = ()) -> Markup:
+    """Return the verdict on the whole set and what to do next; ``warnings`` are what else the check has told."""
     verdicts, problems = dataset["verdicts"], dataset["set_problems"]
     ready = len(dataset["photos"])
     left_out = any(verdict["status"] == "rejected" for verdict in verdicts)
@@ -47,6 +47,15 @@ def check_summary(dataset: Mapping[str, Any]) -> Markup:
     if dataset.get("likeness_summary"):
         text += " " + words.SET_LIKENESS.format(likeness=likeness_sentence(dataset["likeness_summary"], "photos"))
         text += caveat_after(dataset["likeness_summary"])
-    return render(
-        "photos.summary", tone=tone, title=title, text=text, problems=[problem_text(problem) for problem in problems]
+    of_set = {f"{problem['message']}; {problem['cure']}" for problem in problems}
+    others = [warning for warning in warnings if warning not in of_set]
+    summary = render(
+        "photos.summary",
+        tone=tone,
+        title=title,
+        text=text,
+        problems=[problem_text(problem) for problem in problems],
+        better=words.SET_BETTER,
+        advice=[problem_text(advice) for advice in dataset.get("advice", ())],
     )
+    return summary + (notice(words.WORTH_KNOWING, others) if others else Markup())

@@ -16,14 +16,14 @@ from studio.web.page.templates import render
 
 
 def pack_preview(
-    pack: Pack | None, subject: str, class_noun: str = "person", pictures: Mapping[str, str] | None = None
+    pack: Pack | None, subject: str, class_noun: str = "", pictures: Mapping[str, str] | None = None
 ) -> Markup:
     """Return a pack's card: what it is about, the shots that show it best, and the prompts of all.
 
     Args:
         pack: the pack; None where none fits.
         subject: name of the subject.
-        class_noun: what the subject is; chooses the prompts.
+        class_noun: what the subject is; chooses the prompts. Empty takes those of whom the pack is written for first.
         pictures: name of a shot -> link of a picture that was made of it before.
     """
     if pack is None:
@@ -51,6 +51,7 @@ def pack_preview(
 
 def _readable_prompt(pack: Pack, shot: Shot, subject: str, class_noun: str) -> str:
     """Return a shot's prompt with the subject by name and the first word of each wildcard."""
+    class_noun = class_noun or pack.subjects[0]
     text = shot.prompt_for(subject_kind(class_noun))
     for name, options in pack.wildcards.items():
         text = text.replace("{" + name + "}", f"{options[0]} …")

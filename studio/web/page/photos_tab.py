@@ -42,8 +42,9 @@ def photos_tab(context: TabContext) -> JobTab:
                 subject = gr.Textbox(label=words.PHOTOS_NAME, placeholder=SAMPLE_NAME, max_lines=1, min_width=120)
                 class_noun = gr.Dropdown(
                     list(words.CLASS_NOUNS),
-                    value=words.CLASS_NOUNS[0],
+                    value=None,
                     label=words.PHOTOS_CLASS_NOUN,
+                    info=words.PHOTOS_CLASS_NOUN_INFO,
                     allow_custom_value=True,
                     min_width=120,
                 )
@@ -59,7 +60,9 @@ def photos_tab(context: TabContext) -> JobTab:
     def details(job: JobView, history: JobHistory, seen: str) -> Updates:
         verdicts = job.result["verdicts"] if job.result else list(history.verdicts.values())
         return {
-            frame.status: parts_photos.check_summary(job.result) if job.result else parts.progress(job, history),
+            frame.status: parts_photos.check_summary(job.result, history.warnings)
+            if job.result
+            else parts.progress(job, history),
             cards: parts_photos.verdict_cards(verdicts, files.linker(session, job.id)),
             frame.forward: gr.Button(visible=bool(job.result and job.result["photos"])),
         }

@@ -85,7 +85,7 @@ def _field(path: str, info: FieldInfo, scalar: Any, optional: bool) -> Field | N
         kind = "integer"
     elif scalar is float:
         kind = "number"
-    elif get_origin(scalar) is tuple:
+    elif get_origin(scalar) in (tuple, dict):
         return None
     else:
         kind = "text"

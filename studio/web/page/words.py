@@ -133,7 +133,8 @@ PHOTOS_POINTS = (
 PHOTOS_DROP = "Drop photos here"
 PHOTOS_CHOOSE = "choose them"
 PHOTOS_NAME = "Name"
-PHOTOS_CLASS_NOUN = "Is a"
+PHOTOS_CLASS_NOUN = "What is it?"
+PHOTOS_CLASS_NOUN_INFO = "Choose, type, or leave empty to have it guessed."
 CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
 """Offered in the form; any other noun may be typed. They go into prompts, so they stay English."""
 PHOTOS_START = "Check photos"
@@ -150,8 +151,9 @@ SET_UNUSABLE = "None of these photos can be used"
 SET_UNUSABLE_NEXT = "The cards below say why. Add other photos and check again."
 SET_PARTLY_READY = "{ready} of {total} photos of {subject} are ready"
 SET_READY = "All {ready} photos are ready"
-SET_WEAK_NEXT = "You can train with them. Fixing the points below would improve the result."
+SET_WEAK_NEXT = "You can train with them, but look at the points below first."
 SET_READY_NEXT = "This is a good set. Continue to training."
+SET_BETTER = "What would make it better"
 SET_LIKENESS = "The photos among themselves: {likeness} (1 = the same subject)."
 
 # -- Train --
@@ -340,7 +342,11 @@ NOT_A_FILE, NOT_A_FILE_CURE = "one is not an uploaded file", "send files"
 
 API_KEY = "A key of your choice: the same key with the same request is the same job."
 API_SETTINGS = "More settings of {of} by name, for example {example}."
-API_PHOTOS = "The photo files."
+API_PHOTOS = "The photo files; with edits those that are added, which may be none."
+API_EDITS = (
+    "Id of a check whose photo set is edited: its photos and settings stay, and what is given here changes them, for "
+    'example {"exclude": ["IMG_1.jpg"], "force": ["IMG_2.jpg"], "captions": {"IMG_3.jpg": "at the sea"}} as settings.'
+)
 API_PICTURES = "Picture files, or zips of them."
 API_PICTURES_OR_JOB = "Picture files, or zips of them; an empty list with generate_job."
 API_CHECK_JOB = "Id of a check; /plan needs a completed one."

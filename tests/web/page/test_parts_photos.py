@@ -50,3 +50,21 @@ def test_the_summary_says_for_whom_the_comparison_is_worse() -> None:
     dataset = {"subject": "Ada", "verdicts": [_verdict()], "photos": [1], "set_problems": []}
     summary = {"mean": 0.9, "caveat": "Mind the gap."}
     assert "Mind the gap." in parts_photos.check_summary({**dataset, "likeness_summary": summary})
+
+
+def test_a_set_with_a_problem_is_not_called_good_and_other_warnings_are_shown() -> None:
+    problem = {"code": "not_compared", "message": "whether all show one was not checked", "cure": "look yourself"}
+    dataset = {"subject": "Rex", "verdicts": [_verdict()] * 5, "photos": [1] * 5, "set_problems": [problem]}
+    told = [f"{problem['message']}; {problem['cure']}", "photos in subfolders are ignored: 2 in old"]
+    html = parts_photos.check_summary(dataset, told)
+    assert html.count("Whether all show one was not checked. Look yourself.") == 1
+    assert "good set" not in html and "photos in subfolders are ignored: 2 in old" in html
+
+
+def test_advice_stands_beside_a_good_set() -> None:
+    advice = [{"code": "same_light", "message": "the light is the same in all 8 photos", "cure": "add one outdoors"}]
+    dataset = {"subject": "Ada", "verdicts": [_verdict()] * 8, "photos": [1] * 8, "set_problems": [], "advice": advice}
+    html = parts_photos.check_summary(dataset)
+    assert "This is a good set" in html and "What would make it better" in html
+    assert "The light is the same in all 8 photos. Add one outdoors." in html
+    assert "make it better" not in parts_photos.check_summary({**dataset, "advice": []})
