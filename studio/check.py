@@ -143,6 +143,7 @@ def check(
             verdicts=tuple(verdicts),
             set_problems=set_problems,
             likeness_engine=engine.name if engine else None,
+            drawn=drawn,
             likeness_summary=summarise(engine, [c.likeness for c in chosen], config.class_noun) if engine else None,
         )
         write_json(partial / _DATASET_NAME, records.to_dict(dataset), ensure_ascii=False)

@@ -106,7 +106,7 @@ def page_options(settings: Settings) -> dict[str, Any]:
     """Return how Gradio serves a page of ours, mounted or launched: its looks, and what of its own stays closed."""
     import gradio as gr
 
-    from studio.web.page.theme import CSS, WORDS, theme
+    from studio.web.page.theme import CSS, HEAD, WORDS, theme
 
     return {
         "footer_links": ["api"],  # Gradio's own footer is hidden; ours links the page that this opens
@@ -120,6 +120,7 @@ def page_options(settings: Settings) -> dict[str, Any]:
         "max_file_size": settings.max_upload_bytes,
         "theme": theme(),
         "css": CSS,
+        "head": HEAD,
         "i18n": gr.I18n(en=WORDS),
     }
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import gradio as gr
 
+from studio.core import machine
 from studio.core.domain import JobKind, JobView
 from studio.core.errors import StudioError
-from studio.web.page import parts, words
+from studio.web.page import parts, parts_reach, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.endpoints import add_endpoints
 from studio.web.page.finish_tab import finish_tab
@@ -29,6 +30,7 @@ def build(session: StudioSession) -> gr.Blocks:
     context = TabContext(session, JobHistories(session))
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=_CACHE_SWEEP_S) as page:
         gr.HTML(parts.header())
+        intro = gr.HTML(parts_reach.intro(machine.look(session.settings.device)), elem_id="ls-intro")
         login_row = _login_row() if session.visitor else []
         with gr.Tabs() as tabs:
             with gr.Tab(words.TAB_PHOTOS, id="check"):
@@ -46,7 +48,7 @@ def build(session: StudioSession) -> gr.Blocks:
 
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(session, request.query_params.get("job"), by_kind)
-            updates: Updates = {}
+            updates: Updates = {intro: gr.HTML(visible=session.current("check") is None)}
             for kind, tab in by_kind.items():
                 job = wanted if wanted and wanted.kind == kind else session.current(kind)
                 updates |= {**tab.frame.show(job), **tab.refresh(None)}
@@ -65,7 +67,7 @@ def build(session: StudioSession) -> gr.Blocks:
         for door, tab in doors:
             door.select(tab.refresh, tab.source, list(tab.refreshed), **QUIET)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
-        page.load(on_open, None, [tabs, *login_row, *outputs], **QUIET)
+        page.load(on_open, None, [tabs, intro, *login_row, *outputs], **QUIET)
         add_endpoints(session)
     # On a Space Gradio's page would load a banner and fonts from other machines; our policy forbids that anyway.
     page.space_id = None
