@@ -128,6 +128,7 @@ def check(
         subject=config.subject,
         class_noun=config.class_noun,
         class_noun_guessed=is_guessed,
+        drawn=seen.drawn,
         advice=advice if chosen else (),
         photos=(),
         verdicts=(),

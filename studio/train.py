@@ -29,7 +29,7 @@ from studio import __version__
 from studio.bases.resolve import resolve_base
 from studio.compute import quantization
 from studio.compute.device import device_name, pick_device, require_compiler, require_xformers, room_bytes, used_bytes
-from studio.core import fit, records
+from studio.core import fit, reach, records
 from studio.core import folder as output
 from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, write_info
 from studio.core.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
@@ -112,6 +112,8 @@ def train(
     reporter.stage("validating", "Reading the dataset.")
     dataset = read_dataset(dataset_dir)
     config = config.for_subject(dataset.subject, dataset.class_noun, is_guessed=dataset.class_noun_guessed)
+    if dataset.drawn is False and reach.draws_cartoons(config.base):
+        reporter.warn(f"These are real photos. {reach.CARTOONS}")
     inputs = _inputs(config, dataset, dataset_dir)
     claimed = output.look(out_dir, inputs, what="a run", name=INPUTS_NAME, scratch={CONFIG_NAME})
     before = claimed or {}

@@ -55,6 +55,7 @@ def bases(as_json: Json = False) -> None:
     entries = []
     for row in rows:
         memory = f"a GPU with {gigabytes_text(row['vram_gb'])}" if row["vram_gb"] else "no GPU needed"
+        memory += ", which this machine lacks" if row["lacks"] else ""
         default = "the default here; " if row["default"] else ""
         facts = f"{default}{row['title']}, {row['resolution_px']} px, {memory}, licence {row['licence']}"
         entries.append(Entry(row["name"], facts, row["description"]))

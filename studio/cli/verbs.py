@@ -26,9 +26,11 @@ from studio.cli.common import (
 from studio.cli.foreign import foreign_output_apart
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.tables import show_dataset, show_export, show_finished, show_pictures, show_published, show_run
+from studio.core import machine, reach
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResult, PublishResult, TrainResult, plain
 from studio.core.errors import InputError, Problem
+from studio.core.files import read_json
 from studio.core.finish_config import FinishConfig
 from studio.core.machine import DEMO_TIME
 from studio.core.names import all_of
@@ -88,6 +90,8 @@ def check(
         output.event(message(f"The dataset goes beside the photos, into {target}; --out names another folder."))
     with open_runner(output, load_settings()) as run:
         dataset: Dataset = run("check", config, source, target)
+    if dataset.drawn is False and not reach.has_photo_base(machine.look(load_settings().device)):
+        output.event(message(f"These are real photos. {reach.CARTOONS} Train them {'; or '.join(reach.ways())}."))
     output.result(dataset, show_dataset(dataset, target))
 
 
@@ -131,6 +135,7 @@ def train(
             dataset: Dataset = run("check", CheckConfig.parse(about), source, dataset_dir)
             if not as_json:
                 output.result(dataset, show_dataset(dataset, dataset_dir))
+        _require_photo_base(here, dataset_dir, is_named=base is not None or preset is not None)
         if not plan:
             result: TrainResult = run("train", config, dataset_dir, out)
             if after is not None:
@@ -144,6 +149,11 @@ def train(
         output.result(published, show_published(published, target))
     else:
         output.result(result, show_run(result, out))
+
+
+def _require_photo_base(settings: Settings, dataset_dir: Path, *, is_named: bool) -> None:
+    drawn = (read_json(dataset_dir / "dataset.json") or {}).get("drawn")
+    reach.require_photo_base(is_named=is_named, drawn=drawn, here=machine.look(settings.device))
 
 
 def _show_plan(

@@ -116,6 +116,8 @@ class Dataset:
     """Problems of the set as a whole: code, message, cure."""
     likeness_engine: str | None
     """The engine that compared the photos; None if none could."""
+    drawn: bool | None = None
+    """Whether they are drawn portraits; False for photographs, None where no check has looked."""
     version: int = 1
     likeness_summary: Mapping[str, Any] | None = None
     """Likeness of the photos in use to each other, as ``studio.likeness.base.summarise`` puts it."""

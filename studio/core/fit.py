@@ -87,7 +87,7 @@ class FitPlan:
             parts.append(f"{bytes_text(self.disk_bytes)} on the disk")
         text = f"{', '.join(parts)} ({about})." if len(parts) > 1 else f"{parts[0]}."
         if self.seconds is None:
-            text += " The time is known after a first run on this machine, or from `train --plan`."
+            text += " The time is known after a first run on this machine."
         if self.fits is False:
             text += " That is more than there is: the run will take fewer photos at a time or, at worst, smaller ones."
         if self.changes:

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from studio.core import machine
+from studio.core import machine, reach
 from studio.core.catalog import BASES
 from studio.core.presets import list_chains, list_packs, list_presets
 from studio.core.settings import Settings
@@ -30,7 +30,8 @@ def chains(settings: Settings) -> Rows:
 def bases(settings: Settings) -> Rows:
     """Return the catalog of base models, with the defaults of this machine.
 
-    ``default`` is true for the base that is offered first; ``default_preset`` is None for a base without presets.
+    ``default`` is true for the base that is offered first; ``default_preset`` is None for a base without presets;
+    ``lacks`` says what this machine lacks for it, empty if nothing.
     """
     here, known_presets = machine.look(settings.device), list_presets(settings.presets_dir)
     default = machine.default_base(here)
@@ -40,5 +41,6 @@ def bases(settings: Settings) -> Rows:
         source = "embedded" if embedded else base.source  # never tell a client a path of the server
         preset = machine.default_preset(base.name, here, known_presets)
         chosen = {"default": base.name == default, "default_preset": preset.name if preset else None}
+        chosen["lacks"] = reach.lacks(base, here)
         rows.append({**dataclasses.asdict(base), "source": source, **chosen})
     return rows

@@ -126,6 +126,8 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
     for item in items:
         if item["loc"][-1:] == ("int",) and isinstance(item.get("input"), dict):
             continue  # a mapping was meant as the other kind of value, which tells its own problems
+        if item["type"] == "model_type" and any(o["loc"] == (*item["loc"][:-1], "int") for o in items):
+            continue  # and what is no mapping was meant as the number
         # Pydantic names the tried kinds of a union in between; nobody wrote these.
         location = tuple(p for p in item["loc"] if p != "int" and not str(p).startswith("function-"))
         # Where items are wrong, pydantic also misses them.
@@ -143,11 +145,21 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
             continue
         given = item.get("input")
         shown = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+        message = _KINDS.get(item["type"], message)
         message = message[:1].lower() + message[1:].removeprefix("value error, ")
         message = message.removeprefix("value error, ")
         found.append(Problem(where, message + shown, _cure(item), "invalid_setting"))
     return found
 
+
+_KINDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "is not a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "is not a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "is neither true nor false"),
+    **dict.fromkeys(("model_type", "dict_type"), "is not a group of settings"),
+    "string_type": "is not text",
+}
+"""Pydantic's findings about kinds of values, in words of people who fill in a form."""
 
 _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "multiple_of": "a multiple of"}
 

@@ -108,7 +108,7 @@ def page_options(settings: Settings) -> dict[str, Any]:
     import gradio as gr
 
     from studio.web.page.script import script
-    from studio.web.page.theme import CSS, WORDS, theme
+    from studio.web.page.theme import CSS, HEAD, WORDS, theme
     from studio.web.session import OPEN_STATES
 
     return {
@@ -123,7 +123,7 @@ def page_options(settings: Settings) -> dict[str, Any]:
         "max_file_size": settings.max_upload_bytes,
         "theme": theme(),
         "css": CSS,
-        "head": script(OPEN_STATES),
+        "head": HEAD + script(OPEN_STATES),
         "i18n": gr.I18n(en=WORDS),
     }
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from studio.core import machine
+from studio.core import machine, reach
 from studio.core.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import TERMINAL_STATES, JobKind, JobView
@@ -188,6 +188,7 @@ class StudioSession:
                 stopped early or was cancelled, or the name on the Hub is taken.
         """
         check = self.job(check_job, "check")
+        self._require_photo_base(check, base, preset)
         config, chosen = self._train_config(base, preset, changes or {})
         then = PublishConfig.parse(publish) if publish else None
         return self.studio.submit_train(
@@ -235,10 +236,16 @@ class StudioSession:
             there will be.
         """
         check = self.job(check_job, "check")
+        self._require_photo_base(check, base, preset)
         config, _ = self._train_config(base, preset, changes or {})
         if check.result is None:
             raise InputError.of([Problem("photos", words.NOT_CHECKED, words.NOT_CHECKED_CURE, "not_checked")])
         return self.studio.plan(config, len(check.result["photos"]))
+
+    def _require_photo_base(self, check: JobView, base: str, preset: str) -> None:
+        drawn = (check.result or {}).get("drawn")
+        here = machine.look(self.settings.device)
+        reach.require_photo_base(is_named=bool(base or preset), drawn=drawn, here=here)
 
     def _train_config(self, base: str, preset: str, changes: Mapping[str, Any]) -> tuple[TrainConfig, str]:
         """Return the settings of a run and the name of the preset that they come from."""

@@ -24,6 +24,7 @@ def test_a_setting_of_two_kinds_is_named_as_people_write_it(steps: object, said:
     with pytest.raises(InputError) as failure:
         TrainConfig.parse({"subject": "Ada", "class_noun": "woman", "steps": steps})
     assert {problem.where for problem in failure.value.problems} == said
+    assert len(failure.value.problems) == len(said) and "StepsRule" not in str(failure.value)
     if isinstance(steps, dict):
         assert "use one of: maximum, minimum, per_photo" in str(failure.value)
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import gradio as gr
 
+from studio.core import machine
 from studio.core.domain import JobKind, JobView
 from studio.core.errors import StudioError
-from studio.web.page import parts, words
+from studio.web.page import parts, parts_reach, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.endpoints import add_endpoints
 from studio.web.page.finish_tab import finish_tab
@@ -32,6 +33,7 @@ def build(session: StudioSession) -> gr.Blocks:
     context = TabContext(session, JobHistories(session))
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=_CACHE_SWEEP_S) as page:
         gr.HTML(parts.header())
+        intro = gr.HTML(parts_reach.intro(machine.look(session.settings.device)), elem_id="ls-intro")
         login_row = _login_row() if session.visitor else []
         with gr.Tabs(selected="check") as tabs:
             with gr.Tab(words.TAB_LIBRARY, id="library") as library_door:
@@ -52,7 +54,7 @@ def build(session: StudioSession) -> gr.Blocks:
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(session, request.query_params.get("job"), by_kind)
             door = request.query_params.get("tab")
-            updates: Updates = dict(library.refresh(""))
+            updates: Updates = {intro: gr.HTML(visible=session.current("check") is None), **library.refresh("")}
             for kind, tab in by_kind.items():
                 job = wanted if wanted and wanted.kind == kind else session.current(kind)
                 updates |= {**tab.frame.show(job), **tab.refresh(None)}
@@ -77,7 +79,7 @@ def build(session: StudioSession) -> gr.Blocks:
             door.select(tab.refresh, tab.source, list(tab.refreshed), **QUIET)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
         outputs += library.outputs
-        page.load(on_open, None, [tabs, *login_row, *outputs], **QUIET)
+        page.load(on_open, None, [tabs, intro, *login_row, *outputs], **QUIET)
         add_endpoints(session)
     # On a Space Gradio's page would load a banner and fonts from other machines; our policy forbids that anyway.
     page.space_id = None

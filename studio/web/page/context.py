@@ -42,23 +42,15 @@ class TabContext:
     histories: JobHistories
 
 
-def scroll_into_view(elem_id: str) -> str:
-    """Return JavaScript that on a narrow screen scrolls down to the element's column, where a job shows."""
-    return (
-        "() => { const part = document.getElementById('" + elem_id + "');"
-        " if (part && window.innerWidth < 700)"
-        " part.closest('.column').scrollIntoView({behavior: 'smooth', block: 'start'}); }"
-    )
-
-
 def errors_in(
-    notice: gr.HTML, labels: Mapping[str, str] | None = None
+    notice: gr.HTML, labels: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., Updates]], Callable[..., Updates]]:
     """Decorate a handler: a StudioError is shown in ``notice``, success clears it.
 
     Args:
         notice: where errors are shown.
         labels: what the form calls a setting.
+        fields: element id of a setting's field in the form.
     """
 
     def decorate(handler: Callable[..., Updates]) -> Callable[..., Updates]:
@@ -67,7 +59,7 @@ def errors_in(
             try:
                 return {notice: "", **handler(*args)}
             except StudioError as caught:
-                return {notice: parts.error(caught, labels)}
+                return {notice: parts.error(caught, labels, fields)}
 
         return guarded
 

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.core.domain import JobView
+from studio.core.errors import InputError, Problem
 from studio.core.presets import Chain, parse_assignments
 from studio.web.page import files, parts, parts_pictures, words
 from studio.web.page.context import QUIET, TabContext, Updates
@@ -21,6 +22,8 @@ from studio.web.page.frame import (
 )
 from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES
+
+_LABELS = {"pictures": words.FINISH_PICTURES}
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,15 @@ def finish_tab(context: TabContext) -> JobTab:
     session = context.session
     chains = {chain.name: chain for chain in session.chains()}
     welcome = parts.empty(words.FINISH_WELCOME, words.FINISH_POINTS)
-    frame = job_frame(context, "finish", "finish", earlier=words.EARLIER, retry=words.FINISH_RETRY, welcome=welcome)
+    frame = job_frame(
+        context, "finish", "finish", earlier=words.EARLIER, retry=words.FINISH_RETRY, welcome=welcome, labels=_LABELS
+    )
     with gr.Row(equal_height=False):
         with form_column():
             form = _form(chains)
             start = gr.Button(words.FINISH_START, variant="primary")
+            frame.place_answer()
+            frame.asks({"pictures": form.own, "changes": form.changes})
             frame.earlier.render()
         with job_column(frame):
             slider = gr.ImageSlider(
@@ -120,6 +127,9 @@ def finish_tab(context: TabContext) -> JobTab:
             source = session.job(given[form.made], "generate")
             return {**frame.show(session.submit_finish(chain, settings, generate_job=source.id)), form.own: None}
         uploads = files.uploads(given[form.own] or [])
+        if not uploads:
+            missing = (words.FINISH_NO_PICTURES, words.FINISH_NO_PICTURES_CURE)
+            raise InputError.of([Problem("pictures", *missing, "no_pictures")])
         job = session.submit_finish(chain, settings, pictures=uploads)
         files.delete(uploads)
         return {**frame.show(job), form.own: None}

@@ -13,7 +13,7 @@ import gradio as gr
 
 from studio.core.domain import JobKind, JobView
 from studio.web.page import parts, words
-from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, errors_in, scroll_into_view
+from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, errors_in
 from studio.web.page.history import JobHistories, JobHistory
 from studio.web.session import StudioSession, can_continue, is_open
 
@@ -33,6 +33,8 @@ class JobFrame:
     session: StudioSession
     histories: JobHistories
     kind: JobKind
+    name: str
+    """Name of the tab in element ids."""
     job: gr.State
     """Id of the job that is shown."""
     shown: gr.State
@@ -50,21 +52,34 @@ class JobFrame:
     """States of the jobs that ``earlier`` lists; empty lists all."""
     labels: Mapping[str, str]
     """What the form calls a setting, for errors."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """Element id of a setting's field, for errors beside it."""
     outputs: list[Any] = field(default_factory=list)
     """Every component that ``show`` may update."""
     details: Details = field(default=lambda job, history, seen: {})
 
+    def place_answer(self) -> None:
+        """Lay out where a press is answered that starts nothing: below the button, in the current layout."""
+        self.notice.render()
+
     def place_status(self) -> None:
         """Lay out what says how the job stands, in the current layout."""
-        self.notice.render()
+        if not self.notice.is_rendered:
+            self.notice.render()
         self.status.render()
         for button in (self.forward, self.retry, self.cancel):
             if button is not None:
                 button.render()
 
+    def asks(self, fields: Mapping[str, gr.components.Component]) -> None:
+        """Name the fields of the form by setting: what is wrong with one is said beside it."""
+        for setting, component in fields.items():
+            component.elem_id = component.elem_id or f"ls-{self.name}-{setting.replace('.', '-')}"
+            self.fields[setting] = component.elem_id
+
     def guarded(self, handler: Callable[..., Updates]) -> Callable[..., Updates]:
         """Decorate a handler: a StudioError is shown in the tab's notice."""
-        return errors_in(self.notice, self.labels)(handler)
+        return errors_in(self.notice, self.labels, self.fields)(handler)
 
     def connect(self, details: Details, results: Sequence[Any]) -> None:
         """Attach the frame's own events.
@@ -87,8 +102,6 @@ class JobFrame:
         handler: Callable[[dict[Any, Any]], Updates],
         inputs: Collection[Any],
         emptied: Collection[Any] = (),
-        *,
-        scroll: bool = True,
     ) -> None:
         """Let a button submit a job.
 
@@ -97,12 +110,8 @@ class JobFrame:
             handler: takes the form's values by component.
             inputs: the form's components.
             emptied: those of them that the handler may empty.
-            scroll: whether a narrow screen then scrolls to the job.
         """
-        pressed = button.click(self.guarded(handler), set(inputs), [*self.outputs, *emptied], **QUIET)
-        if scroll:
-            script = scroll_into_view(str(self.status.elem_id))
-            pressed.then(None, js=script, api_visibility="private")
+        button.click(self.guarded(handler), set(inputs), [*self.outputs, *emptied], **QUIET)
 
     def show(self, job: JobView | None, seen: str = "") -> Updates:
         """Return the updates that show a job, or that there is none."""
@@ -179,11 +188,12 @@ def job_frame(
         context.session,
         context.histories,
         kind,
+        name,
         job=gr.State(""),
         shown=gr.State(""),
         timer=gr.Timer(POLL_S, active=False),
-        notice=gr.HTML(elem_id=f"ls-{name}-notice", render=False),
-        status=gr.HTML(welcome, elem_id=f"ls-{name}-status", render=False),
+        notice=gr.HTML(elem_id=f"ls-{name}-notice", elem_classes="ls-answer", render=False),
+        status=gr.HTML(welcome, elem_id=f"ls-{name}-status", elem_classes="ls-status", render=False),
         cancel=button(words.CANCEL),
         earlier=gr.Dropdown([], label=earlier, interactive=True, visible=False, render=False),
         retry=button(retry),
@@ -196,14 +206,14 @@ def job_frame(
 @contextmanager
 def form_column() -> Iterator[None]:
     """Lay out the form, on the left."""
-    with gr.Column(scale=4, min_width=300, elem_classes="ls-tight"):
+    with gr.Column(scale=4, min_width=300, elem_classes=["ls-tight", "ls-form"]):
         yield
 
 
 @contextmanager
 def job_column(frame: JobFrame) -> Iterator[None]:
     """Lay out the job, on the right: how it stands, below that the tab's results."""
-    with gr.Column(scale=8, min_width=320, elem_classes="ls-tight"):
+    with gr.Column(scale=8, min_width=320, elem_classes=["ls-tight", "ls-job"]):
         frame.place_status()
         yield
 

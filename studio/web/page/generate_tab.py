@@ -72,9 +72,11 @@ def _form() -> _Form:
         lines=5,
         visible=False,
     )
-    count = gr.Slider(1, 16, value=2, step=1, label=words.GENERATE_COUNT)
-    keep = gr.Slider(0, 16, value=0, step=1, label=words.GENERATE_KEEP, info=words.GENERATE_KEEP_INFO)
-    strength = gr.Slider(0, 2, value=1, step=0.05, label=words.GENERATE_STRENGTH, info=words.GENERATE_STRENGTH_INFO)
+    count = gr.Slider(1, 16, value=2, step=1, label=words.GENERATE_COUNT, buttons=[])
+    keep = gr.Slider(0, 16, value=0, step=1, label=words.GENERATE_KEEP, info=words.GENERATE_KEEP_INFO, buttons=[])
+    strength = gr.Slider(
+        0, 2, value=1, step=0.05, label=words.GENERATE_STRENGTH, info=words.GENERATE_STRENGTH_INFO, buttons=[]
+    )
     seed = gr.Number(value=0, precision=0, label=words.GENERATE_SEED, info=words.GENERATE_SEED_INFO)
     with widgets.folded(words.ADVANCED):
         advanced = widgets.build(_FIELDS, _DEFAULTS)
@@ -110,6 +112,9 @@ def generate_tab(context: TabContext) -> JobTab:
         with form_column():
             form = _form()
             start = gr.Button(words.GENERATE_START, variant="primary")
+            frame.place_answer()
+            asked = {"pack": form.pack, "prompts": form.prompts, "count": form.count, "keep": form.keep}
+            frame.asks({**asked, "seed": form.seed, "adapter_scale": form.strength, **form.advanced})
             frame.earlier.render()
         with job_column(frame):
             gallery = picture_gallery("ls-pictures", buttons=["download", "fullscreen"])

@@ -19,6 +19,9 @@ class JobHistory:
     seq: int = 0
     """Number of the last event that was read."""
     stage: str = ""
+    """What the job says it does."""
+    stage_name: str = ""
+    """The same as one word of the verb."""
     loss: dict[int, float] = field(default_factory=dict)
     """By step."""
     likeness: dict[int, float] = field(default_factory=dict)
@@ -38,7 +41,11 @@ class JobHistory:
         data = event.data
         match event.kind:
             case "stage":
-                self.stage = str(data.get("message") or data.get("name") or "")
+                self.stage_name = str(data.get("name") or "")
+                self.stage = str(data.get("message") or self.stage_name)
+            case "progress":
+                if self.stage_name == "loading" and data.get("step"):  # loading is over where things are being done
+                    self.stage = self.stage_name = ""
             case "metrics":
                 step = int(data["step"])
                 for name, curve in (("loss", self.loss), ("likeness", self.likeness)):

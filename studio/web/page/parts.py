@@ -11,13 +11,15 @@ from markupsafe import Markup
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
 from studio.core.job_words import place_of, waiting_for
-from studio.core.units import duration_text
+from studio.core.units import duration_text, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
 from studio.web.page.templates import render
 from studio.web.session import is_open
 
 Url = Callable[[str], str | None]
+
+_NO_SCALE = Markup()
 
 
 def header() -> Markup:
@@ -55,42 +57,79 @@ def notice(title: str, lines: Iterable[str] = (), *, tone: str = "fair") -> Mark
     return render("page.notice", title=title, lines=list(lines), tone=tone)
 
 
-def error(caught: StudioError, labels: Mapping[str, str] | None = None) -> Markup:
-    """Return an error with all its problems; ``labels`` give the form's name of a setting."""
+def error(
+    caught: StudioError, labels: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None
+) -> Markup:
+    """Return an error with all its problems.
+
+    Args:
+        caught: the error.
+        labels: the form's name of a setting.
+        fields: the id of a setting's field; the page's script says the problem there once more.
+    """
     if not caught.problems:
         return notice(_sentence(str(caught)), tone="bad")
     names = labels or {}
-    lines = [f"{names.get(row.where, row.where)}: {row.message}; {row.cure}." for row in caught.problems]
+    lines = [
+        render(
+            "page.problem",
+            text=f"{names.get(row.where, row.where)}: {row.message}; {row.cure}.",
+            field=(fields or {}).get(row.where, ""),
+            says=problem_text({"message": row.message, "cure": row.cure}),
+        )
+        for row in caught.problems
+    ]
     return notice(words.counted(words.PROBLEMS, len(lines)), lines, tone="bad")
 
 
 def progress(job: JobView, history: JobHistory) -> Markup:
-    """Return where an open job stands: state, bar, step, remaining time. Of a stopped one, why it stopped."""
+    """Return where an open job stands, as one sentence: what it does, how far it is, how long it takes.
+
+    Of a stopped job, why it stopped and what is kept.
+    """
     if not is_open(job):
-        return _stopped(job) if job.state != "completed" else Markup()
+        return _stopped(job, history) if job.state != "completed" else Markup()
     source = waiting_for(job)
-    title = words.WAITING_FOR.format(source=source) if source else words.STATES[job.state]
+    title = words.WAITING_FOR.format(source=source) if source else _doing(job, history)
     newest = job.progress or {}
     step, total, eta_s = newest.get("step") or 0, newest.get("total"), newest.get("eta_s")
-    detail = words.PROGRESS[job.kind].format(step=step, total=total) if total else ""
-    if detail and eta_s is not None:
-        detail = words.TIME_LEFT.format(progress=detail, time=duration_text(eta_s))
-    detail = detail or place_of(job.place, job.starts_in_s).capitalize()
-    stage = "" if job.state in ("pending", "pendingGpu", "pendingImages") else history.stage
+    detail = []
+    if total and job.kind in words.PROGRESS:
+        detail.append(words.PROGRESS[job.kind].format(step=step, total=total))
+    if total and eta_s is not None:
+        detail.append(words.LEFT.format(time=duration_text(eta_s)))
+    if job.place is not None:
+        detail.append(place_of(job.place, job.starts_in_s).capitalize())
     trouble = notice(words.NOT_STORED, [_sentence(job.cause)]) if job.cause else Markup()
     return trouble + render(
         "page.progress",
         state=job.state,
         title=title,
         share=min(1.0, step / total) if total else None,
-        detail=detail or stage,
-        stage=stage if detail and stage.lower() != title.lower() else "",
+        detail=" · ".join(detail),
     )
 
 
-def _stopped(job: JobView) -> Markup:
+def _doing(job: JobView, history: JobHistory) -> str:
+    """Return what a job does now: its stage, which is nearer to the truth than its state while it works."""
+    if job.state in ("pending", "pendingGpu", "pendingImages") or not history.stage:
+        return words.STATES[job.state]
+    return words.DOING.get(f"{job.kind}.{history.stage_name}") or history.stage.removesuffix(".")
+
+
+def _cancelled(job: JobView, history: JobHistory) -> str:
+    newest = job.progress or {}
+    step, total = newest.get("step") or 0, newest.get("total")
+    if job.kind == "train" and total and step:
+        return words.CANCELLED_AT.format(step=step, total=total)
+    if history.images and total:
+        return words.counted(words.CANCELLED_PICTURES, len(history.images), total=total)
+    return words.CANCELLED[job.kind] if history.stage or job.kind == "check" else words.CANCELLED_EARLY
+
+
+def _stopped(job: JobView, history: JobHistory) -> Markup:
     if job.state == "cancelled":
-        return notice(words.CANCELLED)
+        return notice(_cancelled(job, history))
     lines = [f"{problem.get('where', '')}: {problem_text(problem)}".lstrip(": ") for problem in job.problems]
     causes = [line for line in (job.cause or "").splitlines() if line.strip()]
     if lines or len(causes) > 1:
@@ -110,10 +149,30 @@ def warnings(history: JobHistory) -> Markup:
     return notice(words.WORTH_KNOWING, history.warnings) if history.warnings else Markup()
 
 
-def result(title: str, text: str, downloads: Iterable[tuple[str | None, str]] = ()) -> Markup:
-    """Return the card of a finished job; ``downloads`` are pairs of link (None leaves it out) and text."""
+def result(
+    title: str, text: str, downloads: Iterable[tuple[str | None, str]] = (), scale: Markup = _NO_SCALE
+) -> Markup:
+    """Return the card of a finished job.
+
+    Args:
+        title: what was made.
+        text: what to know of it.
+        downloads: pairs of link (None leaves it out) and text.
+        scale: how alike it is, from ``likeness_scale``.
+    """
     links = [{"link": link, "text": label} for link, label in downloads if link is not None]
-    return render("page.result", title=title, text=text, downloads=links)
+    return render("page.result", title=title, text=text, downloads=links, scale=scale)
+
+
+def likeness_scale(summary: Mapping[str, Any] | None) -> Markup:
+    """Return a bar from 0 to 1 with the mean likeness and its spread; nothing where it was not measured."""
+    mean = (summary or {}).get("mean")
+    if summary is None or mean is None:
+        return Markup()
+    spread = summary.get("spread") or 0.0
+    low, middle, high = (100 * max(0.0, min(1.0, value)) for value in (mean - spread, mean, mean + spread))
+    says = words.LIKENESS_SCALE.format(likeness=likeness_text(mean))
+    return render("page.scale", low=low, middle=middle, high=high, says=says, ends=words.LIKENESS_ENDS)
 
 
 def picture_downloads(result: Mapping[str, Any], url: Url) -> list[tuple[str | None, str]]:

@@ -11,7 +11,7 @@ from studio.core.presets import Chain
 from studio.core.units import bytes_text, caveat_after, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, hint, notice, picture_downloads, problem_text, result
+from studio.web.page.parts import Url, hint, likeness_scale, notice, picture_downloads, problem_text, result
 from studio.web.page.templates import render
 
 
@@ -91,7 +91,8 @@ def generate_result(job: JobView, url: Url) -> Markup:
     if cached := made.get("from_cache"):
         sentences.append(words.counted(words.PICTURES_CACHED, cached))
     title = words.counted(words.PICTURES, len(made.get("images", ())))
-    return result(title, " ".join(sentences), picture_downloads(made, url))
+    scale = likeness_scale(summary or {"mean": mean})
+    return result(title, " ".join(sentences), picture_downloads(made, url), scale)
 
 
 def chain_hint(chain: Chain | None) -> Markup:

@@ -6,27 +6,18 @@ from typing import Any
 
 from markupsafe import Markup
 
-from studio.core.catalog import BaseSpec
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
 from studio.core.presets import TrainPreset
-from studio.core.units import caveat_after, duration_text, gigabytes_text, likeness_sentence, likeness_text
+from studio.core.units import caveat_after, duration_text, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, hint, notice
+from studio.web.page.parts import Url, hint, likeness_scale, notice
 from studio.web.page.templates import render
 
 _MAX_SAMPLE_ROWS = 6
 _MAX_POINTS = 400
 """A long run must not make the page heavy."""
-
-
-def base_hint(spec: BaseSpec) -> Markup:
-    """Return what a base is and what it needs."""
-    sentence = words.BASE_HINT_GPU if spec.vram_gb else words.BASE_HINT_CPU
-    return hint(
-        sentence.format(description=spec.description, memory=gigabytes_text(spec.vram_gb or 0), licence=spec.licence)
-    )
 
 
 def preset_hint(preset: TrainPreset | None) -> Markup:
@@ -143,11 +134,15 @@ def train_result(job: JobView, url: Url) -> Markup:
     result = job.result or {}
     before, after = result.get("likeness_before"), result.get("likeness_after")
     sentences = []
+    title, likeness, scale = words.TRAINED, "", Markup()
     if after is None:
-        title = words.TRAINED
         sentences.append(words.TRAINED_UNMEASURED)
     else:
-        title = likeness_sentence(result.get("likeness_summary") or {"mean": after}).capitalize()
+        summary = result.get("likeness_summary") or {"mean": after}
+        # The word stands above the bar, the numbers between them.
+        title = str(summary.get("word") or words.TRAINED).capitalize()
+        likeness = likeness_sentence({**summary, "word": None}).capitalize() + "."
+        scale = likeness_scale(summary)
         if before is not None:
             text = likeness_sentence(result.get("likeness_summary_before") or {"mean": before})
             sentences.append(words.TRAINED_BEFORE.format(likeness=text))
@@ -157,4 +152,12 @@ def train_result(job: JobView, url: Url) -> Markup:
     sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration_text(result.get("seconds") or 0)))
     text = " ".join(sentences) + caveat_after(result.get("likeness_summary"))
     adapter = url("adapter/pytorch_lora_weights.safetensors")
-    return render("train.result", title=title, text=text, adapter=adapter, download=words.TRAINED_DOWNLOAD)
+    return render(
+        "train.result",
+        title=title,
+        likeness=likeness,
+        scale=scale,
+        text=text,
+        adapter=adapter,
+        download=words.TRAINED_DOWNLOAD,
+    )

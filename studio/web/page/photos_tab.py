@@ -6,10 +6,11 @@ from typing import Any
 
 import gradio as gr
 
+from studio.core import machine
 from studio.core.config import CheckConfig
 from studio.core.domain import JobView
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
-from studio.web.page import files, parts, parts_photos, widgets, words
+from studio.web.page import files, parts, parts_photos, parts_reach, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import JobTab, form_column, job_column, job_frame
 from studio.web.page.history import JobHistory
@@ -23,6 +24,7 @@ _DEFAULTS = widgets.values_of(CheckConfig(), _FIELDS)
 def photos_tab(context: TabContext) -> JobTab:
     """Build the tab inside the current ``gr.Tab``."""
     session = context.session
+    here = machine.look(session.settings.device)
     frame = job_frame(
         context,
         "check",
@@ -61,6 +63,7 @@ def photos_tab(context: TabContext) -> JobTab:
         verdicts = job.result["verdicts"] if job.result else list(history.verdicts.values())
         return {
             frame.status: parts_photos.check_summary(job.result, history.warnings)
+            + parts_reach.real_photos(job.result, here)
             if job.result
             else parts.progress(job, history),
             cards: parts_photos.verdict_cards(verdicts, files.linker(session, job.id)),

@@ -127,6 +127,8 @@ def publish_tab(context: TabContext) -> JobTab:
             form = _form(login=session.visitor is not None)
             preview = gr.Button(words.PUBLISH_PREVIEW)
             start = gr.Button(words.PUBLISH_START, variant="primary")
+            frame.place_answer()
+            frame.asks({name: getattr(form, name) for name in ("repo", "title", "about", "licence", "token")})
             frame.earlier.render()
         with job_column(frame):
             gallery = picture_gallery("ls-published", columns=6, allow_preview=False)
@@ -172,7 +174,7 @@ def publish_tab(context: TabContext) -> JobTab:
         return {form.chosen: gr.Dropdown(choices=names, value=[], visible=bool(names))}
 
     frame.connect(details, [card, gallery])
-    frame.starts(preview, on_preview, form.inputs, scroll=False)
+    frame.starts(preview, on_preview, form.inputs)
     frame.starts(start, on_start, form.inputs, [form.token])
     form.made.input(frame.guarded(on_made), form.made, [frame.notice, form.chosen], **QUIET)
     return JobTab(frame, form.run, refresh, [form.run, form.made])

@@ -1,5 +1,7 @@
 """The theme and style sheet: greys that leave colour to the pictures, one accent, fonts that Gradio ships (no CDN)."""
 
+from pathlib import Path
+
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 from gradio.themes.utils.fonts import LocalFont
@@ -95,12 +97,12 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-:root { --ls-good: #3f7d4f; --ls-fair: #b7791f; --ls-bad: #b23b32;
+:root { --ls-good: #3f7d4f; --ls-fair: #b7791f; --ls-bad: #b23b32; --ls-bad-text: #a3332b;
   --ls-serif: 'Iowan Old Style', 'Palatino Linotype', Palatino, 'Book Antiqua', Georgia, serif; }
-.dark { --ls-good: #74b585; --ls-fair: #dda74f; --ls-bad: #e0786f; }
+.dark { --ls-good: #74b585; --ls-fair: #dda74f; --ls-bad: #e0786f; --ls-bad-text: #ee968e; }
 .ls { --ls-line: var(--border-color-primary); --ls-soft: var(--body-text-color-subdued); }
-.gradio-container { width: 100% !important; max-width: 1160px !important; margin: 0 auto !important;
-  padding: 0 clamp(10px, 3vw, 24px) 48px !important; }
+.gradio-container { overflow: clip !important; width: 100% !important; max-width: 1160px !important;
+  margin: 0 auto !important;  padding: 0 clamp(10px, 3vw, 24px) 48px !important; }
 .gradio-container .block:has(> .html-container > .prose:empty) { display: none !important; }
 .gradio-container .html-container { padding: 0 !important; }
 .gradio-container .ls { font-size: 15px; line-height: 1.5; color: var(--body-text-color); }
@@ -154,6 +156,20 @@ CSS = """
 .ls-row { display: flex; justify-content: space-between; gap: 12px; flex-wrap: wrap;
   font-variant-numeric: tabular-nums; }
 .ls-big { font-family: var(--ls-serif); font-size: 34px; line-height: 1.1; font-weight: 600; margin-bottom: 8px; }
+.ls-intro { display: grid; grid-template-columns: auto 1fr; gap: 4px 22px; align-items: center;
+  padding: 10px 2px 12px; }
+.gradio-container .ls-intro img { height: 100px; width: auto; max-width: 100%; border-radius: 8px; margin: 0;
+  grid-row: span 2; }
+.gradio-container .ls-intro ol { margin: 0; padding-left: 20px; list-style: decimal; font-size: 14.5px; }
+.gradio-container .ls-intro li { margin: 1px 0; } .ls-intro p { margin: 0; font-size: 13.5px; }
+.ls-notice code { font-size: 12.5px; overflow-wrap: anywhere; }
+.ls-scale { margin: 4px 0 12px; max-width: 460px; }
+.ls-scale > div { position: relative; height: 10px; border-radius: 5px; background: var(--ls-line); }
+.ls-scale i, .ls-scale b { position: absolute; top: 0; bottom: 0; border-radius: 5px; }
+.ls-scale i { background: var(--ls-good); opacity: .38; } .ls-scale b { width: 4px; margin-left: -2px; top: -4px;
+  bottom: -4px; background: var(--ls-good); }
+.ls-scale p { display: flex; justify-content: space-between; font-size: 12.5px; color: var(--ls-soft);
+  margin: 6px 0 0; }
 .ls-charts { display: grid; grid-template-columns: 1fr 1fr; gap: 14px; margin-top: 14px; }
 .ls-chart { background: var(--block-background-fill); border: 1px solid var(--ls-line); border-radius: 10px;
   padding: 14px 16px 10px; }
@@ -194,8 +210,29 @@ CSS = """
 .gradio-container .ls-folded { gap: 10px !important; padding-left: 8px; }
 .ls-tight { gap: 10px !important; }
 .ls-go { align-self: flex-start; width: auto !important; min-width: 210px; }
+.gradio-container button[aria-busy=true] { position: relative; cursor: progress; opacity: .72; }
+button[aria-busy=true]::after { content: ''; width: 13px; height: 13px; margin-left: 10px; border-radius: 50%;
+  flex: none; border: 2px solid currentColor; border-right-color: transparent; animation: ls-turn .8s linear infinite; }
+@keyframes ls-turn { to { transform: rotate(1turn); } }
+@media (prefers-reduced-motion: reduce) { button[aria-busy=true]::after { animation: none; border-style: dotted; } }
+.ls-toast { position: fixed; right: 16px; bottom: 16px; z-index: 60; max-width: min(420px, calc(100vw - 32px));
+  padding: 12px 16px; border-radius: 10px; border: 1px solid var(--ls-line); border-left: 4px solid var(--ls-fair);
+  background: var(--block-background-fill); box-shadow: 0 6px 24px rgba(0, 0, 0, .18); white-space: pre-line; }
+.gradio-container .ls-wrong { font-size: 13.5px; line-height: 1.4; color: var(--ls-bad-text); padding: 6px 2px 2px;
+  overflow-wrap: anywhere; }
+.gradio-container [aria-invalid=true] { border-color: var(--ls-bad) !important; }
+.gradio-container .ls-answer .ls-notice { margin: 0; }
+@media (min-width: 768px) {
+  /* Of form and job, the shorter one stays in sight while the longer one is scrolled. */
+  .ls-form.ls-form, .ls-job.ls-job { position: sticky; top: 12px; align-self: flex-start; }
+}
 .ls-plain { border: none !important; background: transparent !important; box-shadow: none !important; }
 .gradio-container .tab-container button { font-size: 16px; }
+.dark .tab-container button.selected { color: #8fc6cb !important; }
+.gradio-container label:has(input:focus-visible), .gradio-container .ls-fold button:focus-visible,
+.gradio-container .tab-container button:focus-visible { outline: 2px solid var(--primary-500); outline-offset: 2px; }
+.dark label:has(input:focus-visible), .dark .ls-fold button:focus-visible,
+.dark .tab-container button:focus-visible { outline-color: #8fc6cb !important; }
 .ls-plain .caption-label { font-variant-numeric: tabular-nums; max-width: 100%; white-space: normal; }
 .ls-plain .grid-wrap { max-height: none; min-height: 0; overflow: visible; padding: 0; }
 .ls-plain .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; gap: 12px; }
@@ -205,6 +242,8 @@ footer { display: none !important; }
 @media (max-width: 640px) {
   .tab-container button { font-size: 15px; padding: 0 8px; }
   .ls-head { padding-top: 14px; gap: 2px 12px; } .ls-head h1 { font-size: 23px; } .ls-head span { font-size: 14.5px; }
+  .ls-intro.ls-intro { grid-template-columns: 1fr; }
+  .ls-intro.ls-intro img { height: auto; width: 100%; }
   .ls-cards { grid-template-columns: 1fr 1fr; gap: 10px; }
   .ls-charts { grid-template-columns: 1fr; }
   .ls-samples { grid-template-columns: repeat(4, 1fr); gap: 6px; }
@@ -213,5 +252,12 @@ footer { display: none !important; }
 """
 """Style sheet of the HTML parts; colours come from the theme's variables, so that it fits light and dark mode."""
 
-WORDS = {"upload_text.drop_file": words.PHOTOS_DROP, "upload_text.click_to_upload": words.PHOTOS_CHOOSE}
+HEAD = f"<script>{(Path(__file__).parent / 'templates' / 'press.js').read_text(encoding='utf-8')}</script>"
+"""The page's own script: what a press shows before the server answers."""
+
+WORDS = {
+    "common.upload": words.MORE_FILES,
+    "upload_text.drop_file": words.PHOTOS_DROP,
+    "upload_text.click_to_upload": words.PHOTOS_CHOOSE,
+}
 """Texts of Gradio's own widgets that the page replaces, by Gradio's key."""

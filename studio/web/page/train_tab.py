@@ -6,12 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from studio.core import machine
+from studio.core import machine, reach
 from studio.core.catalog import BASES
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
 from studio.core.train_config import GROUPS, TrainConfig, mark_of
-from studio.web.page import files, parts, parts_publish, parts_train, widgets, words
+from studio.web.page import files, parts, parts_publish, parts_reach, parts_train, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import JobTab, chosen_among, form_column, is_completed, job_column, job_frame
 from studio.web.page.history import JobHistory
@@ -32,14 +32,14 @@ class _Presets:
 
     def __init__(self, session: StudioSession) -> None:
         self._by_name = {preset.name: preset for preset in session.presets()}
-        self._machine = machine.look(session.settings.device)
-        self.first_base = machine.default_base(self._machine)
+        self.here = machine.look(session.settings.device)
+        self.first_base = machine.default_base(self.here)
 
     def choices(self, base: str) -> list[tuple[str, str]]:
         return [(preset.title, preset.name) for preset in self._by_name.values() if preset.base == base]
 
     def default(self, base: str) -> str | None:
-        chosen = machine.default_preset(base, self._machine, self._by_name.values())
+        chosen = machine.default_preset(base, self.here, self._by_name.values())
         return chosen.name if chosen else None
 
     def values(self, name: str | None) -> dict[str, Any]:
@@ -53,6 +53,7 @@ class _Presets:
 @dataclass(frozen=True)
 class _Form:
     dataset: gr.Dropdown
+    real_photos: gr.HTML
     base: gr.Dropdown
     base_hint: gr.HTML
     preset: gr.Dropdown
@@ -71,9 +72,10 @@ class _Form:
 def _form(presets: _Presets, *, login: bool) -> _Form:
     base, preset = presets.first_base, presets.default(presets.first_base)
     dataset = gr.Dropdown([], label=words.TRAIN_PHOTOS, info=words.TRAIN_PHOTOS_INFO, interactive=True)
-    bases = [(spec.title, name) for name, spec in BASES.items()]
+    real_photos = gr.HTML(elem_id="ls-train-real")
+    bases = [(parts_reach.base_choice(spec, presets.here), name) for name, spec in BASES.items()]
     base_field = gr.Dropdown(bases, value=base, label=words.TRAIN_BASE)
-    base_hint = gr.HTML(parts_train.base_hint(BASES[base]))
+    base_hint = gr.HTML(parts_reach.base_hint(BASES[base], presets.here))
     preset_field = gr.Dropdown(presets.choices(base), value=preset, label=words.TRAIN_PRESET)
     preset_hint = gr.HTML(presets.hint(preset))
     with widgets.folded(words.ADVANCED):
@@ -87,7 +89,7 @@ def _form(presets: _Presets, *, login: bool) -> _Form:
         )
         seen_by = gr.Radio([words.PRIVATE, words.PUBLIC], value=words.PRIVATE, label=words.WHO_CAN_SEE)
         token = widgets.token_box(words.TRAIN_TOKEN_INFO, "ls-train-token", login=login)
-    return _Form(dataset, base_field, base_hint, preset_field, preset_hint, advanced, repo, seen_by, token)
+    return _Form(dataset, real_photos, base_field, base_hint, preset_field, preset_hint, advanced, repo, seen_by, token)
 
 
 def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,6 +126,17 @@ def train_tab(context: TabContext) -> JobTab:
             form = _form(presets, login=session.visitor is not None)
             plan = gr.HTML(elem_id="ls-train-plan")
             start = gr.Button(words.TRAIN_START, variant="primary", elem_classes="ls-long")
+            frame.place_answer()
+            frame.asks(
+                {
+                    "photos": form.dataset,
+                    "base": form.base,
+                    "preset": form.preset,
+                    "repo": form.repo,
+                    "token": form.token,
+                }
+            )
+            frame.asks(form.advanced)
             frame.earlier.render()
         with job_column(frame):
             curves = gr.HTML(elem_id="ls-train-curves")
@@ -150,7 +163,7 @@ def train_tab(context: TabContext) -> JobTab:
     def run_of(given: dict[Any, Any]) -> dict[str, Any]:
         values = widgets.given_values(form.advanced, given)
         changes = widgets.collect(_FIELDS, values, presets.values(given[form.preset]))
-        return {"base": given[form.base], "preset": given[form.preset] or "", "changes": changes}
+        return {"base": given[form.base] or "", "preset": given[form.preset] or "", "changes": changes}
 
     def on_start(given: dict[Any, Any]) -> Updates:
         repo = (given[form.repo] or "").strip()
@@ -171,12 +184,22 @@ def train_tab(context: TabContext) -> JobTab:
         updates: Updates = {component: values[path] for path, component in form.advanced.items()}
         return updates | {form.preset_hint: presets.hint(name)}
 
-    def on_base(name: str) -> Updates:
-        preset = presets.default(name)
+    def on_base(name: str | None) -> Updates:
+        preset = presets.default(name) if name else None
         return {
-            form.base_hint: parts_train.base_hint(BASES[name]),
-            form.preset: gr.Dropdown(choices=presets.choices(name), value=preset),
+            form.base_hint: parts_reach.base_hint(BASES.get(name or ""), presets.here),
+            form.preset: gr.Dropdown(choices=presets.choices(name or ""), value=preset),
         } | on_preset(preset)
+
+    def on_dataset(check_job: str | None, base: str | None) -> Updates:
+        dataset = session.job(check_job, "check").result if check_job else None
+        told = parts_reach.real_photos(dataset, presets.here)
+        wanted = base
+        if told and reach.draws_cartoons(base or ""):
+            wanted = None  # a base that cannot draw what is on the photos is chosen for nobody
+        elif not told and not base:
+            wanted = presets.first_base
+        return {form.real_photos: told} | ({form.base: wanted, **on_base(wanted)} if wanted != base else {})
 
     frame.connect(details, [curves, samples])
     frame.starts(start, on_start, {*form.planned, form.repo, form.seen_by, form.token}, [form.token])
@@ -185,6 +208,10 @@ def train_tab(context: TabContext) -> JobTab:
     # The plan comes after the form has taken the new preset's values: a plan of half the old ones would be wrong.
     form.base.input(on_base, form.base, of_base, **QUIET).then(on_plan, form.planned, plan, **QUIET)
     form.preset.input(on_preset, form.preset, of_preset, **QUIET).then(on_plan, form.planned, plan, **QUIET)
-    touched: list[Any] = [form.dataset.change, *(component.input for component in form.advanced.values())]
+    of_dataset = [frame.notice, form.real_photos, form.base, *of_base]
+    form.dataset.change(frame.guarded(on_dataset), [form.dataset, form.base], of_dataset, **QUIET).then(
+        on_plan, form.planned, plan, **QUIET
+    )
+    touched: list[Any] = [*(component.input for component in form.advanced.values())]
     gr.on(touched, on_plan, form.planned, plan, trigger_mode="always_last", **QUIET)
     return JobTab(frame, form.dataset, refresh, [form.dataset])

@@ -16,6 +16,17 @@ LOG_IN_WHY = (
     "Log in with your Hugging Face account so that your photos, runs and pictures are yours alone.",
     "Without logging in you can look around, but nothing is stored.",
 )
+INTRO_STRIP = "Three photos of a drawn woman, a picture before training, and two pictures after it"
+INTRO_STEPS = (
+    ("Photos.", "5 to 20 of one person, pet or thing; each is checked."),
+    ("Train.", "The sample takes about three minutes on two idle CPU cores; you may close the page."),
+    ("Pictures.", "A pack or your own prompts, the best likenesses first; finish, download or publish them."),
+)
+INTRO_CPU = (
+    "This machine has no GPU: here the studio draws small cartoons, for trying everything with the sample. "
+    "Real photos need a GPU: in this machine, in another of yours, or in a Space."
+)
+INTRO_GPU = "This machine has a GPU: real photos can be trained here. The sample is a cartoon, drawn by a small base."
 TAB_LIBRARY = "Library"
 TAB_PHOTOS = "Photos"
 TAB_TRAIN = "Train"
@@ -41,16 +52,48 @@ STATES = {
 WAITING_FOR = "Waiting for {source}"
 """Title of a job whose source has not finished; ``source`` is, for example, the training of Ada."""
 PROGRESS = {
-    "check": "Photo {step:,} of {total:,}",
     "train": "Step {step:,} of {total:,}",
     "generate": "Picture {step:,} of {total:,}",
     "export": "File {step:,} of {total:,}",
     "finish": "Picture {step:,} of {total:,}",
     "publish": "File {step:,} of {total:,}",
 }
-"""How far a job is, by kind."""
-TIME_LEFT = "{progress} · about {time} left"
-CANCELLED = "Cancelled. Everything done so far is kept."
+"""How far a job is, by kind; the check goes through the photos three times and counts none of them alone."""
+DOING = {
+    "check.reading": "Reading the photos",
+    "check.looking": "Looking at faces and likeness",
+    "check.preparing": "Cropping the photos",
+    "train.validating": "Reading the photos",
+    "train.loading": "Loading the base model",
+    "train.caching": "Preparing photos and prompts",
+    "train.class_images": "Making pictures of the class",
+    "train.sampling": "Making sample pictures",
+    "train.training": "Training",
+    "train.exporting": "Choosing the best checkpoint",
+    "train.certifying": "Reading the adapter back",
+    "generate.loading": "Loading the model",
+    "generate.generating": "Making pictures",
+    "generate.ranking": "Ranking and packing the pictures",
+    "finish.finishing": "Finishing pictures",
+    "finish.packing": "Packing the pictures",
+}
+"""What a job at work does, by kind and stage; other stages say it in their own words."""
+LEFT = "about {time} left"
+CANCELLED = {
+    "check": "Cancelled. Nothing was prepared; the photos are still here, and the check can be continued.",
+    "train": "Cancelled. What was trained so far is kept, and the run can be continued.",
+    "generate": "Cancelled. The run can be continued.",
+    "export": "Cancelled. Nothing was exported.",
+    "finish": "Cancelled. The finishing can be continued.",
+    "publish": "Cancelled. Nothing was published.",
+}
+"""What becomes of the work of a cancelled job, by kind."""
+CANCELLED_EARLY = "Cancelled before it began."
+CANCELLED_AT = "Cancelled at step {step:,} of {total:,}. What was trained so far is kept, and the run can be continued."
+CANCELLED_PICTURES = (
+    "Cancelled. {count} finished picture of {total} is kept and shown below.",
+    "Cancelled. {count} finished pictures of {total} are kept and shown below.",
+)
 NOT_STORED = "The studio cannot store the progress of this job"
 NOT_FINISHED = "This job could not be finished"
 NOTE_ENDED = "It is finished."
@@ -87,6 +130,7 @@ PRIVATE, PUBLIC = "Only me", "Everyone"
 TOKEN = "Token"
 TOKEN_OF_LOGIN = "leave empty to use your login"
 TOKEN_OF_MACHINE = "leave empty to use this machine's login"
+MORE_FILES = "Add more files"
 DOWNLOAD_ALL = "Download all (zip)"
 CONTACT_SHEET = "Contact sheet"
 
@@ -179,6 +223,12 @@ TRAIN_START = "Train"
 TRAIN_EARLIER = "Earlier runs"
 TRAIN_FORWARD = "Make pictures"
 TRAIN_RETRY = "Continue this run"
+BASE_LACKS = "{title} ({lacks})"
+BASE_NONE = "Choose a base model."
+BASE_NOT_HERE = "This machine cannot use it well: it {lacks}"
+BASE_CPU = "It works {way}."
+REAL_PHOTOS = "These are real photos, and this machine has no GPU. Train them:"
+REAL_PHOTOS_POCKET = "Or here on Pocket, to try the studio: the result is a cartoon, not the subject."
 BASE_HINT_GPU = "{description} Needs a GPU with {memory}. Licence: {licence}."
 BASE_HINT_CPU = "{description} Runs on any processor. Licence: {licence}."
 NO_PRESET = "There is no preset for this base yet."
@@ -198,6 +248,9 @@ TRAINED_UNMEASURED = "Likeness could not be measured for this subject. Judge by 
 TRAINED_BEFORE = "Before training: {likeness}."
 TRAINED_BEST = "Best checkpoint: step {best:,} of {steps:,}, after {time}."
 TRAINED_DOWNLOAD = "Download the LoRA"
+LIKENESS_ENDS = ("0 · somebody else", "a photo · 1")
+"""What the two ends of the scale of likeness mean."""
+LIKENESS_SCALE = "Likeness {likeness} on a scale from 0, somebody else, to 1, a photo of the subject"
 JUDGEMENTS = {
     "very alike": "The pictures clearly show the subject.",
     "alike": "The pictures clearly show the subject.",
@@ -261,6 +314,10 @@ FINISH_MADE, FINISH_OWN = "Generated pictures", "My own pictures"
 FINISH_PICTURES = "Pictures"
 FINISH_PICTURES_INFO = "A set that you have generated."
 FINISH_DROP = "Drop pictures or a zip here"
+FINISH_NO_PICTURES, FINISH_NO_PICTURES_CURE = (
+    "none were dropped",
+    "drop pictures, or a zip of them, into the field above",
+)
 FINISH_CHAIN = "Chain"
 FINISH_CHANGES = "Changes"
 FINISH_CHANGES_INFO = "Settings of the steps, one per line. Leave empty to use the chain as it is."

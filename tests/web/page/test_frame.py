@@ -13,7 +13,7 @@ from studio.web.session import DONE, StudioSession
 
 def _frame(session: StudioSession, kind: Any = "check", **more: Any) -> JobFrame:
     """Return a frame around stand-ins for components: a real page in this process would leave event loops unclosed."""
-    names = ("job", "shown", "timer", "notice", "status", "cancel", "earlier", "retry")
+    names = ("name", "job", "shown", "timer", "notice", "status", "cancel", "earlier", "retry")
     parts: Any = {name: f"the {name}" for name in names} | {"forward": None}
     frame = JobFrame(session, JobHistories(session), kind, **parts, earlier_states=(), labels={})
     frame.details = lambda job, history, seen: {frame.status: f"{job.state} {len(history.verdicts)} {seen}"}

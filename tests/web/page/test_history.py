@@ -42,6 +42,12 @@ def test_pictures_verdicts_and_warnings_are_kept_by_name() -> None:
     assert history.warnings == ["little memory"]
 
 
+def test_loading_is_over_where_things_are_being_done() -> None:
+    loading = ("stage", {"name": "loading", "message": "Loading the upscaler"})
+    assert _told(loading, ("progress", {"step": 0, "total": 3})).stage == "Loading the upscaler"
+    assert _told(loading, ("progress", {"step": 1, "total": 3})).stage == ""
+
+
 def test_each_poll_reads_only_what_is_new(settings: Settings, studio: Any, photos: list[Any]) -> None:
     asked: list[int] = []
 

@@ -48,8 +48,50 @@ def test_foreign_words_are_escaped_wherever_they_appear() -> None:
 
 def test_progress_shows_steps_and_remaining_time() -> None:
     job = replace(JOB, progress={"step": 120, "total": 400, "eta_s": 112.0})
-    html = parts.progress(job, JobHistory(stage="Learning the subject"))
+    html = parts.progress(job, JobHistory(stage="Step 100 of 400.", stage_name="training"))
     assert "Step 120 of 400 · about 2 min left" in html and "30 %" in html and "Training" in html
+    assert html.count(" of 400") == 1, "one sentence tells how far it is"
+
+
+def test_what_a_job_does_is_what_it_says_last_not_what_its_state_is_called() -> None:
+    loading = replace(JOB, state="pendingModel", progress=None)
+    html = parts.progress(loading, JobHistory(stage="Making sample pictures at step 0.", stage_name="sampling"))
+    assert "Making sample pictures" in html and "Loading" not in html and "step 0" not in html
+    assert "Loading the base model" in parts.progress(loading, JobHistory())
+
+
+def test_a_check_counts_no_photos_as_it_goes_through_them_three_times() -> None:
+    job = replace(JOB, kind="check", state="checking", progress={"step": 17, "total": 24, "eta_s": 2.0})
+    html = parts.progress(job, JobHistory(stage="Preparing 8 photos", stage_name="preparing"))
+    assert "about 2 s left" in html and "71 %" in html and "of 24" not in html
+
+
+@pytest.mark.parametrize(
+    ("kind", "history", "said"),
+    [
+        ("generate", JobHistory(images={"a": {}, "b": {}}, stage="x"), "2 finished pictures of 400 are kept"),
+        ("train", JobHistory(stage="x"), "at step 120 of 400"),
+        ("check", JobHistory(), "Nothing was prepared"),
+        ("publish", JobHistory(stage="x"), "Nothing was published"),
+        ("generate", JobHistory(), "before it began"),
+    ],
+)
+def test_a_cancelled_job_says_what_is_kept(kind: Any, history: JobHistory, said: str) -> None:
+    job = replace(JOB, kind=kind, state="cancelled", progress={"step": 120, "total": 400})
+    assert said in parts.progress(job, history)
+
+
+def test_a_likeness_is_a_bar_with_its_spread() -> None:
+    html = parts.likeness_scale({"mean": 0.7, "spread": 0.4})
+    assert "left:30.0%;right:0.0%" in html and "left:70.0%" in html and "Likeness 0.70" in html
+    assert parts.likeness_scale(None) == parts.likeness_scale({"mean": None}) == ""
+
+
+def test_an_error_names_the_field_that_it_belongs_to() -> None:
+    error = InputError.of([Problem("repo", "is <b>", "write it"), Problem("else", "is wrong", "mend it")])
+    html = parts.error(error, {"repo": "Repository"}, {"repo": "ls-publish-repo"})
+    assert html.count("data-field") == 1
+    assert 'data-field="ls-publish-repo" data-says="Is &lt;b&gt;. Write it."' in html
 
 
 def test_a_waiting_job_shows_no_numbers() -> None:

@@ -44,8 +44,9 @@ def ask(address: str, check_id: str) -> Ask:
     (plan,) = [row["id"] for row in page["components"] if row["props"].get("elem_id") == "ls-train-plan"]
     events = [row for row in page["dependencies"] if row["outputs"] == [plan]]
     triggers = {by_id[target[0]]["props"].get("label") for row in events for target in row["targets"] if target[0]}
-    assert {"Photos", "Rank", "Resolution (px)", "Batch size"} <= triggers
-    assert len([row for row in events if row["trigger_after"] is not None]) == 2, "after the base and after the preset"
+    assert {"Rank", "Resolution (px)", "Batch size"} <= triggers
+    after = [row for row in events if row["trigger_after"] is not None]
+    assert len(after) == 3, "after the photos, the base and the preset have set what follows from them"
 
     def fire(event: dict[str, Any], changes: dict[str, Any]) -> Any:
         rows = [by_id[number]["props"] for number in event["inputs"]]
