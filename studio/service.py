@@ -17,27 +17,21 @@ import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from studio.core import fit, listings, machine
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import (
     TERMINAL_STATES,
     Event,
     JobKind,
     JobView,
-    OnEvent,
-    ShouldStop,
-    ignore_event,
-    never_stop,
 )
-from studio.core.errors import ConflictError, InputError, NotFoundError, Problem, StudioError
+from studio.core.errors import ConflictError, InputError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
-from studio.core.fit import FitPlan
 from studio.core.job_words import title_of
 from studio.core.path_rules import paths_in_finishing, paths_in_publishing, paths_in_training
 from studio.core.private import TABLE_NAME, make_home
 from studio.core.publish_rules import publishing_problems
+from studio.core.receipts import Receipt
 from studio.core.server_token import lends_logins
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
@@ -46,17 +40,20 @@ from studio.jobs import edited, intake, request
 from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
 from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
+from studio.jobs.forget import SLOW_PLACES, Forgetter
+from studio.jobs.here import HereAndNow
 from studio.jobs.inherited import machines_login
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.store import NewJob, Store
+from studio.jobs.sweep import Clock
 from studio.jobs.worker import Worker
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _NumberedEvents = list[tuple[int, Event]]
 
 
-class Studio:
+class Studio(HereAndNow):
     """The studio of one installation.
 
     Args:
@@ -74,9 +71,7 @@ class Studio:
         grace_s: float = 20.0,
         max_losses: int = 3,
     ) -> None:
-        self._settings = settings
-        self._verbs = verbs
-        self._home = settings.home.expanduser().absolute()
+        super().__init__(settings, verbs)
         self._jobs_dir = self._home / "jobs"
         self._store = Store(self._home / TABLE_NAME, verbs=verbs)
         self._tokens: dict[str, str] = {}
@@ -98,6 +93,17 @@ class Studio:
         self._backup = (
             Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads) if settings.backup_url else None
         )
+        self._forgetter = Forgetter(
+            settings,
+            self._home,
+            self._store,
+            cache=self._erase_pictures,
+            wake=self._worker.wake,
+            patience_s=3 * grace_s + 10.0,
+        )
+        self._clock = Clock(
+            self._home, self._store, self._forgetter, keep_days=settings.keep_days, leads=self._worker.leads
+        )
         self._ready = False
 
     def start(self) -> None:
@@ -110,12 +116,15 @@ class Studio:
             InputError, MissingExtraError: the backup's address cannot be used.
         """
         self._make_home()
+        self._forgetter.finish_open(without=SLOW_PLACES)
         if self._backup:
             self._backup.start()
         self._worker.start()
+        self._clock.start()
 
     def close(self) -> None:
         """Stop the worker and its children; a job that was running is pending again and continues at the next start."""
+        self._clock.close()
         self._worker.close()
         if self._backup:
             self._backup.close()
@@ -425,6 +434,37 @@ class Studio:
         self._worker.wake()
         return view
 
+    def forget(
+        self,
+        *,
+        owner: str,
+        job: str | None = None,
+        subject: str | None = None,
+        everything: bool = False,
+        dry_run: bool = False,
+    ) -> Receipt:
+        """Delete a job or all jobs of a subject, with everything made from them, or all that is here of an owner.
+
+        It goes for good, wherever the studio keeps it, the backup included; jobs that run are stopped first. What was
+        published on the Hub stays there (``unpublish``), and the receipt names it.
+
+        Args:
+            owner: whose it is.
+            job: id of a job.
+            subject: name of a subject.
+            everything: all jobs, uploads and files of the owner.
+            dry_run: only tell what would go.
+
+        Raises:
+            NotFoundError: the owner has no such job or subject. InputError: not exactly one of the three is given.
+            ResourceError: the disk is full, or a job does not stop; the studio goes on with it by itself then.
+        """
+        self._make_home()
+        receipt = self._forgetter.forget(owner, job=job, subject=subject, everything=everything, dry_run=dry_run)
+        for job_id in () if dry_run else receipt.jobs:
+            self._tokens.pop(job_id, None)
+        return receipt
+
     def events(self, job_id: str, *, owner: str, after: int = 0) -> _NumberedEvents:
         """Return (sequence number, event) of all events after number ``after``, in order.
 
@@ -453,51 +493,6 @@ class Studio:
     def out_dir(self, job_id: str, *, owner: str) -> Path:
         """Return the folder that the job's verb writes; it may not exist yet. Raises NotFoundError."""
         return self._jobs_dir / self.get(job_id, owner=owner).id / OUT_FOLDER
-
-    def run(
-        self,
-        verb: str,
-        config: StrictModel,
-        source: Path,
-        out: Path,
-        *,
-        on_event: OnEvent = ignore_event,
-        should_stop: ShouldStop = never_stop,
-    ) -> Any:
-        """Run a verb (check, train, generate, export, finish) here and now, in this process; return its result.
-
-        Raises:
-            NotFoundError: there is no such verb. StudioError: whatever the verb raises.
-        """
-        spec = next((spec for kind, spec in self._verbs.items() if kind == verb), None)
-        if spec is None:
-            raise NotFoundError(f"there is no verb {verb!r}; use one of: {', '.join(self._verbs)}.")
-        return resolve(spec.path)(config, source, out, on_event=on_event, should_stop=should_stop)
-
-    def plan(self, config: TrainConfig, photos: int) -> FitPlan:
-        """Return an estimate of what a run takes, from measurements on this machine or else from the catalog."""
-        room_bytes = machine.look(self._settings.device).memory_bytes
-        return fit.plan_of(config, photos, fit.recall(self._home, config), room_bytes=room_bytes)
-
-    def measure_plan(
-        self,
-        config: TrainConfig,
-        dataset_dir: Path,
-        *,
-        on_event: OnEvent = ignore_event,
-        should_stop: ShouldStop = never_stop,
-    ) -> FitPlan:
-        """Measure what a run will take with a few real steps here and now; raises what would keep it from starting."""
-        measured: FitPlan = resolve("studio.plan:plan")(config, dataset_dir, on_event=on_event, should_stop=should_stop)
-        return measured
-
-    def bench_likeness(self, folder: Path, engine: str, class_noun: str, **watching: Any) -> Any:
-        """Measure a likeness engine on a folder of subjects, here and now, as ``studio.likeness.bench.measure``."""
-        return resolve("studio.likeness.bench:measure")(folder, engine, class_noun, **watching)
-
-    def bases(self) -> listings.Rows:
-        """Return the catalog of base models, with the defaults of this machine."""
-        return listings.bases(self._settings)
 
     # Below: one submit
 
@@ -559,20 +554,25 @@ class Studio:
     def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str | None]:
         """Return what one job's process alone must know, and what it must not; forget it when the job has ended."""
         token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
-        if ended and self._backup:
-            self._backup.wake()
         if ended:
+            self._clock.has_ended(job_id)
+            if self._backup:
+                self._backup.wake()
             return {}
         lends = lends_logins(self._settings, self._store.owner_of(job_id))
         known: dict[str, str | None] = {**machines_login()} if lends else dict(NOT_FOR_OTHERS)
         return known | ({} if token is None else {TOKEN_VARIABLE: token})
 
+    def _erase_pictures(self, adapters: Collection[str], *, dry_run: bool = False) -> tuple[int, int]:
+        """Delete what adapters have drawn from the result cache; return how many files and bytes that are."""
+        erase = resolve("studio.pictures.picture_cache:forget")
+        found: tuple[int, int] = erase(self._settings, adapters, dry_run=dry_run)
+        return found
+
     def _pictures_of(self, job_id: str, owner: str) -> Path:
         """Return the folder of a job's generated pictures."""
         view = self.get(job_id, owner=owner)
-        if view.kind not in ("generate", "finish"):
-            problem = Problem("pictures", f"job {job_id} is a {view.kind} job", "give a generate job", "wrong_kind")
-            raise InputError.of([problem])
+        request.require_kind(view, "pictures", "generate", "finish")
         if view.state != "completed":
             raise ConflictError(f"job {job_id} is {view.state}; its pictures are not ready.")
         return self.out_dir(job_id, owner=owner)
@@ -583,11 +583,8 @@ class Studio:
         Raises:
             NotFoundError: the owner has no such job. InputError: it is of the wrong kind.
         """
-        wanted = SOURCE_KIND[kind]
         view = self.get(source, owner=owner)
-        if view.kind != wanted:
-            problem = Problem("source", f"job {source} is a {view.kind} job", f"give a {wanted} job", "wrong_kind")
-            raise InputError.of([problem])
+        request.require_kind(view, "source", SOURCE_KIND[kind])
         return view
 
     def _with_trouble(self, view: JobView) -> JobView:

@@ -126,6 +126,8 @@ WITHOUT_TEST = {
     "publishing/assemble.py": "test_publish.py",
     "publishing/source.py": "test_publish.py",
     "training/state.py": "test_train.py",
+    # a part of the service
+    "jobs/here.py": "test_service.py",
     # commands, asked as a person types them
     "__main__.py": "test_readme.py",
     "cli/jobs.py": "web/page/test_retry.py",

@@ -530,6 +530,35 @@ def test_second_server_on_the_same_home_takes_over_when_the_first_closes(studio,
         second.close()
 
 
+@pytest.mark.parametrize("behaviour", ["load", "stubborn"])
+def test_what_runs_is_stopped_before_it_is_forgotten_also_from_another_process(studio, photos, tmp_path, behaviour):
+    check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    train = studio.submit_train(TrainConfig(instance_token=behaviour), check.id, owner=OWNER)
+    behind = studio.submit_export(ExportConfig(format="kohya"), train.id, owner=OWNER)
+    studio.start()
+    until(lambda: state(studio, train) in ("pendingModel", "training"))
+    lock = tmp_path / "home" / "jobs" / train.id / "child.lock"
+    until(lambda: lock.exists() and lock.read_text().isdigit())
+    pid = int(lock.read_text())
+    beside = Studio(Settings(home=tmp_path / "home"), verbs=load_fakes().VERBS)  # as the command line does
+    receipt = beside.forget(owner=OWNER, job=check.id)
+    beside.close()
+    assert set(receipt.jobs) == {check.id, train.id, behind.id} and receipt.forgotten_s is not None
+    assert studio.list(owner=OWNER) == [] == list((tmp_path / "home" / "jobs").iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    again = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    assert studio.wait(again.id, owner=OWNER, timeout_s=60).state == "completed", "the queue goes on"
+    assert not (tmp_path / "home" / "jobs" / again.id / "photos").exists(), "originals go with the end of the check"
+
+
+def test_a_job_of_a_server_that_died_is_forgotten_without_a_server(studio, photos, tmp_path):
+    job = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    assert studio._store.claim().id == job.id  # and that is where its server died
+    assert studio.forget(owner=OWNER, job=job.id).jobs == (job.id,)
+    assert studio.list(owner=OWNER) == [] == list((tmp_path / "home" / "jobs").iterdir())
+
+
 def test_other_owners_see_nothing(studio, photos):
     job = studio.submit_check(CheckConfig(), photos, owner=OWNER)
     calls = (studio.get, studio.cancel, studio.retry, studio.events, studio.wait, studio.out_dir)

@@ -16,10 +16,8 @@ from typing import TextIO
 
 from studio.cli.output import JsonLinesOutput, TerminalOutput
 from studio.core.errors import StudioError
-from studio.core.private import make_home
+from studio.core.private import COMMAND_LOG, make_home
 
-LOG_NAME = "command.log"
-"""In the home: what libraries printed during the last commands."""
 _MOST_BYTES = 1_000_000
 """A log that is longer is begun anew."""
 
@@ -56,7 +54,7 @@ def _are_the_processes() -> bool:
 
 def _opened(home: Path) -> TextIO | None:
     """Return the log, open at its end; None where the home cannot be written."""
-    path = home / LOG_NAME
+    path = home / COMMAND_LOG
     try:
         make_home(home)
         is_long = path.is_file() and path.stat().st_size > _MOST_BYTES

@@ -23,7 +23,7 @@ from studio.cli.output import open_output
 from studio.cli.remote import remote
 from studio.cli.space import space
 from studio.core.errors import InputError, JobCancelled, NotFoundError, StudioError
-from studio.core.private import make_home
+from studio.core.private import LAST_ERROR, make_home
 from studio.core.progress import stopped
 from studio.core.settings import load_settings, set_openmp_defaults
 
@@ -92,7 +92,7 @@ def _bug_report(error: Exception) -> str:
     try:
         home = load_settings().home
         make_home(home)
-        path = home / "last_error.txt"
+        path = home / LAST_ERROR
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     except (OSError, StudioError):
         return f"{said} Please report it."

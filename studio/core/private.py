@@ -4,12 +4,30 @@ Ground level: imports nothing of the studio.
 """
 
 import contextlib
+import hashlib
 import os
 import stat
 from pathlib import Path
 
 TABLE_NAME = "jobs.sqlite3"
 """The table of jobs, by which a home is known."""
+UPLOADS_NAME = "uploads"
+"""In the home: files that wait for a check, in a folder for each owner."""
+SERVED_NAME = "web-cache"
+"""In the home: what the page takes and shows. Where people log in, a folder for each owner."""
+
+COMMAND_LOG, LAST_ERROR = "command.log", "last_error.txt"
+"""In the home: what libraries printed during commands, and the trace of the last bug of one."""
+
+
+def owner_digest(owner: str) -> str:
+    """Return what an owner's folders are called by: a digest, which says nothing to who looks at them."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:32]
+
+
+def served_folder(root: Path, owner: str) -> Path:
+    """Return the part of the page's folder that holds one owner's files where people log in."""
+    return root / f"of-{owner_digest(owner)}"
 
 
 def make_folder(folder: Path) -> None:

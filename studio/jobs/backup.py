@@ -20,14 +20,16 @@ import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from studio.core.errors import InputError, MissingExtraError, Problem, StudioError
 from studio.core.files import sha256_of, sync_tree
 from studio.core.folder import is_clutter
+from studio.core.private import owner_digest
 from studio.core.settings import Settings
+from studio.jobs import forgotten
 from studio.jobs.child import LOCK_FILE, PHOTOS_FOLDER
 from studio.jobs.store import Store
 
@@ -89,13 +91,8 @@ class BackupFolder:
 
     def held(self) -> frozenset[str]:
         """Return the ids of the jobs that are there, whole."""
-        self._fs.invalidate_cache()
-        try:
-            found = self._fs.find(self._jobs, detail=True)
-        except FileNotFoundError:
-            return frozenset()
         ids = set()
-        for path, facts in found.items():
+        for path, facts in self._below(self._jobs).items():
             folder, name = PurePosixPath(path).parent.name, PurePosixPath(path).name
             if name == _DONE and PurePosixPath(path).parent.parent.name == "jobs" and _JOB_ID.fullmatch(folder):
                 # A marker that was cut off on the way, as a local disk may leave it, is none.
@@ -126,7 +123,7 @@ class BackupFolder:
             raise DamagedError(f"{_RECORD} is damaged")
         try:
             found: dict[str, Any] = json.loads(data)
-            float(found["job"]["created_s"])
+            float(found["job"]["created_s"]), str(found["job"]["owner"])
             return found
         except (ValueError, KeyError, TypeError):
             raise DamagedError(f"{_RECORD} is of another kind") from None
@@ -150,6 +147,33 @@ class BackupFolder:
             if sha256_of(path) != facts["sha256"]:
                 raise DamagedError(f"{path.name} is damaged")
 
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return how many files and bytes are there of each job, whole or not."""
+        found: dict[str, tuple[int, int]] = {}
+        for path, facts in self._below(self._jobs).items():
+            job_id = path.partition(f"{self._jobs}/")[2].partition("/")[0]
+            if _JOB_ID.fullmatch(job_id):
+                files, taken = found.get(job_id, (0, 0))
+                found[job_id] = files + 1, taken + facts["size"]
+        return found
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job: its marker first, then its record, so that a kill on the way leaves nothing that is whole."""
+        found = self._below(f"{self._jobs}/{job_id}")
+        for path in sorted(found, key=_marker_first):
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(path)
+        with suppress(OSError):  # a disk has folders, an object store has none
+            self._fs.rm(f"{self._jobs}/{job_id}", recursive=True)
+
+    def _below(self, folder: str) -> dict[str, Any]:
+        self._fs.invalidate_cache()
+        try:
+            found: dict[str, Any] = self._fs.find(folder, detail=True)
+            return found
+        except FileNotFoundError:
+            return {}
+
     def try_out(self) -> None:
         """Write a file, read it back and delete it."""
         place, data = f"{self._jobs}/.probe-{secrets.token_hex(4)}", secrets.token_bytes(16)
@@ -162,6 +186,13 @@ class BackupFolder:
 
     def _place(self, job_id: str, relative: str) -> str:
         return f"{self._jobs}/{job_id}/{relative}"
+
+
+def _marker_first(path: str) -> tuple[bool, bool, str]:
+    """Sort the files of one job: DONE, its record, all others; a verb's own DONE lies deeper."""
+    outside = PurePosixPath(path).parent.parent.name == "jobs"
+    name = PurePosixPath(path).name
+    return not (outside and name == _DONE), not (outside and name == _RECORD), path
 
 
 class Backup:
@@ -288,6 +319,22 @@ class Backup:
             raise failures[0]
 
     def _save(self, remote: BackupFolder, job_id: str) -> bool:
+        """Bring one job there; False if the studio has closed, or if the job is forgotten meanwhile."""
+        try:
+            done = not self._is_forgotten(job_id) and self._bring(remote, job_id)
+        except Exception:
+            if not self._is_forgotten(job_id):
+                raise
+            done = False
+        if self._is_forgotten(job_id):  # whoever forgets it may have looked here before the last file came
+            remote.delete(job_id)
+            return False
+        return done
+
+    def _is_forgotten(self, job_id: str) -> bool:
+        return job_id in forgotten.ids(self._jobs_dir.parent)
+
+    def _bring(self, remote: BackupFolder, job_id: str) -> bool:
         """Bring one job there; False if the studio has closed."""
         folder, files = self._jobs_dir / job_id, {}
         for path in _files_of(folder):
@@ -319,10 +366,16 @@ class Backup:
             shutil.rmtree(leftover, ignore_errors=True)
         failures: list[Exception] = []
         records = {}
-        for job_id in held - self._store.ids():
+        gone = forgotten.ids(self._jobs_dir.parent)
+        for job_id in gone & set(remote.sizes()) if gone else ():
+            with _one_by_one(job_id, failures):
+                remote.delete(job_id)
+        for job_id in held - self._store.ids() - gone:
             with _one_by_one(job_id, failures):
                 records[job_id] = remote.record(job_id)
         back = 0
+        leaving = forgotten.owners(self._jobs_dir.parent)
+        records = {name: row for name, row in records.items() if owner_digest(str(row["job"]["owner"])) not in leaving}
         for job_id, record in sorted(records.items(), key=lambda row: row[1]["job"]["created_s"]):
             if not self._closing.is_set():
                 with _one_by_one(job_id, failures):
@@ -343,6 +396,9 @@ class Backup:
                 sync_tree(part)  # its row below says that it is here for good
                 os.replace(part, place)
                 self._store.restore(job_id, record)
+                if self._is_forgotten(job_id):  # while it was on its way
+                    self._store.erase([job_id])
+                    shutil.rmtree(place, ignore_errors=True)
             except (KeyError, TypeError, ValueError, AttributeError):
                 raise DamagedError(f"{_RECORD} is of another kind") from None
         finally:

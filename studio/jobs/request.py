@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
-from studio.core.domain import JobFacts, JobView
+from studio.core.domain import JobFacts, JobKind, JobView
 from studio.core.errors import ConflictError, InputError, Problem
 from studio.core.files import sync_folder, write_json
 from studio.core.finish_config import FinishConfig
@@ -49,7 +49,7 @@ def facts_of(config: StrictModel, source: JobFacts | None = None, *, preset: str
 def known_facts(source: JobView) -> JobFacts:
     """Return the facts of a job; of a check that nobody told the class noun, the one that it has guessed since."""
     if source.kind == "check" and not source.facts.class_noun and source.result:
-        return replace(source.facts, class_noun=source.result["class_noun"])
+        return replace(source.facts, class_noun=source.result.get("class_noun"))
     return source.facts
 
 
@@ -90,12 +90,37 @@ def write_request(
         job_dir.mkdir(mode=0o700)
     copied = intake.copy(uploads, job_dir / PHOTOS_FOLDER, max_bytes=max_bytes) if uploads else []
     request: dict[str, Any] = {"kind": kind, "config": config.model_dump(mode="json"), "source": source}
+    if copied:  # what else holds one of these files is forgotten with the job
+        request["uploads"] = [sha256 for _, sha256 in copied]
     if own_token:
         request["own_token"] = True
     with intake.disk_errors():
         write_json(job_dir / REQUEST_FILE, request)
         sync_folder(job_dir.parent)
     return fingerprint(kind, config, source, copied)
+
+
+def require_kind(job: JobView, where: str, *wanted: JobKind) -> None:
+    """Refuse a job that is of none of the kinds; the first one is the one to give.
+
+    Raises:
+        InputError: it is of another kind, ``where`` names the argument.
+    """
+    if job.kind not in wanted:
+        raise InputError.of(
+            [Problem(where, f"job {job.id} is a {job.kind} job", f"give a {wanted[0]} job", "wrong_kind")]
+        )
+
+
+def require_may_complete(source: JobView) -> None:
+    """Raise ConflictError if a source has ended without a result: a job behind it would wait in vain."""
+    if source.state in ("stalled", "cancelled"):
+        raise ConflictError(f"job {source.id} is {source.state}; retry it first, then submit this again.")
+
+
+def then_key(run: str) -> str:
+    """Return the key of the job that publishes a run once it is trained."""
+    return f"publish-{run}"
 
 
 def require_names(*, owner: str, key: str | None) -> None:
@@ -110,14 +135,3 @@ def require_names(*, owner: str, key: str | None) -> None:
             problems.append(Problem(where, "is not 1 to 200 printable characters", "choose another", "invalid_text"))
     if problems:
         raise InputError.of(problems)
-
-
-def require_may_complete(source: JobView) -> None:
-    """Raise ConflictError if a source has ended without a result: a job behind it would wait in vain."""
-    if source.state in ("stalled", "cancelled"):
-        raise ConflictError(f"job {source.id} is {source.state}; retry it first, then submit this again.")
-
-
-def then_key(run: str) -> str:
-    """Return the key of the job that publishes a run once it is trained."""
-    return f"publish-{run}"

@@ -1,7 +1,11 @@
-"""The table of jobs as SQL: its schema, the step from an earlier version to this one, and its errors in words."""
+"""The table of jobs as SQL: its schema, how it is opened, the step from an earlier version, its errors in words."""
 
 import sqlite3
 from pathlib import Path
+from typing import TypeVar
+
+from studio.core.errors import ConflictError
+from studio.core.private import make_file
 
 VERSION = 2
 SCHEMA = """
@@ -91,6 +95,52 @@ _WORDS = {
 }
 """SQLite's primary result code -> what it means for a person, and the cure. Source: sqlite.org/rescode.html."""
 _OTHER_WORDS = "cannot be used ({error}); start the studio again, and report it if that does not help."
+
+
+_Connection = TypeVar("_Connection", bound=sqlite3.Connection)
+
+
+def open_table(path: Path, kind: type[_Connection], *, busy_timeout_s: float) -> _Connection:
+    """Open the file, making it or bringing it up to date where that is needed.
+
+    Args:
+        path: the file.
+        kind: class of the connection.
+        busy_timeout_s: how long a call waits for another process's transaction.
+
+    Raises:
+        ConflictError: a newer version of the studio made the file. sqlite3.DatabaseError: it cannot be used.
+    """
+    for ending in ("", "-wal", "-shm"):  # SQLite makes the other two like the first one
+        if not ending or (path.parent / f"{path.name}{ending}").exists():
+            make_file(path.parent / f"{path.name}{ending}")
+    connection = sqlite3.connect(
+        path,
+        timeout=busy_timeout_s,
+        isolation_level=None,  # the store says BEGIN itself
+        check_same_thread=False,  # its close() comes from another thread
+        factory=kind,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, and not only let go
+    version = _version(connection)
+    if version > VERSION:
+        connection.close()
+        raise ConflictError("a newer version of the studio made the table of jobs; update the studio.")
+    if version < VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        version = _version(connection)  # another server may have been faster
+        for statement in (SCHEMA if version == 0 else SINCE_1 if version == 1 else "").split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def words_for(error: sqlite3.Error, path: Path) -> str:

@@ -18,10 +18,9 @@ from typing import Any
 
 from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError, ResourceError
-from studio.core.private import make_file
 from studio.jobs.events import Outcome
 from studio.jobs.rows import KEPT, cause_of_source, placed, view_of
-from studio.jobs.schema import FACTS_FROM_TITLES, SCHEMA, SINCE_1, VERSION, words_for
+from studio.jobs.schema import FACTS_FROM_TITLES, open_table, words_for
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
 
 _BEFORE_ALL = 10**16
@@ -266,6 +265,38 @@ class Store:
             )
             return True
 
+    # The forgetter's calls
+
+    def owners(self) -> list[str]:
+        """Return everybody who has a job."""
+        with self._read() as db:
+            return [row["owner"] for row in db.execute("SELECT DISTINCT owner FROM jobs ORDER BY owner")]
+
+    def erase(self, jobs: Collection[str]) -> frozenset[str]:
+        """Delete jobs with their events, what is queued behind them by now, and turns of owners without a job left.
+
+        Returns:
+            The ids of all that are deleted, also of those that were before.
+        """
+        with self._write() as db:
+            gone: set[str] = set()
+            found = set(jobs)
+            while found - gone:
+                gone |= found
+                rows = db.execute(f"SELECT id FROM jobs WHERE source IN ({_marks(sorted(gone))})", sorted(gone))
+                found = {row["id"] for row in rows.fetchall()}
+            db.executemany("DELETE FROM events WHERE job = ?", [(job_id,) for job_id in gone])
+            db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in gone])
+            db.execute("DELETE FROM turns WHERE owner NOT IN (SELECT owner FROM jobs)")
+        return frozenset(gone)
+
+    def scrub(self) -> None:
+        """Rewrite the file without a byte of what was deleted, and empty the log beside it; raises ResourceError."""
+        with self._read() as db:
+            db.execute("VACUUM")
+            if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise ResourceError(f"the table of jobs ({self._path.name}) is being read; try again in a moment.")
+
     def tell(self, job_id: str, level: str, text: str, *, instead_of: str | None = None) -> None:
         """Add a message to a job's events; ``instead_of`` is the text of an earlier one that no longer holds."""
         with self._write() as db:
@@ -341,7 +372,7 @@ class Store:
         """
         with self._write() if events else self._read() as db:
             row = self._row(db, claim.id)
-            if row["attempt"] != claim.attempt or row["state"] not in RUNNING:
+            if row is None or row["attempt"] != claim.attempt or row["state"] not in RUNNING:
                 return True
             if events:
                 self._add_events(db, row, events)
@@ -357,7 +388,8 @@ class Store:
             False if the attempt's word no longer counts.
         """
         with self._write() as db:
-            if self._row(db, claim.id)["cancel_requested"]:
+            row = self._row(db, claim.id)
+            if row is not None and row["cancel_requested"]:
                 outcome = Outcome("cancelled")
             return self._move(
                 db,
@@ -385,6 +417,8 @@ class Store:
         """
         with self._write() as db:
             row = self._row(db, claim.id)
+            if row is None:
+                return False
             losses = row["losses"] + 1
             if row["cancel_requested"] or losses < max_losses:
                 return self._requeue(db, row, claim.attempt, reason, losses=losses)
@@ -398,7 +432,7 @@ class Store:
         """The server is closing: the job goes back to pending and this attempt counts against nothing."""
         with self._write() as db:
             row = self._row(db, claim.id)
-            if row["cancel_requested"]:
+            if row is not None and row["cancel_requested"]:
                 return self._move(
                     db, claim.id, "cancelled", attempt_is=claim.attempt, only_from=_RUNNING, finished_s=time.time()
                 )
@@ -475,7 +509,9 @@ class Store:
             db.execute("UPDATE jobs SET stage = ? WHERE id = ?", (stage, row["id"]))
 
     def _say(self, db: _Connection, job_id: str, level: str, text: str) -> None:
-        self._add_events(db, self._row(db, job_id), [Event("message", {"level": level, "text": text})])
+        row = self._row(db, job_id)
+        if row is not None:
+            self._add_events(db, row, [Event("message", {"level": level, "text": text})])
 
     def _add_events(self, db: _Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
         newest = max((i for i, event in enumerate(events) if event.kind == "progress"), default=None)
@@ -497,14 +533,19 @@ class Store:
             raise NotFoundError(f"there is no job {job_id!r}.")
         return row
 
-    def _row(self, db: _Connection, job_id: str) -> sqlite3.Row:
+    def _row(self, db: _Connection, job_id: str) -> Any:  # a row, or None
         return db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
 
     def _by_key(self, db: _Connection, owner: str, key: str) -> sqlite3.Row | None:
         return db.execute("SELECT * FROM jobs WHERE owner = ? AND key = ?", (owner, key)).fetchone()
 
     def _source_state(self, db: _Connection, source: str | None) -> str | None:
-        return None if source is None else self._row(db, source)["state"]
+        if source is None:
+            return None
+        row = self._row(db, source)
+        if row is None:  # forgotten a moment ago
+            raise NotFoundError(f"there is no job {source!r}.")
+        return str(row["state"])
 
     @contextmanager
     def _write(self) -> Iterator[_Connection]:
@@ -532,41 +573,10 @@ class Store:
             with (
                 self._open_lock
             ):  # two threads that switch to WAL at once get "database is locked" in spite of the timeout
-                connection = self._open()
+                connection = open_table(self._path, _Connection, busy_timeout_s=self._busy_timeout_s)
                 self._connections.add(connection)
             self._local.connection = connection
         return connection
-
-    def _open(self) -> _Connection:
-        for ending in ("", "-wal", "-shm"):  # SQLite makes the other two like the first one
-            if not ending or (self._path.parent / f"{self._path.name}{ending}").exists():
-                make_file(self._path.parent / f"{self._path.name}{ending}")
-        connection = sqlite3.connect(
-            self._path,
-            timeout=self._busy_timeout_s,
-            isolation_level=None,  # we say BEGIN ourselves
-            check_same_thread=False,  # close() comes from another thread
-            factory=_Connection,
-        )
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        version = _version(connection)
-        if version > VERSION:
-            connection.close()
-            raise ConflictError("a newer version of the studio made the table of jobs; update the studio.")
-        if version < VERSION:
-            connection.execute("BEGIN IMMEDIATE")
-            version = _version(connection)  # another server may have been faster
-            for statement in (SCHEMA if version == 0 else SINCE_1 if version == 1 else "").split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
-        return connection
-
-
-def _version(connection: _Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.txt"
 SERVER_LOCK_FILE = "worker.lock"
-_ORPHAN_AGE_S = 3600.0
 _LEAVE_S = 10.0
 """How long a child that has told its outcome may take to leave."""
 _STOP_TOGETHER_S = 5.0
@@ -191,7 +189,6 @@ class Worker:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             recovered = self._store.recover("The server stopped while the job ran.")
-            known = self._store.ids()
         except BlockingIOError:
             lock.close()
             return False
@@ -200,8 +197,7 @@ class Worker:
             raise
         self._lock = lock
         for job_id in recovered:
-            _end_leftovers(self._jobs_dir / job_id)
-        _remove_orphans(self._jobs_dir, known)
+            end_leftovers(self._jobs_dir / job_id)
         return True
 
     def _run(self, claim: Claim, slot: Slot) -> None:
@@ -238,7 +234,7 @@ class Worker:
     def _attempt(self, claim: Claim, slot: Slot) -> tuple[Outcome | None, int]:
         """Run one child; return its own word and its exit status, negative for a signal."""
         job_dir = self._jobs_dir / claim.id
-        _end_leftovers(job_dir)
+        end_leftovers(job_dir)
         process = self._spawn(claim, job_dir, slot)
         try:
             outcome = self._follow(claim, process)
@@ -370,7 +366,7 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _end_leftovers(job_dir: Path, patience_s: float = 5.0) -> None:
+def end_leftovers(job_dir: Path, patience_s: float = 5.0) -> None:
     """Kill what is left of an earlier attempt of this job.
 
     The lock is the proof: while it is held, the process group in the file exists and is ours, so its number
@@ -391,14 +387,6 @@ def _end_leftovers(job_dir: Path, patience_s: float = 5.0) -> None:
                 if pid.isdigit():
                     _kill_group(int(pid))
                 time.sleep(0.05)
-
-
-def _remove_orphans(jobs_dir: Path, known: frozenset[str]) -> None:
-    """Remove uploads of requests that a crash cut off before they were accepted."""
-    for folder in jobs_dir.iterdir():
-        with contextlib.suppress(OSError):
-            if folder.name not in known and time.time() - folder.stat().st_mtime > _ORPHAN_AGE_S:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _hung(silence_s: float) -> str:

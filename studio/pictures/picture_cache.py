@@ -1,9 +1,10 @@
 """The result cache: a picture that was made before with exactly the same inputs is not made again.
 
 The key is a digest of everything that decides a picture's bytes: base, adapter and its strength, prompt, negative
-prompt, seed, settings, shape, and what computes it. Values are PNG files without a word about the user. On the local
-disk with a byte budget (the least recently used goes first), or in Redis, single or cluster, by URL. A cache never
-fails a run: where it cannot be reached, pictures are made as if there were none. Called by ``studio.infer``.
+prompt, seed, settings, shape, and what computes it; before it stands the digest of the adapter, so that what an adapter
+has drawn can be forgotten with it. Values are PNG files without a word about the user. On the local disk with a byte
+budget (the least recently used goes first), or in Redis, single or cluster, by URL. A cache never fails a run: where it
+cannot be reached, pictures are made as if there were none. Called by ``studio.infer``; ``studio.service`` forgets.
 """
 
 import contextlib
@@ -11,7 +12,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +30,8 @@ _FACTS = "facts"
 _READ_IN_FULL_BYTES = 256 * 2**20
 _ROOM = 0.9
 """Share of the budget that an eviction leaves in use, so that not every new picture evicts."""
+_OLD_FOLDER = 2
+"""Letters in the names of the folders that earlier versions made: two of a picture's digest, none of its adapter."""
 _KEPT_S = 30 * 24 * 3600
 _ANSWER_S = 5.0
 
@@ -41,8 +45,29 @@ class PictureCache(Protocol):
     def put(self, key: str, value: bytes) -> None:
         """Keep the value; a later one with the same key is the same."""
 
+    def forget(self, adapters: Collection[str], *, dry_run: bool = False) -> tuple[int, int]:
+        """Delete what these adapters have drawn, by their SHA-256; return how many files and bytes that are.
+
+        Pictures that an earlier version kept go, too, whatever drew them: their keys do not tell.
+        """
+
     def close(self) -> None:
         """Give connections back."""
+
+
+def forget(settings: Settings, adapters: Collection[str], *, dry_run: bool = False) -> tuple[int, int]:
+    """Delete what adapters have drawn from the cache that the settings name; see ``PictureCache.forget``.
+
+    Raises:
+        OSError: the cache cannot be reached. MissingExtraError: as ``open_cache``.
+    """
+    cache = open_cache(settings)
+    if cache is None:
+        return 0, 0
+    try:
+        return cache.forget(adapters, dry_run=dry_run)
+    finally:
+        cache.close()
 
 
 def open_cache(settings: Settings) -> PictureCache | None:
@@ -59,9 +84,9 @@ def open_cache(settings: Settings) -> PictureCache | None:
     return RedisCache(where)
 
 
-def key_of(facts: Mapping[str, Any]) -> str:
-    """Return the digest of everything that decides a picture, hexadecimal."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def key_of(adapter: str, facts: Mapping[str, Any]) -> str:
+    """Return the key of a picture: the SHA-256 of its adapter, and the digest of everything that decides it."""
+    return f"{adapter}/{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}"
 
 
 def folder_digest(folder: Path) -> str:
@@ -142,6 +167,18 @@ class DiskCache:
         if self._taken_bytes is None or self._taken_bytes > self._max_bytes:
             self._evict()
 
+    def forget(self, adapters: Collection[str], *, dry_run: bool = False) -> tuple[int, int]:
+        """See ``PictureCache.forget``."""
+        files = taken = 0
+        for folder in list(self._folder.iterdir()) if self._folder.is_dir() else []:
+            if folder.is_dir() and (folder.name in adapters or len(folder.name) == _OLD_FOLDER):
+                sizes = [path.stat().st_size for path in folder.iterdir()]
+                files, taken = files + len(sizes), taken + sum(sizes)
+                if not dry_run:
+                    shutil.rmtree(folder)
+        self._taken_bytes = None
+        return files, taken
+
     def close(self) -> None:
         """See ``PictureCache.close``: there is nothing to give back."""
 
@@ -157,11 +194,14 @@ class DiskCache:
                 if taken <= self._max_bytes * _ROOM:
                     break
                 path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # others lie in it
+                    path.parent.rmdir()
                 taken -= size
         self._taken_bytes = taken
 
     def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.png"
+        adapter, _, picture = key.partition("/")
+        return self._folder / adapter / f"{picture}.png"
 
 
 class RedisCache:
@@ -196,6 +236,21 @@ class RedisCache:
     def put(self, key: str, value: bytes) -> None:
         """See ``PictureCache.put``."""
         self._ask(lambda client: client.set(self._name(key), value, ex=_KEPT_S))
+
+    def forget(self, adapters: Collection[str], *, dry_run: bool = False) -> tuple[int, int]:
+        """See ``PictureCache.forget``."""
+
+        def all_of(client: Any) -> tuple[int, int]:
+            files = taken = 0
+            for name in client.scan_iter(match=self._name("*"), count=1000):
+                adapter, _, picture = name.decode().removeprefix(self._name("")).partition("/")
+                if adapter in adapters or not picture:
+                    files, taken = files + 1, taken + client.strlen(name)
+                    if not dry_run:
+                        client.delete(name)
+            return files, taken
+
+        return self._ask(all_of) if adapters else (0, 0)
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         try:

@@ -49,7 +49,7 @@ class RunResults:
     def _key(self, item: PlannedPicture) -> str:
         # Not how many pictures shared the pass, although that moves last bits: a shot of a pack, asked for again by
         # itself, is the picture that is there.
-        return key_of({**self._facts, **asdict(item.picture_request)})
+        return key_of(self._facts["adapter_sha256"], {**self._facts, **asdict(item.picture_request)})
 
     def _give_up(self, error: OSError) -> None:
         text = f"the result cache cannot be used ({type(error).__name__}: {error}), so all pictures are made anew"
@@ -65,9 +65,9 @@ def open_results(
     needed: bool,
     reporter: ProgressReporter,
 ) -> Iterator[RunResults]:
-    """Open the result cache for one run; pictures of an adapter that is not identified are not cached."""
+    """Open the result cache for one run; pictures without an adapter are not kept: nobody could forget them."""
     settings = load_settings()
-    cache = open_cache(settings) if config.use_cache and needed else None
+    cache = open_cache(settings) if config.use_cache and needed and sha256 else None
     facts: dict[str, Any] = {}
     if cache is not None:
         device = pick_device(settings.device)
@@ -77,7 +77,7 @@ def open_results(
             "base": info.base if info.revision else folder_digest(resolve_base(info.base).folder),
             "revision": info.revision,
             "adapter_sha256": sha256,
-            "adapter_scale": config.adapter_scale if sha256 else 0.0,
+            "adapter_scale": config.adapter_scale,
             # What computes decides the last bits.
             "device": device.type,
             "device_name": name,

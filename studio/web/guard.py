@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from studio.core.private import SERVED_NAME
 from studio.core.settings import LOOPBACK, Settings
 from studio.web.asgi import App, Message, Receive, Scope, Send, answer, lies_in, named_paths, read, replayed
 
@@ -280,7 +281,7 @@ def limited(receive: Receive, max_bytes: int, state: _RequestState | None = None
 
 def upload_folder(settings: Settings) -> Path:
     """Return the folder that uploads pass through on their way to a job."""
-    return settings.home.expanduser().absolute() / "web-cache"
+    return settings.home.expanduser().absolute() / SERVED_NAME
 
 
 def _security_headers(frame_ancestors: str) -> list[tuple[bytes, bytes]]:

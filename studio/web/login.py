@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 from starlette.middleware.sessions import SessionMiddleware
 
 from studio.core.errors import InputError, LoginError, StudioError
+from studio.core.private import served_folder
 from studio.web.asgi import App, Message, Receive, Scope, Send, answer, lies_in, named_paths, parsed, read, replayed
 from studio.web.guard import limited
 
@@ -85,11 +86,6 @@ def visitor_of(scope: Scope | None) -> Visitor:
     if not isinstance(found, Visitor):
         raise LoginError(LOG_IN)
     return found
-
-
-def folder_of(root: Path, owner: str) -> Path:
-    """Return the part of Gradio's folder that holds one owner's files."""
-    return root / f"of-{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
 
 class _OwnedNames:
@@ -181,7 +177,7 @@ class LoginMiddleware:
     Args:
         app: what comes behind, Gradio with the session cookies among it.
         authenticator: knows the visitors.
-        folder: Gradio's folder; each owner's files lie in ``folder_of(folder, owner)``.
+        folder: Gradio's folder; each owner's files lie in ``served_folder(folder, owner)``.
         public: files that belong to the page itself; filled when Gradio is mounted.
     """
 
@@ -253,7 +249,7 @@ class LoginMiddleware:
         return path.rstrip("/") != "/gradio_api/cancel" or self._events.belongs(str(event), owner)
 
     def _may_read(self, path: str, owner: str | None) -> bool:
-        if owner is not None and lies_in(path, folder_of(self._folder, owner)):
+        if owner is not None and lies_in(path, served_folder(self._folder, owner)):
             return True
         return Path(path) in self._public
 

@@ -23,13 +23,13 @@ from pydantic import Field
 from studio.core.config import CheckConfig
 from studio.core.errors import ConflictError, InputError, Problem, StudioError
 from studio.core.files import sha256_of, write_bytes
+from studio.core.private import UPLOADS_NAME, owner_digest
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.jobs import intake
+from studio.jobs.sweep import UPLOAD_LIFE_S
 from studio.web.session import StudioSession, home_files
 
-UPLOAD_LIFE_S = 24 * 3600
-"""Uploads that no check has taken by then are deleted."""
 _UPLOADS_PER_PHOTO = 2
 """A photo and its caption."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -120,7 +120,7 @@ class Uploads:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._folder = settings.home.expanduser().absolute() / "uploads"
+        self._folder = settings.home.expanduser().absolute() / UPLOADS_NAME
         self._most = settings.max_photos * _UPLOADS_PER_PHOTO
         self._max_bytes = settings.max_upload_bytes
 
@@ -195,7 +195,7 @@ class Uploads:
             (self._of(owner) / photo.sha256).unlink(missing_ok=True)
 
     def _of(self, owner: str) -> Path:
-        return self._folder / hashlib.sha256(owner.encode()).hexdigest()[:32]
+        return self._folder / owner_digest(owner)
 
     def _files(self, owner: str) -> list[Path]:
         folder = self._of(owner)

@@ -25,13 +25,13 @@ from starlette.routing import Mount
 
 from studio.core import redaction
 from studio.core.errors import InputError, Problem, ResourceError
-from studio.core.private import make_file, make_folder, make_home
+from studio.core.private import make_file, make_folder, make_home, served_folder
 from studio.core.server_token import require_guarded, server_token
 from studio.core.settings import Settings, set_openmp_defaults
 from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
-from studio.web.login import Authenticator, LoginMiddleware, folder_of, visitor_of
+from studio.web.login import Authenticator, LoginMiddleware, visitor_of
 from studio.web.slow_headers import timed_protocol
 from studio.web.token_gate import TokenMiddleware
 
@@ -164,7 +164,7 @@ def _upload_of_an_owner(page: "gr.Blocks", settings: Settings) -> Callable[..., 
     from gradio.routes import file_upload_statuses
 
     async def upload(request: Request, upload_id: str | None = None) -> Response:
-        folder = folder_of(upload_folder(settings), visitor_of(request.scope).owner)
+        folder = served_folder(upload_folder(settings), visitor_of(request.scope).owner)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         told = file_upload_statuses if upload_id else None
         try:

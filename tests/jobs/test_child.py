@@ -91,7 +91,7 @@ def test_child_stops_on_sigterm_refuses_company_and_dies_with_its_servers_pipe(j
         assert parse_line(first.stdout.readline()) == Outcome("cancelled")
         assert first.wait(timeout=30) == 0
         first.stdin.close()
-    worker._end_leftovers(job_dir)  # its guard
+    worker.end_leftovers(job_dir)  # its guard
     with start(job_dir, os.getpid(), fake_verbs) as third:
         assert parse_line(third.stdout.readline()).kind == "stage"
         third.stdin.close()

@@ -14,7 +14,8 @@ from studio.core.settings import Settings, load_settings
 from studio.pictures import picture_cache
 from studio.pictures.picture_cache import DiskCache, RedisCache, folder_digest, key_of, open_cache, packed, unpacked
 
-KEYS = [key_of({"seed": seed}) for seed in range(4)]
+ADAPTER = "ad" * 32
+KEYS = [key_of(ADAPTER, {"seed": seed}) for seed in range(4)]
 
 
 @pytest.fixture
@@ -45,7 +46,9 @@ def test_what_is_no_whole_picture_is_nothing(value: bytes) -> None:
 
 
 def test_a_key_depends_on_every_fact_and_not_on_their_order() -> None:
-    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 1, "b": 3})
+    one = key_of(ADAPTER, {"a": 1, "b": 2})
+    assert one == key_of(ADAPTER, {"b": 2, "a": 1}) != key_of(ADAPTER, {"a": 1, "b": 3})
+    assert one != key_of("be" * 32, {"a": 1, "b": 2})
 
 
 def test_the_disk_keeps_values_for_another_process(tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, 250)
     for age, key in enumerate(KEYS[:2]):
         cache.put(key, bytes(100))
-        os.utime(tmp_path / key[:2] / f"{key}.png", ns=(age, age))
+        os.utime(tmp_path / f"{key}.png", ns=(age, age))
     assert cache.get(KEYS[0])  # used now, so the other one is older
     cache.put(KEYS[2], bytes(100))
     assert [cache.get(key) is not None for key in KEYS[:3]] == [True, False, True]
@@ -86,6 +89,33 @@ def test_redis_keeps_values_for_another_client_and_forgets_them_in_the_end(redis
     with redis.Redis.from_url(redis_url) as client:
         (name,) = client.keys("likeness-studio:picture:*")
         assert 0 < client.ttl(name) <= 30 * 24 * 3600
+
+
+@pytest.mark.parametrize("where", ["disk", "redis"])
+def test_what_an_adapter_has_drawn_is_forgotten_with_it(redis_url: str, tmp_path: Path, where: str) -> None:
+    settings = Settings(home=tmp_path, results_cache=where if where == "disk" else redis_url)
+    other = key_of("be" * 32, {"seed": 1})
+    cache = open_cache(settings)
+    assert cache is not None
+    for key in (*KEYS[:2], other):
+        cache.put(key, b"12345")
+    if where == "disk":  # as an earlier version kept it, by the picture's digest alone
+        (tmp_path / "cache" / "pictures" / "ab").mkdir()
+        (tmp_path / "cache" / "pictures" / "ab" / f"{'ab' * 32}.png").write_bytes(b"12345")
+    else:
+        cache.put("ab" * 32, b"12345")
+    assert picture_cache.forget(settings, [ADAPTER], dry_run=True) == (3, 15)
+    assert cache.get(KEYS[0]) == b"12345"
+    assert picture_cache.forget(settings, [ADAPTER]) == (3, 15)
+    assert [cache.get(key) for key in (*KEYS[:2], other)] == [None, None, b"12345"]
+    assert picture_cache.forget(settings, [ADAPTER]) == (0, 0)
+    cache.close()
+
+
+def test_without_a_cache_there_is_nothing_to_forget() -> None:
+    assert picture_cache.forget(Settings(results_cache="off"), [ADAPTER]) == (0, 0)
+    with pytest.raises(OSError, match="ConnectionError"):
+        picture_cache.forget(Settings(results_cache="redis://127.0.0.1:1/0"), [ADAPTER])
 
 
 def test_a_server_that_does_not_answer_is_an_os_error_without_its_password() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
+from studio.core.private import served_folder
 from studio.web.asgi import Scope
-from studio.web.login import VISITOR, Visitor, folder_of, visitor_of
+from studio.web.login import VISITOR, Visitor, visitor_of
 
 
 def _scope() -> Scope | None:
@@ -32,4 +33,4 @@ def upload_folder() -> Path:
         LoginError: people log in here, and nobody is logged in.
     """
     root, scope = Path(get_upload_folder()), _scope()
-    return root if scope is None or VISITOR not in scope else folder_of(root, visitor_of(scope).owner)
+    return root if scope is None or VISITOR not in scope else served_folder(root, visitor_of(scope).owner)
