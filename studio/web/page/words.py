@@ -298,6 +298,26 @@ THEN_STALLED = "Not published as {repo}: {cause}"
 THEN_WAITING = "It will be published as {repo} when it is done."
 THEN_PUBLISHING = "Publishing {repo}."
 
+# -- Delete --
+
+FORGET_OPEN = "Delete photos, runs or pictures"
+FORGET_WHAT = "What to delete"
+FORGET_INFO = "It goes for good, with everything that was made from it, also out of the backup."
+FORGET_SUBJECT = "Everything of {subject}"
+FORGET_EVERYTHING = "Everything of mine"
+FORGET_JOB = {
+    "check": "Photos: {job}",
+    "train": "Run: {job}",
+    "generate": "Pictures: {job}",
+    "export": "Export: {job}",
+    "finish": "Finished: {job}",
+    "publish": "Published: {job}",
+}
+"""One job among what can be deleted, by kind."""
+FORGET_NOTHING = "choose first what to delete."
+FORGET_SURE = "Delete for good"
+FORGET_KEEP = "Close"
+
 # -- endpoints --
 
 PUBLISH_TO_EMPTY = "is empty, but other publishing settings are given"
