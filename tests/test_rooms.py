@@ -130,7 +130,6 @@ WITHOUT_TEST = {
     "jobs/here.py": "test_service.py",
     # commands, asked as a person types them
     "__main__.py": "test_readme.py",
-    "cli/jobs.py": "web/page/test_retry.py",
     "cli/lists.py": "cli/test_main.py",
     "cli/remote.py": "remote/test_run.py",
     "cli/space.py": "web/test_spaces.py",

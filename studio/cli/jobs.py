@@ -1,4 +1,4 @@
-"""Commands that look after the jobs of this machine."""
+"""Commands that look after the jobs of this machine, and the one that deletes them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from studio.cli.common import Json
+from studio.cli.common import Json, app
 from studio.cli.output import open_output
 from studio.cli.tables import job_words, jobs_table
 from studio.core.domain import plain
+from studio.core.errors import InputError, Problem
 from studio.core.settings import load_settings
 from studio.service import Studio
 
@@ -47,3 +48,35 @@ def jobs_retry(job: Job, as_json: Json = False) -> None:
     with _table_of_jobs() as (studio, owner):
         view = plain(studio.retry(job, owner=owner))
     open_output(as_json).result(view, lambda console: console.print(job_words(view)))
+
+
+@app.command()
+def forget(
+    job: Annotated[
+        str, typer.Argument(metavar="[JOB]", show_default=False, help="Id of a job; `jobs list` names them.")
+    ] = "",
+    subject: Annotated[str, typer.Option(metavar="NAME", help="All jobs of this subject.", show_default=False)] = "",
+    everything: Annotated[bool, typer.Option("--everything", help="All jobs, uploads and files.")] = False,
+    owner: Annotated[
+        str,
+        typer.Option(
+            help="Of this owner of a server where people log in (hf:ID); yours otherwise.", show_default=False
+        ),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it; this cannot be undone.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete a job or a subject with everything made from it, wherever it is kept. Without --yes only say what."""
+    if sum((bool(job), bool(subject), everything)) != 1:
+        problem = Problem("forget", "is not told what, or told it twice", _WHAT, "what")
+        raise InputError.of([problem])
+    with _table_of_jobs() as (studio, own):
+        receipt = studio.forget(
+            owner=owner or own, job=job or None, subject=subject or None, everything=everything, dry_run=not yes
+        )
+    said = receipt.words() if yes or (not receipt.jobs and not receipt.files) else f"{receipt.words()}\n{_SURE}"
+    open_output(as_json).result(receipt, lambda console: console.print(said, soft_wrap=True))
+
+
+_WHAT = "give the id of a job, --subject NAME or --everything"
+_SURE = "Nothing is deleted yet; add --yes to delete it."

@@ -64,6 +64,8 @@ class Receipt:
 
     def words(self) -> str:
         """Return the receipt in full sentences, one a line."""
+        if not self.jobs and not self.files and not self.waits_for:
+            return "There is nothing to delete."
         held = ", ".join(_counted(count, _JOBS[kind]) for kind, count in self._kinds()) or "nothing but files"
         files = _counted(self.files, ("file", "files"))
         if self.dry_run:

@@ -27,6 +27,7 @@ from studio.core.presets import (
     load_pack,
     override,
 )
+from studio.core.receipts import Receipt
 from studio.core.server_token import is_off
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
@@ -88,6 +89,15 @@ class StudioSession:
     def unpublish(self, repo: str, *, token: str | None = None) -> None:
         """Delete a repository from the Hub; raises what ``hub_token`` and ``Studio.unpublish`` raise."""
         self.studio.unpublish(repo, owner=self.owner, token=self.hub_token(token))
+
+    def forget(self, *, job: str = "", subject: str = "", everything: bool = False, dry_run: bool = False) -> Receipt:
+        """Delete a job or a subject with everything made from it, or everything of the owner.
+
+        Raises: what ``Studio.forget`` raises, empty text standing for what is not given.
+        """
+        return self.studio.forget(
+            owner=self.owner, job=job or None, subject=subject or None, everything=everything, dry_run=dry_run
+        )
 
     @property
     def has_owner(self) -> bool:

@@ -39,7 +39,7 @@ from studio.core.train_config import TrainConfig
 
 COMMANDS = (
     "demo", "check", "train", "generate", "export", "publish", "unpublish", "finish", "chains", "presets", "packs",
-    "bases", "settings", "doctor", "serve",
+    "bases", "settings", "doctor", "serve", "forget",
 )  # fmt: skip
 
 TRAINED = TrainResult(

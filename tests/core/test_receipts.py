@@ -19,6 +19,10 @@ def test_a_receipt_says_what_is_gone_when_and_what_is_not() -> None:
     ]
 
 
+def test_nothing_is_said_to_be_nothing() -> None:
+    assert Receipt("", (), (), 0, 0, 0.0, None, dry_run=True).words() == "There is nothing to delete."
+
+
 def test_a_place_that_could_not_be_reached_is_named() -> None:
     receipt = Receipt("ab", (), (), 0, 0, 0.0, None, waits_for=("backup",))
     assert receipt.words().splitlines()[-1] == (

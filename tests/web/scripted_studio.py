@@ -11,6 +11,7 @@ and holds one finished check of another owner, ``check-foreign``.
 import itertools
 import json
 import math
+import shutil
 import threading
 import time
 import zipfile
@@ -39,6 +40,7 @@ from studio.core.fit import MeasuredRun, plan_of
 from studio.core.job_words import title_of
 from studio.core.packs import fill
 from studio.core.presets import load_pack
+from studio.core.receipts import Receipt, Share
 from studio.jobs.request import facts_of
 from studio.pocket.renderer.people import sample_identity, sample_scene
 from studio.pocket.renderer.portrait import render
@@ -203,6 +205,22 @@ class ScriptedStudio:
         job.held = False
         self._run(job)
         return job.view
+
+    def forget(self, *, owner, job=None, subject=None, everything=False, dry_run=False):
+        own = [row.view for row in self.jobs.values() if row.view.owner == owner]
+        if job is not None:
+            self.get(job, owner=owner)
+        gone = {view.id for view in own if everything or view.id == job or (subject and view.facts.subject == subject)}
+        while more := {view.id for view in own if view.source in gone} - gone:
+            gone |= more
+        files = [path for name in gone for path in self.out_dir(name, owner=owner).rglob("*") if path.is_file()]
+        share = Share("folders", len(files), sum(path.stat().st_size for path in files))
+        for name in () if dry_run else gone:
+            self.jobs[name].stop.set()
+            shutil.rmtree(self.out_dir(name, owner=owner).parent)
+            del self.jobs[name]
+        now_s = None if dry_run else time.time()
+        return Receipt("", tuple(sorted(gone)), (share,), share.files, share.bytes, time.time(), now_s, dry_run=dry_run)
 
     def events(self, job_id, *, owner, after=0):
         self.get(job_id, owner=owner)

@@ -12,6 +12,7 @@ from studio.web.page import parts, parts_reach, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.endpoints import add_endpoints
 from studio.web.page.finish_tab import finish_tab
+from studio.web.page.forget_panel import forget_panel
 from studio.web.page.frame import JobTab
 from studio.web.page.generate_tab import generate_tab
 from studio.web.page.history import JobHistories
@@ -48,8 +49,9 @@ def build(session: StudioSession) -> gr.Blocks:
                 finish = finish_tab(context)
             with gr.Tab(words.TAB_PUBLISH, id="publish") as publish_door:
                 publish = publish_tab(context)
-        gr.HTML(parts.footer())
         by_kind = {tab.frame.kind: tab for tab in (photos, train, generate, finish, publish)}
+        forget_panel(context, by_kind.values())
+        gr.HTML(parts.footer())
 
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(session, request.query_params.get("job"), by_kind)

@@ -185,6 +185,13 @@ def _cancel(session: StudioSession, form: Form, given: Given) -> Form:
     return asdict(session.studio.cancel(given["job_id"], owner=session.owner))
 
 
+def _forget(session: StudioSession, form: Form, given: Given) -> Form:
+    receipt = session.forget(
+        job=given["job_id"], subject=given["subject"], everything=given["everything"], dry_run=given["dry_run"]
+    )
+    return {**asdict(receipt), "words": receipt.words()}
+
+
 def _presets(session: StudioSession, form: Form, given: Given) -> list[Form]:
     return [row.model_dump(mode="json") for row in session.presets()]
 
@@ -408,6 +415,18 @@ ENDPOINTS = (
     ),
     Endpoint("retry", words.API_RETRY, _retry, (_JOB_ID, Parameter("token", str, words.API_RETRY_TOKEN, ""))),
     Endpoint("cancel", words.API_CANCEL, _cancel, (_JOB_ID,), "the job"),
+    Endpoint(
+        "forget",
+        words.API_FORGET,
+        _forget,
+        (
+            Parameter("job_id", str, words.API_FORGET_JOB, ""),
+            Parameter("subject", str, words.API_FORGET_SUBJECT, ""),
+            Parameter("everything", bool, words.API_FORGET_EVERYTHING, False),
+            Parameter("dry_run", bool, words.API_FORGET_DRY_RUN, False),
+        ),
+        words.API_FORGET_RETURNS,
+    ),
     Endpoint("presets", words.API_PRESETS, _presets, (), words.API_PRESETS_RETURNS, list[dict]),
     Endpoint("packs", words.API_PACKS, _packs, (), words.API_PACKS_RETURNS, list[dict]),
     Endpoint("chains", words.API_CHAINS, _chains, (), words.API_CHAINS_RETURNS, list[dict]),

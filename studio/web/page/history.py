@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,12 @@ class JobHistories:
         self._session = session
         self._histories: OrderedDict[str, JobHistory] = OrderedDict()
         self._lock = threading.Lock()
+
+    def drop(self, jobs: Collection[str]) -> None:
+        """Forget the histories of these jobs."""
+        with self._lock:
+            for job_id in jobs:
+                self._histories.pop(job_id, None)
 
     def read(self, job_id: str) -> JobHistory:
         """Return the job's history up to now."""

@@ -391,6 +391,26 @@ THEN_STALLED = "Not published as {repo}: {cause}"
 THEN_WAITING = "It will be published as {repo} when it is done."
 THEN_PUBLISHING = "Publishing {repo}."
 
+# -- Delete --
+
+FORGET_OPEN = "Delete photos, runs or pictures"
+FORGET_WHAT = "What to delete"
+FORGET_INFO = "It goes for good, with everything that was made from it, also out of the backup."
+FORGET_SUBJECT = "Everything of {subject}"
+FORGET_EVERYTHING = "Everything of mine"
+FORGET_JOB = {
+    "check": "Photos: {job}",
+    "train": "Run: {job}",
+    "generate": "Pictures: {job}",
+    "export": "Export: {job}",
+    "finish": "Finished: {job}",
+    "publish": "Published: {job}",
+}
+"""One job among what can be deleted, by kind."""
+FORGET_NOTHING = "choose first what to delete."
+FORGET_SURE = "Delete for good"
+FORGET_KEEP = "Close"
+
 # -- endpoints --
 
 PUBLISH_TO_EMPTY = "is empty, but other publishing settings are given"
@@ -453,6 +473,15 @@ API_JOB_RETURNS = "the job with `events` and `files`"
 API_JOBS = "List the jobs."
 API_JOBS_RETURNS = "list of jobs, newest first"
 API_CANCEL = "Cancel a job; everything done so far is kept."
+API_FORGET = "Delete a job or a subject with everything made from it, or all that is yours; this cannot be undone."
+API_FORGET_JOB = "Id of the job; empty with one of the other two."
+API_FORGET_SUBJECT = "Name of the subject, as it was given with its photos."
+API_FORGET_EVERYTHING = "Delete all of your jobs, uploads and files."
+API_FORGET_DRY_RUN = "Only tell what would be deleted."
+API_FORGET_RETURNS = (
+    "the receipt: `jobs`, `files`, `bytes`, `shares` (of each place), `forgotten_s`, `waits_for`, `published`, and all "
+    "that in `words`"
+)
 API_FIND_JOBS = "List the jobs of one kind, or the next page of a list."
 API_FIND_JOBS_RETURNS = "list of jobs, newest first; for the next page, `before` is the last one's id"
 API_KIND = "Kind of the jobs: {kinds}; empty lists all."

@@ -32,6 +32,7 @@ PROMISED = {
     "find_jobs": "kind before limit",
     "retry": "job_id token",
     "cancel": "job_id",
+    "forget": "job_id subject everything dry_run",
     "presets": "",
     "packs": "",
     "chains": "",
@@ -178,6 +179,25 @@ def test_a_run_is_published_by_a_token_that_may_and_the_token_shows_nowhere(
     assert token not in log.read_text() and token not in str(client.predict(api_name="/jobs"))
     kept = [path for path in settings.home.rglob("*") if path.is_file()]
     assert not any(token.encode() in path.read_bytes() for path in kept)
+
+
+def test_a_job_is_forgotten_with_everything_made_from_it_and_the_answer_is_a_receipt(
+    client: Client, photos: list[Path], settings: Settings
+) -> None:
+    check = client.predict([handle_file(str(path)) for path in photos], "Mona", api_name="/check_photos")["id"]
+    run = client.predict(check, settings={"steps": 60}, api_name="/train")["id"]
+    told = client.predict(subject="Mona", dry_run=True, api_name="/forget")
+    assert set(told["jobs"]) == {check, run} and told["dry_run"] and "would be deleted" in told["words"]
+    assert client.predict(run, files=False, api_name="/job")["state"] == "completed", "a dry run changes nothing"
+    done = client.predict(check, api_name="/forget")
+    assert set(done["jobs"]) == {check, run} and done["files"] > 0
+    assert "Deleted for good" in done["words"] and "1 photo set, 1 training run" in done["words"]
+    for job in (check, run):
+        assert not (settings.home / "jobs" / job).exists()
+        with pytest.raises(AppError, match="is not there"):
+            client.predict(job, api_name="/job")
+    with pytest.raises(AppError, match="is not there"):
+        client.predict("check-foreign", api_name="/forget")
 
 
 def test_a_run_is_published_when_it_is_done_if_the_token_may(
