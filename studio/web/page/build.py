@@ -59,7 +59,7 @@ def build(session: StudioSession) -> gr.Blocks:
             updates: Updates = {intro: gr.HTML(visible=session.current("check") is None), **library.refresh("")}
             for kind, tab in by_kind.items():
                 job = wanted if wanted and wanted.kind == kind else session.current(kind)
-                updates |= {**tab.frame.show(job), **tab.refresh(None)}
+                updates |= {**tab.frame.show(job), **tab.refresh(job.source if job else None)}
                 # A job that waits for another one, like a publishing for its run, leaves the page to that other one.
                 if wanted is None and job is not None and is_open(job) and job.state != "pendingImages":
                     updates[tabs] = gr.Tabs(selected=kind)
@@ -79,6 +79,7 @@ def build(session: StudioSession) -> gr.Blocks:
         doors = ((train_door, train), (generate_door, generate), (finish_door, finish), (publish_door, publish))
         for door, tab in doors:
             door.select(tab.refresh, tab.source, list(tab.refreshed), **QUIET)
+            _follow(session, tab)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
         outputs += library.outputs
         page.load(on_open, None, [tabs, intro, *login_row, *outputs], **QUIET)
@@ -89,14 +90,33 @@ def build(session: StudioSession) -> gr.Blocks:
     return page
 
 
+def _follow(session: StudioSession, tab: JobTab) -> None:
+    """Keep what a tab works on and what it shows together: choosing one brings the other along."""
+    frame, source = tab.frame, tab.source
+    assert source is not None
+
+    def on_earlier(job_id: str) -> Updates:
+        return tab.refresh(session.job(job_id, frame.kind).source)
+
+    source.input(frame.guarded(frame.show_of), source, frame.outputs, **QUIET)
+    frame.earlier.input(frame.guarded(on_earlier), frame.earlier, [frame.notice, *tab.refreshed], **QUIET)
+
+
 def _lead(tabs: gr.Tabs, tab: JobTab, following: JobTab) -> None:
     """Let a tab's forward button open the following tab with the job chosen there."""
 
     def on_forward(job_id: str) -> Updates:
-        return {tabs: gr.Tabs(selected=following.frame.kind), **following.refresh(job_id)}
+        return _opened(tabs, following, job_id)
 
     assert tab.frame.forward is not None
-    tab.frame.forward.click(on_forward, tab.frame.job, [tabs, *following.refreshed], **QUIET)
+    outputs = [tabs, *following.refreshed, *following.frame.outputs]
+    tab.frame.forward.click(on_forward, tab.frame.job, outputs, **QUIET)
+
+
+def _opened(tabs: gr.Tabs, tab: JobTab, source: str | None) -> Updates:
+    """Return the updates that open a tab with a job to work on, and with what was made of that."""
+    shown = tab.frame.show_of(source) if source else {}
+    return {tabs: gr.Tabs(selected=tab.frame.kind), **tab.refresh(source), **shown}
 
 
 def _lead_from_library(
@@ -105,9 +125,9 @@ def _lead_from_library(
     """Let a button of the library open a tab with what it chose of the subject."""
 
     def on_press(name: str) -> Updates:
-        return {tabs: gr.Tabs(selected=following.frame.kind), **following.refresh(source_of(name))}
+        return _opened(tabs, following, source_of(name))
 
-    button.click(on_press, library.chosen, [tabs, *following.refreshed], **QUIET)
+    button.click(on_press, library.chosen, [tabs, *following.refreshed, *following.frame.outputs], **QUIET)
 
 
 def _login_row() -> list[gr.components.Component]:

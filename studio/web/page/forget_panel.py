@@ -9,7 +9,7 @@ from studio.core.errors import NotFoundError
 from studio.core.receipts import Receipt
 from studio.web.page import parts, words
 from studio.web.page.context import QUIET, TabContext, Updates, errors_in
-from studio.web.page.frame import JobFrame, JobTab
+from studio.web.page.frame import JobTab
 from studio.web.session import MAX_LISTED, StudioSession, label
 
 _JOB, _SUBJECT, _EVERYTHING = "job", "subject", "everything"
@@ -41,7 +41,7 @@ def forget_panel(context: TabContext, tabs: Collection[JobTab]) -> None:
         updates: Updates = {told: _said(receipt), sure: gr.Button(visible=False)} | _offered(session, what)
         for tab, job_id in zip(tabs, shown, strict=True):
             if job_id in receipt.jobs:
-                updates |= _emptied(tab.frame) | tab.frame.show(session.current(tab.frame.kind))
+                updates |= tab.frame.blank() | tab.frame.show(session.current(tab.frame.kind))
             else:
                 updates |= {tab.frame.earlier: tab.frame.show(None)[tab.frame.earlier]}
             updates |= tab.refresh(None)
@@ -75,16 +75,3 @@ def _forget(session: StudioSession, chosen: str | None, *, dry_run: bool) -> Rec
 def _said(receipt: Receipt) -> str:
     title, *lines = receipt.words().splitlines()
     return parts.notice(title, lines, tone="fair" if receipt.dry_run or receipt.waits_for else "good")
-
-
-def _emptied(frame: JobFrame) -> Updates:
-    """Return the updates that put a tab back to how it looks before there is a job."""
-    updates: Updates = {frame.job: "", frame.shown: ""}
-    for component in frame.outputs:
-        if isinstance(component, gr.HTML):
-            updates[component] = gr.HTML(value=component.value, visible=component.visible)
-        elif isinstance(component, gr.Button):
-            updates[component] = gr.Button(visible=component.visible)
-        elif not isinstance(component, gr.State | gr.Timer | gr.Dropdown):
-            updates[component] = type(component)(value=None, visible=component.visible)
-    return updates

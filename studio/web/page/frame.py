@@ -132,6 +132,26 @@ class JobFrame:
             updates[self.status] = parts.of_job(job, updates[self.status])
         return updates
 
+    def show_of(self, source: str | None) -> Updates:
+        """Return the updates that show the newest job on the output of ``source``, or that there is none.
+
+        What was made of one subject must not stand beside another one.
+        """
+        job = next(iter(self.session.jobs(self.kind, source=source, limit=1)), None) if source else None
+        return self.show(job) if job else self.blank() | self.show(None)
+
+    def blank(self) -> Updates:
+        """Return the updates that put the job's column back to how it looks before there is a job."""
+        updates: Updates = {self.job: "", self.shown: ""}
+        for component in self.outputs:
+            if isinstance(component, gr.HTML):
+                updates[component] = gr.HTML(value=component.value, visible=component.visible)
+            elif isinstance(component, gr.Button):
+                updates[component] = gr.Button(visible=component.visible)
+            elif not isinstance(component, gr.State | gr.Timer | gr.Dropdown):
+                updates[component] = type(component)(value=None, visible=component.visible)
+        return updates
+
     def _poll(self, job_id: str, seen: str = "") -> Updates:
         return self.show(self.session.job(job_id, self.kind), seen)
 
