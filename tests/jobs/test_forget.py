@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
 
 from studio.core.adapters import WEIGHTS_NAME, adapter_sha256
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
@@ -240,11 +241,15 @@ def test_killed_at_any_moment_the_next_start_finishes_it(
     studio.close()
     planted.start_again().close()  # and what the backup held is not brought back
     assert planted.traces(MARK) == []
-    swept = ("photos", ".out.partial")  # of completed jobs, by the clock
-    assert planted.traces(OTHER) == [path for path in others if path.split("/")[3:4] not in ([swept[0]], [swept[1]])]
+    assert kept(planted.traces(OTHER)) == kept(others)
     (receipt,) = forgotten.all_of(planted.home)
     assert set(receipt.jobs) == set(ids[MARK].values()) and receipt.shares == intent.shares
     assert (receipt.owner, receipt.adapters) == ("", ())
+
+
+def kept(paths: list[str]) -> list[str]:
+    """Return the paths without what the clock sweeps of completed jobs."""
+    return [path for path in paths if path.split("/")[3:4] not in (["photos"], [".out.partial"])]
 
 
 def kill_at(fault: pytest.MonkeyPatch, place: str, when: str) -> None:
@@ -371,3 +376,32 @@ def test_a_job_that_is_queued_behind_a_forgotten_one_goes_too_and_none_can_be_qu
     with pytest.raises(NotFoundError):
         planted.studio.submit_export(ExportConfig(format="kohya"), ids[MARK]["train"], owner=ADA)
     assert planted.traces(MARK) == []
+
+
+def test_the_original_goes_with_the_end_of_a_real_check_and_its_crop_is_enough(tmp_path: Path) -> None:
+    """Place and camera of a photo are on the disk while it is checked, and nowhere afterwards."""
+    noise = Image.effect_noise((600, 600), 90).convert("RGB")
+    exif = Image.Exif()
+    exif[0x010E], exif.get_ifd(0x8825)[29] = f"taken at {MARK}", "2026:11:30"
+    photo = tmp_path / "dog.jpg"
+    noise.save(photo, exif=exif)
+    settings = Settings(home=tmp_path / "home", device="cpu")
+    studio = Studio(settings)
+    config = CheckConfig(subject="Rex", class_noun="dog", likeness="none", keep_rejected=True)
+    job = studio.submit_check(config, [photo], owner=ADA)
+    held = tmp_path / "home" / "jobs" / job.id / "photos" / "dog.jpg"
+    assert MARK.encode() in held.read_bytes()
+    studio.start()
+    ended = studio.wait(job.id, owner=ADA, timeout_s=100)
+    until(lambda: not held.exists())
+    studio.close()
+    assert ended.state == "completed" and ended.result is not None, ended.cause
+    crop = studio.out_dir(job.id, owner=ADA) / ended.result["photos"][0]["file"]
+    with Image.open(crop) as prepared:
+        assert prepared.size == (600, 600)
+    files = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert [path for path in files if MARK.encode() in path.read_bytes()] == []
+    studio.forget(owner=ADA, job=job.id)
+    studio.close()
+    left = [path for path in (tmp_path / "home").rglob("*") if path.is_file() and b"dog.jpg" in path.read_bytes()]
+    assert left == [] and not held.parent.parent.exists()
