@@ -17,7 +17,7 @@ from studio.core.adapters import WEIGHTS_NAME, adapter_sha256
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import Event, JobView
 from studio.core.errors import InputError, NotFoundError
-from studio.core.files import sha256_of
+from studio.core.files import read_json, sha256_of, write_json
 from studio.core.finish_config import FinishConfig
 from studio.core.private import owner_digest, served_folder
 from studio.core.settings import Settings
@@ -64,7 +64,9 @@ class Planted:
         ids["export"] = self.done(export, mark, {f"{mark}.safetensors": mark})
         config = PublishConfig(repo=f"you/{mark}", dry_run=True)
         publish = studio.submit_publish(config, train.id, pictures=made.id, owner=owner)
-        ids["publish"] = self.done(publish, mark, {"repo/README.md": mark})
+        ids["publish"] = self.done(publish, mark, {"repo/README.md": mark}, commit="c" * 40)
+        config = GenerateConfig(adapter=f"you/{mark}", prompts=("x",))
+        ids["drawn"] = self.done(studio.submit_generate(config, owner=owner), mark, {"b/001.png": mark})
         self._beside(photo, studio.out_dir(made.id, owner=owner) / "a" / "001.png", mark, owner)
         photo.unlink()
         caption.unlink()
@@ -80,12 +82,18 @@ class Planted:
             (served / f"{mark}{number}").mkdir(parents=True)
         os.link(picture, served / f"{mark}0" / "001.png")
         shutil.copyfile(photo, served / f"{mark}1" / photo.name)
+        pulled = self.home / "bases" / f"adapter--you--{mark}--{'c' * 40}"
+        (pulled / "adapter").mkdir(parents=True)
+        (pulled / "adapter" / "adapter.json").write_text(mark)
+        pulled.with_name(f"{pulled.name}.lock").touch()
+        notes = self.home / "bases" / "commits.json"
+        write_json(notes, {**(read_json(notes) or {}), f"you/{mark}@main": "c" * 40})
         if owner == ADA:
             for name in ("command.log", "last_error.txt"):
                 with (self.home / name).open("a") as file:
                     file.write(f"{mark} failed\n")
 
-    def done(self, job: JobView, mark: str, files: dict[str, str]) -> str:
+    def done(self, job: JobView, mark: str, files: dict[str, str], *, commit: str | None = None) -> str:
         """Run a job by hand."""
         store, out = self.studio._store, self.home / "jobs" / job.id / "out"
         claim = store.claim()
@@ -100,7 +108,7 @@ class Planted:
         for step in range(3):  # of which two are deleted again
             store.append(claim, [Event("progress", {"step": step, "total": 3, "message": f"Read {mark}{step}.jpg"})])
         store.append(claim, [Event("verdict", {"name": f"{mark}.jpg", "status": "good"})])
-        store.finish(claim, Outcome("completed", result={"subject": mark, "commit": None}))
+        store.finish(claim, Outcome("completed", result={"subject": mark, "commit": commit}))
         return job.id
 
     def back_up(self) -> None:
@@ -176,7 +184,7 @@ def test_a_planted_marker_is_nowhere_in_home_cache_and_backup(planted: Planted, 
     assert planted.traces(OTHER) == others, "nothing of anybody else"
     assert planted.traces(THIRD) == ([] if way == "the owner" else third)
     assert set(receipt.jobs) >= set(ids[MARK].values()) and receipt.forgotten_s is not None
-    assert {share.place for share in receipt.shares} == {"backup", "cache", "copies", "folders", "logs"}
+    assert {share.place for share in receipt.shares} == {"adapters", "backup", "cache", "copies", "folders", "logs"}
     assert receipt.files == sum(share.files for share in receipt.shares) > 40 and receipt.bytes > 1000
     assert [job.facts.subject for job in planted.studio.list(owner=ADA)] == [THIRD] * (way != "the owner")
 
@@ -186,7 +194,7 @@ def test_a_part_goes_with_what_was_made_from_it_and_the_rest_stays(planted: Plan
     receipt = planted.studio.forget(owner=ADA, job=ids[MARK]["generate"])
     assert set(receipt.jobs) == {ids[MARK][kind] for kind in ("generate", "finish", "publish")}
     left = {job.id for job in planted.studio.list(owner=ADA)}
-    assert left == {ids[MARK][kind] for kind in ("check", "train", "export")} | {ids[THIRD]["check"]}
+    assert left == {ids[MARK][kind] for kind in ("check", "train", "export", "drawn")} | {ids[THIRD]["check"]}
     drawn_by = adapter_sha256(planted.studio.out_dir(ids[MARK]["train"], owner=ADA) / "adapter")
     assert not (planted.home / "cache" / "pictures" / drawn_by).exists()
 
@@ -324,7 +332,7 @@ def test_what_is_only_in_the_backup_yet_goes_with_its_owner(planted: Planted) ->
     shutil.rmtree(planted.home)
     planted.studio = Studio(planted.settings)
     receipt = planted.studio.forget(owner=ADA, everything=True)
-    assert len(receipt.jobs) == 7 and planted.traces(MARK) == [] == planted.traces(THIRD)
+    assert len(receipt.jobs) == 8 and planted.traces(MARK) == [] == planted.traces(THIRD)
     assert planted.traces(OTHER, where=("vault",))
 
 
