@@ -97,7 +97,6 @@ class Studio(HereAndNow):
             settings,
             self._home,
             self._store,
-            cache=self._erase_pictures,
             wake=self._worker.wake,
             patience_s=3 * grace_s + 10.0,
         )
@@ -562,12 +561,6 @@ class Studio(HereAndNow):
         lends = lends_logins(self._settings, self._store.owner_of(job_id))
         known: dict[str, str | None] = {**machines_login()} if lends else dict(NOT_FOR_OTHERS)
         return known | ({} if token is None else {TOKEN_VARIABLE: token})
-
-    def _erase_pictures(self, adapters: Collection[str], *, dry_run: bool = False) -> tuple[int, int]:
-        """Delete what adapters have drawn from the result cache; return how many files and bytes that are."""
-        erase = resolve("studio.pictures.picture_cache:forget")
-        found: tuple[int, int] = erase(self._settings, adapters, dry_run=dry_run)
-        return found
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:
         """Return the folder of a job's generated pictures."""

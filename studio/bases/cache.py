@@ -176,6 +176,18 @@ class Cache:
                 shutil.rmtree(folder, ignore_errors=True)
             self._reservation(key).unlink(missing_ok=True)
 
+    def entries(self) -> dict[str, Path]:
+        """Return the folders of all entries by their keys."""
+        keys = self._keys() if self._folder.is_dir() else set()
+        return {key: self._place(key) for key in keys if self._place(key).is_dir()}
+
+    def erase(self, key: str) -> None:
+        """Delete an entry and all that is called by its key; raises OSError where somebody uses it."""
+        self._evict(key)
+        if self._place(key).exists():
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        self._lock_file(key).unlink(missing_ok=True)
+
     def _locked(self, key: str, how: int) -> Lock:
         make_folder(self._folder)
         return Lock(self._lock_file(key), how)

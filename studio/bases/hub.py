@@ -217,14 +217,15 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _commits_file(settings: Settings) -> Path:
+def commits_file(settings: Settings) -> Path:
+    """Return the file that notes which commits branches meant."""
     return (settings.bases_dir or settings.home / "bases").expanduser() / "commits.json"
 
 
 def last_commit(hub_id: str, revision: str | None, settings: Settings) -> str | None:
     """Return the commit that a branch meant when the Hub was last asked; for machines that are offline."""
     try:
-        noted = json.loads(_commits_file(settings).read_text(encoding="utf-8")).get(f"{hub_id}@{revision or 'main'}")
+        noted = json.loads(commits_file(settings).read_text(encoding="utf-8")).get(f"{hub_id}@{revision or 'main'}")
     except (OSError, ValueError, AttributeError):
         noted = None
     if noted:
@@ -234,7 +235,7 @@ def last_commit(hub_id: str, revision: str | None, settings: Settings) -> str | 
 
 
 def _note_commit(hub_id: str, revision: str | None, commit: str, settings: Settings) -> None:
-    path = _commits_file(settings)
+    path = commits_file(settings)
     with disk_full(path.parent):
         make_folder(path.parent)
         known = read_json(path) or {}

@@ -22,7 +22,12 @@ COMMAND_LOG, LAST_ERROR = "command.log", "last_error.txt"
 
 def owner_digest(owner: str) -> str:
     """Return what an owner's folders are called by: a digest, which says nothing to who looks at them."""
-    return hashlib.sha256(owner.encode()).hexdigest()[:32]
+    return name_digest(owner)
+
+
+def name_digest(name: str) -> str:
+    """Return what stands for a name where the name itself must not be kept."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def served_folder(root: Path, owner: str) -> Path:

@@ -22,6 +22,7 @@ _PLACES = {
     "backup": "in the backup",
     "copies": "among uploads and copies for the page",
     "cache": "in the result cache",
+    "adapters": "among downloaded adapters",
     "folders": "in folders of jobs",
     "logs": "among logs of commands",
     "rows": "in the table of jobs",

@@ -19,18 +19,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from studio.core.adapters import FULL_NAME, WEIGHTS_NAME, adapter_sha256
 from studio.core.domain import TERMINAL_STATES, JobView
 from studio.core.errors import InputError, NotFoundError, Problem, ResourceError
 from studio.core.files import read_json, sha256_of
-from studio.core.private import COMMAND_LOG, LAST_ERROR, SERVED_NAME, UPLOADS_NAME, owner_digest
+from studio.core.private import COMMAND_LOG, LAST_ERROR, SERVED_NAME, UPLOADS_NAME, name_digest, owner_digest
 from studio.core.receipts import Receipt, Share
 from studio.core.settings import Settings
 from studio.jobs import forgotten
 from studio.jobs.backup import BackupFolder, DamagedError
-from studio.jobs.child import OUT_FOLDER, REQUEST_FILE
+from studio.jobs.child import OUT_FOLDER, REQUEST_FILE, resolve
 from studio.jobs.forgotten import Forgetting
 from studio.jobs.intake import disk_errors
 from studio.jobs.store import Store
@@ -43,21 +42,19 @@ _LOOK_S = 0.05
 _ASIDE = ".forget-"
 
 
-class CacheEraser(Protocol):
-    """Deletes what adapters have drawn from the result cache; it may raise OSError."""
-
-    def __call__(self, adapters: Collection[str], *, dry_run: bool = False) -> tuple[int, int]:
-        """Return how many files and bytes that are."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What has to be known of a job to find what was made from it."""
 
     id: str
     subject: str | None
+    source: str | None
     made_from: frozenset[str]
-    published: str | None
+    """Its source and other jobs that its request names."""
+    published: str | None = None
+    """The repository that it has pushed to."""
+    adapter: str | None = None
+    """The repository that it draws with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ class Desk:
     jobs_dir: Path
     store: Store
     backup: Callable[[], BackupFolder] | None
-    cache: CacheEraser
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,6 @@ class Forgetter:
         settings: of the installation.
         home: its folder.
         store: the table of jobs.
-        cache: deletes pictures from the result cache.
         wake: tells the worker that jobs were cancelled.
         patience_s: how long a running job may take to stop.
     """
@@ -99,12 +95,11 @@ class Forgetter:
         home: Path,
         store: Store,
         *,
-        cache: CacheEraser,
         wake: Callable[[], None] = lambda: None,
         patience_s: float = 60.0,
     ) -> None:
         backup = (lambda: BackupFolder(settings)) if settings.backup_url else None
-        self._desk = Desk(home, home / "jobs", store, backup, cache)
+        self._desk = Desk(home, home / "jobs", store, backup, settings)
         self._machines_owner = settings.owner
         self._wake = wake
         self._patience_s = patience_s
@@ -131,19 +126,21 @@ class Forgetter:
         waits_for: set[str] = set()
         known = {row.id: row for row in self._known(owner, waits_for)}
         if job is not None:
-            chosen = {self._desk.store.get(job, owner).id} if job not in known else {job}
+            chosen = {job if job in known else self._desk.store.get(job, owner).id}
         else:
             chosen = {row.id for row in known.values() if everything or row.subject == subject}
             if subject is not None and not chosen:
                 names = ", ".join(sorted({row.subject for row in known.values() if row.subject})) or "none"
                 raise NotFoundError(f"there is nothing of {subject!r}; there are jobs of: {names}.")
-        jobs = tuple(sorted(_with_derived(chosen, known.values())))
-        published = tuple(sorted({repo for one in jobs if (repo := known[one].published)}))
-        return self._forget(owner, jobs, published, whole=everything, dry_run=dry_run, waits_for=waits_for)
+        jobs = _with_derived(chosen, known.values())
+        rows = [known[one] for one in sorted(jobs & known.keys())]
+        return self._forget(owner, rows, whole=everything, dry_run=dry_run, waits_for=waits_for)
 
     def forget_jobs(self, owner: str, jobs: Collection[str]) -> None:
         """Forget jobs of an owner that nothing else was made from."""
-        self._forget(owner, tuple(sorted(jobs)), (), whole=False, dry_run=False, waits_for=set())
+        waits_for: set[str] = set()
+        rows = [row for row in self._known(owner, waits_for) if row.id in jobs]
+        self._forget(owner, rows, whole=False, dry_run=False, waits_for=waits_for)
 
     def finish_open(self, *, without: Collection[str] = ()) -> None:
         """Finish what a kill has interrupted or what could not be reached.
@@ -160,7 +157,9 @@ class Forgetter:
     def _known(self, owner: str, waits_for: set[str]) -> Iterator[_Job]:
         """Yield the owner's jobs, also those that are on their way back from the backup."""
         for view in self._desk.store.newest(owner, -1):
-            yield _Job(view.id, view.facts.subject, made_from(self._desk.jobs_dir, view), _published(view))
+            adapter = (view.facts.adapter or "").partition("@")[0] or None
+            read = made_from(self._desk.jobs_dir, view)
+            yield _Job(view.id, view.facts.subject, view.source, read, _published(view), adapter)
         if self._desk.backup is None:
             return
         try:
@@ -169,9 +168,9 @@ class Forgetter:
                 with suppress(DamagedError):
                     row = remote.record(job_id)["job"]
                     if row["owner"] == owner:
-                        source = frozenset({row["source"]} if row["source"] else ())
+                        read = frozenset({row["source"]} if row["source"] else ())
                         facts = json.loads(row.get("facts") or "{}")
-                        yield _Job(job_id, facts.get("subject"), source, None)
+                        yield _Job(job_id, facts.get("subject"), row["source"], read)
         except Exception as error:  # each kind of store raises what it likes
             logger.warning("the backup cannot be looked at (%s)", type(error).__name__)
             waits_for.add("backup")
@@ -179,19 +178,21 @@ class Forgetter:
     def _forget(
         self,
         owner: str,
-        jobs: tuple[str, ...],
-        published: tuple[str, ...],
+        rows: Collection[_Job],
         *,
         whole: bool,
         dry_run: bool,
         waits_for: set[str],
     ) -> Receipt:
+        jobs = tuple(row.id for row in rows)
+        published = {row.published for row in rows if row.published}
         forgetting = Forgetting(
             forgotten.new_id(),
             jobs,
             (),
             time.time(),
             adapters=tuple(sorted(_adapters(self._desk, jobs))),
+            repos=tuple(sorted(map(name_digest, published | {row.adapter for row in rows if row.adapter}))),
             owner=owner_digest(owner),
             whole=whole,
             is_machines=owner == self._machines_owner,
@@ -222,7 +223,7 @@ class Forgetter:
             forgotten_s,
             dry_run,
             tuple(sorted(waits_for)),
-            published,
+            tuple(sorted(published)),
         )
 
     def _carry_out(self, forgetting: Forgetting, *, without: Collection[str] = ()) -> set[str]:
@@ -296,9 +297,13 @@ def _is_led(home: Path) -> bool:
 
 def _with_derived(chosen: Collection[str], known: Iterable[_Job]) -> set[str]:
     found, known = set(chosen), list(known)
-    while more := {row.id for row in known if row.id not in found and row.made_from & found}:
+    while True:
+        # Of a run that goes; a publishing that goes with the pictures in its gallery leaves what draws with it.
+        repos = {row.published for row in known if row.id in found and row.source in found and row.published}
+        more = {row.id for row in known if row.made_from & found or row.adapter in repos} - found
+        if not more:
+            return found
         found |= more
-    return found
 
 
 def _published(view: JobView) -> str | None:
@@ -412,14 +417,6 @@ def _drop_copies(desk: Desk, forgetting: Forgetting) -> None:
             path.parent.rmdir()
 
 
-def _cache_sizes(desk: Desk, forgetting: Forgetting) -> tuple[int, int]:
-    return desk.cache(forgetting.adapters, dry_run=True)
-
-
-def _drop_cache(desk: Desk, forgetting: Forgetting) -> None:
-    desk.cache(forgetting.adapters)
-
-
 def _logs(desk: Desk, forgetting: Forgetting) -> list[Path]:
     found = [desk.home / COMMAND_LOG, desk.home / LAST_ERROR] if forgetting.is_machines else []
     return [path for path in found if path.is_file()]
@@ -436,10 +433,21 @@ def _drop_rows(desk: Desk, forgetting: Forgetting) -> None:
     desk.store.scrub()
 
 
+def _elsewhere(eraser: str, wanted: Callable[[Forgetting], Collection[str]]) -> Belonging:
+    """Return the place that another room looks after, by the name of its function."""
+
+    def count(desk: Desk, forgetting: Forgetting) -> tuple[int, int]:
+        found: tuple[int, int] = resolve(eraser)(desk.settings, wanted(forgetting), dry_run=True)
+        return found
+
+    return Belonging(count, lambda desk, forgetting: resolve(eraser)(desk.settings, wanted(forgetting)) and None)
+
+
 BELONGINGS: Mapping[str, Belonging] = {
     "backup": Belonging(_backup_sizes, _drop_backup),
     "copies": Belonging(lambda desk, it: _sizes(_copies(desk, it)), _drop_copies),
-    "cache": Belonging(_cache_sizes, _drop_cache),
+    "cache": _elsewhere("studio.pictures.picture_cache:forget", lambda forgetting: forgetting.adapters),
+    "adapters": _elsewhere("studio.bases.pulled:forget", lambda forgetting: forgetting.repos),
     "folders": Belonging(
         lambda desk, it: _sizes(_files(_all_folders(desk, it))), lambda desk, it: _remove(_all_folders(desk, it))
     ),

@@ -32,6 +32,8 @@ class Forgetting:
     """When everything was gone; None while this is an intent."""
     adapters: tuple[str, ...] = ()
     """SHA-256 of the adapters whose pictures go from the result cache; of an intent only."""
+    repos: tuple[str, ...] = ()
+    """Digests of the repositories whose downloaded adapters go; of an intent only."""
     owner: str = ""
     """Digest of the owner, by which their folders are called; of an intent only."""
     whole: bool = False
@@ -54,7 +56,9 @@ def write(home: Path, forgetting: Forgetting) -> None:
 
 def close(home: Path, forgetting: Forgetting, forgotten_s: float) -> None:
     """Turn an intent into the receipt that stays."""
-    receipt = replace(forgetting, forgotten_s=forgotten_s, adapters=(), owner="", whole=False, is_machines=False)
+    receipt = replace(
+        forgetting, forgotten_s=forgotten_s, adapters=(), repos=(), owner="", whole=False, is_machines=False
+    )
     write(home, receipt)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
 
 from studio.core.adapters import WEIGHTS_NAME, adapter_sha256
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import Event, JobView
 from studio.core.errors import InputError, NotFoundError
-from studio.core.files import sha256_of
+from studio.core.files import read_json, sha256_of, write_json
 from studio.core.finish_config import FinishConfig
 from studio.core.private import owner_digest, served_folder
 from studio.core.settings import Settings
@@ -63,7 +64,9 @@ class Planted:
         ids["export"] = self.done(export, mark, {f"{mark}.safetensors": mark})
         config = PublishConfig(repo=f"you/{mark}", dry_run=True)
         publish = studio.submit_publish(config, train.id, pictures=made.id, owner=owner)
-        ids["publish"] = self.done(publish, mark, {"repo/README.md": mark})
+        ids["publish"] = self.done(publish, mark, {"repo/README.md": mark}, commit="c" * 40)
+        config = GenerateConfig(adapter=f"you/{mark}", prompts=("x",))
+        ids["drawn"] = self.done(studio.submit_generate(config, owner=owner), mark, {"b/001.png": mark})
         self._beside(photo, studio.out_dir(made.id, owner=owner) / "a" / "001.png", mark, owner)
         photo.unlink()
         caption.unlink()
@@ -79,12 +82,18 @@ class Planted:
             (served / f"{mark}{number}").mkdir(parents=True)
         os.link(picture, served / f"{mark}0" / "001.png")
         shutil.copyfile(photo, served / f"{mark}1" / photo.name)
+        pulled = self.home / "bases" / f"adapter--you--{mark}--{'c' * 40}"
+        (pulled / "adapter").mkdir(parents=True)
+        (pulled / "adapter" / "adapter.json").write_text(mark)
+        pulled.with_name(f"{pulled.name}.lock").touch()
+        notes = self.home / "bases" / "commits.json"
+        write_json(notes, {**(read_json(notes) or {}), f"you/{mark}@main": "c" * 40})
         if owner == ADA:
             for name in ("command.log", "last_error.txt"):
                 with (self.home / name).open("a") as file:
                     file.write(f"{mark} failed\n")
 
-    def done(self, job: JobView, mark: str, files: dict[str, str]) -> str:
+    def done(self, job: JobView, mark: str, files: dict[str, str], *, commit: str | None = None) -> str:
         """Run a job by hand."""
         store, out = self.studio._store, self.home / "jobs" / job.id / "out"
         claim = store.claim()
@@ -99,7 +108,7 @@ class Planted:
         for step in range(3):  # of which two are deleted again
             store.append(claim, [Event("progress", {"step": step, "total": 3, "message": f"Read {mark}{step}.jpg"})])
         store.append(claim, [Event("verdict", {"name": f"{mark}.jpg", "status": "good"})])
-        store.finish(claim, Outcome("completed", result={"subject": mark, "commit": None}))
+        store.finish(claim, Outcome("completed", result={"subject": mark, "commit": commit}))
         return job.id
 
     def back_up(self) -> None:
@@ -175,7 +184,7 @@ def test_a_planted_marker_is_nowhere_in_home_cache_and_backup(planted: Planted, 
     assert planted.traces(OTHER) == others, "nothing of anybody else"
     assert planted.traces(THIRD) == ([] if way == "the owner" else third)
     assert set(receipt.jobs) >= set(ids[MARK].values()) and receipt.forgotten_s is not None
-    assert {share.place for share in receipt.shares} == {"backup", "cache", "copies", "folders", "logs"}
+    assert {share.place for share in receipt.shares} == {"adapters", "backup", "cache", "copies", "folders", "logs"}
     assert receipt.files == sum(share.files for share in receipt.shares) > 40 and receipt.bytes > 1000
     assert [job.facts.subject for job in planted.studio.list(owner=ADA)] == [THIRD] * (way != "the owner")
 
@@ -185,7 +194,7 @@ def test_a_part_goes_with_what_was_made_from_it_and_the_rest_stays(planted: Plan
     receipt = planted.studio.forget(owner=ADA, job=ids[MARK]["generate"])
     assert set(receipt.jobs) == {ids[MARK][kind] for kind in ("generate", "finish", "publish")}
     left = {job.id for job in planted.studio.list(owner=ADA)}
-    assert left == {ids[MARK][kind] for kind in ("check", "train", "export")} | {ids[THIRD]["check"]}
+    assert left == {ids[MARK][kind] for kind in ("check", "train", "export", "drawn")} | {ids[THIRD]["check"]}
     drawn_by = adapter_sha256(planted.studio.out_dir(ids[MARK]["train"], owner=ADA) / "adapter")
     assert not (planted.home / "cache" / "pictures" / drawn_by).exists()
 
@@ -237,16 +246,18 @@ def test_killed_at_any_moment_the_next_start_finishes_it(
     assert MARK not in (planted.home / "forget" / f"{intent.id}.json").read_text()
     studio = planted.start_again()
     until(lambda: not forgotten.open_ones(planted.home))
-    swept = ("photos", ".out.partial")  # of completed jobs, by the clock
-    kept = [path for path in others if path.split("/")[3:4] not in ([swept[0]], [swept[1]])]
-    until(lambda: planted.traces(OTHER) == kept)
     studio.close()
     planted.start_again().close()  # and what the backup held is not brought back
     assert planted.traces(MARK) == []
-    assert planted.traces(OTHER) == kept
+    assert kept(planted.traces(OTHER)) == kept(others)
     (receipt,) = forgotten.all_of(planted.home)
     assert set(receipt.jobs) == set(ids[MARK].values()) and receipt.shares == intent.shares
     assert (receipt.owner, receipt.adapters) == ("", ())
+
+
+def kept(paths: list[str]) -> list[str]:
+    """Return the paths without what the clock sweeps of completed jobs."""
+    return [path for path in paths if path.split("/")[3:4] not in (["photos"], [".out.partial"])]
 
 
 def kill_at(fault: pytest.MonkeyPatch, place: str, when: str) -> None:
@@ -321,7 +332,7 @@ def test_what_is_only_in_the_backup_yet_goes_with_its_owner(planted: Planted) ->
     shutil.rmtree(planted.home)
     planted.studio = Studio(planted.settings)
     receipt = planted.studio.forget(owner=ADA, everything=True)
-    assert len(receipt.jobs) == 7 and planted.traces(MARK) == [] == planted.traces(THIRD)
+    assert len(receipt.jobs) == 8 and planted.traces(MARK) == [] == planted.traces(THIRD)
     assert planted.traces(OTHER, where=("vault",))
 
 
@@ -373,3 +384,32 @@ def test_a_job_that_is_queued_behind_a_forgotten_one_goes_too_and_none_can_be_qu
     with pytest.raises(NotFoundError):
         planted.studio.submit_export(ExportConfig(format="kohya"), ids[MARK]["train"], owner=ADA)
     assert planted.traces(MARK) == []
+
+
+def test_the_original_goes_with_the_end_of_a_real_check_and_its_crop_is_enough(tmp_path: Path) -> None:
+    """Place and camera of a photo are on the disk while it is checked, and nowhere afterwards."""
+    noise = Image.effect_noise((600, 600), 90).convert("RGB")
+    exif = Image.Exif()
+    exif[0x010E], exif.get_ifd(0x8825)[29] = f"taken at {MARK}", "2026:11:30"
+    photo = tmp_path / "dog.jpg"
+    noise.save(photo, exif=exif)
+    settings = Settings(home=tmp_path / "home", device="cpu")
+    studio = Studio(settings)
+    config = CheckConfig(subject="Rex", class_noun="dog", likeness="none", keep_rejected=True)
+    job = studio.submit_check(config, [photo], owner=ADA)
+    held = tmp_path / "home" / "jobs" / job.id / "photos" / "dog.jpg"
+    assert MARK.encode() in held.read_bytes()
+    studio.start()
+    ended = studio.wait(job.id, owner=ADA, timeout_s=100)
+    until(lambda: not held.exists())
+    studio.close()
+    assert ended.state == "completed" and ended.result is not None, ended.cause
+    crop = studio.out_dir(job.id, owner=ADA) / ended.result["photos"][0]["file"]
+    with Image.open(crop) as prepared:
+        assert prepared.size == (600, 600)
+    files = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert [path for path in files if MARK.encode() in path.read_bytes()] == []
+    studio.forget(owner=ADA, job=job.id)
+    studio.close()
+    left = [path for path in (tmp_path / "home").rglob("*") if path.is_file() and b"dog.jpg" in path.read_bytes()]
+    assert left == [] and not held.parent.parent.exists()

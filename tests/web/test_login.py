@@ -384,6 +384,7 @@ def test_by_id_nothing_can_be_looked_at_steered_or_built_on(programs: dict[str, 
     calls = [
         *(("/job", (ids[kind],)) for kind in ids),
         *(("/cancel", (ids[kind],)) for kind in ids),
+        *(("/forget", (ids[kind],)) for kind in ids),
         ("/train", (ids["check"],)),
         ("/plan", (ids["check"],)),
         ("/generate", (ids["train"], "places")),
@@ -396,6 +397,7 @@ def test_by_id_nothing_can_be_looked_at_steered_or_built_on(programs: dict[str, 
         with pytest.raises(AppError, match="is not there"):
             eve.predict(*arguments, api_name=name)
     assert eve.predict(api_name="/jobs") == []
+    assert eve.predict(everything=True, api_name="/forget")["jobs"] == []
     assert programs["ada"].predict(ids["train"], files=False, api_name="/job")["state"] == "completed"
 
 
