@@ -169,7 +169,8 @@ def export(
                 threads=settings.threads,
                 should_stop=should_stop,
             )
-            write_certificate(part, {"format": config.format, **certificate})
+            ruler = {"engine": source.info.likeness_engine, "version": source.info.likeness_version}
+            write_certificate(part, {"format": config.format, **certificate, "likeness": ruler})
             for path in part.iterdir():
                 os.rename(path, out_dir / path.name)
         finally:

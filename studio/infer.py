@@ -32,11 +32,11 @@ from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
 from studio.families import registry
 from studio.families.words import cut_off
-from studio.imaging.png import read_png, write_png
+from studio.imaging.png import LIKENESS_KEY, read_png, score_again, write_png
 from studio.pictures.render import Opener, Shape, open_base, render_batches, rows_per_pass
 from studio.pictures.request import PlannedPicture, plan_pictures, public_name, require_reference
 from studio.pictures.results import RunResults, open_results
-from studio.pictures.scorer import LikenessScorer, open_scorer
+from studio.pictures.scorer import LikenessScorer, measured_otherwise, open_scorer
 from studio.pictures.selection import choose
 from studio.pictures.sheets import (
     ARCHIVE_NAME,
@@ -108,7 +108,9 @@ def generate(
 
     finished = _open_folder(out_dir, config, info, sha256)
     if finished is not None:
-        return finished
+        if config.likeness == "none" or not measured_otherwise(finished, info, reporter):
+            return finished
+        output.reopen(out_dir)
     for remark in remarks:
         reporter.warn(remark)
     scorer = open_scorer(config, info, reporter)
@@ -117,6 +119,7 @@ def generate(
     for index, item in enumerate(plan):
         if (picture := _kept(out_dir, item)) is not None:
             made.add(index, picture, scorer.score([picture])[0])
+            _write_likeness(out_dir / item.file, scorer, made.scores[index])
     if made.scores:
         reporter.message(f"{len(made.scores)} of {len(plan)} pictures already exist")
     missing = [index for index in range(len(plan)) if index not in made.scores]
@@ -129,7 +132,7 @@ def generate(
             if (found := result_cache.get(plan[index])) is not None:
                 picture, sampler = found
                 made.add(index, picture, scorer.score([picture])[0])
-                _write_picture(out_dir, plan[index], picture, sampler, made.scores[index], on_event)
+                _write_picture(out_dir, plan[index], picture, sampler, scorer, made.scores[index], on_event)
                 from_cache += 1
         if from_cache:
             reporter.message(f"{from_cache} of {len(plan)} pictures come from the cache")
@@ -212,21 +215,36 @@ def _make(
             should_stop=reporter.should_stop,
             on_step=lambda: reporter.tick(_MAKING),
         ):
-            scores = scorer.score([picture for _, picture in batch])
-            for (position, picture), score in zip(batch, scores, strict=True):
+            for position, picture in batch:
                 index = missing[position]
+                score = scorer.score([picture])[0]  # alone: its file holds the score, which must not depend on others
                 made.add(index, picture, score)
-                _write_picture(out_dir, plan[index], picture, sampler, score, reporter.on_event)
+                _write_picture(out_dir, plan[index], picture, sampler, scorer, score, reporter.on_event)
                 result_cache.put(plan[index], picture, sampler)
             reporter.advance(_MAKING, len(batch))
 
 
 def _write_picture(
-    out_dir: Path, item: "PlannedPicture", picture: PILImage.Image, sampler: str, score: float | None, on_event: OnEvent
+    out_dir: Path,
+    item: "PlannedPicture",
+    picture: PILImage.Image,
+    sampler: str,
+    scorer: "LikenessScorer",
+    score: float | None,
+    on_event: OnEvent,
 ) -> None:
-    (out_dir / item.file).parent.mkdir(exist_ok=True)
-    write_png(out_dir / item.file, picture, parameters=item.parameters(sampler), record=item.record)
-    on_event(Event("image", records.to_dict(item.image(score, rank=0))))
+    path = out_dir / item.file
+    path.parent.mkdir(exist_ok=True)
+    parameters = item.parameters(sampler)
+    write_png(path, picture, parameters=parameters, record=item.record, likeness=scorer.written(score))
+    on_event(Event("image", records.to_dict(item.image(score, 0, (scorer.name, scorer.version)))))
+
+
+def _write_likeness(path: Path, scorer: "LikenessScorer", score: float | None) -> None:
+    """Put the likeness into a picture that is there already, unless it is from this version of the engine."""
+    found = read_png(path)
+    if found is not None and scorer.engine is not None and not scorer.wrote(found[1].get(LIKENESS_KEY)):
+        score_again(path, scorer.written(score))
 
 
 def _warn_unmeasured(
@@ -273,7 +291,7 @@ def _ranked(
             twin = duplicate_of.get(index)
             found.append(
                 replace(
-                    plan[index].image(made.scores[index], rank=number if ranked else 0),
+                    plan[index].image(made.scores[index], number if ranked else 0, (scorer.name, scorer.version)),
                     file=place(index),
                     duplicate_of=None if twin is None else place(twin),
                 )
@@ -318,7 +336,7 @@ def _kept(out_dir: Path, item: PlannedPicture) -> PILImage.Image | None:
     """Return a planned picture that already exists; one that was left out is considered again."""
     for path in (out_dir / item.file, out_dir / LEFT_OUT_NAME / item.file):
         found = read_png(path)
-        if found is not None and found[1] == item.record:
+        if found is not None and {**found[1], LIKENESS_KEY: None} == {**item.record, LIKENESS_KEY: None}:
             if path != out_dir / item.file:
                 (out_dir / item.file).parent.mkdir(exist_ok=True)
                 os.replace(path, out_dir / item.file)

@@ -454,5 +454,6 @@ def _publish(run: TrainingRun, result: TrainResult, threads: int | None, reporte
             denoiser=spec.denoiser,
             quantization=quantization.arguments(run.config.quantization, run.dtype),
         )
-        write_certificate(part, certify(export, shots, wanted, threads=threads, should_stop=reporter.should_stop))
+        certificate = certify(export, shots, wanted, threads=threads, should_stop=reporter.should_stop)
+        write_certificate(part, {**certificate, "likeness": result.likeness_summary})
     os.rename(part, run.out_dir / "adapter")

@@ -387,6 +387,7 @@ class _Painted:
 
     name = "painted"
     version = "1"
+    caveat = ""
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         angles = np.array([float(np.asarray(p)[p.height // 2, p.width // 2, 0]) for p in pictures]) / 255 * np.pi / 2

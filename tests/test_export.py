@@ -126,6 +126,7 @@ def test_an_export_is_drawn_where_the_gpu_has_no_room_for_all(
     result = export(config(), run, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "certificate.json").read_text())
     assert result.difference_max <= 1 and found["adapter_effect_mean"] > 0.2, "drawn with the adapter, and without"
+    assert found["likeness"].keys() == {"engine", "version"}
 
 
 def test_the_process_reads_sdxl_back_from_one_checkpoint_of_the_original_layout(

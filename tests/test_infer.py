@@ -287,6 +287,37 @@ def test_finished_folder_answers_without_loading_a_model(
     assert infer.generate(config(), run_dir, tmp_path / "out") == first
 
 
+def test_every_picture_says_which_engine_of_which_version_measured_it(run_dir: Path, tmp_path: Path) -> None:
+    result = infer.generate(config(), run_dir, tmp_path / "out")
+    for image in result.images:
+        assert (image.likeness_engine, image.likeness_version) == ("pocket", "1")
+        file = opened(tmp_path / "out" / image.file)
+        written = {"engine": "pocket", "version": "1", "value": image.likeness}
+        assert json.loads(file.info["likeness_studio"])["likeness"] == written
+        assert file.info["parameters"].endswith(f", Likeness: {image.likeness:g}, Likeness engine: pocket 1")
+
+
+def test_a_finished_folder_with_scores_of_another_version_is_measured_again_but_not_drawn(
+    run_dir: Path, tmp_path: Path, engine: RednessEngine, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    out = tmp_path / "out"
+    first = infer.generate(config(), run_dir, out)
+    monkeypatch.setattr(render, "open_pipeline", lambda *_, **__: pytest.fail("loaded the base"))
+    monkeypatch.setattr(engine, "version", "2", raising=False)
+
+    assert infer.generate(config(), run_dir, out, on_event=events.append) == first  # the reference is of version 1, too
+    assert any("do not compare them" in str(event.data.get("text")) for event in events)
+
+    change_info(run_dir, likeness_version="2")
+    again = infer.generate(config(), run_dir, out, on_event=events.append)
+    assert any("they are measured again" in str(event.data.get("text")) for event in events)
+    assert again.likeness_version == "2" and again.likeness_mean == first.likeness_mean
+    for image in again.images:
+        assert image.likeness_version == "2"
+        assert json.loads(opened(out / image.file).info["likeness_studio"])["likeness"]["version"] == "2"
+    assert infer.generate(config(), run_dir, out) == again
+
+
 def test_finished_folder_that_lost_a_picture_makes_it_again(run_dir: Path, tmp_path: Path) -> None:
     first = infer.generate(config(), run_dir, tmp_path / "out")
     (tmp_path / "out/Ada_prompt_2/001.png").unlink()

@@ -152,6 +152,8 @@ def test_a_run_ends_with_a_certificate_or_fails(
     found = json.loads((tmp_path / "run" / "adapter" / "certificate.json").read_text())
     assert found["tensors_matched"] == found["tensors_in_file"] > 0 and found["missing"] == 0
     assert found["pictures"] == 1 and found["difference_max"] <= 3
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert "likeness" in found and found["likeness"] == report["likeness_summary"]
 
     draw = train_module.certify
     black = Image.new("RGB", (64, 64))

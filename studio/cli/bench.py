@@ -11,13 +11,13 @@ from rich.text import Text
 from studio.cli.common import Json, help_of, require_folder, stop_on_interrupt
 from studio.cli.foreign import foreign_output_apart
 from studio.cli.output import open_output
+from studio.cli.shown import Raw, likeness_text, mean_text
 from studio.cli.tables import new_table
 from studio.core.config import CheckConfig
 from studio.core.errors import InputError, Problem
 from studio.core.names import all_of, choice_cure
 from studio.core.settings import load_settings
 from studio.core.strict import LikenessName
-from studio.core.units import likeness_text, mean_text
 from studio.service import Studio
 
 bench = typer.Typer(help="Measure what measures, on pictures of your own.", no_args_is_help=True)
@@ -30,6 +30,7 @@ def bench_likeness(
     ],
     engine: Annotated[str, typer.Option(help="Likeness engine; auto chooses one that suits the pictures.")] = "auto",
     class_noun: Annotated[str, typer.Option(help=help_of(CheckConfig, "class_noun"))] = "person",
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Measure a likeness engine: floor, ceiling, look-alikes, spread, and whether it scores unreadable faces."""

@@ -4,7 +4,7 @@ Sits between the command line and the verbs, and only combines them. Run it with
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class DemoResult:
     dataset: str
     train: TrainResult
     """Likeness and bleed as measured while training, on its own prompts."""
+    likeness_summary_before: Mapping[str, Any] | None = None
+    """Of the untrained base's pictures, as ``studio.likeness.base.summarise`` puts it."""
+    likeness_summary: Mapping[str, Any] | None = None
+    """Of the trained adapter's."""
 
 
 def demo(
@@ -109,6 +113,8 @@ def demo(
         run=str(out / "run"),
         dataset=str(out / "dataset"),
         train=trained,
+        likeness_summary_before=before.likeness_summary,
+        likeness_summary=after.likeness_summary,
     )
     records.write(out / "demo.json", result)
     return result

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from studio.cli.shown import likeness_sentence, likeness_text
 from studio.core.domain import Event, plain
 from studio.core.errors import StudioError
 from studio.core.progress import Throttle
-from studio.core.units import duration_text, likeness_sentence, likeness_text
+from studio.core.units import duration_text
 
 
 def _eta(seconds: float | None) -> str:

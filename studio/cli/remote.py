@@ -20,13 +20,14 @@ from studio.cli.common import (
     train_config_of,
 )
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
+from studio.cli.shown import Raw, before_and_after
 from studio.cli.tables import job_words, jobs_table
 from studio.core.config import GenerateConfig
 from studio.core.domain import plain
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
-from studio.core.units import bytes_text, likeness_text
+from studio.core.units import bytes_text
 
 if TYPE_CHECKING:
     from studio.remote.client import Server
@@ -108,6 +109,7 @@ def remote_train(
     local_fallback: Annotated[
         bool, typer.Option("--local-fallback", help="Train here if the server cannot be reached.")
     ] = False,
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Check and shrink photos here, train on the server, and download the run."""
@@ -141,13 +143,8 @@ def remote_train(
         trained = result.train
         where = f"on {result.server}" if result.server else "here, because the server could not be reached"
         console.print(f"Trained {where}; best: step {trained['best_step']} of {trained['steps']}")
-        likeness = (
-            f"{likeness_text(trained['likeness_before'], 'not measured')} before, "
-            f"{likeness_text(trained['likeness_after'], 'not measured')} after"
-        )
-        console.print(
-            f"Likeness {likeness}; sent {bytes_text(result.sent_bytes)} of {bytes_text(result.original_bytes)}"
-        )
+        console.print(before_and_after(trained))
+        console.print(f"Sent {bytes_text(result.sent_bytes)} of {bytes_text(result.original_bytes)}")
         console.print(f"The adapter is in {out / trained['adapter']}")
         for folder in result.exports:
             console.print(f"Exported to {out / folder}")

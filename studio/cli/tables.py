@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from studio.cli.shown import before_and_after, likeness_sentence, likeness_text
 from studio.core.domain import (
     Dataset,
     ExportResult,
@@ -18,9 +19,10 @@ from studio.core.domain import (
     JobFacts,
     PublishResult,
     TrainResult,
+    plain,
 )
 from studio.core.job_words import place_of, work_of
-from studio.core.units import bytes_text, likeness_sentence, likeness_text
+from studio.core.units import bytes_text
 
 
 def new_table(*columns: str, names: bool = False) -> Table:
@@ -109,10 +111,7 @@ def show_run(result: TrainResult, out: Path) -> Callable[[Console], None]:
                 )
             console.print(table)
         console.print(f"Best: step {result.best_step} of {result.steps} ({result.best_reason})")
-        before = likeness_sentence(result.likeness_summary_before or {"mean": result.likeness_before})
-        after = likeness_sentence(result.likeness_summary or {"mean": result.likeness_after})
-        console.print(f"After training: {after}; before: {before}")
-        _show_caveat(console, result.likeness_summary)
+        console.print(before_and_after(plain(result)))
         console.print(f"The adapter is in {out / result.adapter}")
 
     return show

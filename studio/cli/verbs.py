@@ -25,6 +25,7 @@ from studio.cli.common import (
 )
 from studio.cli.foreign import foreign_output_apart
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
+from studio.cli.shown import Raw, before_and_after
 from studio.cli.tables import show_dataset, show_export, show_finished, show_pictures, show_published, show_run
 from studio.core import machine, reach
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
@@ -37,7 +38,7 @@ from studio.core.names import all_of
 from studio.core.presets import finish_config, load_chain, parse_assignments
 from studio.core.settings import Settings, load_settings
 from studio.core.train_config import TrainConfig
-from studio.core.units import duration_text, likeness_text
+from studio.core.units import duration_text
 from studio.pocket.samples import SAMPLE_CLASS_NOUN
 from studio.service import Studio
 
@@ -49,6 +50,7 @@ def demo(
         int, typer.Option(help="Seed of the person; another seed draws another one.", min=0, max=2**31)
     ] = 0,
     class_noun: Annotated[str, typer.Option(help="woman or man.")] = SAMPLE_CLASS_NOUN,
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Run ``studio.cli.demo``."""
@@ -62,11 +64,8 @@ def demo(
         )
 
     def show(console: Console) -> None:
-        console.print(
-            f"Likeness {likeness_text(result.likeness_before, 'not measured')} before, "
-            f"{likeness_text(result.likeness_after, 'not measured')} after training; "
-            f"{duration_text(result.seconds)} in all"
-        )
+        console.print(before_and_after(plain(result)))
+        console.print(f"It took {duration_text(result.seconds)} in all")
         console.print(f"Look at {result.contact_sheet}")
 
     output.result(result, show)
@@ -79,6 +78,7 @@ def check(
     class_noun: ClassNoun = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the dataset; default: DIR-dataset.")] = None,
     settings: SetAny = None,
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Check a folder of photos: a verdict and a cure for each, crops, and a dataset to train on."""
@@ -114,6 +114,7 @@ def train(
         typer.Option("--publish", metavar="OWNER/NAME", help="Publish it afterwards; the token is checked first."),
     ] = None,
     public: Annotated[bool, typer.Option("--public", help=help_of(PublishConfig, "public"))] = False,
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Train an adapter on a subject and choose its best checkpoint by likeness."""
@@ -180,6 +181,7 @@ def generate(
     seed: Seed = None,
     cache: Annotated[bool | None, typer.Option(help=help_of(GenerateConfig, "use_cache"))] = None,
     settings: SetAny = None,
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Make pictures of the subject, ranked by likeness, with a contact sheet."""

@@ -142,6 +142,10 @@ class Image:
     """1 = the most alike; 0 while not yet ranked, and of pictures that were left out."""
     duplicate_of: str | None = None
     """The better picture that this one nearly repeats; looked for only where pictures are left out."""
+    likeness_engine: str | None = None
+    """The engine that was asked; None if none was."""
+    likeness_version: str | None = None
+    """Its version."""
 
 
 @dataclass(frozen=True, slots=True)

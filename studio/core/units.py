@@ -47,6 +47,12 @@ def mean_text(mean: float | None, spread: float | None, *, raw: bool = False) ->
     return likeness_text(mean, raw=raw) + ("" if spread is None else f" ± {spread:.2f}")
 
 
+def mean_words(summary: Mapping[str, Any], *, raw: bool = False) -> str:
+    """Return the mean of a summary that has one, its spread and its word: "0.82 ± 0.07 (alike)"."""
+    word = f" ({summary['word']})" if summary.get("word") else ""
+    return mean_text(summary["mean"], summary.get("spread"), raw=raw) + word
+
+
 def likeness_sentence(summary: Mapping[str, Any] | None, things: str = "pictures", *, raw: bool = False) -> str:
     """Return a mean likeness in words: "likeness 0.82 ± 0.07 (alike), 11 of 12 pictures measured".
 
@@ -57,9 +63,7 @@ def likeness_sentence(summary: Mapping[str, Any] | None, things: str = "pictures
     """
     if not summary or summary.get("mean") is None:
         return "likeness not measured"
-    text = f"likeness {mean_text(summary['mean'], summary.get('spread'), raw=raw)}"
-    if summary.get("word"):
-        text += f" ({summary['word']})"
+    text = f"likeness {mean_words(summary, raw=raw)}"
     if summary.get("pictures"):
         text += f", {summary['measured']} of {summary['pictures']} {things} measured"
     return text

@@ -18,6 +18,9 @@ from studio.core.files import replacing
 
 JSON_KEY = "likeness_studio"
 PARAMETERS_KEY = "parameters"
+LIKENESS_KEY = "likeness"
+"""In the record: engine, version and value. It is no part of how the picture was made."""
+_LIKENESS_TEXT = ", Likeness: "
 
 
 def parameters_text(
@@ -64,7 +67,14 @@ def parameters_text(
     return "\n".join([*lines, ", ".join(pairs)])
 
 
-def write_png(path: Path, picture: Image.Image, *, parameters: str, record: Mapping[str, Any]) -> None:
+def write_png(
+    path: Path,
+    picture: Image.Image,
+    *,
+    parameters: str,
+    record: Mapping[str, Any],
+    likeness: Mapping[str, Any] | None = None,
+) -> None:
     """Write a picture with both chunks under a temporary name and rename it.
 
     Args:
@@ -72,17 +82,43 @@ def write_png(path: Path, picture: Image.Image, *, parameters: str, record: Mapp
         picture: RGB.
         parameters: see :func:`parameters_text`.
         record: JSON data for the ``likeness_studio`` chunk.
+        likeness: how much it shows the subject, for both chunks: engine, version and value (None: not measured).
     """
     info = PngInfo()
-    info.add_text(PARAMETERS_KEY, parameters)
-    info.add_text(JSON_KEY, json.dumps(record, sort_keys=True))
+    info.add_text(PARAMETERS_KEY, parameters + _likeness_text(likeness))
+    info.add_text(JSON_KEY, json.dumps({**record, LIKENESS_KEY: likeness} if likeness else record, sort_keys=True))
     # Not flushed: there may be hundreds, and one that a power cut has torn is refused by ``read_png`` and made again.
     with replacing(path, durable=False) as part:
         picture.save(part, format="PNG", pnginfo=info)
 
 
+def _likeness_text(likeness: Mapping[str, Any] | None) -> str:
+    if likeness is None:
+        return ""
+    value = "not measured" if likeness["value"] is None else f"{likeness['value']:g}"
+    return f"{_LIKENESS_TEXT}{value}, Likeness engine: {likeness['engine']} {likeness['version']}"
+
+
+def score_again(path: Path, likeness: Mapping[str, Any] | None) -> None:
+    """Put another likeness into a picture that :func:`write_png` wrote; as it was but for that.
+
+    Args:
+        path: the file.
+        likeness: as :func:`write_png` takes it; None takes the likeness out.
+    """
+    with Image.open(path, formats=["PNG"]) as file:
+        picture = file.convert("RGB")
+        record, text = json.loads(file.info[JSON_KEY]), str(file.info.get(PARAMETERS_KEY, ""))
+    if record.pop(LIKENESS_KEY, None) is not None:
+        text = text.rpartition(_LIKENESS_TEXT)[0]
+    write_png(path, picture, parameters=text, record=record, likeness=likeness)
+
+
 def read_png(path: Path) -> tuple[Image.Image, dict[str, Any]] | None:
-    """Return a picture that :func:`write_png` wrote, in RGB, and its record; None if it is not there or not whole."""
+    """Return a picture that :func:`write_png` wrote, in RGB, and its record; None if it is not there or not whole.
+
+    The likeness stands in the record as ``LIKENESS_KEY`` where one was written.
+    """
     try:
         with Image.open(path, formats=["PNG"]) as file:
             picture = file.convert("RGB")

@@ -49,8 +49,8 @@ class PlannedPicture:
         """Return what is read, with its name."""
         return ("prompt", self.picture_request.prompt), ("negative prompt", self.picture_request.negative_prompt)
 
-    def image(self, score: float | None, rank: int) -> Image:
-        """Return the record of the finished picture."""
+    def image(self, score: float | None, rank: int, ruler: tuple[str | None, str | None]) -> Image:
+        """Return the record of the finished picture; ``ruler`` is name and version of what gave the score."""
         picture_request = self.picture_request
         rounded = None if score is None else round(score, 4)
         return Image(
@@ -61,6 +61,8 @@ class PlannedPicture:
             picture_request.seed,
             rounded,
             rank,
+            likeness_engine=ruler[0],
+            likeness_version=ruler[1],
         )
 
     def parameters(self, sampler: str) -> str:

@@ -10,6 +10,7 @@ from PIL import Image as PILImage
 
 from studio.core.adapters import AdapterInfo
 from studio.core.config import GenerateConfig
+from studio.core.domain import GenerateResult
 from studio.core.errors import MissingExtraError
 from studio.core.progress import ProgressReporter
 from studio.likeness.base import LikenessEngine, scores, summarise
@@ -30,6 +31,21 @@ class LikenessScorer:
         if self.engine is None or self.reference is None:
             return [None] * len(pictures)
         return scores(self.engine.embed(pictures), self.reference, self.engine.scale(self.class_noun))
+
+    def written(self, score: float | None) -> dict[str, Any] | None:
+        """Return what a picture's file says of its likeness; None where nobody measures."""
+        if self.engine is None:
+            return None
+        return {**self._ruler, "value": None if score is None else round(score, 4)}
+
+    def wrote(self, likeness: dict[str, Any] | None) -> bool:
+        """Return whether what a picture's file says of its likeness comes from this version of this engine."""
+        found = likeness or {}
+        return {name: found.get(name) for name in ("engine", "version")} == self._ruler
+
+    @property
+    def _ruler(self) -> dict[str, str | None]:
+        return {"engine": self.name, "version": self.version}
 
     @property
     def version(self) -> str | None:
@@ -66,3 +82,23 @@ def open_scorer(config: GenerateConfig, info: AdapterInfo, reporter: ProgressRep
     return LikenessScorer(
         choice.engine.name, choice.engine, np.asarray(info.centroid, dtype=np.float32), info.class_noun
     )
+
+
+def measured_otherwise(result: GenerateResult, info: AdapterInfo, reporter: ProgressReporter) -> bool:
+    """Return whether finished pictures can be measured anew, as another version of the engine gave their scores.
+
+    Says so where the engine here has another version and the run's reference is none of that version either.
+    """
+    if result.likeness_engine is None or info.likeness_engine != result.likeness_engine or info.centroid is None:
+        return False
+    try:
+        engine = choose_engine(info.likeness_engine, base=info.base, class_noun=info.class_noun).engine
+    except MissingExtraError:
+        return False
+    if engine is None or engine.version == result.likeness_version:
+        return False
+    again = engine.version == info.likeness_version
+    scores = f"the scores of these pictures come from version {result.likeness_version or '(unknown)'} of the engine"
+    after = "they are measured again" if again else "do not compare them with new ones"
+    reporter.warn(f"{scores} {engine.name}, and here is version {engine.version}: {after}")
+    return again

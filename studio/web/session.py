@@ -31,7 +31,7 @@ from studio.core.receipts import Receipt
 from studio.core.server_token import is_off
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
-from studio.core.units import likeness_text
+from studio.core.units import mean_words
 from studio.web.login import Visitor
 from studio.web.page import words
 
@@ -427,7 +427,7 @@ def label(job: JobView) -> str:
         usable = sum(verdict["status"] != "rejected" for verdict in result["verdicts"])
         detail = words.counted(words.JOB_PHOTOS, usable)
     elif job.kind == "train" and result.get("likeness_after") is not None:
-        detail = likeness_text(result["likeness_after"])
+        detail = mean_words(result.get("likeness_summary") or {"mean": result["likeness_after"]})
     elif made is not None:
         detail = words.counted(words.PICTURES, len(made))
     else:

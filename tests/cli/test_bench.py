@@ -48,6 +48,13 @@ def test_a_table_for_people(command: list[str], capsys: pytest.CaptureFixture[st
     assert "spoilt by mosaic" not in shown
 
 
+def test_raw_shows_more_than_one(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run([*command, "--raw"]) == 0
+    assert "1.04 ± 0.05" in capsys.readouterr().out
+    assert main.run(command) == 0
+    assert "1.00 ± 0.05" in capsys.readouterr().out, "the next command is not asked for raw values"
+
+
 def test_json_for_programs_has_the_raw_values(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run([*command, "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -381,7 +381,7 @@ def test_a_person_sees_which_checkpoint_is_best(
     main.run(_train(photos, tmp_path / "run"))
     shown = capsys.readouterr().out
     assert "200 (best)" in shown
-    assert "After training: likeness 0.83; before: likeness 0.05" in shown
+    assert "Before training: likeness 0.05\nAfter training: likeness 0.83" in shown
 
 
 @pytest.mark.parametrize("command", ["presets", "packs", "bases", "chains"])

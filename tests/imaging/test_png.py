@@ -4,7 +4,7 @@ import json
 import pytest
 from PIL import Image
 
-from studio.imaging.png import JSON_KEY, made_record, parameters_text, read_png, write_png
+from studio.imaging.png import JSON_KEY, made_record, parameters_text, read_png, score_again, write_png
 
 RECORD = {"prompt": "sks woman", "seed": 7}
 
@@ -58,3 +58,20 @@ def test_what_a_picture_was_made_of_is_known_through_finishing_and_of_no_photo(p
     assert made_record(saved("PNG")) is None
     assert made_record(b"no picture") is None
     assert JSON_KEY == "likeness_studio", "pictures that were made before are known by it"
+
+
+def test_the_likeness_stands_in_both_chunks_and_can_be_exchanged_alone(tmp_path, picture):
+    path = tmp_path / "a.png"
+    prompt = "sks woman, Likeness: high\nSteps: 2"  # a prompt may hold the very words
+    write_png(path, picture, parameters=prompt, record=RECORD)
+    plain = path.read_bytes()
+    for value, words in ((0.8213, "0.8213"), (None, "not measured")):
+        score_again(path, {"engine": "face", "version": "2", "value": value})
+        found = read_png(path)
+        assert found[0].tobytes() == picture.tobytes()
+        assert found[1] == {**RECORD, "likeness": {"engine": "face", "version": "2", "value": value}}
+        assert made_record(path.read_bytes())["likeness"]["version"] == "2"
+        with Image.open(path) as file:
+            assert file.info["parameters"] == f"{prompt}, Likeness: {words}, Likeness engine: face 2"
+    score_again(path, None)
+    assert path.read_bytes() == plain

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from studio.core.adapters import AdapterInfo
 from studio.core.config import GenerateConfig
+from studio.core.domain import GenerateResult
 from studio.core.errors import MissingExtraError
 from studio.core.progress import ProgressReporter
 from studio.likeness.base import Scale
@@ -93,3 +95,45 @@ def test_a_reference_of_another_version_measures_nothing(
     found = opened(choose, monkeypatch, events, likeness_version=made_with)
     assert found.score([Image.new("RGB", (8, 8), "red")]) == [None]
     assert "train again to measure" in events[0].data["text"]
+
+
+def test_a_file_says_what_measured_it_and_another_version_is_seen(
+    monkeypatch: pytest.MonkeyPatch, events: list
+) -> None:
+    found = opened(lambda *_, **__: SimpleNamespace(engine=RednessEngine(), reason=""), monkeypatch, events)
+    written = found.written(0.81234)
+    assert written == {"engine": "redness", "version": "7", "value": 0.8123}
+    assert found.wrote(written) and found.wrote(found.written(None))
+    assert not found.wrote({**written, "version": "6"}) and not found.wrote(None)
+    assert scorer.LikenessScorer(None).written(0.5) is None
+
+
+RESULT = GenerateResult((), "s.png", "p.zip", 1.0, 0.5, "redness", likeness_version="6")
+
+
+@pytest.mark.parametrize(
+    ("result", "reference", "again", "words"),
+    [
+        (RESULT, "7", True, "version 6 of the engine redness, and here is version 7: they are measured again"),
+        (RESULT, "6", False, "do not compare them with new ones"),
+        (replace(RESULT, likeness_version=None), "7", True, "version (unknown)"),
+        (replace(RESULT, likeness_version="7"), "7", False, ""),
+        (replace(RESULT, likeness_engine=None), "7", False, ""),
+        (replace(RESULT, likeness_engine="face"), "7", False, ""),
+    ],
+)
+def test_scores_of_another_version_in_a_finished_folder_are_told(
+    result: GenerateResult, reference: str, again: bool, words: str, monkeypatch: pytest.MonkeyPatch, events: list
+) -> None:
+    monkeypatch.setattr(scorer, "choose_engine", lambda *_, **__: SimpleNamespace(engine=RednessEngine(), reason=""))
+    info = replace(INFO, likeness_version=reference)
+    assert scorer.measured_otherwise(result, info, ProgressReporter(events.append)) == again
+    said = [event.data["text"] for event in events]
+    assert len(said) == bool(words) and words in "".join(said)
+
+
+def test_a_finished_folder_is_left_alone_where_the_engine_is_not_here(
+    monkeypatch: pytest.MonkeyPatch, events: list
+) -> None:
+    monkeypatch.setattr(scorer, "choose_engine", missing)
+    assert not scorer.measured_otherwise(RESULT, INFO, ProgressReporter(events.append)) and events == []

@@ -194,6 +194,9 @@ def test_labels_tell_jobs_apart(session: StudioSession, check_id: str) -> None:
     assert "stopped early" in label(replace(job, state="stalled", result=None))
     run = session.submit_train(check_id)
     assert "Ada on pocket · 0.86" in label(run)
+    summary = {"mean": 1.02, "spread": 0.07, "word": "very alike"}
+    result = {**run.result, "likeness_summary": summary}
+    assert "Ada on pocket · 1.00 ± 0.07 (very alike) · " in label(replace(run, result=result))
 
 
 def test_where_people_log_in_jobs_are_the_visitors_and_their_login_serves_them(
