@@ -1,6 +1,9 @@
 """The Photos tab in front of a scripted studio: thumbnails at once, one press to the verdicts, a set that is edited."""
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from studio.pocket.samples import sample_photos
 
 pytestmark = pytest.mark.browser
 
+ROOT = Path(__file__).resolve().parents[2]
+REAL = ROOT.parent / "shared" / "data" / "dreambooth"
 VIEWPORTS = pytest.mark.parametrize(("width_px", "height_px"), [(1280, 720), (390, 844)])
 
 
@@ -98,3 +103,55 @@ def test_dropped_photos_are_seen_at_once_and_a_set_is_edited_without_dropping_th
         back = cards.locator(".rejected", has_text="sample-01.jpg")
         assert back.get_by_role("button", name="Put back").count() == 1, "what was edited before is kept"
     assert "Traceback" not in (tmp_path / "server.txt").read_text()
+
+
+@pytest.fixture
+def real_address(tmp_path: Path) -> Iterator[str]:
+    """The address of a studio with the real verbs."""
+    ours = {"STUDIO_PORT": "0", "STUDIO_HOME": str(tmp_path / "home"), "STUDIO_DEVICE": "cpu", "STUDIO_TOKEN": "off"}
+    with (
+        (tmp_path / "server.txt").open("w") as said,
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py")],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env={**os.environ, **ours},
+        ) as server,
+    ):
+        assert server.stdout is not None
+        yield server.stdout.readline().rsplit(" ", 1)[-1].strip()
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
+def test_dogs_that_were_called_a_woman_become_a_set_of_dogs_without_being_dropped_again(
+    visit: Callable[..., Any], real_address: str, tmp_path: Path, shot: Any
+) -> None:
+    page = visit(real_address, width_px=390, height_px=844)
+    page.locator("#ls-drop input[type=file]").set_input_files([str(path) for path in sorted((REAL / "dog").iterdir())])
+    page.locator("#ls-photos-cards .new img").nth(4).wait_for()
+    page.get_by_label("Name").first.fill("Rex")
+    page.get_by_label("What is it?").first.fill("woman")
+    page.get_by_label("What is it?").first.press("Enter")
+    page.get_by_role("button", name="Check photos").click()
+    page.get_by_text("No face was found in any of 5 photos of a woman").first.wait_for()
+    cards, status = page.locator("#ls-photos-cards"), page.locator("#ls-photos-status")
+    cards.locator(".rejected img").nth(4).wait_for()
+    assert "None of these photos can be used" in status.inner_text() and "00.jpg" not in status.inner_text()
+    assert page.get_by_role("button", name="Continue this check").count() == 0
+    shot(page, "photos-dogs-as-a-woman")
+    page.get_by_role("button", name="Change this set").click()
+    page.locator("#ls-change-set").get_by_label("What is it?").fill("dog")
+    page.locator("#ls-change-set").get_by_label("What is it?").press("Enter")
+    page.get_by_role("button", name="Check again").click()
+    status.get_by_text("5 of 5 photos of Rex are ready").wait_for()
+    said = status.inner_text()
+    assert "Whether all photos show one subject was not checked" in said and "good set" not in said
+    assert "5 photos can be used. Add 3 more; 8 to 20 are best." in said
+    assert cards.locator(".good").count() == 5
+    shot(page, "photos-dogs-as-dogs")
+    originals = list((tmp_path / "home" / "jobs").glob("*/out/originals/*.jpg"))
+    assert len(originals) == 10 and "Traceback" not in (tmp_path / "server.txt").read_text()

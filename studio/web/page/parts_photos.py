@@ -1,6 +1,6 @@
 """HTML of the photo check: one card per photo and a summary of the set."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -92,3 +92,22 @@ def check_summary(dataset: Mapping[str, Any], warnings: Iterable[str] = ()) -> M
         advice=[problem_text(advice) for advice in dataset.get("advice", ())],
     )
     return summary + (notice(words.WORTH_KNOWING, others) if others else Markup())
+
+
+def nothing_usable(problems: Iterable[Mapping[str, str]], photos: Collection[str]) -> Markup:
+    """Return the verdict on a set of which no photo can be used.
+
+    Args:
+        problems: of the job.
+        photos: names of the photos, whose own problems stand on their cards.
+    """
+    told = [problem_text(problem) for problem in problems if problem.get("where") not in photos]
+    return render(
+        "photos.summary",
+        tone="bad",
+        title=words.SET_UNUSABLE,
+        text=words.SET_UNUSABLE_NEXT,
+        problems=told,
+        better="",
+        advice=[],
+    )

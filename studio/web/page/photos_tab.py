@@ -18,11 +18,17 @@ from studio.web.page.history import JobHistories, JobHistory
 from studio.web.page.photo_editor import PhotoEditor, photo_editor
 from studio.web.page.photo_edits import OPEN, Edits
 from studio.web.page.visitors import upload_folder
-from studio.web.session import DONE, StudioSession, is_open
+from studio.web.session import DONE, StudioSession, can_continue, is_open
 
 _ELSEWHERE = {"subject", "class_noun", "consent", "max_photos"}
 _FIELDS = widgets.describe(CheckConfig, without=_ELSEWHERE)
 _DEFAULTS = widgets.values_of(CheckConfig(), _FIELDS)
+_LABELS = {
+    "subject": words.PHOTOS_NAME,
+    "class_noun": words.PHOTOS_CLASS_NOUN,
+    "consent": words.PHOTOS_CONSENT,
+    "photos": words.TAB_PHOTOS,
+}
 
 _PRESSES = """
 element.addEventListener('click', (event) => {
@@ -78,7 +84,7 @@ def photos_tab(context: TabContext) -> JobTab:
         forward=words.PHOTOS_FORWARD,
         retry=words.PHOTOS_RETRY,
         earlier_states=DONE,
-        labels=widgets.labels(_FIELDS),
+        labels={**widgets.labels(_FIELDS), **_LABELS},
     )
     with gr.Row(equal_height=False):
         with form_column():
@@ -156,9 +162,16 @@ class _PhotosTab:
 
     def details(self, job: JobView, history: JobHistory, seen: str) -> Updates:
         can_edit = self._can_edit(job)
-        status = parts_photos.check_summary(job.result, history.warnings) if job.result else None
+        if job.result:
+            status = parts_photos.check_summary(job.result, history.warnings)
+        elif can_edit and job.problems:
+            status = parts_photos.nothing_usable(job.problems, history.verdicts)
+        else:
+            status = parts.progress(job, history)
         updates: Updates = {
-            self.frame.status: parts.progress(job, history) if status is None else status,
+            self.frame.status: status,
+            # What cannot be used does not become better by looking at it again.
+            self.frame.retry: gr.Button(visible=can_continue(job) and not can_edit),
             self.frame.forward: gr.Button(visible=bool(job.result and job.result["photos"])),
             **self._shown(job, Edits(), can_edit),
             **self.editor.closed(),

@@ -87,3 +87,11 @@ def test_dropped_photos_are_cards_before_they_are_checked() -> None:
 def test_the_crop_is_a_frame_on_the_photo() -> None:
     html = parts_photos.crop_preview("files/job/o.jpg", "a.jpg", (0.25, 0, 0.5, 1))
     assert "top:25.00%;left:0.00%;height:50.00%;width:100.00%" in html
+
+
+def test_a_set_without_a_usable_photo_says_what_concerns_all_of_it() -> None:
+    rows = [("class_noun", "no face was found in any of 2 photos of a woman"), ("a.jpg", "no face found")]
+    problems = [{"where": where, "message": message, "cure": "do this"} for where, message in rows]
+    html = parts_photos.nothing_usable(problems, ["a.jpg"])
+    assert "None of these photos can be used" in html
+    assert "No face was found in any of 2 photos of a woman. Do this." in html and "No face found." not in html
