@@ -29,7 +29,7 @@ from studio.checking.judge import (
     refuse_undrawn,
 )
 from studio.checking.prepare import FOLDERS, TAKEN_OUT, SetWriter
-from studio.checking.seen import Seen, contradiction, guess, guessed_finding, look_for_faces, sum_up
+from studio.checking.seen import Seen, consent_missing, contradiction, guess, guessed_finding, look_for_faces, sum_up
 from studio.core import folder as output
 from studio.core import records
 from studio.core.config import CheckConfig
@@ -117,7 +117,8 @@ def check(
 
     of_class = guessed_finding(seen, config.class_noun) if is_guessed else contradiction(seen, config.class_noun)
     chosen = [c for c in candidates if c.look is not None and (not c.serious or _is_forced(config, c))]
-    findings = [*([of_class] if of_class else []), *problems_of_set(config, chosen, not_compared)]
+    of_person = [found for found in (of_class, consent_missing(config, seen)) if found is not None]
+    findings = [*of_person, *problems_of_set(config, chosen, not_compared)]
     set_problems = tuple(finding.to_json() for finding in findings)
     advice = tuple(found.to_json() for found in advise(chosen, [problem["code"] for problem in set_problems]))
     for problem in set_problems if chosen else ():
@@ -129,6 +130,7 @@ def check(
         class_noun=config.class_noun,
         class_noun_guessed=is_guessed,
         drawn=seen.drawn,
+        consent=config.consent,
         advice=advice if chosen else (),
         photos=(),
         verdicts=(),

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, str] = {
     "jobs": "core",
     "service": "core jobs",
     # edges
-    "web": "core bases pocket publishing pictures infer jobs service",
+    "web": "core bases imaging pocket publishing pictures infer jobs service",
     "remote": "core imaging",
     "client": "core imaging remote",
     "doctor": "core compute likeness jobs",
@@ -138,7 +138,8 @@ WITHOUT_TEST = {
     "web/page/finish_tab.py": "browser/test_finish.py",
     "web/page/generate_tab.py": "browser/test_page.py",
     "web/page/library_tab.py": "browser/test_library.py",
-    "web/page/photos_tab.py": "browser/test_page.py",
+    "web/page/photo_editor.py": "browser/test_photos.py",
+    "web/page/photos_tab.py": "browser/test_photos.py",
     "web/page/theme.py": "browser/test_page.py",
     "web/page/visitors.py": "web/page/test_endpoints.py",
     # the recipe, whose stages run one after the other

@@ -100,3 +100,11 @@ def contradiction(seen: Seen, noun: str) -> PhotoFinding | None:
         cure = f"if they show a person, say so; otherwise use photos of the {kind} alone"
         return PhotoFinding("other_class", message, cure, serious=False)
     return None
+
+
+def consent_missing(config: CheckConfig, seen: Seen) -> PhotoFinding | None:
+    """Return what is said of photographed people where nobody has told that they agree; None where that is not so."""
+    if config.consent or seen.drawn or not seen.faces or not is_person(config.class_noun):
+        return None
+    message = "nobody has said that the person in the photos agrees"
+    return PhotoFinding("no_consent", message, "ask the person, then say so (consent)", serious=False)

@@ -67,6 +67,9 @@ Subject = Annotated[str | None, typer.Option(help=help_of(CheckConfig, "subject"
 ClassNoun = Annotated[str | None, typer.Option(help=help_of(CheckConfig, "class_noun"))]
 
 
+Consent = Annotated[bool | None, typer.Option("--consent", help=help_of(CheckConfig, "consent"))]
+
+
 SetAny = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; `settings VERB` lists them; repeatable."),

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from studio.cli.common import (
     ClassNoun,
+    Consent,
     Json,
     Seed,
     SetAny,
@@ -76,13 +77,15 @@ def check(
     photos: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos.")],
     subject: Subject = None,
     class_noun: ClassNoun = None,
+    consent: Consent = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the dataset; default: DIR-dataset.")] = None,
     settings: SetAny = None,
     raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Check a folder of photos: a verdict and a cure for each, crops, and a dataset to train on."""
-    given = {**parse_assignments(settings or ()), **given_options(subject=subject, class_noun=class_noun)}
+    about = given_options(subject=subject, class_noun=class_noun, consent=consent)
+    given = {**parse_assignments(settings or ()), **about}
     config, source = all_of(lambda: CheckConfig.parse(given), lambda: require_folder(photos, "photos"))
     target = out or Path(f"{source.resolve()}-dataset")
     output = open_output(as_json)
@@ -103,6 +106,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the run; a stopped run there goes on.")],
     subject: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "subject"))] = None,
     class_noun: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "class_noun"))] = None,
+    consent: Consent = None,
     base: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset; default: the base's own.")] = None,
     settings: SetAny = None,
@@ -133,7 +137,9 @@ def train(
         if not (source / "dataset.json").is_file():
             dataset_dir = Path(f"{out.resolve()}-dataset")
             # Again when a run goes on, too: the same photos give the same dataset, byte for byte.
-            dataset: Dataset = run("check", CheckConfig.parse(about), source, dataset_dir)
+            dataset: Dataset = run(
+                "check", CheckConfig.parse({**about, **given_options(consent=consent)}), source, dataset_dir
+            )
             if not as_json:
                 output.result(dataset, show_dataset(dataset, dataset_dir))
         _require_photo_base(here, dataset_dir, is_named=base is not None or preset is not None)

@@ -36,6 +36,8 @@ class CheckConfig(StrictModel):
     """Name of the subject, for example Ada; used for folders and titles."""
     class_noun: WordOrEmpty = ""
     """What the subject is: woman, man, dog, teapot ...; if empty, it is guessed from the photos, and said."""
+    consent: bool = False
+    """For photos of a person: that person, or whoever decides for a child, has agreed; kept with the set."""
     likeness: LikenessName = "auto"
     """Engine that compares the photos: auto, pocket (drawn portraits), face or sface (people), subject, none."""
     min_photos: int = Field(default=5, ge=1, le=100)

@@ -125,6 +125,8 @@ class Dataset:
     """Nobody said what the photos show: the class noun is what the check saw in them."""
     advice: tuple[Mapping[str, str], ...] = ()
     """What would make the set better: code, message, cure."""
+    consent: bool = False
+    """Whoever made the set has said that the person in the photos agrees."""
 
 
 @dataclass(frozen=True, slots=True)

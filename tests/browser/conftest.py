@@ -104,7 +104,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def fill_samples() -> Callable[[Any], None]:
-    """Press the sample button, once, and see its photos."""
+    """Press the sample button, once, and see its photos checked."""
 
     def filled(page: Any) -> None:
         page.get_by_role("button", name="Try it with sample photos").click()

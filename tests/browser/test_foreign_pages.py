@@ -146,7 +146,6 @@ def test_pages_of_other_sites_and_ports_get_nothing_and_the_owner_everything(
         owner.reload()
         owner.get_by_role("button", name="Try it with sample photos").click()
         owner.get_by_text("sample-08").first.wait_for()
-        owner.get_by_role("button", name="Check photos").click()
         owner.get_by_role("button", name="Continue to training").wait_for()
         jobs = owner.evaluate(
             "async () => (await fetch('/gradio_api/run/jobs', {method: 'POST',"

@@ -46,7 +46,6 @@ def test_sample_photos_become_a_zip_of_pictures_and_a_published_run(
             page = visit(address)
             page.set_default_timeout(LONG_MS)
             fill_samples(page)
-            page.get_by_role("button", name="Check photos").click()
             page.get_by_role("button", name="Continue to training").click()
             page.get_by_role("button", name="Advanced").locator("visible=true").click()
             page.get_by_role("button", name="Steps and learning rates").click()

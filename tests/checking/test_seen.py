@@ -4,7 +4,7 @@ from PIL import Image
 
 from studio.checking import seen as module
 from studio.checking.judge import CandidatePhoto
-from studio.checking.seen import Seen, contradiction, guess, guessed_finding, sum_up
+from studio.checking.seen import Seen, consent_missing, contradiction, guess, guessed_finding, sum_up
 from studio.core.config import CheckConfig
 from studio.imaging.faces import Face
 
@@ -64,3 +64,13 @@ def test_the_nets_of_drawings_are_asked_about_people_only(tmp_path, monkeypatch:
     assert sum_up(CheckConfig(class_noun="dog"), [candidate]) == Seen(1, 1, drawn=False)
     with pytest.raises(AssertionError):
         sum_up(CheckConfig(likeness="pocket"), [candidate])
+
+
+def test_photographed_people_need_a_word_that_they_agree() -> None:
+    seen = Seen(5, 5, drawn=False)
+    found = consent_missing(CheckConfig(class_noun="woman"), seen)
+    assert found is not None and found.code == "no_consent" and not found.serious
+    assert consent_missing(CheckConfig(class_noun="woman", consent=True), seen) is None
+    assert consent_missing(CheckConfig(class_noun="dog"), seen) is None
+    assert consent_missing(CheckConfig(class_noun="woman"), Seen(5, 0, drawn=True)) is None
+    assert consent_missing(CheckConfig(class_noun="woman"), Seen(5, 0, drawn=False)) is None

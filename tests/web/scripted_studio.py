@@ -309,9 +309,11 @@ class ScriptedStudio:
             text = f"only {len(photos)} usable photos"
             problems = ({"code": "too_few", "message": text, "cure": f"add at least {job.config.min_photos}"},)
         config = job.config
-        return Dataset(
+        dataset = Dataset(
             config.subject, config.class_noun, tuple(photos), tuple(verdicts), problems, likeness_engine="pocket"
         )
+        (out / "dataset.json").write_text(json.dumps(asdict(dataset)))
+        return dataset
 
     def _look(self, config, index, name, path, out, photos):
         try:

@@ -25,7 +25,7 @@ from studio.web.page.endpoint_spec import Endpoint, Parameter, setting
 from studio.web.session import StudioSession, is_open, result_files
 
 _KINDS: tuple[JobKind, ...] = get_args(JobKind)
-_UNSAID = {"subject": "Subject", "class_noun": ""}
+_UNSAID = {"subject": "Subject", "class_noun": "", "consent": False}
 """What a photo check is given for what nobody said."""
 _MAX_EVENTS = 100
 """Maximum number of events in one answer."""
@@ -263,6 +263,7 @@ ENDPOINTS = (
             _settings('{"min_photos": 3}', "check"),
             _KEY,
             Parameter("edits", str, words.API_EDITS, ""),
+            setting(CheckConfig, "consent"),
         ),
     ),
     Endpoint(

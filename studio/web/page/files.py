@@ -1,7 +1,9 @@
 """Files of the page: links to a job's files, copies for Gradio's viewers, uploads and their removal."""
 
+import base64
 import contextlib
 import hashlib
+import io
 import os
 import secrets
 import shutil
@@ -11,11 +13,16 @@ from urllib.parse import quote
 
 from PIL import Image, ImageDraw, ImageFont
 
+from studio.core.errors import InputError
+from studio.imaging.apart import decode
 from studio.web.page.parts import Url
 from studio.web.page.visitors import upload_folder
 from studio.web.session import StudioSession
 
 _LETTER, _LETTER_BACK = "#faf9f7", "#807e7a"
+THUMBNAIL_PX = 256
+"""Longer side of the thumbnails of dropped photos."""
+
 _BOOT_SECRET = secrets.token_hex(16)
 
 
@@ -68,6 +75,21 @@ def uploads(paths: Iterable[str]) -> list[Path]:
     """Return those of ``paths`` that lie in the visitor's upload folder; any other file may be somebody else's."""
     folder = upload_folder().resolve()
     return [path for path in (Path(given).resolve() for given in paths) if path.is_relative_to(folder)]
+
+
+def thumbnail(path: Path) -> str | None:
+    """Return a small copy of an uploaded photo as a data address; None if it cannot be decoded.
+
+    Like every photo it is decoded in a process of its own.
+    """
+    try:
+        picture = decode(path, at_least_px=THUMBNAIL_PX).picture
+    except InputError:
+        return None
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    small = io.BytesIO()
+    picture.save(small, "WEBP", quality=75)
+    return f"data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()}"
 
 
 def delete(paths: Iterable[Path]) -> None:

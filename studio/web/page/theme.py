@@ -146,6 +146,20 @@ CSS = """
 .ls-photo .ls-words { padding: 10px 12px 12px; font-size: 13.5px; line-height: 1.4; overflow-wrap: anywhere; }
 .ls-photo .ls-name { font-weight: 600; display: block; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .ls-photo .ls-problem { margin: 6px 0 0; }
+.new { --mark: var(--ls-soft); }
+.ls-photo.rejected img { opacity: .45; filter: grayscale(.6); }
+.ls-will { position: absolute; inset: auto 0 0 0; padding: 6px 9px; font-size: 12.5px; font-weight: 600; color: #fff;
+  background: rgb(20 20 20 / .78); }
+.ls-actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 9px; }
+.gradio-container .ls-actions button { margin: 0; border: 1px solid var(--button-secondary-border-color);
+  border-radius: 6px; padding: 5px 9px;
+  min-height: 32px; font-size: 13px; color: var(--body-text-color); background: var(--button-secondary-background-fill);
+  cursor: pointer; }
+.ls-actions button:hover { background: var(--button-secondary-background-fill-hover); }
+.ls-crop { position: relative; display: inline-block; max-width: 100%; overflow: hidden; border-radius: 8px;
+  line-height: 0; }
+.gradio-container .ls-crop img { max-width: 100%; max-height: 46vh; margin: 0; display: block; }
+.ls-crop i { position: absolute; border: 2px solid #fff; box-shadow: 0 0 0 2000px rgb(0 0 0 / .55); }
 .ls-meter { height: 4px; border-radius: 2px; background: var(--ls-line); margin-top: 5px; overflow: hidden; }
 .ls-meter i { display: block; height: 100%; background: var(--mark, var(--primary-500)); }
 .ls-bar { height: 8px; border-radius: 4px; background: var(--ls-line); overflow: hidden; margin: 12px 0 8px; }

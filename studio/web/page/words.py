@@ -181,7 +181,31 @@ PHOTOS_CLASS_NOUN = "What is it?"
 PHOTOS_CLASS_NOUN_INFO = "Choose, type, or leave empty to have it guessed."
 CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
 """Offered in the form; any other noun may be typed. They go into prompts, so they stay English."""
+PHOTOS_CONSENT = "The person in the photos agrees"
+PHOTOS_CONSENT_INFO = "Or it is you, or your child. Not needed for pets and things. Kept with the set."
 PHOTOS_START = "Check photos"
+PHOTOS_ADD = "Add to this set"
+PHOTOS_NEW = "Not checked yet"
+PHOTOS_NO_THUMBNAIL = "cannot be shown"
+SET_CHANGE = "Change this set"
+SET_RECHECK = ("Check again", "Check again with {count} change", "Check again with {count} changes")
+SET_NAME_INFO = "Rename the set."
+PHOTO_ACTIONS = {
+    "take_out": "Take out",
+    "put_back": "Put back",
+    "use": "Use anyway",
+    "undo": "Undo",
+    "open": "Adjust",
+}
+"""Buttons on a photo's card, by what they do."""
+PHOTO_WILL = {"take_out": "Will be taken out", "put_back": "Will be put back", "use": "Will be used anyway"}
+PHOTO_CHANGED = "Crop or caption changed"
+PHOTO_RISK = "Risk: {risk}."
+PHOTO_CAPTION = "Caption"
+PHOTO_CAPTION_INFO = "What is seen beside the subject, for example: at the sea, smiling."
+PHOTO_SHAPE, PHOTO_SHAPES = "Shape", ("square", "as the photo")
+PHOTO_SIZE, PHOTO_ACROSS, PHOTO_DOWN = "Size", "Left to right", "Top to bottom"
+PHOTO_KEEP, PHOTO_AUTOMATIC, PHOTO_CLOSE = "Keep crop and caption", "Crop automatically", "Close"
 PHOTOS_SAMPLE = "Try it with sample photos"
 PHOTOS_SETTINGS = "Check settings"
 PHOTOS_EARLIER = "Earlier sets"
@@ -192,7 +216,7 @@ VERDICTS = {"good": "Good", "usable": "Usable", "rejected": "Left out"}
 NO_PREVIEW = "no preview"
 LIKE_THE_OTHERS = "Like the others: {likeness}"
 SET_UNUSABLE = "None of these photos can be used"
-SET_UNUSABLE_NEXT = "The cards below say why. Add other photos and check again."
+SET_UNUSABLE_NEXT = "The cards below say why. Say what they show, use some of them anyway, or add others."
 SET_PARTLY_READY = "{ready} of {total} photos of {subject} are ready"
 SET_READY = "All {ready} photos are ready"
 SET_WEAK_NEXT = "You can train with them, but look at the points below first."

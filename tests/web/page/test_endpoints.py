@@ -16,7 +16,7 @@ from studio.core.settings import Settings
 from studio.web.page.endpoints import ENDPOINTS
 
 PROMISED = {
-    "check_photos": "photos subject class_noun settings key",
+    "check_photos": "photos subject class_noun settings key edits consent",
     "train": "check_job base preset settings instance_token key publish_to public token publish_settings",
     "plan": "check_job base preset settings",
     "generate": "train_job pack prompts count keep seed settings key adapter token",
@@ -107,6 +107,18 @@ def test_photos_become_a_checked_job_and_gradios_copies_are_deleted(
     assert {event["kind"] for event in job["events"]} == {"verdict", "progress"}
     left = [path for path in (settings.home / "web-cache").rglob("sample-*.jpg") if path.is_file()]
     assert left == []
+
+
+def test_a_photo_set_is_edited_by_the_id_of_its_check(client: Client, check_id: str) -> None:
+    edits = {"exclude": ["sample-01.jpg"], "captions": {"sample-02.jpg": "at the sea"}}
+    edited = client.predict([], settings=edits, edits=check_id, api_name="/check_photos")
+    result = client.predict(edited["id"], files=False, api_name="/job")["result"]
+    assert (result["subject"], result["class_noun"]) == ("Ada", "woman"), "what is not given stays"
+    assert [row["status"] for row in result["verdicts"]].count("rejected") == 1 and len(result["photos"]) == 5
+    assert result["photos"][0]["caption"] == "at the sea"
+    renamed = client.predict([], "Eve", edits=edited["id"], api_name="/check_photos")
+    result = client.predict(renamed["id"], files=False, api_name="/job")["result"]
+    assert result["subject"] == "Eve" and len(result["photos"]) == 5, "earlier edits stay, too"
 
 
 def test_the_whole_way_from_photos_to_a_zip_that_opens(client: Client, check_id: str) -> None:

@@ -40,3 +40,18 @@ def test_a_served_copy_lies_in_gradios_folder_under_a_stable_name_until_it_chang
     path.write_bytes(b"other")
     second = files.served_copy(path)
     assert second != first and Path(second).read_bytes() == b"other"
+
+
+def test_a_thumbnail_is_small_and_a_letter_has_none(tmp_path: Path) -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    Image.new("RGB", (900, 600), "red").save(tmp_path / "a.jpg", comment=b"PLANTED")
+    address = files.thumbnail(tmp_path / "a.jpg")
+    assert address is not None and address.startswith("data:image/webp;base64,")
+    data = base64.b64decode(address.partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (256, 171) and b"PLANTED" not in data
+    (tmp_path / "b.jpg").write_text("Dear")
+    assert files.thumbnail(tmp_path / "b.jpg") is None

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from studio.web.page import parts_photos
+from studio.web.page.photo_edits import Edits
 
 
 def no_file(_: str) -> None:
@@ -68,3 +69,35 @@ def test_advice_stands_beside_a_good_set() -> None:
     assert "This is a good set" in html and "What would make it better" in html
     assert "The light is the same in all 8 photos. Add one outdoors." in html
     assert "make it better" not in parts_photos.check_summary({**dataset, "advice": []})
+
+
+def test_a_photo_that_was_left_out_keeps_its_picture_and_can_be_used_anyway_at_a_risk() -> None:
+    problem = {"code": "blurred", "message": "is blurred", "cure": "use another", "risk": "pictures may come out soft"}
+    row = _verdict(
+        status="rejected", problems=[problem], original="originals/1.jpg", notes=("black bars were cut off",)
+    )
+    html = parts_photos.verdict_cards([row], linked, Edits())
+    assert 'src="files/job/p/0.webp"' in html and "Risk: pictures may come out soft." in html
+    assert 'data-do="use" data-photo="a.jpg"' in html and "Black bars were cut off." in html
+    waiting = parts_photos.verdict_cards([row], linked, Edits(use=["a.jpg"]))
+    assert "Will be used anyway" in waiting and 'data-do="undo"' in waiting
+    assert "data-do" not in parts_photos.verdict_cards([row], linked), "while it is being checked nothing is edited"
+
+
+def test_dropped_photos_are_cards_before_they_are_checked() -> None:
+    html = parts_photos.new_cards([("a.jpg", "data:image/webp;base64,AA"), ("b.heic", None)])
+    assert html.count("Not checked yet") == 2 and "cannot be shown" in html
+    assert 'src="data:image/webp;base64,AA"' in html
+
+
+def test_the_crop_is_a_frame_on_the_photo() -> None:
+    html = parts_photos.crop_preview("files/job/o.jpg", "a.jpg", (0.25, 0, 0.5, 1))
+    assert "top:25.00%;left:0.00%;height:50.00%;width:100.00%" in html
+
+
+def test_a_set_without_a_usable_photo_says_what_concerns_all_of_it() -> None:
+    rows = [("class_noun", "no face was found in any of 2 photos of a woman"), ("a.jpg", "no face found")]
+    problems = [{"where": where, "message": message, "cure": "do this"} for where, message in rows]
+    html = parts_photos.nothing_usable(problems, ["a.jpg"])
+    assert "None of these photos can be used" in html
+    assert "No face was found in any of 2 photos of a woman. Do this." in html and "No face found." not in html
