@@ -140,7 +140,7 @@ def test_reopening_the_page_finds_the_running_job_and_a_cancelled_one_goes_on_an
         assert "Step" in status.inner_text()
         status.get_by_text("It will be published as ada/portrait when it is done.").wait_for()
         again.get_by_role("button", name="Cancel").locator("visible=true").click()
-        again.get_by_text("Cancelled. Everything done so far is kept.").wait_for()
+        again.get_by_text("What was trained so far is kept").wait_for()
         status.get_by_text("Not published as ada/portrait: the run must be finished first.").wait_for()
         again.get_by_role("button", name="Continue this run").click()
         again.get_by_role("button", name="Make pictures").wait_for()

@@ -30,7 +30,7 @@ window.isShown = (part) => part.checkVisibility({visibilityProperty: true, opaci
 window.seen = () => {
     const inside = (box) => box.width && box.height && box.bottom > 0 && box.top < innerHeight
         && box.right > 0 && box.left < innerWidth;
-    const found = [];
+    const found = [String(document.fullscreenElement)];
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
         const node = texts.currentNode;
@@ -68,19 +68,24 @@ UNPRESSED = """
 (done) => {
     const name = (button) => (button.ariaLabel || button.innerText || button.title || button.className)
         .trim().replace(/\\s+/g, ' ').slice(0, 60);
-    // An upload opens the system's own window; the second row of tabs is Gradio's, for narrow screens.
+    // The second row of tabs is Gradio's, for narrow screens.
     const buttons = [...document.querySelectorAll('[role=tabpanel] button')].filter((button) =>
         isShown(button) && !button.disabled
-        && !button.matches('.upload-container, [role=tab]') && !/upload/i.test(button.ariaLabel));
+        && !button.matches('[role=tab]'));
     const next = buttons.find((button) => !done.includes(name(button)));
     if (!next) return null;
     window.next = next;
     next.scrollIntoView({block: 'nearest', behavior: 'instant'});
-    const box = next.getBoundingClientRect();
-    return {name: name(next), x: box.x + box.width / 2, y: box.y + box.height / 2};
+    return name(next);
 }
 """
 """Finds the first button that was not pressed yet, brought into the window as little as a reader would."""
+
+
+IN_SIGHT = """
+(part => { const box = part.getBoundingClientRect(); return box.height && box.top >= 0 && box.top < innerHeight; })
+"""
+"""Whether a part begins in the window."""
 
 
 def fill(address: str, photos: list[Path]) -> None:
@@ -109,6 +114,8 @@ def test_every_press_is_seen_at_once(
         if full:
             fill(address, photos)
         page = visit(address, width_px=width_px, height_px=height_px, script=SLOW_SERVER + SEEN)
+        choosers: list[Any] = []
+        page.on("filechooser", lambda chooser: choosers.append(chooser))  # an upload opens the system's own window
         for tab in TABS:
             done: list[str] = []
             while True:
@@ -119,16 +126,46 @@ def test_every_press_is_seen_at_once(
                 button = page.evaluate(UNPRESSED, done)
                 if button is None:
                     break
-                done.append(button["name"])
-                page.mouse.move(button["x"], button["y"])
-                page.wait_for_timeout(60)
+                done.append(button)
+                target = page.evaluate_handle("window.next").as_element()
+                target.hover()
                 page.evaluate(f"window.slow = true; window.watched({SEEN_MS})")
-                page.mouse.click(button["x"], button["y"])
+                target.click()
                 effect = page.wait_for_function("window.effect", polling=20).json_value()
-                pressed.append(f"{tab}: {button['name']}")
-                if effect < 0:
-                    unseen.append(f"{tab}: {button['name']}")
+                pressed.append(f"{tab}: {button}")
+                if effect < 0 and not choosers:
+                    unseen.append(pressed[-1])
+                choosers.clear()
                 page.wait_for_timeout(800)
                 page.keyboard.press("Escape")
-    assert unseen == [], f"of {len(pressed)} buttons: {pressed}"
+    assert "; ".join(unseen) == "", f"of {len(pressed)} buttons: {pressed}"
     assert len(pressed) > 12
+
+
+@pytest.mark.parametrize(("width_px", "height_px"), [(1280, 720), (390, 844)])
+def test_an_error_stands_below_the_button_and_beside_its_field_and_a_job_comes_into_sight(
+    visit: Callable[..., Any], edge: Any, tmp_path: Path, width_px: int, height_px: int
+) -> None:
+    settings = Settings(home=tmp_path / "home", port=0, presets_dir=edge.write_presets(tmp_path / "presets"))
+    photos = sample_photos(tmp_path / "photos", count=5, size_px=64)
+    with edge.serve(settings, tmp_path / "server.txt") as address:
+        fill(address, photos)
+        page = visit(address, width_px=width_px, height_px=height_px)
+        failures: list[str] = []
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.get_by_role("tab", name="Train").click()
+        page.get_by_role("button", name="Advanced").locator("visible=true").click()
+        page.get_by_role("button", name="Steps and learning rates").click()
+        page.locator("#ls-train-steps").locator("input, textarea").fill("many")
+        page.get_by_role("button", name="Advanced").locator("visible=true").click()  # folded away again
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.locator("#ls-train-notice").get_by_text("is not a whole number").wait_for()
+        page.wait_for_function(f"() => {IN_SIGHT}(document.querySelector('#ls-train-notice'))")
+        page.locator("#ls-train-steps .ls-wrong").get_by_text("Is not a whole number").wait_for()
+        assert page.locator("#ls-train-steps .ls-wrong").is_visible(), "the fold is opened"
+        page.locator("#ls-train-steps").locator("input, textarea").fill("6")
+        page.locator("#ls-train-steps .ls-wrong").wait_for(state="detached")
+        page.get_by_role("button", name="Train", exact=True).click()
+        page.locator("#ls-train-notice").get_by_text("is not a whole number").wait_for(state="detached")
+        page.wait_for_function(f"() => {IN_SIGHT}(document.querySelector('#ls-train-status'))")
+        assert failures == []

@@ -34,12 +34,12 @@ def build(session: StudioSession) -> gr.Blocks:
     context = TabContext(session, JobHistories(session))
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=_CACHE_SWEEP_S) as page:
         gr.HTML(parts.header())
-        intro = gr.HTML(parts_reach.intro(machine.look(session.settings.device)), elem_id="ls-intro")
         login_row = _login_row() if session.visitor else []
         with gr.Tabs(selected="check") as tabs:
             with gr.Tab(words.TAB_LIBRARY, id="library") as library_door:
                 library = library_tab(context)
             with gr.Tab(words.TAB_PHOTOS, id="check"):
+                intro = gr.HTML(parts_reach.intro(machine.look(session.settings.device)), elem_id="ls-intro")
                 photos = photos_tab(context)
             with gr.Tab(words.TAB_TRAIN, id="train") as train_door:
                 train = train_tab(context)

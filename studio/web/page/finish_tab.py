@@ -91,8 +91,9 @@ def finish_tab(context: TabContext) -> JobTab:
                 max_height=560,
                 buttons=["fullscreen"],
                 elem_id="ls-finish-slider",
+                elem_classes="ls-chosen",
             )
-            gallery = picture_gallery("ls-finished", allow_preview=False)
+            gallery = picture_gallery("ls-finished", chooser=True, allow_preview=False)
 
     def pictures_of(job: JobView, history: JobHistory) -> list[Any]:
         return list((job.result or {}).get("pictures", ())) or list(history.images.values())

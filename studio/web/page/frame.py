@@ -238,8 +238,16 @@ def job_column(frame: JobFrame) -> Iterator[None]:
         yield
 
 
-def picture_gallery(elem_id: str, columns: int = 4, **more: Any) -> gr.Gallery:
-    """Return a gallery of finished pictures, hidden until there are some."""
+def picture_gallery(elem_id: str, columns: int = 4, *, chooser: bool = False, **more: Any) -> gr.Gallery:
+    """Return a gallery of finished pictures, hidden until there are some.
+
+    Args:
+        elem_id: element id.
+        columns: pictures in a row.
+        chooser: a press shows the picture elsewhere in the tab, where the class is ``ls-chosen``.
+        more: arguments of ``gr.Gallery``.
+    """
+    more = {"buttons": [], **more}
     return gr.Gallery(
         show_label=False,
         columns=columns,
@@ -248,7 +256,7 @@ def picture_gallery(elem_id: str, columns: int = 4, **more: Any) -> gr.Gallery:
         interactive=False,
         visible=False,
         elem_id=elem_id,
-        elem_classes="ls-plain",
+        elem_classes=["ls-plain", *(["ls-chooser"] if chooser else [])],
         **more,
     )
 

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from studio.core import reach
 from studio.core.catalog import BaseSpec
-from studio.core.machine import Machine
+from studio.core.machine import DEMO_TIME, Machine
 from studio.core.units import gigabytes_text
 from studio.web.page import words
 from studio.web.page.parts import hint, notice
@@ -23,7 +23,9 @@ _STRIP = Path(__file__).parent / "templates" / "strip.jpg"
 def intro(here: Machine) -> Markup:
     """Return what a new visitor reads first: before and after, the three steps, how long, and what to expect here."""
     limits = words.INTRO_GPU if reach.has_photo_base(here) else words.INTRO_CPU
-    return render("start.intro", strip=_strip(), about=words.INTRO_STRIP, steps=words.INTRO_STEPS, limits=limits)
+    steps = [(title, text.format(time=DEMO_TIME)) for title, text in words.INTRO_STEPS]
+    texts = {"about": words.INTRO_STRIP, "captions": words.INTRO_CAPTIONS, "steps": steps, "limits": limits}
+    return render("start.intro", strip=_strip(), **texts)
 
 
 @functools.cache

@@ -143,11 +143,10 @@ def train_result(job: JobView, url: Url) -> Markup:
         title = str(summary.get("word") or words.TRAINED).capitalize()
         likeness = likeness_sentence({**summary, "word": None}).capitalize() + "."
         scale = likeness_scale(summary)
+        sentences += [words.JUDGEMENTS[summary["word"]]] if summary.get("word") else []
         if before is not None:
             text = likeness_sentence(result.get("likeness_summary_before") or {"mean": before})
             sentences.append(words.TRAINED_BEFORE.format(likeness=text))
-        word = (result.get("likeness_summary") or {}).get("word")
-        sentences += [words.JUDGEMENTS[word]] if word else []
     best, steps = result.get("best_step", 0), result.get("steps", 0)
     sentences.append(words.TRAINED_BEST.format(best=best, steps=steps, time=duration_text(result.get("seconds") or 0)))
     text = " ".join(sentences) + caveat_after(result.get("likeness_summary"))

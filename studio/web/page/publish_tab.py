@@ -131,7 +131,7 @@ def publish_tab(context: TabContext) -> JobTab:
             frame.asks({name: getattr(form, name) for name in ("repo", "title", "about", "licence", "token")})
             frame.earlier.render()
         with job_column(frame):
-            gallery = picture_gallery("ls-published", columns=6, allow_preview=False)
+            gallery = picture_gallery("ls-published", columns=6)
             card = gr.Markdown(visible=False, elem_id="ls-card", sanitize_html=True)
 
     def details(job: JobView, history: JobHistory, seen: str) -> Updates:

@@ -109,6 +109,7 @@ CSS = """
 .ls p { margin: 0 0 8px; }
 .gradio-container .ls ul { margin: 6px 0 0; padding-left: 18px; list-style: disc; }
 .gradio-container .ls li { margin: 3px 0; }
+.dark .ls a:not(.ls-button) { color: #8fc6cb; }
 .ls a.ls-button { display: inline-block; padding: 9px 16px; border: 1px solid var(--button-secondary-border-color);
   border-radius: 8px; font-weight: 600; color: var(--body-text-color); text-decoration: none;
   background: var(--button-secondary-background-fill); margin: 0 8px 8px 0; }
@@ -170,14 +171,16 @@ CSS = """
 .ls-row { display: flex; justify-content: space-between; gap: 12px; flex-wrap: wrap;
   font-variant-numeric: tabular-nums; }
 .ls-big { font-family: var(--ls-serif); font-size: 34px; line-height: 1.1; font-weight: 600; margin-bottom: 8px; }
-.ls-intro { display: grid; grid-template-columns: auto 1fr; gap: 4px 22px; align-items: center;
-  padding: 10px 2px 12px; }
-.gradio-container .ls-intro img { height: 100px; width: auto; max-width: 100%; border-radius: 8px; margin: 0;
-  grid-row: span 2; }
+.ls-intro { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); gap: 6px 26px; align-items: center; }
+.ls-intro figure { margin: 0; }
+.gradio-container .ls-intro img { width: 100%; height: auto; border-radius: 8px; margin: 0; display: block; }
+.ls-intro figcaption { display: grid; grid-template-columns: 332fr 120fr 206fr; font-size: 12.5px;
+  color: var(--ls-soft); margin-top: 3px; white-space: nowrap; }
 .gradio-container .ls-intro ol { margin: 0; padding-left: 20px; list-style: decimal; font-size: 14.5px; }
-.gradio-container .ls-intro li { margin: 1px 0; } .ls-intro p { margin: 0; font-size: 13.5px; }
+.gradio-container .ls-intro li { margin: 1px 0; }
+.ls-intro > p { margin: 0; font-size: 14px; grid-column: 1 / -1; }
 .ls-notice code { font-size: 12.5px; overflow-wrap: anywhere; }
-.ls-scale { margin: 4px 0 12px; max-width: 460px; }
+.ls-scale { margin: 10px 0 12px; max-width: 460px; }
 .ls-scale > div { position: relative; height: 10px; border-radius: 5px; background: var(--ls-line); }
 .ls-scale i, .ls-scale b { position: absolute; top: 0; bottom: 0; border-radius: 5px; }
 .ls-scale i { background: var(--ls-good); opacity: .38; } .ls-scale b { width: 4px; margin-left: -2px; top: -4px;
@@ -257,7 +260,6 @@ footer { display: none !important; }
   .tab-container button { font-size: 15px; padding: 0 8px; }
   .ls-head { padding-top: 14px; gap: 2px 12px; } .ls-head h1 { font-size: 23px; } .ls-head span { font-size: 14.5px; }
   .ls-intro.ls-intro { grid-template-columns: 1fr; }
-  .ls-intro.ls-intro img { height: auto; width: 100%; }
   .ls-cards { grid-template-columns: 1fr 1fr; gap: 10px; }
   .ls-charts { grid-template-columns: 1fr; }
   .ls-samples { grid-template-columns: repeat(4, 1fr); gap: 6px; }

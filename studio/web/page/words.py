@@ -17,10 +17,11 @@ LOG_IN_WHY = (
     "Without logging in you can look around, but nothing is stored.",
 )
 INTRO_STRIP = "Three photos of a drawn woman, a picture before training, and two pictures after it"
+INTRO_CAPTIONS = ("Photos", "Before training", "After training")
 INTRO_STEPS = (
     ("Photos.", "5 to 20 of one person, pet or thing; each is checked."),
-    ("Train.", "The sample takes about three minutes on two idle CPU cores; you may close the page."),
-    ("Pictures.", "A pack or your own prompts, the best likenesses first; finish, download or publish them."),
+    ("Train.", "With the sample photos {time}."),
+    ("Pictures.", "From a pack or your own prompts, the best likenesses first."),
 )
 INTRO_CPU = (
     "This machine has no GPU: here the studio draws small cartoons, for trying everything with the sample. "

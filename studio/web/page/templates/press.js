@@ -1,7 +1,8 @@
 // What a press shows before the server answers, and where the answer is shown: the page's own script, without Gradio.
 (() => {
-  const BUTTON = '[role=tabpanel] button.lg', SETTLE_MS = 60, TOAST_MS = 7000;
-  const busy = new Map(); // button -> when it was pressed
+  const BUTTON = '[role=tabpanel] button.lg, .ls-chooser button.thumbnail-item';
+  const LOOK_MS = 50, DRAWN_MS = 1500, TOAST_MS = 7000;
+  const busy = new Map(); // button -> when it was pressed, and what its tab showed then
 
   const isSeen = (part) => {
     const box = part.getBoundingClientRect();
@@ -31,7 +32,7 @@
       const field = document.getElementById(line.dataset.field);
       if (!field || field.querySelector('.ls-wrong')) continue;
       for (let at = field.parentElement; at; at = at.parentElement) {
-        const fold = at.matches('.ls-folded') && at.previousElementSibling;
+        const fold = at.matches('.ls-folded') ? at.previousElementSibling : null;
         fold?.querySelector('button[aria-expanded=false]')?.click();
       }
       const note = document.createElement('div');
@@ -44,14 +45,33 @@
     }
   }
 
+  const shown = (button) => [...button.closest('[role=tabpanel]').querySelectorAll('.ls-answer, .ls-status, .ls-chosen')]
+    .map((part) => part.innerHTML).join();
+
+  // The answer is here; Gradio draws it a little later, or not at all where it changes nothing.
+  function settle(button, before, until) {
+    if (button.isConnected && shown(button) === before && performance.now() < until) {
+      setTimeout(() => settle(button, before, until), LOOK_MS);
+      return;
+    }
+    button.removeAttribute('aria-busy');
+    if (button.isConnected && button.checkVisibility()) answered(button);
+  }
+
   function answered(button) {
     const panel = button.closest('[role=tabpanel]');
-    const answer = panel?.querySelector('.ls-answer'), status = panel?.querySelector('.ls-status');
-    if (!answer || !button.closest('.ls-form') || !button.checkVisibility()) return;
-    if (answer.innerText.trim()) {
+    const answer = panel.querySelector('.ls-answer'), status = panel.querySelector('.ls-status');
+    const chosen = panel.querySelector('.ls-chosen');
+    if (chosen && button.closest('.ls-chooser')) {
+      if (!isSeen(chosen)) show(chosen, 'nearest');
+      return;
+    }
+    if (!answer || !button.closest('.ls-form')) return;
+    const said = answer.querySelector('.ls'); // without it, there is only what Gradio hides
+    if (said) {
       besideFields(answer);
       if (isSeen(button)) show(answer, 'nearest');
-      else toast(answer.innerText.trim());
+      else toast(said.innerText.trim());
     } else if (status && !isSeen(status)) {
       show(status.closest('.ls-job') || status, 'start');
     }
@@ -62,17 +82,17 @@
     if (!button || button.disabled) return;
     forget(button.closest('[role=tabpanel]'));
     button.setAttribute('aria-busy', 'true');
-    busy.set(button, performance.now());
+    busy.set(button, {since: performance.now(), before: shown(button)});
   }, {capture: true});
 
   // Every press is one request of its own; when it is over, Gradio has the answer and shows it.
   new PerformanceObserver((list) => {
     for (const request of list.getEntries()) {
       if (!request.name.includes('/gradio_api/run/')) continue;
-      for (const [button, since] of busy) {
+      for (const [button, {since, before}] of busy) {
         if (request.startTime < since) continue;
         busy.delete(button);
-        setTimeout(() => { button.removeAttribute('aria-busy'); answered(button); }, SETTLE_MS);
+        settle(button, before, performance.now() + DRAWN_MS);
       }
     }
   }).observe({type: 'resource'});
