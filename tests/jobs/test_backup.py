@@ -554,5 +554,12 @@ def test_a_bucket_of_the_hub_keeps_jobs_through_the_clients_own_file_system(
     until(lambda: empty.store.completed() == [job_id])
     empty.backup.close()
     assert (empty.jobs / job_id / "out" / "photos" / "000.png").read_bytes() == b"\1" * 1000
+    remote = BackupFolder(home.backup._settings)
+    size_bytes = sum(len(data) for name, data in bucket.blobs.items() if job_id in name)
+    assert remote.sizes() == {job_id: (6, size_bytes)}
+    bucket.blobs["studio/jobs/check-00000000000000ff/DONE"] = b"of another job"
+    remote.delete(job_id)
+    assert set(bucket.blobs) == {"studio/jobs/check-00000000000000ff/DONE"}
+    remote.delete(job_id)  # again, as after a kill
     home.store.close()
     empty.store.close()
