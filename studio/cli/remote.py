@@ -20,14 +20,14 @@ from studio.cli.common import (
     train_config_of,
 )
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
-from studio.cli.shown import Raw, before_and_after
+from studio.cli.shown import Raw, before_and_after, likeness_sentence
 from studio.cli.tables import job_words, jobs_table
 from studio.core.config import GenerateConfig
 from studio.core.domain import plain
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
-from studio.core.units import bytes_text
+from studio.core.units import bytes_text, caveat_after
 
 if TYPE_CHECKING:
     from studio.remote.client import Server
@@ -162,6 +162,7 @@ def remote_generate(
     count: Annotated[int, typer.Option(help=help_of(GenerateConfig, "count"))] = 1,
     seed: Annotated[int, typer.Option(help=help_of(GenerateConfig, "seed"))] = 0,
     settings: SetAny = None,
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Make pictures on the server and download them."""
@@ -177,7 +178,13 @@ def remote_generate(
         result = far_studio.generate(
             server, run_or_job, parameters, out, on_event=output.event, should_stop=should_stop
         )
-    output.result(result, lambda console: console.print(f"{len(result['images'])} pictures in {out}"))
+
+    def show(console: Console) -> None:
+        console.print(f"{len(result['images'])} pictures in {out}")
+        if summary := result.get("likeness_summary"):
+            console.print(likeness_sentence(summary).capitalize() + "." + caveat_after(summary))
+
+    output.result(result, show)
 
 
 @remote.command("status")

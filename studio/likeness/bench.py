@@ -98,7 +98,7 @@ class BenchResult:
     """Mean cosine of a picture to the centroid of the subject's other pictures, here."""
     subjects: tuple[BenchRow, ...]
     total: BenchRow
-    """Over all subjects, each counting once; ``nearest`` names the pair that is hardest to tell apart."""
+    """Over all subjects, each counting once; ``nearest`` is the pair that is hardest to tell apart."""
 
 
 @dataclass(slots=True)
@@ -208,7 +208,7 @@ def compare(engine: LikenessEngine, subjects: Sequence[_Subject], class_noun: st
         spread=_mean([row.spread for row in rows]),
         floor=_mean([row.floor for row in rows]),
         nearest=None if hardest is None else f"{hardest.name} / {hardest.nearest}",
-        nearest_likeness=_mean([row.nearest_likeness for row in rows]),
+        nearest_likeness=None if hardest is None else hardest.nearest_likeness,
         beats_nearest=_mean([row.beats_nearest for row in rows]),
         mosaic=_together([row.mosaic for row in rows]),
         blur=_together([row.blur for row in rows]),

@@ -24,7 +24,8 @@ SCALE = Scale(other=0.85, same=0.975)
 
 190 pairs of different people (20 faces) had a median distance of 0.86, which is a cosine of 0.835 between photos; two
 photos of one person are about 0.40 apart (dlib's own threshold is 0.6), a cosine of 0.96. A centroid of five or more
-photos lies nearer to both than a single photo does.
+photos lies nearer to both than a single photo does. Of 14 photos of five people ``bench likeness`` measured cosines of
+0.820 to others and 0.966 to the same (likeness -0.24 and 0.93); each photo beats all of the nearest other person.
 """
 
 

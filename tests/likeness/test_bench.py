@@ -61,6 +61,9 @@ def test_drawn_people_are_told_apart_and_spoilt_faces_are_not_measured(people: P
         assert (row.mosaic.pictures, row.mosaic.not_measured, row.mosaic.likeness) == (3, 1.0, None)
         assert (row.blur.pictures, row.blur.not_measured) == (3, 1.0)
     assert result.measured_other < 0.5 < result.measured_same
+    hardest = min(result.subjects, key=lambda row: row.ceiling - row.nearest_likeness)
+    assert result.total.nearest == f"{hardest.name} / {hardest.nearest}"
+    assert result.total.nearest_likeness == hardest.nearest_likeness
 
 
 def test_a_measure_that_looks_at_hair_is_found_out(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
