@@ -137,7 +137,6 @@ WITHOUT_TEST = {
     "web/page/finish_tab.py": "browser/test_finish.py",
     "web/page/generate_tab.py": "browser/test_page.py",
     "web/page/photo_editor.py": "browser/test_photos.py",
-    "web/page/photos_tab.py": "browser/test_photos.py",
     "web/page/theme.py": "browser/test_page.py",
     "web/page/visitors.py": "web/page/test_endpoints.py",
     # the recipe, whose stages run one after the other
