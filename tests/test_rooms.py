@@ -139,7 +139,6 @@ WITHOUT_TEST = {
     "web/page/generate_tab.py": "browser/test_page.py",
     "web/page/library_tab.py": "browser/test_library.py",
     "web/page/photo_editor.py": "browser/test_photos.py",
-    "web/page/photos_tab.py": "browser/test_photos.py",
     "web/page/theme.py": "browser/test_page.py",
     "web/page/visitors.py": "web/page/test_endpoints.py",
     # the recipe, whose stages run one after the other

@@ -73,7 +73,8 @@ def show_dataset(dataset: Dataset, out: Path) -> Callable[[Console], None]:
     def show(console: Console) -> None:
         table = new_table("photo", "verdict", "likeness", "what to do")
         for verdict in dataset.verdicts:
-            advice = "\n".join(f"{problem['message']}; {problem['cure']}." for problem in verdict.problems)
+            told = [f"{problem['message']}; {problem['cure']}." for problem in verdict.problems]
+            advice = "\n".join([*told, *(f"{note}." for note in verdict.notes)])
             table.add_row(
                 Text(verdict.name),
                 Text(verdict.status, style=_STATUS_STYLE[verdict.status]),

@@ -11,6 +11,7 @@ import gradio as gr
 from studio.core import machine
 from studio.core.config import CheckConfig
 from studio.core.domain import JobView
+from studio.core.errors import StudioError
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 from studio.web.page import files, parts, parts_photos, parts_reach, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
@@ -162,7 +163,8 @@ class _PhotosTab:
         return [self.edits, self.cards, self.recheck, self.change, *self.editor.outputs]
 
     def details(self, job: JobView, history: JobHistory, seen: str) -> Updates:
-        can_edit = self._can_edit(job)
+        known = editable(self.session, job)
+        can_edit = known is not None
         if job.result:
             here = machine.look(self.session.settings.device)
             status = parts_photos.check_summary(job.result, history.warnings)
@@ -181,7 +183,7 @@ class _PhotosTab:
             self.edits: {},
         }
         if seen != f"{job.id} {can_edit}":
-            known = self._settings(job) if can_edit else CheckConfig()
+            known = known or CheckConfig()
             updates |= {
                 self.frame.shown: f"{job.id} {can_edit}",
                 self.renamed.subject: known.subject,
@@ -252,13 +254,12 @@ class _PhotosTab:
         paths = files.uploads(given or [])
         job = self.session.job(job_id, "check") if job_id else None
         if not paths:
-            can_edit = job is not None and self._can_edit(job)
-            again = {} if job is None else self._shown(job, Edits(), can_edit)
+            again = {} if job is None else self._shown(job, Edits(), editable(self.session, job) is not None)
             return {**again, self.add: gr.Button(visible=False)}
         dropped = [(path.name, files.thumbnail(path)) for path in paths if path.suffix.lower() != ".txt"]
         return {
             self.cards: parts_photos.new_cards(dropped),
-            self.add: gr.Button(visible=job is not None and self._can_edit(job)),
+            self.add: gr.Button(visible=job is not None and editable(self.session, job) is not None),
             self.recheck: gr.Button(visible=False),
             self.change: gr.Column(visible=False),
             **self.editor.closed(),
@@ -266,14 +267,18 @@ class _PhotosTab:
 
     def _changed(self, job: JobView, given: dict[Any, Any]) -> dict[str, Any]:
         """Return the settings that the waiting edits change."""
-        return Edits.of(given[self.edits]).settings(self._settings(job).model_dump(mode="json"))
-
-    def _settings(self, job: JobView) -> CheckConfig:
-        return self.session.studio.check_settings(job.id, owner=self.session.owner)
+        before = self.session.studio.check_settings(job.id, owner=self.session.owner)
+        return Edits.of(given[self.edits]).settings(before.model_dump(mode="json"))
 
     def _verdicts(self, job: JobView) -> list[Mapping[str, Any]]:
         return list(job.result["verdicts"] if job.result else self.histories.read(job.id).verdicts.values())
 
-    def _can_edit(self, job: JobView) -> bool:
-        """Tell whether a check has ended and kept its photos."""
-        return not is_open(job) and self.session.out_file(job.id, "dataset.json") is not None
+
+def editable(session: StudioSession, job: JobView) -> CheckConfig | None:
+    """Return the settings of a check that has ended and kept its photos, to edit its set with; None for any other."""
+    if is_open(job) or session.out_file(job.id, "dataset.json") is None:
+        return None
+    try:
+        return session.studio.check_settings(job.id, owner=session.owner)
+    except StudioError:  # a set of an earlier version keeps no photos
+        return None

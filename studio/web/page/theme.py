@@ -153,9 +153,8 @@ CSS = """
   background: rgb(20 20 20 / .78); }
 .ls-actions { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 9px; }
 .gradio-container .ls-actions button { margin: 0; border: 1px solid var(--button-secondary-border-color);
-  border-radius: 6px; padding: 5px 9px;
-  min-height: 32px; font-size: 13px; color: var(--body-text-color); background: var(--button-secondary-background-fill);
-  cursor: pointer; }
+  border-radius: 6px; padding: 5px 9px; min-height: 32px; font-size: 13px; color: var(--body-text-color);
+  background: var(--button-secondary-background-fill); cursor: pointer; }
 .ls-actions button:hover { background: var(--button-secondary-background-fill-hover); }
 .ls-crop { position: relative; display: inline-block; max-width: 100%; overflow: hidden; border-radius: 8px;
   line-height: 0; }
