@@ -28,10 +28,11 @@ from studio.core.config import GenerateConfig
 from studio.core.domain import Event, GenerateResult, Image, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.core.errors import InputError, Problem
 from studio.core.files import full_disk_in_words, read_json
+from studio.core.packs import subject_phrase
 from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
 from studio.families import registry
-from studio.families.words import cut_off
+from studio.families.words import cut_off, keep_together
 from studio.imaging.png import LIKENESS_KEY, read_png, score_again, write_png
 from studio.pictures.render import Opener, Shape, open_base, render_batches, rows_per_pass
 from studio.pictures.request import PlannedPicture, plan_pictures, public_name, require_reference
@@ -160,6 +161,8 @@ def _opened(
 ) -> Any:
     reporter.stage("loading", f"Loading {public_name(info.base)}")
     pipeline, placement = opener(info, weights_dir if config.adapter_scale > 0 else None, config.adapter_scale)
+    _, parts = registry.opened(pipeline)
+    keep_together(parts.tokenizers, subject_phrase(info.instance_token, info.class_noun))
     if placement != "device":
         reporter.message(
             f"{public_name(info.base)} does not fit on the GPU at once: its parts are loaded in turn, which is slower"

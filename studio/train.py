@@ -36,6 +36,7 @@ from studio.core.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore
 from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.files import full_disk_in_words, sha256_of, write_json, write_text
 from studio.core.fit import MeasuredRun, checkpoint_steps
+from studio.core.packs import subject_phrase
 from studio.core.presets import dump
 from studio.core.progress import GO_ON, TrainingReporter, stopped
 from studio.core.settings import load_settings
@@ -44,7 +45,7 @@ from studio.core.units import bytes_text
 from studio.exporting.certificate import ExportToVerify, TrialPicture, certify, is_lora, write_certificate
 from studio.families import registry as families
 from studio.families.loading import tokenizers_of
-from studio.families.words import add_whole_words, cut_off, vector_names
+from studio.families.words import add_whole_words, cut_off, keep_together, vector_names
 from studio.methods import registry as methods
 from studio.training import checkpoints, memory_fallback, optimizers
 from studio.training.curve import draw_curve
@@ -186,6 +187,7 @@ def _warn_cut_captions(run: TrainingRun, reporter: TrainingReporter) -> None:
     if run.config.token_learning_rate is not None:
         for tokenizer in tokenizers:
             add_whole_words(tokenizer, vector_names(run.config.instance_token, run.config.token_vectors))
+    keep_together(tokenizers, subject_phrase(run.config.instance_token, run.config.class_noun))
     for photo in run.photos:
         cut = cut_off(photo.caption, spec, tokenizers)
         if cut.loses(run.config.instance_token):
@@ -205,6 +207,7 @@ def _train(run: TrainingRun, start: StartingLora | None, reporter: TrainingRepor
     family = families.family(run.base.family)
     method = methods.method(config.method.name)
     parts = family.load(run.base.folder, dtype=run.dtype, device=run.device, quantization=run.config.quantization)
+    keep_together(parts.tokenizers, subject_phrase(config.instance_token, config.class_noun))
     groups: list[Any] = method.attach(parts, family.spec, config)
     if start is not None:
         apply_start(start, family, method, parts)

@@ -581,7 +581,7 @@ def test_damaged_description_is_refused_in_words(run_dir: Path, tmp_path: Path) 
 
 def test_words_that_the_base_does_not_read_are_told_before_anything_is_drawn(run_dir: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    long = "a " * 30
+    long = "a " * 240
     wanted = GenerateConfig(
         prompts=(f"photo of {{subject}} {long}dog", f"{long}beach", "photo of {subject}"),
         negative_prompt=f"{long}forest",
@@ -600,7 +600,7 @@ def test_words_that_the_base_does_not_read_are_told_before_anything_is_drawn(run
 
 
 def test_a_prompt_whose_subject_is_not_read_is_refused(run_dir: Path, tmp_path: Path) -> None:
-    prompts = (f"{'a ' * 31}{{subject}}", "photo of {subject}", f"{'a ' * 40}SKS")
+    prompts = (f"{'a ' * 241}{{subject}}", "photo of {subject}", f"{'a ' * 250}SKS")
     with pytest.raises(InputError, match="includes the subject; name the subject earlier") as caught:
         infer.generate(GenerateConfig(prompts=prompts, likeness="none"), run_dir, tmp_path / "out")
     assert [problem.where for problem in caught.value.problems] == ["prompt_1", "prompt_3"]

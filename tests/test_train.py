@@ -365,9 +365,9 @@ def test_words_that_the_base_does_not_read_are_told_and_a_subject_among_them_is_
     dataset, told = make_dataset(), []
     data = json.loads((dataset / "dataset.json").read_text())
     subject = "{instance_token} {class_noun}"
-    for photo, caption in zip(  # the tiny base reads 30 tokens
+    for photo, caption in zip(  # the tiny base reads eight pieces of 30 tokens
         data["photos"],
-        (f"{'a ' * 30}{subject}", f"photo of {subject} {'a ' * 30}dog", f"{subject} {'a ' * 22}dog", subject),
+        (f"{'a ' * 240}{subject}", f"photo of {subject} {'a ' * 240}dog", f"{subject} {'a ' * 232}dog", subject),
         strict=True,
     ):
         photo["caption"] = caption

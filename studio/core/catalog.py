@@ -44,6 +44,8 @@ class FamilySpec:
     """True where diffusers' class says which of its blocks repeat (``compile_repeated_blocks``)."""
     learns_token: bool = False
     """True where the instance token can have an embedding of its own (``token_learning_rate``)."""
+    in_pieces: bool = False
+    """True where a longer prompt is read piece by piece, each as long as the text encoders read."""
     chats: bool = False
     """True where a prompt is read as a message in a chat, whose frame takes tokens too."""
     normalised_latents: bool = False
@@ -79,6 +81,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=_CLIP_TARGETS,
         prompt_tokens=(0,),
         negative_prompt=True,
+        in_pieces=True,
         learning_text_encoders=1,
         learns_token=True,
     ),
@@ -90,6 +93,7 @@ FAMILIES: dict[str, FamilySpec] = {
         text_encoder_targets=_CLIP_TARGETS,
         prompt_tokens=(0, 0),
         negative_prompt=True,
+        in_pieces=True,
         learning_text_encoders=2,
         normalised_latents=True,
         hub_tag="stable-diffusion-xl",

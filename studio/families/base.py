@@ -1,4 +1,8 @@
-"""The seven verbs that a model family has to say; everything else about it is data in its FamilySpec."""
+"""The seven verbs that a model family has to say; everything else about it is data in its FamilySpec.
+
+``pieces`` and ``encode_in_pieces`` come with ``DiffusersFamily``; a family that reads long prompts in pieces has the
+latter of its own.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +66,12 @@ class Family(Protocol):
 
     def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts; with gradient if the text encoder's parameters ask for it."""
+
+    def pieces(self, parts: Parts, prompt: str) -> int:
+        """Return in how many pieces ``encode_prompts`` reads a prompt; 1 unless it is longer than the encoders read."""
+
+    def encode_in_pieces(self, parts: Parts, prompts: Sequence[str], count: int) -> Conditioning:
+        """Encode prompts as if the longest of them had ``count`` pieces, so that they fit to others."""
 
     def predict(self, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's output for ``noisy`` ``(B, C, h, w)`` at ``timesteps`` ``(B,)``; same shape."""

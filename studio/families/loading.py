@@ -21,6 +21,7 @@ from studio.core.errors import InputError, Problem
 from studio.core.train_config import Quantization
 from studio.diffusion.objectives import Schedule
 from studio.families.base import Conditioning, Parts
+from studio.families.words import MOST_PIECES, pieces_of
 
 AUTOENCODERS: dict[str, Any] = {
     "AutoencoderKL": AutoencoderKL,
@@ -353,6 +354,18 @@ class DiffusersFamily:
             device=device,
             quantization=quantization,
         )
+
+    def pieces(self, parts: Parts, prompt: str) -> int:
+        """See ``Family.pieces``."""
+        return min(MOST_PIECES, len(pieces_of(prompt, parts.tokenizers))) if self.spec.in_pieces else 1
+
+    def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
+        """See ``Family.encode_prompts``; all have as many pieces as the longest of them."""
+        return self.encode_in_pieces(parts, prompts, max(self.pieces(parts, prompt) for prompt in prompts))
+
+    def encode_in_pieces(self, parts: Parts, prompts: Sequence[str], count: int) -> Conditioning:
+        """See ``Family.encode_in_pieces``; the prompts of most families are never divided."""
+        return self.encode_prompts(parts, prompts)
 
     def encode_images(self, parts: Parts, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """See ``Family.encode_images``; latents are ``(B, C, H/8, W/8)``."""

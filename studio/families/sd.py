@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import DiffusersFamily
-from studio.families.words import spelled_out
+from studio.families.words import in_pieces, spelled_out
 
 
 class StableDiffusion(DiffusersFamily):
@@ -29,11 +29,11 @@ class StableDiffusion(DiffusersFamily):
         "requires_safety_checker": False,
     }
 
-    def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
-        """Return ``prompt_embeds`` ``(B, L, D)`` in the text encoder's dtype; gradients follow its parameters."""
+    def encode_in_pieces(self, parts: Parts, prompts: Sequence[str], count: int) -> Conditioning:
+        """Return ``prompt_embeds`` ``(B, count * L, D)``, in the encoder's dtype; gradients follow its parameters."""
         tokenizer, text_encoder = parts.tokenizers[0], parts.text_encoders[0]
         tokens = tokenizer(
-            spelled_out(prompts, tokenizer),
+            spelled_out(in_pieces(prompts, [tokenizer], count), tokenizer),
             padding="max_length",
             max_length=tokenizer.model_max_length,
             truncation=True,
@@ -41,7 +41,8 @@ class StableDiffusion(DiffusersFamily):
         )
         uses_mask = getattr(text_encoder.config, "use_attention_mask", False)
         mask = tokens.attention_mask.to(parts.device) if uses_mask else None
-        return {"prompt_embeds": text_encoder(tokens.input_ids.to(parts.device), attention_mask=mask)[0]}
+        embeds = text_encoder(tokens.input_ids.to(parts.device), attention_mask=mask)[0]
+        return {"prompt_embeds": embeds.reshape(len(prompts), -1, embeds.shape[-1])}
 
     def predict(self, parts: Parts, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the UNet's output for ``noisy`` ``(B, C, h, w)`` at ``timesteps`` ``(B,)``; same shape."""

@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from studio.families.base import Conditioning, Parts
 from studio.families.loading import DiffusersFamily, text_pipeline
+from studio.families.words import in_pieces
 
 
 class StableDiffusionXL(DiffusersFamily):
@@ -26,15 +27,18 @@ class StableDiffusionXL(DiffusersFamily):
     # Without a watermark.
     pipeline_settings: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
 
-    def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
-        """Return ``prompt_embeds`` ``(B, 77, 2048)`` and ``pooled_prompt_embeds`` ``(B, 1280)``.
+    def encode_in_pieces(self, parts: Parts, prompts: Sequence[str], count: int) -> Conditioning:
+        """Return ``prompt_embeds`` ``(B, count * 77, 2048)`` and ``pooled_prompt_embeds`` ``(B, 1280)``.
 
-        The empty prompt becomes zeros where the base says so: that is what it was trained with.
+        The empty prompt becomes zeros where the base says so: that is what it was trained with. Of several pieces the
+        first one's pooled embedding counts.
+
+        Source: the pooled embedding: comfyanonymous/ComfyUI@9c0cf36c comfy/sd1_clip.py (encode_token_weights).
         """
         pipeline = text_pipeline(StableDiffusionXLPipeline, parts, self.spec, add_watermarker=False)
-        embeds, _, pooled, _ = pipeline.encode_prompt(
-            list(prompts), device=parts.device, do_classifier_free_guidance=False
-        )
+        texts = in_pieces(prompts, parts.tokenizers, count)
+        embeds, _, pooled, _ = pipeline.encode_prompt(texts, device=parts.device, do_classifier_free_guidance=False)
+        embeds, pooled = embeds.reshape(len(prompts), -1, embeds.shape[-1]), pooled[::count]
         if pipeline.config.force_zeros_for_empty_prompt:
             said = torch.tensor([bool(prompt) for prompt in prompts], device=embeds.device)
             embeds, pooled = embeds * said[:, None, None], pooled * said[:, None]

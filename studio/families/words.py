@@ -3,7 +3,7 @@
 diffusers' ``load_textual_inversion`` adds a token that is found inside other words ("sks" in "desks"), and its
 ``maybe_convert_prompt`` puts the further vectors of a token behind every place that holds its letters, in the letter
 case of the token only. Both are done here instead. A prompt that is longer than an encoder reads is cut by diffusers
-without a word; ``cut_off`` says where.
+without a word; ``pieces_of`` divides it for families that read it piece by piece, ``cut_off`` says where others end.
 """
 
 import re
@@ -38,6 +38,88 @@ def spelled_out(prompts: Sequence[str], tokenizer: Any) -> list[str]:
         pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w| {re.escape(word)}_1(?!\w))", re.IGNORECASE)
         found = [names.join(pattern.split(prompt)) for prompt in found]
     return found
+
+
+MOST_PIECES = 8
+"""Pieces of a prompt that are read: with CLIP some 600 tokens, which is more than anybody has written."""
+
+_PAUSE = re.compile(r"[,.;:!?]\s*$")
+
+
+def keep_together(tokenizers: Sequence[Any], phrase: str) -> None:
+    """Let a phrase, such as the subject's, never be divided between two pieces of a prompt."""
+    for tokenizer in tokenizers:
+        tokenizer.kept_together = phrase
+
+
+def pieces_of(prompt: str, tokenizers: Sequence[Any]) -> list[str]:
+    """Divide a prompt into pieces that each of the tokenizers reads in full; joined they are the prompt.
+
+    A prompt that fits is one piece. Others are divided between words, where the last quarter of a piece holds a comma
+    or another pause there, and never inside a phrase that is to be kept together.
+
+    Source: reading in pieces of the encoder's length, each with its own start and end, as in
+    AUTOMATIC1111/stable-diffusion-webui@82a973c0 modules/sd_hijack_clip.py (tokenize_line).
+    """
+    room = min(tokenizer.model_max_length - tokenizer.num_special_tokens_to_add() for tokenizer in tokenizers)
+    if _lengths([prompt], tokenizers)[0] <= room:
+        return [prompt]
+    units = _units(prompt, getattr(tokenizers[0], "kept_together", ""))
+    pieces: list[list[tuple[str, int]]] = [[]]
+    for unit, length in zip(units, _lengths(units, tokenizers), strict=True):
+        if length > room:  # a token has a character at least, and a character four bytes at most
+            step = max(1, room // 4)
+            small = [unit[start : start + step] for start in range(0, len(unit), step)]
+        else:
+            small = [unit]
+        for part, size in zip(small, [length] if len(small) == 1 else _lengths(small, tokenizers), strict=True):
+            if pieces[-1] and _size(pieces[-1]) + size > room:
+                pieces.append(_after_the_last_pause(pieces[-1], most=min(room // 4, room - size)))
+            pieces[-1].append((part, size))
+    return ["".join(text for text, _ in piece) for piece in pieces]
+
+
+def in_pieces(prompts: Sequence[str], tokenizers: Sequence[Any], count: int) -> list[str]:
+    """Return ``count`` texts for each prompt: its pieces, then empty ones."""
+    texts = []
+    for prompt in prompts:
+        pieces = [prompt] if count == 1 else pieces_of(prompt, tokenizers)[:count]
+        texts += pieces + [""] * (count - len(pieces))
+    return texts
+
+
+def _after_the_last_pause(piece: list[tuple[str, int]], most: int) -> list[tuple[str, int]]:
+    """Take what follows the last pause out of a piece, if that has at most so many tokens, and return it."""
+    for start in range(len(piece), 0, -1):
+        if _size(piece[start:]) > most:
+            break
+        if _PAUSE.search(piece[start - 1][0]):
+            rest = piece[start:]
+            del piece[start:]
+            return rest
+    return []
+
+
+def _size(piece: Sequence[tuple[str, int]]) -> int:
+    return sum(length for _, length in piece)
+
+
+def _units(prompt: str, phrase: str) -> list[str]:
+    """Return the words of a prompt, each with the space behind it, and a phrase as if it were one word."""
+    words = r"\s+".join(map(re.escape, phrase.split()))
+    kept = rf"\S*?(?<!\w){words}(?!\w)\S*|" if words else ""
+    found = re.findall(rf"(?:{kept}\S+)\s*", prompt, re.IGNORECASE)
+    head = prompt[: len(prompt) - len(prompt.lstrip())]
+    return [head + found[0], *found[1:]]
+
+
+def _lengths(texts: Sequence[str], tokenizers: Sequence[Any]) -> list[int]:
+    """Return how many tokens each text has, in the tokenizer that makes the most of it."""
+    rows = [
+        [len(ids) for ids in tokenizer(spelled_out(texts, tokenizer), add_special_tokens=False).input_ids]
+        for tokenizer in tokenizers
+    ]
+    return [max(row) for row in zip(*rows, strict=True)]
 
 
 def _many_vectors(tokenizer: Any) -> dict[str, str]:
@@ -78,6 +160,10 @@ class Cut:
 
 def cut_off(prompt: str, spec: FamilySpec, tokenizers: Sequence[Any]) -> Cut:
     """Return what of a prompt the text encoders of a base do not read, in whole words."""
+    if spec.in_pieces:
+        pieces = pieces_of(prompt, tokenizers)
+        left = "".join(pieces[MOST_PIECES:])
+        return Cut("".join(pieces[:MOST_PIECES]), left, left)
     ends = []
     for tokenizer, most in zip(tokenizers, spec.prompt_tokens, strict=True):
         (spelled,) = spelled_out([prompt], tokenizer)

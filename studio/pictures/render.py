@@ -195,11 +195,12 @@ def render_batches(
         JobCancelled: ``should_stop`` answered True.
         ResourceError: one picture alone does not fit into the device's memory.
     """
-    inputs = _prompt_inputs(pipeline)
-    groups: dict[Shape, list[int]] = {}
+    pieces, inputs = _prompt_inputs(pipeline)
+    groups: dict[tuple[Shape, int], list[int]] = {}
     for position, picture_request in enumerate(picture_requests):
-        groups.setdefault(picture_request.shape, []).append(position)
-    for shape, waiting in groups.items():
+        # Short prompts are not filled up to long ones beside them: a picture must not depend on its company.
+        groups.setdefault((picture_request.shape, pieces(picture_request)), []).append(position)
+    for (shape, _), waiting in groups.items():
         size_hw = shape[0]
         size = rows[shape] if rows else batch_size or _batch_size(pipeline._execution_device, size_hw)
         while waiting:
@@ -251,27 +252,37 @@ def _render(
     return list(made.images)
 
 
-def _prompt_inputs(pipeline: Any) -> Callable[[Sequence[PictureRequest]], dict[str, Any]]:
-    """Return wishes -> the pipeline's arguments for their prompts and guidance; each prompt is encoded once."""
-    family, parts = registry.opened(pipeline)
-    cache: dict[str, Conditioning] = {}
+def _prompt_inputs(
+    pipeline: Any,
+) -> tuple[Callable[[PictureRequest], int], Callable[[Sequence[PictureRequest]], dict[str, Any]]]:
+    """Return the number of pieces of a request's prompts, and requests -> the pipeline's arguments for theirs.
 
-    def encode(prompts: Sequence[str]) -> Conditioning:
+    The requests of one call have the same number of pieces; each prompt is encoded once.
+    """
+    family, parts = registry.opened(pipeline)
+    cache: dict[tuple[str, int], Conditioning] = {}
+
+    def pieces(request: PictureRequest) -> int:
+        return max(family.pieces(parts, prompt) for prompt in (request.prompt, request.negative_prompt))
+
+    def encode(prompts: Sequence[str], count: int) -> Conditioning:
         for prompt in prompts:
-            if prompt not in cache:
+            if (prompt, count) not in cache:
                 # One by one, so that an embedding never depends on which prompts it was encoded with.
                 with torch.no_grad():
-                    cache[prompt] = family.encode_prompts(parts, [prompt])
-        return {name: torch.cat([cache[prompt][name] for prompt in prompts]) for name in cache[prompts[0]]}
+                    cache[prompt, count] = family.encode_in_pieces(parts, [prompt], count)
+        rows = [cache[prompt, count] for prompt in prompts]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     def inputs(picture_requests: Sequence[PictureRequest]) -> dict[str, Any]:
+        count = max(map(pieces, picture_requests))
         wanted, unwanted = (
-            encode([picture_request.prompt for picture_request in picture_requests]),
-            encode([picture_request.negative_prompt for picture_request in picture_requests]),
+            encode([picture_request.prompt for picture_request in picture_requests], count),
+            encode([picture_request.negative_prompt for picture_request in picture_requests], count),
         )
         return family.pipeline_inputs(wanted, unwanted, picture_requests[0].guidance_scale)
 
-    return inputs
+    return pieces, inputs
 
 
 def rows_per_pass(picture_requests: Sequence[PictureRequest], batch_size: int | None) -> dict[Shape, int]:

@@ -73,7 +73,7 @@ def open_results(
         device = pick_device(settings.device)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
         facts = {
-            "version": 1,
+            "version": 2,  # 1 cut long prompts
             "base": info.base if info.revision else folder_digest(resolve_base(info.base).folder),
             "revision": info.revision,
             "adapter_sha256": sha256,

@@ -108,27 +108,35 @@ class PromptEncodings:
         unique = list(dict.fromkeys(prompts))
         live = {prompt for prompt in unique if method.learns_from(parts, prompt)}
         self.learns = bool(live)
-        self._fixed: dict[str, dict[str, Tensor]] = {}
+        self._pieces = {prompt: family.pieces(parts, prompt) for prompt in unique}
+        # Filled up to as many pieces as any other prompt has that may stand beside it in a batch.
+        self._base: dict[int, dict[str, dict[str, Tensor]]] = {count: {} for count in sorted({*self._pieces.values()})}
         with torch.no_grad(), method.without(parts):
-            for prompt in unique:
-                encoded = family.encode_prompts(parts, [prompt])
-                self._fixed[prompt] = {name: rows[0] for name, rows in encoded.items()}
-        self._base = dict(self._fixed)
-        for prompt in live:
-            del self._fixed[prompt]
+            for count, rows in self._base.items():
+                for prompt in (prompt for prompt in unique if self._pieces[prompt] <= count):
+                    encoded = family.encode_in_pieces(parts, [prompt], count)
+                    rows[prompt] = {name: values[0] for name, values in encoded.items()}
+        self._fixed = {
+            count: {prompt: values for prompt, values in rows.items() if prompt not in live}
+            for count, rows in self._base.items()
+        }
 
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Return the conditioning of N prompts as the trained model understands them, with gradient where it learns."""
-        live = list(dict.fromkeys(prompt for prompt in prompts if prompt not in self._fixed))
-        rows = self._fixed
+        count = self._count(prompts)
+        rows = self._fixed[count]
+        live = list(dict.fromkeys(prompt for prompt in prompts if prompt not in rows))
         if live:
-            fresh = self._family.encode_prompts(self._parts, live)
+            fresh = self._family.encode_in_pieces(self._parts, live, count)
             rows = rows | {p: {name: values[i] for name, values in fresh.items()} for i, p in enumerate(live)}
         return _stacked(rows, prompts)
 
     def encode_base(self, prompts: Sequence[str]) -> Conditioning:
         """Return the conditioning of N prompts as the untrained base understands them."""
-        return _stacked(self._base, prompts)
+        return _stacked(self._base[self._count(prompts)], prompts)
+
+    def _count(self, prompts: Sequence[str]) -> int:
+        return max(self._pieces[prompt] for prompt in prompts)
 
 
 def _stacked(rows: Mapping[str, Mapping[str, Tensor]], prompts: Sequence[str]) -> Conditioning:

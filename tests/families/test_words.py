@@ -18,9 +18,10 @@ from studio.core.train_config import TrainConfig
 from studio.exporting import reload
 from studio.families.base import Parts
 from studio.families.registry import family
-from studio.families.words import Cut, cut_off, spelled_out, vector_names
+from studio.families.words import Cut, cut_off, keep_together, pieces_of, spelled_out, vector_names
 from studio.methods.registry import method
-from studio.pictures.render import load_adapter
+from studio.pictures.render import load_adapter, render_prompts
+from studio.training.run import PromptEncodings
 
 CPU = torch.device("cpu")
 SD, LORA = family("sd"), method("lora")
@@ -162,7 +163,102 @@ def test_a_family_whose_encoders_read_differently_much_says_which_words_reach_so
 
 
 def test_every_vector_of_a_learned_word_counts(tiny_base: Path) -> None:
-    prompt = "sks woman " + "a " * 27 + "dog"
+    prompt = "sks woman " + "a " * 237 + "dog"
     one, three = trained(tiny_base, 1), trained(tiny_base, 3)
     assert cut_off(prompt, SD.spec, one.tokenizers).nowhere == ""
     assert cut_off(prompt, SD.spec, three.tokenizers).nowhere == "a dog"
+
+
+# ------------------------------------------------------------------------------------- what is read piece by piece
+
+
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_pieces_are_the_prompt_each_is_read_in_full_and_none_divides_a_word_or_the_subject(
+    tiny_base: Path, vectors: int
+) -> None:
+    tokenizers = trained(tiny_base, vectors).tokenizers
+    keep_together(tokenizers, "sks woman")
+    for before in range(20, 40):
+        prompt = " " + "a " * before + "(sks  Woman), red hair, " + "dogs " * 40
+        pieces = pieces_of(prompt, tokenizers)
+        assert "".join(pieces) == prompt and len(pieces) > 1
+        assert sum("sks  Woman" in piece for piece in pieces) == 1
+        for piece in pieces:
+            assert len(tokenizers[0](spelled_out([piece], tokenizers[0])[0], add_special_tokens=False).input_ids) <= 30
+            assert piece.endswith(" ")
+
+
+def test_a_prompt_is_divided_after_a_comma_where_one_is_near(tiny_base: Path) -> None:
+    tokenizers = trained(tiny_base, 1).tokenizers
+    near = pieces_of("a " * 24 + "dog, a red cat and a dog", tokenizers)
+    assert near[0].endswith("dog, ") and near[1] == "a red cat and a dog"
+    far = pieces_of("dog, " + "a " * 40, tokenizers)
+    assert far[0].endswith("a ") and len(far) == 2
+
+
+def test_a_word_longer_than_the_encoder_is_read_too(tiny_base: Path) -> None:
+    tokenizers = trained(tiny_base, 1).tokenizers
+    prompt = "photo " + "xqz" * 40 + " dog"
+    pieces = pieces_of(prompt, tokenizers)
+    assert "".join(pieces) == prompt
+    lengths = [len(tokenizers[0](piece, add_special_tokens=False).input_ids) for piece in pieces]
+    assert max(lengths) <= 30
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_a_long_prompt_is_its_pieces_one_after_the_other_and_a_short_one_stays_what_it_was(
+    name: str, tiny_bases: Callable[[str], Path]
+) -> None:
+    adapter = family(name)
+    parts = adapter.load(tiny_bases(name), dtype=torch.float32, device=CPU)
+    prompt = "photo of a woman, " + "a dog and a cat, " * 12 + "forest"
+    pieces = pieces_of(prompt, parts.tokenizers)
+    assert 1 < len(pieces) == adapter.pieces(parts, prompt)
+    with torch.no_grad():
+        whole = adapter.encode_prompts(parts, [prompt])
+        alone = [adapter.encode_prompts(parts, [piece]) for piece in pieces]
+        torch.testing.assert_close(whole["prompt_embeds"], torch.cat([one["prompt_embeds"] for one in alone], dim=1))
+        both = adapter.encode_prompts(parts, ["photo of a dog", prompt])
+        short = adapter.encode_prompts(parts, ["photo of a dog"])
+        length = short["prompt_embeds"].shape[1]
+        torch.testing.assert_close(both["prompt_embeds"][:1, :length], short["prompt_embeds"])
+        assert both["prompt_embeds"].shape[1] == len(pieces) * length
+        assert not torch.equal(adapter.encode_prompts(parts, [prompt.replace("forest", "beach")])["prompt_embeds"],
+                               whole["prompt_embeds"]), "the last word is read"  # fmt: skip
+        if name == "sdxl":
+            torch.testing.assert_close(whole["pooled_prompt_embeds"], alone[0]["pooled_prompt_embeds"])
+            torch.testing.assert_close(both["pooled_prompt_embeds"][:1], short["pooled_prompt_embeds"])
+            assert not adapter.encode_in_pieces(parts, [""], 2)["prompt_embeds"].any(), "zeros, as it was trained"
+
+
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_a_picture_follows_all_of_a_long_prompt_and_not_the_length_of_others(
+    name: str, tiny_bases: Callable[[str], Path]
+) -> None:
+    adapter = family(name)
+    pipeline: Any = adapter.pipeline(adapter.load(tiny_bases(name), dtype=torch.float32, device=CPU))
+    long = "photo of a woman, " + "a dog and a cat, " * 12
+
+    def drawn(*prompts: str, negative: str = "") -> list[Any]:
+        return render_prompts(
+            pipeline, prompts, [1] * len(prompts), size_hw=(64, 64), num_inference_steps=2, guidance_scale=3.0,
+            negative_prompt=negative, batch_size=1,
+        )  # fmt: skip
+
+    short, forest, beach = drawn("photo of a dog", long + "forest", long + "beach")
+    assert drawn("photo of a dog")[0].tobytes() == short.tobytes(), "as alone"
+    assert forest.tobytes() != beach.tobytes(), "the last word is read"
+    assert drawn("photo of a dog", negative=long + "forest")[0].tobytes() != short.tobytes()
+
+
+def test_training_reads_long_captions_in_pieces_and_learns_from_all_of_them(tiny_base: Path) -> None:
+    parts = trained(tiny_base, 1)
+    long = "photo of a woman, " + "a dog and a cat, " * 12 + "sks"
+    prompts = PromptEncodings(SD, LORA, parts, ["", "photo of a dog", long])
+    length = parts.tokenizers[0].model_max_length
+    assert prompts.encode(["photo of a dog", ""])["prompt_embeds"].shape[1] == length
+    both = prompts.encode(["photo of a dog", long])["prompt_embeds"]
+    assert both.shape[1] == SD.pieces(parts, long) * length > length
+    both.square().mean().backward()
+    assert LORA.trainable(parts)["token_embedding.sks"].grad.abs().sum() > 0, "the last word learns"
+    assert prompts.encode_base([long, ""])["prompt_embeds"].shape == both.shape
