@@ -31,7 +31,11 @@ def heavy_ones(answer):
     return {name.split(".")[0] for name in answer["modules"]} & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["studio.service", "studio.cli.main", "studio.jobs.child"])
+FORGETS = ["studio.pictures.picture_cache", "studio.bases.pulled"]
+"""What the server's own process calls of other rooms when it forgets."""
+
+
+@pytest.mark.parametrize("module", ["studio.service", "studio.cli.main", "studio.jobs.child", *FORGETS])
 def test_door_and_command_line_bring_in_nothing_heavy(module):
     answer = probe(module)
     assert heavy_ones(answer) == set()

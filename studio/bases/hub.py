@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import filter_repo_objects
 
 from studio.bases.cache import Cache, disk_full
-from studio.bases.local import TIMEOUT_S, LocalBase, base_problem, fault_of, open_cache
+from studio.bases.local import TIMEOUT_S, LocalBase, base_problem, commits_file, fault_of, open_cache
 from studio.bases.tensorfile import Header
 from studio.core.adapters import EMBEDS_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.core.errors import InputError, MissingExtraError, NotFoundError, Problem, ResourceError
@@ -215,11 +215,6 @@ def _is_whole(folder: Path) -> bool:
             if not all((folder / part / shard).is_file() for shard in shards):
                 return False
     return True
-
-
-def commits_file(settings: Settings) -> Path:
-    """Return the file that notes which commits branches meant."""
-    return (settings.bases_dir or settings.home / "bases").expanduser() / "commits.json"
 
 
 def last_commit(hub_id: str, revision: str | None, settings: Settings) -> str | None:

@@ -23,8 +23,16 @@ class LocalBase:
 
 def open_cache(settings: Settings) -> Cache:
     """Return the cache of bases of this installation."""
-    folder = settings.bases_dir or settings.home / "bases"
-    return Cache(folder.expanduser(), settings.bases_max_bytes)
+    return Cache(_folder(settings), settings.bases_max_bytes)
+
+
+def commits_file(settings: Settings) -> Path:
+    """Return the file that notes which commits branches meant."""
+    return _folder(settings) / "commits.json"
+
+
+def _folder(settings: Settings) -> Path:
+    return (settings.bases_dir or settings.home / "bases").expanduser()
 
 
 def fault_of(error: Exception) -> str:

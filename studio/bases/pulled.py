@@ -6,8 +6,7 @@ needs no list of names.
 
 from collections.abc import Collection
 
-from studio.bases.hub import commits_file
-from studio.bases.local import open_cache
+from studio.bases.local import commits_file, open_cache
 from studio.core.files import read_json, write_json
 from studio.core.private import name_digest
 from studio.core.settings import Settings

@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +23,7 @@ from studio.core.errors import InputError, NotFoundError
 from studio.core.files import read_json, sha256_of, write_json
 from studio.core.finish_config import FinishConfig
 from studio.core.private import owner_digest, served_folder
-from studio.core.settings import Settings
+from studio.core.settings import PROJECT_ROOT, Settings
 from studio.core.train_config import TrainConfig
 from studio.jobs import forget, forgotten
 from studio.jobs.backup import Backup, BackupFolder
@@ -253,6 +256,28 @@ def test_killed_at_any_moment_the_next_start_finishes_it(
     (receipt,) = forgotten.all_of(planted.home)
     assert set(receipt.jobs) == set(ids[MARK].values()) and receipt.shares == intent.shares
     assert (receipt.owner, receipt.adapters) == ("", ())
+
+
+def test_killed_by_the_system_in_the_middle_of_it_the_next_start_finishes_it(planted: Planted) -> None:
+    """Not only as if: a process of its own that is gone between two places."""
+    code = f"""
+import os, signal
+from dataclasses import replace
+from studio.core.settings import PROJECT_ROOT, Settings
+from studio.jobs import forget
+from studio.service import Studio
+kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+forget.BELONGINGS = {{**forget.BELONGINGS, "folders": replace(forget.BELONGINGS["folders"], drop=kill)}}
+Studio(Settings(home={str(planted.home)!r}, backup_url={planted.vault.as_uri()!r})).forget(
+    owner={ADA!r}, subject={MARK!r}
+)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, timeout=100)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert planted.traces(MARK)
+    planted.start_again()
+    until(lambda: not forgotten.open_ones(planted.home))
+    assert planted.traces(MARK) == []
 
 
 def kept(paths: list[str]) -> list[str]:
