@@ -194,6 +194,7 @@ CSS = """
 .gradio-container .ls-tiles img { width: 100%; aspect-ratio: 1; object-fit: cover; display: block; margin: 0; }
 .ls-tiles em { display: block; font-style: normal; padding: 6px 4px; color: var(--ls-soft);
   overflow-wrap: anywhere; }
+.ls-job, .ls-answer { scroll-margin: 12px; }
 .ls-hint { font-size: 13.5px; color: var(--ls-soft); padding: 0 2px; }
 .ls-foot { color: var(--ls-soft); font-size: 13px; padding: 28px 2px 0; border-top: 1px solid var(--ls-line);
   margin-top: 28px; padding-top: 14px; }
