@@ -5,7 +5,7 @@
     python -m benchmarks.screenshots --home out/screenshots --look out/look
 
 trains the sample person once (minutes; a home that has the run is used again), opens the page in Chromium and writes
-``docs/page_generate.jpg``, ``docs/page_phone.jpg`` and the strip of the first page. ``--look`` keeps a picture of every
+``docs/page_generate.jpg`` and the strip of the first page. ``--look`` keeps a picture of every
 tab, empty and with results, on a desktop and on a phone, light and dark, to be looked at.
 """
 
@@ -158,8 +158,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_jobs(address, home)
         write_strip(home)
         camera.take(camera.page(DESKTOP), "Generate", given.out / "page_generate.jpg")
-        phone = camera.page(PHONE)
-        camera.take(phone, "Train", given.out / "page_phone.jpg")
         for name, size, dark in (("desktop", DESKTOP, False), ("dark", DESKTOP, True), ("phone", PHONE, False)):
             if given.look:
                 page = camera.page(size, dark=dark)

@@ -83,7 +83,7 @@ UNPRESSED = """
 
 
 IN_SIGHT = """
-(part => { const box = part.getBoundingClientRect(); return box.height && box.top >= 0 && box.top < innerHeight; })
+(part => { const box = part.getBoundingClientRect(); return box.height && box.top > -2 && box.top < innerHeight; })
 """
 """Whether a part begins in the window."""
 

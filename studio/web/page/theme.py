@@ -214,6 +214,7 @@ CSS = """
   flex-wrap: wrap; padding: 7px 0; border-bottom: 1px solid var(--ls-line); font-variant-numeric: tabular-nums; }
 .ls-jobs a { margin: 0; padding: 0; color: var(--body-text-color); text-decoration: underline;
   text-underline-offset: 3px; }
+.ls-job, .ls-answer { scroll-margin: 12px; }
 .ls-hint { font-size: 13.5px; color: var(--ls-soft); padding: 0 2px; }
 .ls-foot { color: var(--ls-soft); font-size: 13px; padding: 28px 2px 0; border-top: 1px solid var(--ls-line);
   margin-top: 28px; padding-top: 14px; }

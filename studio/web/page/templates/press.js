@@ -6,7 +6,7 @@
 
   const isSeen = (part) => {
     const box = part.getBoundingClientRect();
-    return box.height > 0 && box.top >= 0 && box.top < innerHeight - 40;
+    return box.height > 0 && box.top > -2 && box.top < innerHeight - 40;
   };
   const calm = matchMedia('(prefers-reduced-motion: reduce)');
   const show = (part, block) => part.scrollIntoView({block, behavior: calm.matches ? 'instant' : 'smooth'});
