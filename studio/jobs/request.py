@@ -49,7 +49,7 @@ def facts_of(config: StrictModel, source: JobFacts | None = None, *, preset: str
 def known_facts(source: JobView) -> JobFacts:
     """Return the facts of a job; of a check that nobody told the class noun, the one that it has guessed since."""
     if source.kind == "check" and not source.facts.class_noun and source.result:
-        return replace(source.facts, class_noun=source.result["class_noun"])
+        return replace(source.facts, class_noun=source.result.get("class_noun"))
     return source.facts
 
 
