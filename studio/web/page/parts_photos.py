@@ -61,7 +61,7 @@ def _verdict_card(verdict: Mapping[str, Any], url: Url, edits: Edits | None) -> 
 
 def crop_preview(link: str | None, name: str, crop: Sequence[float]) -> Markup:
     """Return a photo with what is used of it in a frame; ``crop`` is top, left, height, width as shares."""
-    top, left, height, width = (f"{100 * share:.2f}%" for share in crop)
+    top, left, height, width = (f"{round(100 * share, 2)}%" for share in crop)
     return render("photos.crop", link=link, title=name, top=top, left=left, height=height, width=width)
 
 

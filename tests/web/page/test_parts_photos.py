@@ -92,7 +92,7 @@ def test_dropped_photos_are_cards_before_they_are_checked() -> None:
 
 def test_the_crop_is_a_frame_on_the_photo() -> None:
     html = parts_photos.crop_preview("files/job/o.jpg", "a.jpg", (0.25, 0, 0.5, 1))
-    assert "top:25.00%;left:0.00%;height:50.00%;width:100.00%" in html
+    assert "top:25.0%;left:0%;height:50.0%;width:100%" in html
 
 
 def test_a_set_without_a_usable_photo_says_what_concerns_all_of_it() -> None:
