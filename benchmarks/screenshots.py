@@ -5,8 +5,8 @@
     python -m benchmarks.screenshots --home out/screenshots --look out/look
 
 trains the sample person once (minutes; a home that has the run is used again), opens the page in Chromium and writes
-``docs/page_generate.jpg`` and the strip of the first page. ``--look`` keeps a picture of every
-tab, empty and with results, on a desktop and on a phone, light and dark, to be looked at.
+``docs/page_generate.jpg``, the pictures of ``docs/GUIDE.md`` and the strip of the first page. ``--look`` keeps a
+picture of every tab, empty and with results, on a desktop and on a phone, light and dark, to be looked at.
 """
 
 import argparse
@@ -23,12 +23,21 @@ from typing import Any
 from PIL import Image
 
 from studio.client import Client
-from studio.core.config import CheckConfig, GenerateConfig
+from studio.core.config import CheckConfig, GenerateConfig, PublishConfig
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 
 ROOT = Path(__file__).resolve().parents[1]
 STRIP = ROOT / "studio" / "web" / "page" / "templates" / "strip.jpg"
-TABS = ("Photos", "Train", "Generate", "Finish", "Publish")
+GUIDE = {
+    "1_photos": "Photos",
+    "2_train": "Train",
+    "3_generate": "Generate",
+    "4_finish": "Finish",
+    "5_publish": "Publish",
+    "6_library": "Library",
+}
+"""Pictures of docs/GUIDE.md: name -> tab."""
+TABS = ("Library", "Photos", "Train", "Generate", "Finish", "Publish")
 DESKTOP, PHONE = (1280, 860), (390, 844)
 MAX_BYTES = 150_000
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -69,6 +78,9 @@ def make_jobs(address: str, home: Path) -> tuple[str, str]:
         print("training:", run.wait(on_event=_tell).likeness_after)
         pictures = studio.generate(run, GenerateConfig(pack="pocket_scenes", count=1), key="generate")
         print("pictures:", pictures.wait(on_event=_tell).likeness_mean)
+        print("finished:", len(studio.finish(pictures, "avatar", key="finish").wait().pictures))
+        card = PublishConfig(repo="you/ada", dry_run=True)
+        print("card:", len(studio.publish(run, card, pictures=pictures, key="publish").wait().files), "files")
     return check.id, pictures.id
 
 
@@ -155,9 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 page = camera.page(size)
                 for tab in TABS:
                     camera.take(page, tab, given.look / f"empty-{name}-{tab.lower()}.jpg", whole=name == "phone")
+        if not (given.out / "guide" / "0_start.jpg").exists() or not (home / "sample").exists():
+            camera.take(camera.page(DESKTOP), "Photos", given.out / "guide" / "0_start.jpg")
         make_jobs(address, home)
         write_strip(home)
         camera.take(camera.page(DESKTOP), "Generate", given.out / "page_generate.jpg")
+        for name, tab in GUIDE.items():
+            camera.take(camera.page(DESKTOP), tab, given.out / "guide" / f"{name}.jpg")
         for name, size, dark in (("desktop", DESKTOP, False), ("dark", DESKTOP, True), ("phone", PHONE, False)):
             if given.look:
                 page = camera.page(size, dark=dark)
