@@ -68,10 +68,10 @@ UNPRESSED = """
 (done) => {
     const name = (button) => (button.ariaLabel || button.innerText || button.title || button.className)
         .trim().replace(/\\s+/g, ' ').slice(0, 60);
-    // The second row of tabs is Gradio's, for narrow screens.
+    // The second row of tabs is Gradio's, for narrow screens; a browser without a screen fills none.
     const buttons = [...document.querySelectorAll('[role=tabpanel] button')].filter((button) =>
         isShown(button) && !button.disabled
-        && !button.matches('[role=tab]'));
+        && !button.matches('[role=tab], [aria-label=Fullscreen]'));
     const next = buttons.find((button) => !done.includes(name(button)));
     if (!next) return null;
     window.next = next;

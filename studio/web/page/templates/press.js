@@ -45,8 +45,8 @@
     }
   }
 
-  const shown = (button) => [...button.closest('[role=tabpanel]').querySelectorAll('.ls-answer, .ls-status, .ls-chosen')]
-    .map((part) => part.innerHTML).join();
+  const shown = (button) => [...button.closest('[role=tabpanel]').querySelectorAll(
+    '.ls-answer .ls, .ls-status .ls, .ls-chosen img')].map((part) => part.src ?? part.innerHTML).join();
 
   // The answer is here; Gradio draws it a little later, or not at all where it changes nothing.
   function settle(button, before, until) {
@@ -85,15 +85,26 @@
     busy.set(button, {since: performance.now(), before: shown(button)});
   }, {capture: true});
 
-  // Every press is one request of its own; when it is over, Gradio has the answer and shows it.
-  new PerformanceObserver((list) => {
-    for (const request of list.getEntries()) {
-      if (!request.name.includes('/gradio_api/run/')) continue;
-      for (const [button, {since, before}] of busy) {
-        if (request.startTime < since) continue;
-        busy.delete(button);
-        settle(button, before, performance.now() + DRAWN_MS);
-      }
+  // The request of a press names what was pressed; others, of a field or the clock, may end earlier and answer nothing.
+  function isPress(trigger) {
+    const part = window.gradio_config?.components?.find((one) => one.id === trigger);
+    return !part || part.type === 'button' || part.type === 'gallery';
+  }
+
+  const ask = window.fetch;
+  window.fetch = (...request) => {
+    const begun = performance.now(), answer = ask(...request), body = request[1]?.body;
+    if (String(request[0]?.url ?? request[0]).includes('/gradio_api/run/') && typeof body === 'string') {
+      const trigger = JSON.parse(body).trigger_id;
+      const over = () => {
+        for (const [button, {since, before}] of busy) {
+          if (begun < since || !isPress(trigger)) continue;
+          busy.delete(button);
+          settle(button, before, performance.now() + DRAWN_MS);
+        }
+      };
+      answer.then(over, over);
     }
-  }).observe({type: 'resource'});
+    return answer;
+  };
 })();
