@@ -114,6 +114,7 @@ SIZES: dict[str, tuple[int, int]] = {
     "16:9": (1920, 1080),
     "square": (1080, 1080),
     "avatar": (512, 512),
+    "banner": (1584, 396),
 }
 """Named sizes of the fit step: width and height in pixels (passport is 35 x 45 mm at 300 dpi)."""
 
@@ -123,7 +124,7 @@ class FitStep(StrictModel):
 
     do: Literal["fit"] = "fit"
     """Kind of step."""
-    size: Literal["passport", "passport_us", "4x5", "16:9", "square", "avatar"] | None = None
+    size: Literal["passport", "passport_us", "4x5", "16:9", "square", "avatar", "banner"] | None = None
     """A named size; or give width_px and height_px, or aspect."""
     width_px: int | None = Field(default=None, ge=1, le=16384)
     """Exact width; together with height_px."""

@@ -29,6 +29,7 @@ from studio.core.strict import StrictModel
 from studio.jobs import intake
 from studio.jobs.sweep import UPLOAD_LIFE_S
 from studio.web.session import StudioSession, home_files
+from studio.web.thumbnails import PICTURES, thumbnail_of
 
 _UPLOADS_PER_PHOTO = 2
 """A photo and its caption."""
@@ -108,8 +109,8 @@ def add_routes(app: FastAPI, session_of: SessionOf, settings: Settings) -> None:
         return _manifest(session_of(request), job_id)
 
     @app.get("/files/{job_id}/{relative:path}")
-    def job_file(request: Request, job_id: str, relative: str) -> FileResponse:
-        return _job_file(session_of(request), job_id, relative)
+    def job_file(request: Request, job_id: str, relative: str, small: bool = False) -> FileResponse:
+        return _job_file(session_of(request), job_id, relative, small=small)
 
 
 class Uploads:
@@ -227,8 +228,11 @@ def _is_named(session: StudioSession, job_id: str, relative: str) -> bool:
     return job.state == "completed" and relative in home_files(job, session.studio.out_dir(job.id, owner=session.owner))
 
 
-def _job_file(session: StudioSession, job_id: str, relative: str) -> FileResponse:
-    """Return one file of one of the owner's jobs; every reason to refuse looks the same from outside."""
+def _job_file(session: StudioSession, job_id: str, relative: str, *, small: bool = False) -> FileResponse:
+    """Return one file of one of the owner's jobs, ``small`` a picture's thumbnail.
+
+    Every reason to refuse looks the same from outside.
+    """
     missing = HTTPException(404, "There is no such file.")
     try:
         path = session.out_file(job_id, relative)
@@ -236,6 +240,8 @@ def _job_file(session: StudioSession, job_id: str, relative: str) -> FileRespons
         raise missing from None
     if path is None or (path.suffix not in _SERVED and not _is_named(session, job_id, relative)):
         raise missing
+    if small and path.suffix in PICTURES:
+        path = thumbnail_of(session, job_id, path) or path
     media_type, disposition = _SERVED.get(path.suffix, _PLAIN_BYTES)
     return FileResponse(
         path,

@@ -8,7 +8,7 @@ import gradio as gr
 from studio.core import machine
 from studio.core.domain import JobKind, JobView
 from studio.core.errors import StudioError
-from studio.web.page import parts, parts_reach, words
+from studio.web.page import parts, parts_pictures, parts_reach, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.endpoints import add_endpoints
 from studio.web.page.finish_tab import finish_tab
@@ -51,7 +51,7 @@ def build(session: StudioSession) -> gr.Blocks:
                 publish = publish_tab(context)
         by_kind = {tab.frame.kind: tab for tab in (photos, train, generate, finish, publish)}
         forget_panel(context, by_kind.values())
-        gr.HTML(parts.footer())
+        gr.HTML(parts.footer() + parts_pictures.viewer())
 
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(session, request.query_params.get("job"), by_kind)
@@ -73,6 +73,9 @@ def build(session: StudioSession) -> gr.Blocks:
 
         for tab, following in ((photos, train), (train, generate)):
             _lead(tabs, tab, following)
+        for tab in by_kind.values():
+            for kind, button in tab.onward.items():
+                _hand_over(session, tabs, tab, button, by_kind[kind])
         _lead_from_library(tabs, library, library.again, library.photos_of, train)
         _lead_from_library(tabs, library, library.pictures, library.run_of, generate)
         library_door.select(library.refresh, library.chosen, list(library.outputs), **QUIET)
@@ -111,6 +114,18 @@ def _lead(tabs: gr.Tabs, tab: JobTab, following: JobTab) -> None:
     assert tab.frame.forward is not None
     outputs = [tabs, *following.refreshed, *following.frame.outputs]
     tab.frame.forward.click(on_forward, tab.frame.job, outputs, **QUIET)
+
+
+def _hand_over(session: StudioSession, tabs: gr.Tabs, tab: JobTab, button: gr.Button, following: JobTab) -> None:
+    """Let a button open another tab with what this one shows chosen there, and with what was made of that before."""
+
+    def on_press(job_id: str) -> Updates:
+        assert following.take is not None
+        source, chosen = following.take(session.job(job_id, tab.frame.kind))
+        return {**_opened(tabs, following, source), **chosen}
+
+    outputs = [tab.frame.notice, tabs, *following.refreshed, *following.frame.outputs]
+    button.click(tab.frame.guarded(on_press), tab.frame.job, outputs, **QUIET)
 
 
 def _opened(tabs: gr.Tabs, tab: JobTab, source: str | None) -> Updates:

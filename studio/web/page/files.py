@@ -18,11 +18,9 @@ from studio.imaging.apart import decode
 from studio.web.page.parts import Url
 from studio.web.page.visitors import upload_folder
 from studio.web.session import StudioSession
+from studio.web.thumbnails import THUMBNAIL_PX
 
 _LETTER, _LETTER_BACK = "#faf9f7", "#807e7a"
-THUMBNAIL_PX = 256
-"""Longer side of the thumbnails of dropped photos."""
-
 _BOOT_SECRET = secrets.token_hex(16)
 
 

@@ -1,15 +1,14 @@
 """The Finish tab: a chain of steps over generated or own pictures, a before-and-after slider, a zip to download."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from studio.core.domain import JobView
 from studio.core.errors import InputError, Problem
-from studio.core.presets import Chain, parse_assignments
 from studio.web.page import files, parts, parts_pictures, words
 from studio.web.page.context import QUIET, TabContext, Updates
+from studio.web.page.finish_form import finish_form
 from studio.web.page.frame import (
     JobTab,
     chosen_among,
@@ -17,53 +16,19 @@ from studio.web.page.frame import (
     is_completed,
     job_column,
     job_frame,
-    picture_gallery,
     progress_or,
 )
 from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES
 
 _LABELS = {"pictures": words.FINISH_PICTURES}
-
-
-@dataclass(frozen=True)
-class _Form:
-    what: gr.Radio
-    made: gr.Dropdown
-    own: gr.File
-    chain: gr.Dropdown
-    hint: gr.HTML
-    changes: gr.Textbox
-
-
-def _form(chains: dict[str, Chain]) -> _Form:
-    first = next(iter(chains), None)
-    sources = [words.FINISH_MADE, words.FINISH_OWN]
-    return _Form(
-        what=gr.Radio(sources, value=sources[0], label=words.FINISH_WHAT),
-        made=gr.Dropdown([], label=words.FINISH_PICTURES, info=words.FINISH_PICTURES_INFO, interactive=True),
-        own=gr.File(
-            label=words.FINISH_DROP,
-            file_count="multiple",
-            height=190,
-            interactive=True,
-            visible=False,
-            elem_id="ls-finish-drop",
-        ),
-        chain=gr.Dropdown(
-            [(row.title, row.name) for row in chains.values()],
-            value=first,
-            label=words.FINISH_CHAIN,
-            interactive=True,
-        ),
-        hint=gr.HTML(parts_pictures.chain_hint(chains.get(first or ""))),
-        changes=gr.Textbox(
-            label=words.FINISH_CHANGES,
-            info=words.FINISH_CHANGES_INFO,
-            placeholder=words.FINISH_CHANGES_EXAMPLE,
-            lines=3,
-        ),
-    )
+_PRESSES = """
+element.addEventListener('click', (event) => {
+    const button = event.target.closest('[data-choose]');
+    if (button) trigger('click', {index: Number(button.dataset.choose)});
+});
+"""
+"""Tells which picture was pressed."""
 
 
 def finish_tab(context: TabContext) -> JobTab:
@@ -76,10 +41,11 @@ def finish_tab(context: TabContext) -> JobTab:
     )
     with gr.Row(equal_height=False):
         with form_column():
-            form = _form(chains)
+            form = finish_form(chains)
+            given_files = gr.State([])
             start = gr.Button(words.FINISH_START, variant="primary")
             frame.place_answer()
-            frame.asks({"pictures": form.own, "changes": form.changes})
+            frame.asks({"pictures": form.own, "changes": form.changes, "chain": form.chain})
             frame.earlier.render()
         with job_column(frame):
             slider = gr.ImageSlider(
@@ -93,7 +59,7 @@ def finish_tab(context: TabContext) -> JobTab:
                 elem_id="ls-finish-slider",
                 elem_classes="ls-chosen",
             )
-            gallery = picture_gallery("ls-finished", chooser=True, allow_preview=False)
+            gallery = gr.HTML(elem_id="ls-finished", elem_classes="ls-chooser", js_on_load=_PRESSES)
 
     def pictures_of(job: JobView, history: JobHistory) -> list[Any]:
         return list((job.result or {}).get("pictures", ())) or list(history.images.values())
@@ -110,9 +76,9 @@ def finish_tab(context: TabContext) -> JobTab:
         updates: Updates = {frame.status: status}
         now = f"{job.id}:{is_completed(job)}:{len(pictures)}"
         if now != seen:
-            previews = [(session.out_file(job.id, row["after"]), row) for row in pictures]
-            shown = [(files.served_copy(path), parts_pictures.finished_caption(row)) for path, row in previews if path]
-            updates |= {frame.shown: now, gallery: gr.Gallery(value=shown, visible=bool(shown))}
+            links = [(link(row["after"]), parts_pictures.finished_caption(row)) for row in pictures]
+            grid = parts_pictures.picture_grid([(address or "", caption) for address, caption in links], choosing=True)
+            updates |= {frame.shown: now, gallery: grid}
             updates |= before_and_after(job, pictures[0]) if pictures else {slider: gr.ImageSlider(visible=False)}
         return updates
 
@@ -121,25 +87,37 @@ def finish_tab(context: TabContext) -> JobTab:
         return {form.made: gr.Dropdown(choices=choices, value=chosen_among(choices, wanted))}
 
     def on_start(given: dict[Any, Any]) -> Updates:
-        lines = (given[form.changes] or "").splitlines()
-        settings = parse_assignments(line for line in lines if line.strip())
-        chain = given[form.chain]
+        config = form.config(given, chains)
         if given[form.what] == words.FINISH_MADE:
             source = session.job(given[form.made], "generate")
-            return {**frame.show(session.submit_finish(chain, settings, generate_job=source.id)), form.own: None}
+            return frame.show(session.finish(config, generate_job=source.id))
         uploads = files.uploads(given[form.own] or [])
         if not uploads:
             missing = (words.FINISH_NO_PICTURES, words.FINISH_NO_PICTURES_CURE)
             raise InputError.of([Problem("pictures", *missing, "no_pictures")])
-        job = session.submit_finish(chain, settings, pictures=uploads)
-        files.delete(uploads)
-        return {**frame.show(job), form.own: None}
+        job = session.finish(config, pictures=uploads)
+        # They stay in the form until the job is completed: who has to try again need not drop them again.
+        return {**frame.show(job), given_files: [job.id, *map(str, uploads)]}
 
-    def on_select(job_id: str, chosen: gr.SelectData) -> Updates:
+    def on_shown(job_id: str, given: list[str]) -> Updates:
+        """Empty the form's field, and delete Gradio's copies, once a job on them is completed."""
+        if not given or given[0] != job_id or not is_completed(session.job(job_id, "finish")):
+            return {form.own: gr.skip(), given_files: gr.skip()}
+        files.delete(files.uploads(given[1:]))
+        return {form.own: None, given_files: []}
+
+    def on_picture(job_id: str, event: gr.EventData) -> Updates:
         job = session.job(job_id, "finish")
         pictures = pictures_of(job, frame.histories.read(job.id))
-        index = chosen.index if isinstance(chosen.index, int) else 0
-        return before_and_after(job, pictures[index]) if index < len(pictures) else {slider: gr.skip()}
+        index = int(event.index)
+        return before_and_after(job, pictures[index]) if 0 <= index < len(pictures) else {slider: gr.skip()}
+
+    def take(job: JobView) -> tuple[str | None, Updates]:
+        # The radio's own event shows the one field and hides the other.
+        return job.id, {**refresh(job.id), form.what: words.FINISH_MADE}
+
+    def on_background(chosen: str | None) -> Updates:
+        return {form.colour: gr.ColorPicker(visible=chosen == "colour")}
 
     def on_what(chosen: str) -> Updates:
         made = chosen == words.FINISH_MADE
@@ -149,8 +127,12 @@ def finish_tab(context: TabContext) -> JobTab:
         return {form.hint: parts_pictures.chain_hint(chains.get(chosen or ""))}
 
     frame.connect(details, [slider, gallery])
-    frame.starts(start, on_start, {form.what, form.made, form.own, form.chain, form.changes}, [form.own])
+    frame.starts(start, on_start, form.inputs, [given_files])
+    frame.shown.change(
+        frame.guarded(on_shown), [frame.job, given_files], [frame.notice, form.own, given_files], **QUIET
+    )
     form.what.change(on_what, form.what, [form.made, form.own], **QUIET)
     form.chain.input(on_chain, form.chain, form.hint, **QUIET)
-    gallery.select(on_select, frame.job, slider, **QUIET)
-    return JobTab(frame, form.made, refresh, [form.made])
+    form.background.change(on_background, form.background, form.colour, **QUIET)
+    gallery.click(frame.guarded(on_picture), frame.job, [frame.notice, slider], **QUIET)
+    return JobTab(frame, form.made, refresh, [form.made, form.what], take)

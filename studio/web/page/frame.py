@@ -173,6 +173,11 @@ class JobTab:
     refresh: Callable[[str | None], Updates] = field(default=lambda wanted: {})
     """Takes the job to choose; returns updates of ``refreshed`` with the jobs that there are now."""
     refreshed: Sequence[Any] = ()
+    take: Callable[[JobView], tuple[str | None, Updates]] | None = None
+    """Takes a job whose output another tab hands over; returns what the form works on then, and the updates of
+    ``refreshed`` that choose it. None where nothing is handed over."""
+    onward: Mapping[JobKind, gr.Button] = field(default_factory=dict)
+    """Buttons that hand what is shown over to other tabs, by their kind."""
 
 
 def job_frame(
@@ -223,6 +228,11 @@ def job_frame(
     )
 
 
+def onward_button(text: str) -> gr.Button:
+    """Return a button that hands what is shown over to another tab, hidden until there is something."""
+    return gr.Button(text, visible=False, elem_classes="ls-go", min_width=150)
+
+
 @contextmanager
 def form_column() -> Iterator[None]:
     """Lay out the form, on the left."""
@@ -238,16 +248,13 @@ def job_column(frame: JobFrame) -> Iterator[None]:
         yield
 
 
-def picture_gallery(elem_id: str, columns: int = 4, *, chooser: bool = False, **more: Any) -> gr.Gallery:
-    """Return a gallery of finished pictures, hidden until there are some.
+def picture_gallery(elem_id: str, columns: int = 4) -> gr.Gallery:
+    """Return a gallery of a few pictures, hidden until there are some.
 
     Args:
         elem_id: element id.
         columns: pictures in a row.
-        chooser: a press shows the picture elsewhere in the tab, where the class is ``ls-chosen``.
-        more: arguments of ``gr.Gallery``.
     """
-    more = {"buttons": [], **more}
     return gr.Gallery(
         show_label=False,
         columns=columns,
@@ -256,8 +263,8 @@ def picture_gallery(elem_id: str, columns: int = 4, *, chooser: bool = False, **
         interactive=False,
         visible=False,
         elem_id=elem_id,
-        elem_classes=["ls-plain", *(["ls-chooser"] if chooser else [])],
-        **more,
+        elem_classes="ls-plain",
+        buttons=[],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from studio.core.config import GenerateConfig
-from studio.core.domain import JobView
+from studio.core.domain import JobKind, JobView
 from studio.core.errors import StudioError
 from studio.core.packs import Pack
 from studio.web.page import files, parts, parts_pictures, widgets, words
@@ -18,7 +18,7 @@ from studio.web.page.frame import (
     is_completed,
     job_column,
     job_frame,
-    picture_gallery,
+    onward_button,
 )
 from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES, StudioSession
@@ -117,22 +117,29 @@ def generate_tab(context: TabContext) -> JobTab:
             frame.asks({**asked, "seed": form.seed, "adapter_scale": form.strength, **form.advanced})
             frame.earlier.render()
         with job_column(frame):
-            gallery = picture_gallery("ls-pictures", buttons=["download", "fullscreen"])
+            with gr.Row():
+                onward: dict[JobKind, gr.Button] = {
+                    "finish": onward_button(words.FINISH_THESE),
+                    "publish": onward_button(words.PUBLISH_THESE),
+                }
+            gallery = gr.HTML(elem_id="ls-pictures")
 
     def details(job: JobView, history: JobHistory, seen: str) -> Updates:
         done = is_completed(job)
         link = files.linker(session, job.id)
         found = []
         for image in parts_pictures.picture_order(history, job.result):
-            if (path := session.out_file(job.id, image["file"])) is not None:
-                found.append((path, parts_pictures.picture_caption(image)))
+            if (address := link(image["file"])) is not None:
+                found.append((address, parts_pictures.picture_caption(image)))
         status = parts_pictures.generate_result(job, link) if done else parts.progress(job, history)
         updates: Updates = {frame.status: status + parts.warnings(history)}
         now = f"{job.id}:{done}:{len(found)}"
         # A gallery that is not touched stays where it is while somebody looks at one picture.
         if now != seen:
-            pictures = [(files.served_copy(path), caption) for path, caption in found]
-            updates |= {frame.shown: now, gallery: gr.Gallery(value=pictures, visible=bool(pictures))}
+            updates |= {frame.shown: now, gallery: parts_pictures.picture_grid(found)}
+        updates[onward["finish"]] = gr.Button(visible=done and bool(found))
+        # Pictures with a published adapter come from no run of this studio that could be published.
+        updates[onward["publish"]] = gr.Button(visible=done and bool(found) and job.source is not None)
         return updates
 
     def pack_updates(run_id: str | None, wanted: str | None) -> Updates:
@@ -169,10 +176,10 @@ def generate_tab(context: TabContext) -> JobTab:
         except StudioError as caught:
             return {form.preview: parts.error(caught)}
 
-    frame.connect(details, [gallery])
+    frame.connect(details, [gallery, *onward.values()])
     frame.starts(start, on_start, form.inputs)
     form.mode.change(on_mode, form.mode, [form.pack, form.preview, form.prompts], **QUIET)
     shown = [frame.notice, form.pack, form.preview]
     form.run.input(frame.guarded(pack_updates), [form.run, form.pack], shown, **QUIET)
     form.pack.input(on_pack, [form.run, form.pack], form.preview, **QUIET)
-    return JobTab(frame, form.run, refresh, [form.run, form.pack, form.preview])
+    return JobTab(frame, form.run, refresh, [form.run, form.pack, form.preview], onward=onward)

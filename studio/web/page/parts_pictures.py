@@ -1,6 +1,6 @@
 """HTML and captions of generated and finished pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -71,6 +71,22 @@ def picture_caption(image: Mapping[str, Any], *, measured: bool = True) -> str:
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
     likeness = likeness_text(image.get("likeness"), words.NOT_MEASURED) if measured else ""
     return " · ".join(part for part in (likeness, shot) if part)
+
+
+def picture_grid(pictures: Iterable[tuple[str, str]], *, choosing: bool = False) -> Markup:
+    """Return thumbnails with their captions below them; nothing where there are none.
+
+    Args:
+        pictures: link and caption of each.
+        choosing: a press chooses a picture for what the page shows elsewhere; else it shows the original over the page.
+    """
+    rows = [{"link": link, "caption": caption} for link, caption in pictures]
+    return render("pictures.grid", pictures=rows, choosing=choosing) if rows else Markup()
+
+
+def viewer() -> Markup:
+    """Return the window in which ``templates/pictures.js`` shows originals."""
+    return render("pictures.viewer", words=words.VIEWER)
 
 
 def generate_result(job: JobView, url: Url) -> Markup:

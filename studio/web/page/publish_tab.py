@@ -158,6 +158,13 @@ def publish_tab(context: TabContext) -> JobTab:
             form.made: gr.Dropdown(choices=picture_sets(session)),
         }
 
+    def take(job: JobView) -> tuple[str | None, Updates]:
+        made = job.id if job.kind == "generate" else _SAMPLES
+        run = job.source if made else job.id
+        updates = refresh(run)
+        updates[form.made] = gr.Dropdown(choices=picture_sets(session), value=made)
+        return run, updates | on_made(made)
+
     def on_preview(given: dict[Any, Any]) -> Updates:
         settings = {**form.settings(given), "dry_run": True}
         return frame.show(session.submit_publish(given[form.run], settings, pictures_job=given[form.made]))
@@ -177,4 +184,4 @@ def publish_tab(context: TabContext) -> JobTab:
     frame.starts(preview, on_preview, form.inputs)
     frame.starts(start, on_start, form.inputs, [form.token])
     form.made.input(frame.guarded(on_made), form.made, [frame.notice, form.chosen], **QUIET)
-    return JobTab(frame, form.run, refresh, [form.run, form.made])
+    return JobTab(frame, form.run, refresh, [form.run, form.made, form.chosen], take)

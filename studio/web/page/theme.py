@@ -197,6 +197,25 @@ CSS = """
   background: var(--background-fill-secondary); position: relative; }
 .gradio-container .ls-samples img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover;
   margin: 0; }
+.ls-grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 14px 12px; }
+.ls-grid figure { margin: 0; min-width: 0; content-visibility: auto; contain-intrinsic-size: auto 190px; }
+.gradio-container .ls-grid :is(a, button) { display: block; width: 100%; aspect-ratio: 1; margin: 0; padding: 0;
+  border: none; border-radius: 8px; overflow: hidden; background: var(--background-fill-secondary); cursor: pointer; }
+.ls-grid :is(a, button):focus-visible { outline: 2px solid var(--primary-500); outline-offset: -2px; }
+.gradio-container .ls-grid img { width: 100%; height: 100%; object-fit: contain; display: block; margin: 0; }
+.ls-grid figcaption { font-size: 13px; line-height: 1.35; color: var(--ls-soft); padding: 5px 2px 0;
+  overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.gradio-container .ls-viewer { border: none; border-radius: 12px; padding: 14px; margin: auto; max-width: 96vw;
+  max-height: 96vh; background: var(--block-background-fill); color: var(--body-text-color); }
+.ls-viewer::backdrop { background: rgb(0 0 0 / .72); }
+.gradio-container .ls-viewer img { display: block; margin: 0 auto; max-width: 100%; object-fit: contain;
+  width: min(1024px, 92vw); height: min(1024px, calc(96vh - 130px)); }
+.ls-viewer p { margin: 8px 0; text-align: center; overflow-wrap: anywhere; }
+.ls-viewer > div { display: flex; flex-wrap: wrap; gap: 8px; justify-content: center; }
+.gradio-container .ls-viewer :is(button, a.ls-button), .gradio-container .ls-chip { margin: 0; padding: 7px 14px;
+  border: 1px solid var(--button-secondary-border-color); border-radius: 8px; font-weight: 600; font-size: 14px;
+  color: var(--body-text-color); background: var(--button-secondary-background-fill); cursor: pointer; }
+.gradio-container .ls-chip { padding: 4px 12px; border-radius: 99px; min-height: 32px; }
 .ls-shots { margin: 8px 0 0; padding: 0; list-style: none; columns: 2; column-gap: 22px; font-size: 13.5px; }
 .gradio-container .ls .ls-shots { padding-left: 0; list-style: none; }
 .ls-shots li { break-inside: avoid; color: var(--ls-soft); }
@@ -250,7 +269,6 @@ button[aria-busy=true]::after { content: ''; width: 13px; height: 13px; margin-l
 .gradio-container .tab-container button:focus-visible { outline: 2px solid var(--primary-500); outline-offset: 2px; }
 .dark label:has(input:focus-visible), .dark .ls-fold button:focus-visible,
 .dark .tab-container button:focus-visible { outline-color: #8fc6cb !important; }
-.ls-plain .caption-label { font-variant-numeric: tabular-nums; max-width: 100%; white-space: normal; }
 .ls-plain .grid-wrap { max-height: none; min-height: 0; overflow: visible; padding: 0; }
 .ls-plain .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; gap: 12px; }
 .gradio-container .secondary-wrap input { text-overflow: ellipsis !important; margin-right: 26px !important; }
@@ -268,8 +286,11 @@ footer { display: none !important; }
 """
 """Style sheet of the HTML parts; colours come from the theme's variables, so that it fits light and dark mode."""
 
-HEAD = f"<script>{(Path(__file__).parent / 'templates' / 'press.js').read_text(encoding='utf-8')}</script>"
-"""The page's own script: what a press shows before the server answers."""
+HEAD = "".join(
+    f"<script>{(Path(__file__).parent / 'templates' / name).read_text(encoding='utf-8')}</script>"
+    for name in ("press.js", "pictures.js")
+)
+"""The page's own scripts: what a press shows before the server answers, pictures in their own size."""
 
 WORDS = {
     "common.upload": words.MORE_FILES,

@@ -13,7 +13,7 @@ from studio.core.errors import StudioError
 from studio.core.train_config import GROUPS, TrainConfig, mark_of
 from studio.web.page import files, parts, parts_publish, parts_reach, parts_train, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
-from studio.web.page.frame import JobTab, chosen_among, form_column, is_completed, job_column, job_frame
+from studio.web.page.frame import JobTab, chosen_among, form_column, is_completed, job_column, job_frame, onward_button
 from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES, StudioSession, is_open, label
 
@@ -139,6 +139,7 @@ def train_tab(context: TabContext) -> JobTab:
             frame.asks(form.advanced)
             frame.earlier.render()
         with job_column(frame):
+            publish_this = onward_button(words.PUBLISH_THIS_RUN)
             curves = gr.HTML(elem_id="ls-train-curves")
             samples = gr.HTML(elem_id="ls-train-samples")
 
@@ -152,6 +153,7 @@ def train_tab(context: TabContext) -> JobTab:
             frame.timer: gr.Timer(active=active),
             frame.status: status + parts_publish.then_published(job, publishing) + parts.warnings(history),
             frame.forward: gr.Button(visible=done),
+            publish_this: gr.Button(visible=done),
             curves: parts_train.curves(history, job.result),
             samples: parts_train.samples(history, link, (job.result or {}).get("best_step")),
         }
@@ -201,7 +203,7 @@ def train_tab(context: TabContext) -> JobTab:
             wanted = presets.first_base
         return {form.real_photos: told} | ({form.base: wanted, **on_base(wanted)} if wanted != base else {})
 
-    frame.connect(details, [curves, samples])
+    frame.connect(details, [publish_this, curves, samples])
     frame.starts(start, on_start, {*form.planned, form.repo, form.seen_by, form.token}, [form.token])
     of_preset = [form.preset_hint, *form.advanced.values()]
     of_base = [form.base_hint, form.preset, *of_preset]
@@ -214,4 +216,4 @@ def train_tab(context: TabContext) -> JobTab:
     )
     touched: list[Any] = [*(component.input for component in form.advanced.values())]
     gr.on(touched, on_plan, form.planned, plan, trigger_mode="always_last", **QUIET)
-    return JobTab(frame, form.dataset, refresh, [form.dataset])
+    return JobTab(frame, form.dataset, refresh, [form.dataset], onward={"publish": publish_this})

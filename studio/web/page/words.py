@@ -311,6 +311,8 @@ GENERATE_START = "Generate"
 GENERATE_RETRY = "Continue these pictures"
 GENERATE_EARLIER = "Earlier pictures"
 SOME_SUBJECT = "the subject"
+FINISH_THESE, PUBLISH_THESE, PUBLISH_THIS_RUN = "Finish these", "Publish these", "Publish this run"
+VIEWER = {"title": "Picture", "previous": "Previous", "next": "Next", "download": "Download", "close": "Close"}
 NO_PACK = "No pack fits this run. Write your own prompts."
 PACK_SHOTS = ("{count} shot", "{count} shots")
 PICTURES = ("{count} picture", "{count} pictures")
@@ -340,13 +342,33 @@ FINISH_PICTURES = "Pictures"
 FINISH_PICTURES_INFO = "A set that you have generated."
 FINISH_DROP = "Drop pictures or a zip here"
 FINISH_NO_PICTURES, FINISH_NO_PICTURES_CURE = (
-    "none were dropped",
-    "drop pictures, or a zip of them, into the field above",
+    "there is nothing to finish yet",
+    "drop pictures, or a zip of them, into the field for your own pictures",
 )
 FINISH_CHAIN = "Chain"
+FINISH_AS_IT_IS = "As the chain has it"
+FINISH_SIZE = "Size"
+FINISH_SIZES = {
+    "passport": "Passport photo, 35 x 45 mm",
+    "passport_us": "Passport photo, US",
+    "4x5": "Portrait post, 4:5",
+    "16:9": "Widescreen, 16:9",
+    "square": "Square post",
+    "avatar": "Avatar",
+    "banner": "LinkedIn banner",
+}
+FINISH_BACKGROUND, FINISH_COLOUR = "Background", "Colour of the background"
+FINISH_FILLS = {
+    "white": "White",
+    "colour": "A colour of your choice",
+    "gradient": "Soft grey, as in a studio",
+    "blur": "The own background, out of focus",
+    "transparent": "Transparent",
+}
+"""Fills of the background step that need no file, by name."""
 FINISH_CHANGES = "Changes"
 FINISH_CHANGES_INFO = "Settings of the steps, one per line. Leave empty to use the chain as it is."
-FINISH_CHANGES_EXAMPLE = "fit.max_bytes=2000000\nbackground.fill=colour\nupscale.long_side_px=2048"
+FINISH_CHANGES_EXAMPLE = "fit.max_bytes=2000000\nfit.quality=95\nupscale.long_side_px=2048"
 FINISH_START = "Finish"
 FINISH_RETRY = "Continue finishing"
 FINISH_SLIDER = "Before and after"

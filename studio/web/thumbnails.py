@@ -1,0 +1,51 @@
+"""Small copies of the pictures that a job made: made once, when somebody first looks at them.
+
+They lie in the job's own folder, so that whatever deletes a job deletes them; the backup leaves them out, as it does
+all that is hidden. Called by ``studio.web.routes``.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+
+from studio.core.errors import InputError
+from studio.core.files import write_bytes
+from studio.imaging.apart import decode
+from studio.web.session import StudioSession
+
+THUMBNAIL_PX = 256
+"""Longer side of a thumbnail."""
+PICTURES = frozenset({".png", ".jpg", ".webp"})
+"""Endings of the files that have one."""
+_FOLDER = ".thumbnails"
+
+
+def thumbnail_of(session: StudioSession, job_id: str, picture: Path) -> Path | None:
+    """Return a picture of a job as a small WebP file; None if it cannot be read or the job's folder is gone.
+
+    Like every picture it is decoded in a process of its own: it may have come from another machine.
+
+    Args:
+        session: of the owner.
+        job_id: the job that made the picture.
+        picture: as ``StudioSession.out_file`` gives it.
+    """
+    folder = session.studio.out_dir(job_id, owner=session.owner).parent / _FOLDER
+    try:
+        stat = picture.stat()
+        key = f"{picture}/{stat.st_mtime_ns}/{stat.st_size}"
+        small = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.webp"
+        if not small.exists():
+            folder.mkdir(exist_ok=True)  # not the job's own folder: it may be going just now
+            write_bytes(small, _small(picture), durable=False)
+    except (OSError, InputError):
+        return None
+    return small
+
+
+def _small(path: Path) -> bytes:
+    picture = decode(path, at_least_px=THUMBNAIL_PX, keep_alpha=True).picture
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    data = io.BytesIO()
+    picture.save(data, "WEBP", quality=80)
+    return data.getvalue()
