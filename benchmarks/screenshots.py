@@ -68,8 +68,8 @@ def served(home: Path) -> Iterator[str]:
             server.terminate()
 
 
-def make_jobs(address: str, home: Path) -> tuple[str, str]:
-    """Check, train, generate and finish the sample; returns the ids of the check and of the pictures."""
+def make_jobs(address: str, home: Path) -> list[Path]:
+    """Take the sample the whole way; returns its pictures, the most alike first."""
     url, token = address.split("?")[0], re.search(r"token=([^&\s]+)", address)
     with Client(url, token=token[1] if token else None) as studio:
         photos = sample_photos(home / "sample")
@@ -77,11 +77,13 @@ def make_jobs(address: str, home: Path) -> tuple[str, str]:
         run = studio.train(check, key="train")
         print("training:", run.wait(on_event=_tell).likeness_after)
         pictures = studio.generate(run, GenerateConfig(pack="pocket_scenes", count=1), key="generate")
-        print("pictures:", pictures.wait(on_event=_tell).likeness_mean)
+        made = pictures.wait(on_event=_tell)
+        print("pictures:", made.likeness_mean)
         print("finished:", len(studio.finish(pictures, "avatar", key="finish").wait().pictures))
         card = PublishConfig(repo="you/ada", dry_run=True)
         print("card:", len(studio.publish(run, card, pictures=pictures, key="publish").wait().files), "files")
-    return check.id, pictures.id
+    best = sorted(made.images, key=lambda image: -(image.likeness or 0.0))
+    return [home / "jobs" / pictures.id / "out" / image.file for image in best]
 
 
 def _tell(event: Any) -> None:
@@ -89,14 +91,11 @@ def _tell(event: Any) -> None:
         print(" ", event.data.get("message"), flush=True)
 
 
-def write_strip(home: Path) -> None:
+def write_strip(home: Path, pictures: Sequence[Path]) -> None:
     """Cut the strip of the first page: three photos, a picture before training, two of those after it."""
-    jobs = home / "jobs"
     photos = sorted((home / "sample").glob("*.jpg"))
-    before = sorted(jobs.glob("*/out/samples/0/*.png"))
-    after = sorted(jobs.glob("*/out/*/*.png"), key=lambda path: path.parent.name)
-    after = [path for path in after if path.parent.name in ("beach", "mountain_tour", "city_life")]
-    chosen = [photos[0], photos[1], photos[4], before[0], *after[:2]]
+    before = sorted((home / "jobs").glob("*/out/samples/0/*.png"))
+    chosen = [photos[0], photos[1], photos[4], before[-1], pictures[0], pictures[1]]
     width = 6 * _TILE_PX + 5 * _GAP_PX + 2 * _PAUSE_PX
     strip, left = Image.new("RGB", (width, _TILE_PX), "#f6f5f3"), 0
     for number, path in enumerate(chosen):
@@ -169,8 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     camera.take(page, tab, given.look / f"empty-{name}-{tab.lower()}.jpg", whole=name == "phone")
         if not (given.out / "guide" / "0_start.jpg").exists() or not (home / "sample").exists():
             camera.take(camera.page(DESKTOP), "Photos", given.out / "guide" / "0_start.jpg")
-        make_jobs(address, home)
-        write_strip(home)
+        write_strip(home, make_jobs(address, home))
         camera.take(camera.page(DESKTOP), "Generate", given.out / "page_generate.jpg")
         for name, tab in GUIDE.items():
             camera.take(camera.page(DESKTOP), tab, given.out / "guide" / f"{name}.jpg")
