@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from studio.cli.common import Json, help_of, require_folder, stop_on_interrupt
+from studio.cli.common import Json, require_folder, stop_on_interrupt
 from studio.cli.foreign import foreign_output_apart
 from studio.cli.output import open_output
 from studio.cli.shown import Raw, likeness_text, mean_text
@@ -29,14 +29,16 @@ def bench_likeness(
         Path, typer.Argument(metavar="DIR", help="Folder with one folder of pictures for each person, pet or thing.")
     ],
     engine: Annotated[str, typer.Option(help="Likeness engine; auto chooses one that suits the pictures.")] = "auto",
-    class_noun: Annotated[str, typer.Option(help=help_of(CheckConfig, "class_noun"))] = "person",
+    class_noun: Annotated[
+        str, typer.Option(help="What the subjects are: woman, dog ...; chooses the scale.")
+    ] = "person",
     raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Measure a likeness engine: floor, ceiling, look-alikes, spread, and whether it scores unreadable faces."""
     source, config = all_of(
         lambda: require_folder(folder, "subjects"),
-        lambda: CheckConfig.parse({"class_noun": class_noun}),
+        lambda: _noun(class_noun),
         lambda: _require_engine(engine),
     )[:2]
     here = load_settings()
@@ -46,6 +48,13 @@ def bench_likeness(
             source, engine, config.class_noun, on_event=output.event, should_stop=should_stop
         )
     output.result(result, _show(result))
+
+
+def _noun(class_noun: str) -> CheckConfig:
+    if not class_noun.strip():  # a photo check may guess it; a scale must be named
+        cure = "say what the subjects are, for example woman or dog"
+        raise InputError.of([Problem("class_noun", "is empty", cure, "no_class_noun")])
+    return CheckConfig.parse({"class_noun": class_noun})
 
 
 def _require_engine(name: str) -> None:
