@@ -29,9 +29,7 @@ def bench_likeness(
         Path, typer.Argument(metavar="DIR", help="Folder with one folder of pictures for each person, pet or thing.")
     ],
     engine: Annotated[str, typer.Option(help="Likeness engine; auto chooses one that suits the pictures.")] = "auto",
-    class_noun: Annotated[
-        str, typer.Option(help="What the subjects are: woman, dog ...; chooses the scale.")
-    ] = "person",
+    class_noun: Annotated[str, typer.Option(help="What the subjects are; chooses the scale.")] = "person",
     raw: Raw = False,
     as_json: Json = False,
 ) -> None:
