@@ -95,6 +95,6 @@ def test_loss_and_gradients_equal_those_of_the_official_example(
         largest = max(norm for norm, *_ in golden["gradients"].values())
         for key, numbers in golden["gradients"].items():
             # Projections lie within the norm; tensors without any weight in the update are judged by the others.
-            # Processors sum in another order: of a small tensor, 1.0005e-5 times a hundredth of the largest was seen.
-            allowed = 1e-5 * max(numbers[0], 2e-2 * largest)
+            # 1e-5 on the goldens' own processor; another one sums in another order, and 1.05e-5 was seen there.
+            allowed = 1.5e-5 * max(numbers[0], 1e-2 * largest)
             assert ours["gradients"][key] == pytest.approx(numbers, rel=0, abs=allowed), key
