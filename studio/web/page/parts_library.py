@@ -33,7 +33,9 @@ def subject_shelf(shelf: Shelf, link: Callable[[str, str], str | None]) -> Marku
         link: takes a job and a path below its output folder; returns the link, or None if there is no such file.
     """
     mean = (shelf.likeness or {}).get("mean")
-    counts = [words.counted(words.LIBRARY_COUNTS[kind], len(shelf.jobs[kind])) for kind in KINDS if shelf.jobs[kind]]
+    # A preview of a publishing has published nothing.
+    done = {kind: [job for job in shelf.jobs[kind] if kind != "publish" or _is_published(job)] for kind in KINDS}
+    counts = [words.counted(words.LIBRARY_COUNTS[kind], len(jobs)) for kind, jobs in done.items() if jobs]
     pictures = [(link(job, file), file) for job, file in best_pictures(shelf, MOST_PICTURES)]
     return render(
         "library.subject",
@@ -53,6 +55,10 @@ def subject_shelf(shelf: Shelf, link: Callable[[str, str], str | None]) -> Marku
             if found
         ],
     )
+
+
+def _is_published(job: JobView) -> bool:
+    return bool((job.result or {}).get("commit"))
 
 
 def _at_work(job: JobView) -> str:

@@ -1,6 +1,6 @@
 """HTML and captions of generated and finished pictures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -140,5 +140,17 @@ def finish_result(job: JobView, url: Url) -> Markup:
     if failed:
         lines = [f"{problem['where']}: {problem_text(problem)}" for problem in failed]
         card += notice(words.counted(words.FINISH_FAILED, len(lines)), lines, tone="bad")
-    notes = [f"{picture['source']}: {note}." for picture in pictures for note in picture["notes"]]
+    notes = _notes_of(pictures)
     return card + (notice(words.WORTH_KNOWING, notes) if notes else Markup())
+
+
+def _notes_of(pictures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return each note once, with the picture that it is about, or with how many."""
+    sources: dict[str, list[str]] = {}
+    for picture in pictures:
+        for note in picture["notes"]:
+            sources.setdefault(note, []).append(picture["source"])
+    return [
+        f"{names[0] if len(names) == 1 else words.counted(words.PICTURES, len(names))}: {note}."
+        for note, names in sources.items()
+    ]

@@ -54,3 +54,10 @@ def test_foreign_words_are_escaped() -> None:
     evil = replace(RUN, id=EVIL, facts=JobFacts(subject=EVIL, class_noun=EVIL, base=EVIL), title=EVIL, state="training")
     html = subject_shelf(shelf(evil), link)
     assert "<img src=x" not in html and "&lt;img src=x" in html
+
+
+def test_a_preview_of_a_publishing_is_not_counted_as_one() -> None:
+    preview = replace(RUN, id="p", kind="publish", result={"commit": None})
+    assert "published" not in subject_shelf(shelf(preview, DONE), link).split("<h3>")[0]
+    pushed = replace(preview, result={"commit": "c" * 40})
+    assert "published" in subject_shelf(shelf(pushed, DONE), link).split("<h3>")[0]

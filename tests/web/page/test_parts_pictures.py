@@ -75,3 +75,14 @@ def test_a_ranking_says_for_whom_it_is_worse() -> None:
     made = {"images": [1], "likeness_mean": 0.8, "likeness_summary": {"mean": 0.8, "caveat": "Mind the gap."}}
     html = parts_pictures.generate_result(replace(JOB, state="completed", result=made), no_file)
     assert "the best come first. Mind the gap." in html
+
+
+def test_a_note_on_many_pictures_stands_once() -> None:
+    def picture(name: str, *notes: str) -> dict:
+        return {"source": name, "notes": notes, "size_bytes": 1, "file": name}
+
+    made = [picture("a.png", "enlarged"), picture("b.png", "enlarged", "clipped")]
+    html = parts_pictures.finish_result(
+        replace(JOB, kind="finish", result={"pictures": made, "failed": []}), lambda path: None
+    )
+    assert "2 pictures: enlarged." in html and "b.png: clipped." in html and html.count("enlarged") == 1
