@@ -258,6 +258,25 @@ class Client:
         """Return the newest jobs, as ``Job.view`` does."""
         return list(self.server.call("jobs", limit=limit))
 
+    def forget(
+        self, job: "Job[Any] | str" = "", *, subject: str = "", everything: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Delete a job, a subject or everything of yours for good, with all that was made from it.
+
+        Args:
+            job: the job or its id; give exactly one of the three.
+            subject: name of a subject.
+            everything: all that is yours.
+            dry_run: only say what would go.
+
+        Returns:
+            The receipt, with ``words`` for people.
+
+        Raises: as ``check``.
+        """
+        job_id = _id(job) if job else ""
+        return dict(self.server.call("forget", job_id=job_id, subject=subject, everything=everything, dry_run=dry_run))
+
     def choices(self, what: str) -> list[dict[str, Any]]:
         """Return what there is to choose from: ``bases``, ``presets``, ``packs`` or ``chains``."""
         return list(self.server.call(what))

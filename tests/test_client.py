@@ -132,3 +132,14 @@ def test_importing_it_brings_in_nothing_heavy() -> None:
     heavy = ("torch", "gradio", "gradio_client", "diffusers", "transformers", "cv2", "dlib")
     code = f"import sys, studio.client; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_forgetting_says_what_would_go_and_lets_go(studio: Client, tmp_path: Path) -> None:
+    sample_photos(tmp_path, count=2, size_px=256)
+    check = studio.check(tmp_path, CheckConfig(subject="Zoe", class_noun="woman", min_photos=2))
+    check.wait()
+    assert studio.forget(subject="Zoe", dry_run=True)["jobs"] == [check.id]
+    receipt = studio.forget(check)
+    assert receipt["jobs"] == [check.id] and "Deleted for good" in receipt["words"]
+    with pytest.raises(StudioError, match="not there"):
+        check.view()
