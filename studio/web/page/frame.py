@@ -146,8 +146,8 @@ class JobFrame:
         for component in self.outputs:
             if isinstance(component, gr.HTML):
                 updates[component] = gr.HTML(value=component.value, visible=component.visible)
-            elif isinstance(component, gr.Button):
-                updates[component] = gr.Button(visible=component.visible)
+            elif isinstance(component, gr.Button | gr.Column):
+                updates[component] = type(component)(visible=component.visible)
             elif not isinstance(component, gr.State | gr.Timer | gr.Dropdown):
                 updates[component] = type(component)(value=None, visible=component.visible)
         return updates
