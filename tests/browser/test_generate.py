@@ -48,7 +48,7 @@ def test_a_pack_is_chosen_by_its_tile_and_its_pictures_are_looked_at_and_handed_
         page.set_default_timeout(30_000)
         page.get_by_role("tab", name="Generate").click()
 
-        page.wait_for_load_state("networkidle")  # the tab has learnt of the run and its packs
+        page.wait_for_timeout(2000)  # the tab has learnt of the run and its packs; nothing on it says so
         tile = page.get_by_label("Four seasons")
         tile.focus()
         page.keyboard.press("Space")
