@@ -15,6 +15,7 @@ from studio.core.strict import (
     DEFAULT_SUBJECT,
     Dtype,
     LikenessName,
+    Lines,
     Name,
     StrictModel,
     Text,
@@ -165,7 +166,7 @@ class PublishConfig(StrictModel):
     """Precision of the files; auto keeps an adapter as it was trained and writes a whole model in half precision."""
     title: Text | None = Field(default=None, min_length=1, max_length=100)
     """Title of the model card; None uses the subject's name."""
-    about: Text = Field(default="", max_length=2000)
+    about: Lines = Field(default="", max_length=2000)
     """Your own text for the model card."""
     pictures: Text | None = Field(default=None, min_length=1, max_length=1000)
     """Folder of generated or finished pictures for the gallery; None uses the samples of the checkpoint."""

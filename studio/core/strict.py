@@ -24,6 +24,17 @@ Text = Annotated[str, BeforeValidator(_clean_text)]
 """One line of plain text, white space collapsed."""
 
 
+def _clean_lines(value: Any) -> Any:
+    if isinstance(value, str):
+        lines = [_clean_text(line.replace("\t", " ")) for line in re.split(r"\r\n|\r|\n", value)]
+        return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
+    return value
+
+
+Lines = Annotated[str, BeforeValidator(_clean_lines)]
+"""Plain text in lines, paragraphs apart by an empty one; other white space collapsed."""
+
+
 def _plain_word(value: Any) -> Any:
     value = _clean_text(value)
     if isinstance(value, str) and value:

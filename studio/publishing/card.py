@@ -71,6 +71,14 @@ def escaped(text: str) -> str:
     return _MARKDOWN.sub(lambda match: f"{match[2]}\\" if match[2] and match[2].isdecimal() else f"\\{match[0]}", plain)
 
 
+def escaped_lines(text: str) -> str:
+    """Return text as ``escaped`` does, with its line breaks and its paragraphs kept."""
+    paragraphs = text.split("\n\n")
+    # A line of = or - alone would make a heading of the one above it.
+    lines = [[re.sub(r"^(?==+$)", r"\\", escaped(line)) for line in part.split("\n")] for part in paragraphs]
+    return "\n\n".join("<br>\n".join(part) for part in lines)
+
+
 def model_card(facts: CardFacts) -> str:
     """Return the text of README.md."""
     return f"---\n{_front_matter(facts).to_yaml()}\n---\n\n{_body(facts)}"
@@ -117,7 +125,7 @@ def _body(facts: CardFacts) -> str:
         f"{what} that draws one {escaped(info.class_noun)}, trained with Likeness Studio {__version__} on {base}."
     )
     if facts.about:
-        parts.append(escaped(facts.about))
+        parts.append(escaped_lines(facts.about))
     parts += [
         "## Trigger words",
         f"Write `{phrase}` in the prompt, for example `{_instance_prompt(info)}`. "

@@ -379,22 +379,25 @@ class StudioSession:
             found = [pack for pack in found if subject_kind(class_noun) in pack.subjects]
         return found
 
-    def pack_pictures(self, pack: str, train_job: str) -> dict[str, tuple[str, str]]:
-        """Return shot -> (job, file) of the most alike picture that was made of it with this run and pack before."""
-        found: dict[str, tuple[float, str, str]] = {}
-        ruler: tuple[str | None, str | None] | None = None
+    def pack_pictures(self, train_job: str) -> dict[str, dict[str, tuple[str, str]]]:
+        """Return pack -> shot -> (job, file) of the most alike picture that was made of it with this run before."""
+        found: dict[str, dict[str, tuple[float, str, str]]] = {}
+        rulers: dict[str, tuple[str | None, str | None]] = {}
         for job in self.jobs("generate", states=DONE, source=train_job):
-            if job.facts.pack != pack or not job.result:
+            if job.facts.pack is None or not job.result:
                 continue
             measured_by = (job.result.get("likeness_engine"), job.result.get("likeness_version"))
-            ruler = ruler or measured_by
+            ruler = rulers.setdefault(job.facts.pack, measured_by)
+            of_pack = found.setdefault(job.facts.pack, {})
             # Scores of another engine or version say nothing beside those of the newest job: they count as none.
             for image in job.result["images"]:
                 score = image.get("likeness") if measured_by == ruler else None
                 likeness = float("-inf") if score is None else score
-                if image["shot"] not in found or likeness > found[image["shot"]][0]:
-                    found[image["shot"]] = (likeness, job.id, image["file"])
-        return {shot: (job_id, file) for shot, (_, job_id, file) in found.items()}
+                if image["shot"] not in of_pack or likeness > of_pack[image["shot"]][0]:
+                    of_pack[image["shot"]] = (likeness, job.id, image["file"])
+        return {
+            pack: {shot: (job_id, file) for shot, (_, job_id, file) in shots.items()} for pack, shots in found.items()
+        }
 
     def subject_of(self, run: JobView) -> dict[str, str]:
         """Return what is known of a run's subject: its name and its class noun."""

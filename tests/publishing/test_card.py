@@ -9,7 +9,9 @@ from huggingface_hub import ModelCard
 
 from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo
 from studio.core.catalog import BASES, FAMILIES, LICENCES, licence_spec
-from studio.publishing.card import CardFacts, GalleryPicture, check_card, escaped, model_card
+from studio.core.config import PublishConfig
+from studio.core.errors import InputError
+from studio.publishing.card import CardFacts, GalleryPicture, check_card, escaped, escaped_lines, model_card
 
 HOSTILE = '"]}: [x](javascript:alert(1)) <script>alert(1)</script> ![i](http://evil) `a` **b** | # &amp; --- $x$ {y}'
 INFO = AdapterInfo(
@@ -176,3 +178,13 @@ def test_the_card_says_spread_word_version_and_how_many_were_measured() -> None:
     cautious = model_card(replace(FACTS, measured={**measured, "summary": {**summary, "caveat": "Mind the gap."}}))
     assert "where it should not. Mind the gap. This repository" in cautious
     assert "| Likeness before training | not measured |" in words and "| Bleed | not measured |" in words
+
+
+def test_about_keeps_its_lines_and_paragraphs_and_makes_no_headings() -> None:
+    text = escaped_lines("One *line*.\nAnother.\n\n# Not a heading\n===\n---")
+    assert text == "One \\*line\\*.<br>\nAnother.\n\n\\# Not a heading<br>\n\\===<br>\n\\---"
+    about = PublishConfig.parse({"repo": "a/b", "about": "One.\r\n Two.\t\n\n\n\nThree.\n"}).about
+    assert about == "One.\nTwo.\n\nThree."
+    assert "One.<br>\nTwo.\n\nThree." in model_card(replace(FACTS, about=about))
+    with pytest.raises(InputError, match="control characters"):
+        PublishConfig.parse({"repo": "a/b", "about": "One.\x00"})

@@ -164,14 +164,14 @@ def test_packs_fit_base_and_subject(session: StudioSession) -> None:
 
 def test_a_packs_best_pictures_of_this_run_are_its_preview(session: StudioSession, check_id: str) -> None:
     run, other = session.submit_train(check_id), session.submit_train(check_id)
-    assert session.pack_pictures("places", run.id) == {}
+    assert session.pack_pictures(run.id) == {}
     made = session.submit_generate(run.id, {"pack": "places", "count": 3})
     session.submit_generate(run.id, {"prompts": ["{subject}"]})
     session.studio.wait(made.id, owner=session.owner)
-    found = session.pack_pictures("places", run.id)
+    found = session.pack_pictures(run.id)["places"]
     best = {row["shot"]: row["file"] for row in reversed(session.job(made.id, "generate").result["images"])}  # type: ignore[index]
     assert found == {shot: (made.id, best[shot]) for shot in ("beach", "library")}
-    assert session.pack_pictures("places", other.id) == {}
+    assert session.pack_pictures(other.id) == {}
 
 
 def test_a_pack_for_other_subjects_is_refused_before_a_job_is_made(session: StudioSession, check_id: str) -> None:
@@ -261,4 +261,4 @@ def test_the_preview_of_a_pack_never_compares_scores_of_two_engine_versions_and_
 
     jobs = [made("new", "2", ("unseen.png", None), ("seen.png", -0.2)), made("old", "1", ("other.png", 0.9))]
     monkeypatch.setattr(StudioSession, "jobs", lambda *args, **kwargs: jobs)
-    assert session.pack_pictures("places", "run") == {"beach": ("new", "seen.png")}
+    assert session.pack_pictures("run")["places"] == {"beach": ("new", "seen.png")}

@@ -29,13 +29,19 @@ _FIELDS = widgets.describe(GenerateConfig, without=_ASKED)
 _DEFAULTS = widgets.values_of(GenerateConfig(pack="any"), _FIELDS)
 
 
+_PACKS, _PROMPTS = "ls-generate-pack", "ls-generate-prompts"
+"""Element ids that style and script name."""
+
+
 @dataclass(frozen=True)
 class _Form:
     run: gr.Dropdown
     mode: gr.Radio
-    pack: gr.Dropdown
+    pack: gr.Radio
+    tiles: gr.HTML
     preview: gr.HTML
     prompts: gr.Textbox
+    chip: gr.HTML
     count: gr.Slider
     keep: gr.Slider
     strength: gr.Slider
@@ -63,7 +69,8 @@ def _form() -> _Form:
     modes = [words.GENERATE_PACK_MODE, words.GENERATE_PROMPTS_MODE]
     run = gr.Dropdown([], label=words.GENERATE_RUN, info=words.GENERATE_RUN_INFO, interactive=True)
     mode = gr.Radio(modes, value=modes[0], label=words.GENERATE_MODE)
-    pack = gr.Dropdown([], label=words.GENERATE_PACK, interactive=True)
+    pack = gr.Radio([], label=words.GENERATE_PACK, elem_id=_PACKS, elem_classes="ls-packs")
+    tiles = gr.HTML()
     preview = gr.HTML()
     prompts = gr.Textbox(
         label=words.GENERATE_PROMPTS,
@@ -71,7 +78,9 @@ def _form() -> _Form:
         placeholder=words.GENERATE_PROMPTS_EXAMPLE,
         lines=5,
         visible=False,
+        elem_id=_PROMPTS,
     )
+    chip = gr.HTML(parts_pictures.subject_chip(words.SOME_SUBJECT, _PROMPTS), visible=False)
     count = gr.Slider(1, 16, value=2, step=1, label=words.GENERATE_COUNT, buttons=[])
     keep = gr.Slider(0, 16, value=0, step=1, label=words.GENERATE_KEEP, info=words.GENERATE_KEEP_INFO, buttons=[])
     strength = gr.Slider(
@@ -80,7 +89,7 @@ def _form() -> _Form:
     seed = gr.Number(value=0, precision=0, label=words.GENERATE_SEED, info=words.GENERATE_SEED_INFO)
     with widgets.folded(words.ADVANCED):
         advanced = widgets.build(_FIELDS, _DEFAULTS)
-    return _Form(run, mode, pack, preview, prompts, count, keep, strength, seed, advanced)
+    return _Form(run, mode, pack, tiles, preview, prompts, chip, count, keep, strength, seed, advanced)
 
 
 def _packs_for(session: StudioSession, run_id: str | None) -> tuple[list[Pack], str, str]:
@@ -145,13 +154,19 @@ def generate_tab(context: TabContext) -> JobTab:
     def pack_updates(run_id: str | None, wanted: str | None) -> Updates:
         packs, subject, noun = _packs_for(session, run_id)
         by_name = {row.name: row for row in packs}
-        choices = [(row.title, row.name) for row in packs]
+        choices = [(parts_pictures.pack_choice(row), row.name) for row in packs]
         value = chosen_among(choices, wanted)
-        made = session.pack_pictures(value, run_id) if value and run_id else {}
-        links = {shot: link for shot, (job, file) in made.items() if (link := files.linker(session, job)(file))}
+        made = session.pack_pictures(run_id) if run_id else {}
+        links = {
+            pack: {shot: link for shot, (job, file) in shots.items() if (link := files.linker(session, job)(file))}
+            for pack, shots in made.items()
+        }
+        shown = parts_pictures.pack_preview(by_name.get(value or ""), subject, noun, links.get(value or ""))
         return {
-            form.pack: gr.Dropdown(choices=choices, value=value),
-            form.preview: parts_pictures.pack_preview(by_name.get(value or ""), subject, noun, links),
+            form.pack: gr.Radio(choices=choices, value=value),
+            form.tiles: parts_pictures.pack_tiles(_PACKS, packs, {name: [*of.values()] for name, of in links.items()}),
+            form.preview: shown,
+            form.chip: parts_pictures.subject_chip(subject, _PROMPTS),
         }
 
     def refresh(wanted: str | None) -> Updates:
@@ -165,9 +180,10 @@ def generate_tab(context: TabContext) -> JobTab:
     def on_mode(chosen: str) -> Updates:
         by_pack = chosen == words.GENERATE_PACK_MODE
         return {
-            form.pack: gr.Dropdown(visible=by_pack),
+            form.pack: gr.Radio(visible=by_pack),
             form.preview: gr.HTML(visible=by_pack),
             form.prompts: gr.Textbox(visible=not by_pack),
+            form.chip: gr.HTML(visible=not by_pack),
         }
 
     def on_pack(run_id: str | None, chosen: str | None) -> Updates:
@@ -178,8 +194,8 @@ def generate_tab(context: TabContext) -> JobTab:
 
     frame.connect(details, [gallery, *onward.values()])
     frame.starts(start, on_start, form.inputs)
-    form.mode.change(on_mode, form.mode, [form.pack, form.preview, form.prompts], **QUIET)
-    shown = [frame.notice, form.pack, form.preview]
-    form.run.input(frame.guarded(pack_updates), [form.run, form.pack], shown, **QUIET)
+    form.mode.change(on_mode, form.mode, [form.pack, form.preview, form.prompts, form.chip], **QUIET)
+    of_run = [form.pack, form.tiles, form.preview, form.chip]
+    form.run.input(frame.guarded(pack_updates), [form.run, form.pack], [frame.notice, *of_run], **QUIET)
     form.pack.input(on_pack, [form.run, form.pack], form.preview, **QUIET)
-    return JobTab(frame, form.run, refresh, [form.run, form.pack, form.preview], onward=onward)
+    return JobTab(frame, form.run, refresh, [form.run, *of_run], onward=onward)

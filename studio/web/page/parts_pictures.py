@@ -28,8 +28,6 @@ def pack_preview(
     """
     if pack is None:
         return hint(words.NO_PACK)
-    colours = pack.preview.colours or ("#d6d1ca",)
-    edges = [index * 100 // len(colours) for index in range(len(colours) + 1)]
     shots = {
         shot.name: {
             "title": shot.title,
@@ -41,7 +39,7 @@ def pack_preview(
     about = (words.counted(words.PACK_SHOTS, len(pack.shots)), pack.licence, pack.author)
     return render(
         "pictures.pack",
-        bands=", ".join(f"{colour} {edges[i]}% {edges[i + 1]}%" for i, colour in enumerate(colours)),
+        bands=_bands(pack),
         description=pack.description,
         previewed=[shots[shot.name] for shot in pack.previewed()],
         about=" · ".join(part for part in about if part),
@@ -71,6 +69,49 @@ def picture_caption(image: Mapping[str, Any], *, measured: bool = True) -> str:
     shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
     likeness = likeness_text(image.get("likeness"), words.NOT_MEASURED) if measured else ""
     return " · ".join(part for part in (likeness, shot) if part)
+
+
+def pack_choice(pack: Pack) -> str:
+    """Return a pack's name on its tile, with the number of its shots below."""
+    return f"{pack.title}\n{words.counted(words.PACK_SHOTS, len(pack.shots))}"
+
+
+def pack_tiles(into: str, packs: Iterable[Pack], pictures: Mapping[str, Sequence[str]]) -> Markup:
+    """Return the style that turns the choices of a radio group into tiles with pictures, or with the packs' colours.
+
+    Gradio draws the choices of a radio group itself, and as text only; it knows the keys and names them to readers.
+
+    Args:
+        into: element id of the radio group.
+        packs: in the order of its choices.
+        pictures: name of a pack -> links of pictures that were made of it.
+    """
+    return render("pictures.pack_tiles", into=into, tiles=[_tile(pack, pictures.get(pack.name, ())) for pack in packs])
+
+
+def _tile(pack: Pack, links: Sequence[str]) -> str:
+    shown = links[:4] if len(links) >= 4 else links[:1]
+    size = "50% 50%" if len(shown) == 4 else "cover"
+    corners = ("0 0", "100% 0", "0 100%", "100% 100%") if len(shown) == 4 else ("50% 50%",)
+    # Nothing in a link needs quotes: it is percent-encoded.
+    layers = [f"url({link}?small=1) {at}/{size} no-repeat" for link, at in zip(shown, corners, strict=False)]
+    return ", ".join([*layers, f"linear-gradient(135deg, {_bands(pack)})"])
+
+
+def _bands(pack: Pack) -> str:
+    colours = pack.preview.colours or ("#d6d1ca",)
+    edges = [index * 100 // len(colours) for index in range(len(colours) + 1)]
+    return ", ".join(f"{colour} {edges[i]}% {edges[i + 1]}%" for i, colour in enumerate(colours))
+
+
+def subject_chip(subject: str, into: str) -> Markup:
+    """Return the button that writes the subject's placeholder where the cursor is.
+
+    Args:
+        subject: its name.
+        into: element id of the field.
+    """
+    return render("pictures.insert", label=words.INSERT_SUBJECT.format(subject=subject), text="{subject}", into=into)
 
 
 def picture_grid(pictures: Iterable[tuple[str, str]], *, choosing: bool = False) -> Markup:

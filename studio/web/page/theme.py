@@ -216,6 +216,16 @@ CSS = """
   border: 1px solid var(--button-secondary-border-color); border-radius: 8px; font-weight: 600; font-size: 14px;
   color: var(--body-text-color); background: var(--button-secondary-background-fill); cursor: pointer; }
 .gradio-container .ls-chip { padding: 4px 12px; border-radius: 99px; min-height: 32px; }
+.gradio-container .ls-packs .wrap { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr));
+  gap: 8px; max-height: 372px; overflow-y: auto; padding: 3px; }
+.gradio-container .ls-packs label { display: flex; flex-direction: column; align-items: stretch; gap: 0; margin: 0;
+  padding: 0; overflow: hidden; position: relative; border: 2px solid var(--border-color-primary); border-radius: 8px;
+  background: var(--block-background-fill); cursor: pointer; }
+.ls-packs label::before { content: ''; height: 76px; flex: none; }
+.gradio-container .ls-packs label span { margin: 0; padding: 5px 7px 6px; white-space: pre-line; font-size: 12.5px;
+  line-height: 1.3; overflow-wrap: anywhere; color: var(--body-text-color); }
+.gradio-container .ls-packs input { position: absolute; top: 7px; left: 7px; margin: 0; }
+.gradio-container .ls-packs label:has(input:checked) { border-color: var(--primary-500); }
 .ls-shots { margin: 8px 0 0; padding: 0; list-style: none; columns: 2; column-gap: 22px; font-size: 13.5px; }
 .gradio-container .ls .ls-shots { padding-left: 0; list-style: none; }
 .ls-shots li { break-inside: avoid; color: var(--ls-soft); }

@@ -313,6 +313,7 @@ GENERATE_EARLIER = "Earlier pictures"
 SOME_SUBJECT = "the subject"
 FINISH_THESE, PUBLISH_THESE, PUBLISH_THIS_RUN = "Finish these", "Publish these", "Publish this run"
 VIEWER = {"title": "Picture", "previous": "Previous", "next": "Next", "download": "Download", "close": "Close"}
+INSERT_SUBJECT = "Insert {{subject}}: {subject}"
 NO_PACK = "No pack fits this run. Write your own prompts."
 PACK_SHOTS = ("{count} shot", "{count} shots")
 PICTURES = ("{count} picture", "{count} pictures")

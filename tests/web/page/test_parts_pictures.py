@@ -86,3 +86,25 @@ def test_a_note_on_many_pictures_stands_once() -> None:
         replace(JOB, kind="finish", result={"pictures": made, "failed": []}), lambda path: None
     )
     assert "2 pictures: enlarged." in html and "b.png: clipped." in html and html.count("enlarged") == 1
+
+
+def test_packs_are_tiles_of_their_pictures_or_colours() -> None:
+    links = {"small": [f"files/1/{number}.png" for number in range(5)]}
+    style = parts_pictures.pack_tiles("it", [PACK], links)
+    assert "#it label:nth-of-type(1)::before" in style and style.count("?small=1") == 4
+    assert parts_pictures.pack_tiles("it", [PACK], {"small": ["files/1/a.png"] * 3}).count("?small=1") == 1
+    plain = parts_pictures.pack_tiles("it", [PACK], {})
+    assert "url(" not in plain and "#112233 0% 50%, #445566 50% 100%" in plain
+    assert parts_pictures.pack_choice(PACK) == "Small\n2 shots"
+
+
+def test_thumbnails_have_captions_below_and_lead_to_the_original() -> None:
+    html = parts_pictures.picture_grid([("files/1/a.png", EVIL)])
+    assert 'href="files/1/a.png"' in html and 'src="files/1/a.png?small=1"' in html and "<figcaption>&lt;img" in html
+    assert 'data-choose="0"' in parts_pictures.picture_grid([("files/1/a.png", "a")], choosing=True)
+    assert parts_pictures.picture_grid([]) == ""
+
+
+def test_the_subjects_chip_says_what_it_writes() -> None:
+    chip = parts_pictures.subject_chip(EVIL, "prompts")
+    assert 'data-insert="{subject}"' in chip and "<img src=x" not in chip
