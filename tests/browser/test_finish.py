@@ -29,6 +29,15 @@ def test_own_pictures_go_through_a_chain_and_home_in_a_zip(
         page.get_by_role("button", name="Finish", exact=True).click()
         page.get_by_text("3 pictures finished").wait_for()
         page.locator("#ls-finish-slider img").first.wait_for()
+        # Completed: the field is free for others, and Gradio's copies of the photos are gone.
+        page.wait_for_function(
+            "name => !document.querySelector('#ls-finish-drop').innerText.includes(name)",
+            arg=photos[-1].stem,
+            timeout=20_000,
+        )
+        dropped = {path.read_bytes() for path in photos}
+        kept = [path for path in (settings.home / "web-cache").rglob("*") if path.is_file()]
+        assert not [path for path in kept if path.read_bytes() in dropped]
         first = page.locator("#ls-finish-slider img").first.get_attribute("src")
         shot(page, "6-finished")
         with page.expect_download() as download:

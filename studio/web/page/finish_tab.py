@@ -128,7 +128,7 @@ def finish_tab(context: TabContext) -> JobTab:
 
     frame.connect(details, [slider, gallery])
     frame.starts(start, on_start, form.inputs, [given_files])
-    frame.shown.change(
+    frame.status.change(
         frame.guarded(on_shown), [frame.job, given_files], [frame.notice, form.own, given_files], **QUIET
     )
     form.what.change(on_what, form.what, [form.made, form.own], **QUIET)
