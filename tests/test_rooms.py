@@ -135,7 +135,6 @@ WITHOUT_TEST = {
     "cli/space.py": "web/test_spaces.py",
     "cli/verbs.py": "cli/test_main.py",
     # seen in a browser only
-    "web/page/finish_tab.py": "browser/test_finish.py",
     "web/page/generate_tab.py": "browser/test_page.py",
     "web/page/library_tab.py": "browser/test_library.py",
     "web/page/photo_editor.py": "browser/test_photos.py",
