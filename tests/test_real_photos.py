@@ -38,9 +38,8 @@ def test_real_photos_become_a_run_and_pictures(folder: str, tmp_path: Path) -> N
     settings = [part for assignment in short for part in ("--set", assignment)]
     run, pictures = tmp_path / "run", tmp_path / "pictures"
     spoken("check", str(REAL / folder), "--class-noun", SUBJECTS[folder])
-    spoken(
-        "train", str(REAL / folder), "--subject", folder, "--class-noun", SUBJECTS[folder], *settings, "--out", str(run)
-    )
+    about = ("--subject", folder, "--class-noun", SUBJECTS[folder], "--base", "pocket")
+    spoken("train", str(REAL / folder), *about, *settings, "--out", str(run))
     assert (run / "DONE").is_file()
     spoken("generate", str(run), "--prompt", "photo of {subject} at the beach", "--count", "2", "--out", str(pictures))
     assert len(list(pictures.glob("*/*.png"))) == 2

@@ -34,7 +34,7 @@ def test_address_and_title_follow_the_job_and_lead_back_to_it(visit: Any, edge: 
         page = visit(address, script=NOTED)
         page.locator("#ls-drop input[type=file]").set_input_files(photos)
         page.get_by_text(Path(photos[-1]).stem).first.wait_for()
-        page.get_by_label("Name").fill("Ada")
+        page.get_by_role("textbox", name="Name", exact=True).first.fill("Ada")
         page.get_by_role("button", name="Check photos").click()
         page.get_by_role("button", name="Continue to training").click()
         assert page.evaluate("window.noted") == [], "nobody is asked before there is something to wait for"

@@ -23,7 +23,7 @@ def test_each_subject_has_a_face_and_its_own_jobs(
             page.get_by_role("tab", name="Photos").click()
             page.locator("#ls-drop input[type=file]").set_input_files(photos)
             page.get_by_text(Path(photos[-1]).stem).first.wait_for()
-            page.get_by_label("Name").fill(name)
+            page.get_by_role("textbox", name="Name", exact=True).first.fill(name)
             page.get_by_role("button", name="Check photos").click()
             page.get_by_text(f"of {name}").or_(page.get_by_text("photos are ready")).first.wait_for()
             page.get_by_role("button", name="Continue to training").wait_for()

@@ -447,13 +447,13 @@ def test_another_persons_file_cannot_be_named_as_ones_own_photo(
     assert kept.is_file()
     for path in (hers, str(kept), "/etc/passwd", str(settings.home / "jobs.sqlite3")):
         named = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        order = {"data": [[named], "Eve", "woman", {}, None]}
+        order = {"data": [[named], "Eve", "woman", {}, None, "", False]}
         assert eve.post("/gradio_api/call/check_photos", json=order).status_code in (404, 422), path
         joined = {**order, "fn_index": endpoint(eve, "check_photos"), "session_hash": "eves"}
         assert eve.post("/gradio_api/queue/join", json=joined).status_code in (404, 422), path
         assert eve.post("/gradio_api/run/predict", json=joined).status_code in (404, 422), path
     assert Path(hers).is_file()
-    order = {"data": [[{"path": hers, "meta": {"_type": "gradio.FileData"}}], "Ada", "woman", {}, None]}
+    order = {"data": [[{"path": hers, "meta": {"_type": "gradio.FileData"}}], "Ada", "woman", {}, None, "", False]}
     assert ada.post("/gradio_api/call/check_photos", json=order).status_code == 200
 
 

@@ -25,7 +25,7 @@ _SCRIPT = """
   const look = () => {
     let title = TITLE;
     for (const part of document.querySelectorAll('[data-job]')) {
-      const {job, state, share, title: name} = part.dataset;
+      const {job, jobState: state, share, title: name} = part.dataset;
       const open = OPEN.includes(state);
       if (open && share) title = `${Math.round(100 * share)} %% · ${TITLE}`;
       if (!open && seen.get(job) && document.hidden && window.Notification && Notification.permission === 'granted')

@@ -16,6 +16,6 @@ def test_the_script_knows_the_open_states_and_closes_no_tag_early() -> None:
 
 def test_what_is_shown_of_a_job_is_marked_with_it() -> None:
     html = of_job(JOB, "")
-    assert 'data-job="t-1"' in html and 'data-state="training"' in html and 'data-share="0.2500"' in html
+    assert 'data-job="t-1"' in html and 'data-job-state="training"' in html and 'data-share="0.2500"' in html
     assert "<Ada>" not in html
     assert 'data-share=""' in of_job(replace(JOB, state="completed"), "")
