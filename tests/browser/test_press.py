@@ -9,7 +9,8 @@ import pytest
 from studio.core.settings import Settings
 from studio.pocket.samples import sample_photos
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+# Every button at two sizes takes a quarter of an hour on two cores: python -m pytest -m slow tests/browser/test_press.py
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TABS = ("Photos", "Train", "Generate", "Finish", "Publish")
 SEEN_MS = 300
