@@ -9,7 +9,7 @@ import pytest
 from studio.core.settings import Settings
 from studio.pocket.samples import sample_photos
 
-# Every button at two sizes takes a quarter of an hour on two cores: python -m pytest -m slow tests/browser/test_press.py
+# Every button at two sizes takes a quarter of an hour on two cores; run with -m slow.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TABS = ("Photos", "Train", "Generate", "Finish", "Publish")
