@@ -78,6 +78,9 @@ ASKED: tuple[dict[str, str], ...] = (
 )
 """What the prompts ask for; never a trait of the person."""
 
+LETTERS = "ABCDEF"
+"""Names of the faces among which the person stands on the sheet of twins."""
+
 TARGETS = {
     "likeness_after": (">=", 0.7),
     "twin_margin": (">=", 0.3),
@@ -98,6 +101,8 @@ class Bench:
     classifier: AttributeClassifier
     guidance_scale: float
     num_inference_steps: int
+    photos: int = PHOTOS
+    """Photos of each person that the run learns from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,15 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     changes = {"likeness": "pocket", "certify": False, **parse_assignments(options.set)}
     config = override(load_preset(options.preset).config, changes)
     base = resolve_base(config.base, config.revision)
-    bench = Bench(
-        config=config,
-        base=base,
-        work=options.work / settings_digest(config, base)[:12],
-        engine=get_engine("pocket", base.folder),
-        classifier=load_classifier(base.folder / "attributes"),
-        guidance_scale=base.spec.guidance_scale if config.guidance_scale is None else config.guidance_scale,
-        num_inference_steps=base.spec.num_inference_steps,
-    )
+    bench = opened_bench(config, base, options.work)
     with cpu_threads(load_settings().threads):
         rows: list[dict[str, Any]] = []
         untrained = {
@@ -129,10 +126,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(json.dumps(report["mean"], indent=1))
     if options.sheet is not None:
         options.sheet.mkdir(parents=True, exist_ok=True)
-        path = options.sheet / "likeness.png"
-        sheet_of(bench, rows, untrained).save(path)
-        say(f"sheet: {path}")
+        for name, sheet in (("likeness", sheet_of(bench, rows, untrained)), ("twins", twin_sheet_of(bench, rows))):
+            path = options.sheet / f"{name}.png"
+            sheet.save(path)
+            say(f"sheet: {path}")
     return 0 if all(entry["met"] for entry in report["targets"].values()) else 1
+
+
+def opened_bench(config: TrainConfig, base: Base, work: Path, *, photos: int = PHOTOS) -> Bench:
+    """Return the bench of these settings, with a folder of its own below ``work``."""
+    return Bench(
+        config=config,
+        base=base,
+        work=work / settings_digest(config, base, photos)[:12],
+        engine=get_engine("pocket", base.folder),
+        classifier=load_classifier(base.folder / "attributes"),
+        guidance_scale=base.spec.guidance_scale if config.guidance_scale is None else config.guidance_scale,
+        num_inference_steps=base.spec.num_inference_steps,
+        photos=photos,
+    )
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -142,7 +154,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a training setting")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "likeness.json")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "likeness-benchmark")
-    parser.add_argument("--sheet", type=Path, default=None, help="folder that receives likeness.png")
+    parser.add_argument("--sheet", type=Path, default=None, help="folder that receives likeness.png and twins.png")
     options = parser.parse_args(arguments)
     if options.identities < 1:
         parser.error("--identities must be at least 1")
@@ -213,7 +225,7 @@ def row_of(bench: Bench, number: int, before: Sequence[Image.Image]) -> dict[str
     config = bench.config.model_copy(
         update={"subject": subject_of(number), "class_noun": identity.class_noun, "seed": number}
     )
-    draw_photos(folder / "photos", identity)
+    draw_photos(folder / "photos", identity, bench.photos)
     timer = Timer()
     dataset = checked(folder, config)
     timer.lap("check_s")
@@ -250,10 +262,10 @@ def photo_scene(identity: Identity, index: int) -> Scene:
     return sample_scene(seed, style="photo", accessory="none")
 
 
-def draw_photos(folder: Path, identity: Identity) -> None:
+def draw_photos(folder: Path, identity: Identity, count: int) -> None:
     """Draw what a user would bring: one person in different scenes, nothing on the head."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index in range(PHOTOS):
+    for index in range(count):
         path = folder / f"photo_{index + 1}.jpg"
         if not path.exists():
             picture = Image.fromarray(render(identity, photo_scene(identity, index), PHOTO_PX))
@@ -289,6 +301,7 @@ def measured(
         for index, asked in enumerate(ASKED)
         for _ in range(PICTURES_PER_PROMPT)
     ]
+    unseen = bench.engine.embed(drawn)
     another_face = twin(identity, identity.seed)
     twin_photos = [
         Image.fromarray(render(another_face, photo_scene(identity, index), PHOTO_PX)) for index in range(PHOTOS)
@@ -300,7 +313,10 @@ def measured(
     return {
         "likeness_before": mean(of_subject(scores["before"])),
         "likeness_after": mean(of_subject(scores["after"])),
-        "likeness_drawn": mean(scored(bench, bench.engine.embed(drawn), centroid, identity.class_noun)),
+        "likeness_drawn": mean(scored(bench, unseen, centroid, identity.class_noun)),
+        "likeness_to_drawn": mean(
+            of_subject(scored(bench, embeddings["after"], centroid_of(unseen), identity.class_noun))
+        ),
         "likeness_to_twin": mean(of_subject(scored(bench, embeddings["after"], twin_centroid, identity.class_noun))),
         "not_measured": int(np.isnan(of_subject(embeddings["after"])).any(axis=1).sum()),
         "likeness_after_per_prompt": [mean(part) for part in np.split(of_subject(scores["after"]), len(ASKED))],
@@ -432,6 +448,36 @@ def sheet_of(
     return contact_sheet(pictures, captions, columns=11, cell_px=128, title="Likeness of held-out identities")
 
 
+def twin_sheet_of(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """Return one line per identity: three pictures of the trained base, then the person among five twins.
+
+    All six are drawn in one scene. Whoever looks says which of them the pictures show; the subtitle has the answers.
+    """
+    pictures: list[Image.Image] = []
+    captions: list[Sequence[str]] = []
+    answers: list[str] = []
+    for number, row in enumerate(rows):
+        identity = sample_identity(row["identity_seed"], row["class_noun"])
+        for index in range(0, 3 * PICTURES_PER_PROMPT, PICTURES_PER_PROMPT):
+            shot = f"{subject_of(number)}_prompt_{index // PICTURES_PER_PROMPT + 1}"
+            pictures.append(opened(folder_of(bench, number) / "pictures" / shot / "001.png"))
+            captions.append((f"{row['class_noun']} {row['identity_seed']}", "made"))
+        place = number * 5 % len(LETTERS)
+        people = [twin(identity, seed) for seed in range(len(LETTERS) - 1)]
+        people.insert(place, identity)
+        scene = sample_scene(HELD_OUT_SEED + 70_000 + number, style="photo", accessory="none", background="plain grey")
+        for letter, person in zip(LETTERS, people, strict=True):
+            pictures.append(Image.fromarray(render(person, scene, 128)))
+            captions.append((f"drawn, {letter}", ""))
+        answers.append(LETTERS[place])
+    subtitle = (
+        f"{len(LETTERS) - 1} of each line's six faces are twins under the same hair; answers: {' '.join(answers)}"
+    )
+    return contact_sheet(
+        pictures, captions, columns=3 + len(LETTERS), cell_px=128, title="Who is it?", subtitle=subtitle
+    )
+
+
 # -------------------------------------------------------------------------------------------------------- small tools
 
 
@@ -478,13 +524,13 @@ def folder_of(bench: Bench, number: int) -> Path:
     return bench.work / f"identity_{number:02d}"
 
 
-def settings_digest(config: TrainConfig, base: Base) -> str:
+def settings_digest(config: TrainConfig, base: Base, photos: int = PHOTOS) -> str:
     """Return a digest of everything that a row depends on."""
     facts = [
         dump(config),
         base_digest(base),
         ASKED,
-        PHOTOS,
+        photos,
         PHOTO_PX,
         PICTURES_PER_PROMPT,
         CLASS_PROMPTS,

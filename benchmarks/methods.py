@@ -2,7 +2,7 @@
 
 Each cell is the likeness benchmark (same held-out identities, photos, prompts and seeds) with another method::
 
-    python -m benchmarks.methods --identities 3
+    python -m benchmarks.methods --identities 3 --rates 0.5 1
     python -m benchmarks.methods --identities 1 --methods lora full --steps 40     # does it work?
 
 The checkpoint is chosen as in every run, by likeness less bleed. It goes on where it was stopped, and then counts the
@@ -28,8 +28,6 @@ from studio.bases.resolve import resolve_base
 from studio.compute.device import cpu_threads
 from studio.core.presets import load_preset, override, parse_assignments
 from studio.core.settings import load_settings
-from studio.likeness.registry import get_engine
-from studio.pocket.identity import load_classifier
 
 _PLAIN: dict[str, Any] = {"token_learning_rate": None, "token_vectors": 1, "token_share": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
@@ -46,7 +44,17 @@ PRIORS: dict[str, dict[str, Any]] = {
     "images": {"prior.mode": "images"},
     "prediction": {"prior.mode": "prediction"},
 }
-COLUMNS = ("method", "prior", "likeness", "bleed", "following", "train_cpu_s", "megabytes")
+COLUMNS = (
+    "method",
+    "prior",
+    "learning_rate",
+    "likeness",
+    "twin_margin",
+    "bleed",
+    "following",
+    "train_cpu_s",
+    "megabytes",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,30 +63,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with cpu_threads(load_settings().threads):
         for method in options.methods:
             for prior in options.priors:
-                rows.append(cell(options, method, prior))
-                bench_of.write(options.out, json.dumps(report(options, rows), indent=1) + "\n")
-                bench_of.say(table(rows[-1:]))
+                for rate in options.rates:
+                    rows.append(cell(options, method, prior, rate))
+                    bench_of.write(options.out, json.dumps(report(options, rows), indent=1) + "\n")
+                    bench_of.say(table(rows[-1:]))
     print(table(rows))
     return 0
 
 
-def cell(options: argparse.Namespace, method: str, prior: str) -> dict[str, Any]:
-    """Return the means over the identities of one method with one prior."""
+def cell(options: argparse.Namespace, method: str, prior: str, rate: float) -> dict[str, Any]:
+    """Return the means over the identities of one method with one prior, at ``rate`` times the method's own rate."""
     preset = load_preset(options.preset).config
     changes = {"likeness": "pocket", "certify": False, **METHODS[method], **PRIORS[prior]}
     if options.steps:
         changes |= {"steps": options.steps, "checkpoint_every_steps": options.steps}
     config = override(preset, {**changes, **parse_assignments(options.set)})
+    config = override(config, {"learning_rate": config.learning_rate * rate})
     base = resolve_base(config.base, config.revision)
-    bench = bench_of.Bench(
-        config=config,
-        base=base,
-        work=options.work / bench_of.settings_digest(config, base)[:12],
-        engine=get_engine("pocket", base.folder),
-        classifier=load_classifier(base.folder / "attributes"),
-        guidance_scale=base.spec.guidance_scale if config.guidance_scale is None else config.guidance_scale,
-        num_inference_steps=base.spec.num_inference_steps,
-    )
+    bench = bench_of.opened_bench(config, base, options.work)
     found, sizes = [], []
     for number in range(options.identities):
         bench_of.say(f"{method}, prior {prior}, identity {number + 1} of {options.identities}")
@@ -90,6 +92,7 @@ def cell(options: argparse.Namespace, method: str, prior: str) -> dict[str, Any]
         "method": method,
         "prior": prior,
         "likeness": bench_of.mean([row["likeness_after"] for row in found]),
+        "twin_margin": bench_of.mean([row["likeness_after"] - row["likeness_to_twin"] for row in found]),
         "bleed": bench_of.mean([row["bleed"] for row in found]),
         "following": bench_of.mean([bench_of.mean(list(row["following_after"].values())) for row in found]),
         "train_cpu_s": round(bench_of.mean([row["train_cpu_s"] for row in found]), 1),
@@ -125,6 +128,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--identities", type=int, default=3, help="number of held-out people")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--priors", nargs="+", choices=PRIORS, default=["none", "prediction"])
+    parser.add_argument("--rates", nargs="+", type=float, default=[1.0], help="factors of each method's learning rate")
     parser.add_argument("--preset", default="pocket_lora_cpu", help="training preset that the methods change")
     parser.add_argument("--steps", type=int, default=None, help="train shorter than the preset, to try it")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a training setting")
