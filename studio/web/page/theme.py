@@ -285,7 +285,7 @@ button[aria-busy=true]::after { content: ''; width: 13px; height: 13px; margin-l
 .gradio-container .main.fillable { padding: 16px 0 !important; }
 footer { display: none !important; }
 @media (max-width: 640px) {
-  .tab-container button { font-size: 15px; padding: 0 8px; }
+  .tab-container button { font-size: 14px; padding: 0 5px; }
   .ls-head { padding-top: 14px; gap: 2px 12px; } .ls-head h1 { font-size: 23px; } .ls-head span { font-size: 14.5px; }
   .ls-intro.ls-intro { grid-template-columns: 1fr; }
   .ls-cards { grid-template-columns: 1fr 1fr; gap: 10px; }
