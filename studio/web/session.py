@@ -422,6 +422,11 @@ def can_continue(job: JobView) -> bool:
 
 def label(job: JobView) -> str:
     """Return one line that tells jobs of a kind apart: title, result or state, time of day."""
+    return f"{name_of(job)} · {outcome_of(job)}"
+
+
+def outcome_of(job: JobView) -> str:
+    """Return what came of a job, or its state, and when it was submitted."""
     moment = datetime.fromtimestamp(job.created_s)
     when = f"{moment.day} {moment:%b %H:%M}"
     result = job.result or {}
@@ -435,7 +440,7 @@ def label(job: JobView) -> str:
         detail = words.counted(words.PICTURES, len(made))
     else:
         detail = words.JOB_STATES.get(job.state, words.JOB_OPEN)
-    return " · ".join((name_of(job), detail, when))
+    return f"{detail} · {when}"
 
 
 def result_files(job: JobView) -> list[str]:

@@ -50,13 +50,15 @@ def build(session: StudioSession) -> gr.Blocks:
             with gr.Tab(words.TAB_PUBLISH, id="publish") as publish_door:
                 publish = publish_tab(context)
         by_kind = {tab.frame.kind: tab for tab in (photos, train, generate, finish, publish)}
-        forget_panel(context, by_kind.values())
+        forget_panel(context, by_kind.values(), library)
         gr.HTML(parts.footer() + parts_pictures.viewer())
 
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(session, request.query_params.get("job"), by_kind)
             door = request.query_params.get("tab")
-            updates: Updates = {intro: gr.HTML(visible=session.current("check") is None), **library.refresh("")}
+            updates: Updates = {intro: gr.HTML(visible=session.current("check") is None)}
+            if door == "library":  # it reads all jobs; otherwise that is done when its tab is opened
+                updates |= library.refresh("")
             for kind, tab in by_kind.items():
                 job = wanted if wanted and wanted.kind == kind else session.current(kind)
                 updates |= {**tab.frame.show(job), **tab.refresh(job.source if job else None)}

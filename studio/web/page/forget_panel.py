@@ -10,13 +10,14 @@ from studio.core.receipts import Receipt
 from studio.web.page import parts, words
 from studio.web.page.context import QUIET, TabContext, Updates, errors_in
 from studio.web.page.frame import JobTab
+from studio.web.page.library_tab import LibraryTab
 from studio.web.session import MAX_LISTED, StudioSession, label
 
 _JOB, _SUBJECT, _EVERYTHING = "job", "subject", "everything"
 
 
-def forget_panel(context: TabContext, tabs: Collection[JobTab]) -> None:
-    """Build the panel inside the current layout; ``tabs`` stop to show what is deleted."""
+def forget_panel(context: TabContext, tabs: Collection[JobTab], library: LibraryTab) -> None:
+    """Build the panel inside the current layout; ``tabs`` and ``library`` stop to show what is deleted."""
     session = context.session
     frames = [tab.frame for tab in tabs]
     opener = gr.Button(words.FORGET_OPEN, size="sm", elem_id="ls-forget-open")
@@ -45,12 +46,13 @@ def forget_panel(context: TabContext, tabs: Collection[JobTab]) -> None:
             else:
                 updates |= {tab.frame.earlier: tab.frame.show(None)[tab.frame.earlier]}
             updates |= tab.refresh(None)
-        return updates
+        return updates | library.refresh("")
 
     opener.click(guarded(on_open), None, [panel, what, told, sure], **QUIET)
     what.input(guarded(on_choose), what, [told, sure], **QUIET)
     keep.click(lambda: gr.Column(visible=False), None, panel, **QUIET)
     touched = [component for tab in tabs for component in (*tab.frame.outputs, *tab.refreshed)]
+    touched += library.outputs
     sure.click(guarded(on_sure), [what, *(frame.job for frame in frames)], [what, told, sure, *touched], **QUIET)
 
 

@@ -52,15 +52,25 @@ def library_tab(context: TabContext) -> LibraryTab:
     with gr.Row():
         pictures = gr.Button(words.TRAIN_FORWARD, variant="primary", visible=False, elem_classes="ls-go")
         again = gr.Button(words.LIBRARY_AGAIN, visible=False, elem_classes="ls-go")
-    shelf_html = gr.HTML(parts.empty(words.LIBRARY_WELCOME, words.LIBRARY_POINTS), elem_id="ls-shelf")
+    welcome = parts.empty(words.LIBRARY_WELCOME, words.LIBRARY_POINTS)
+    shelf_html = gr.HTML(welcome, elem_id="ls-shelf")
 
     def link(job_id: str, file: str) -> str | None:
         return files.linker(session, job_id)(file)
 
     def refresh(name: str) -> Updates:
-        shelves = shelves_of(session)
+        return show(shelves_of(session), name)
+
+    def show(shelves: Sequence[Shelf], name: str) -> Updates:
         if not shelves:
-            return {chosen: "", timer: gr.Timer(active=False)}
+            return {
+                chosen: "",
+                timer: gr.Timer(active=False),
+                faces: gr.Gallery(value=[], visible=False),
+                shelf_html: welcome,
+                pictures: gr.Button(visible=False),
+                again: gr.Button(visible=False),
+            }
         shelf = next((row for row in shelves if row.subject == name), shelves[0])
         return {
             chosen: shelf.subject,
@@ -83,7 +93,7 @@ def library_tab(context: TabContext) -> LibraryTab:
 
     def on_select(event: gr.SelectData) -> Updates:
         shelves = shelves_of(session)
-        return refresh(shelves[event.index].subject if event.index < len(shelves) else "")
+        return show(shelves, shelves[event.index].subject if event.index < len(shelves) else "")
 
     def find(name: str) -> Shelf | None:
         return next((row for row in shelves_of(session) if row.subject == name), None)

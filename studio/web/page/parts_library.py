@@ -1,16 +1,16 @@
 """HTML of the library: what there is of one subject."""
 
 from collections.abc import Callable
-from datetime import datetime
 
 from markupsafe import Markup
 
-from studio.core.domain import JobKind, JobView
+from studio.core.domain import JobView
 from studio.core.job_words import name_of, place_of, waiting_for
-from studio.core.units import duration_text, likeness_sentence, likeness_text
+from studio.core.units import duration_text, likeness_sentence
 from studio.web.page import words
+from studio.web.page.parts import likeness_scale
 from studio.web.page.templates import render
-from studio.web.session import is_open
+from studio.web.session import outcome_of
 from studio.web.shelf import KINDS, Shelf, best_pictures
 
 MOST_PICTURES = 8
@@ -32,7 +32,6 @@ def subject_shelf(shelf: Shelf, link: Callable[[str, str], str | None]) -> Marku
         shelf: the subject's jobs.
         link: takes a job and a path below its output folder; returns the link, or None if there is no such file.
     """
-    mean = (shelf.likeness or {}).get("mean")
     # A preview of a publishing has published nothing.
     done = {kind: [job for job in shelf.jobs[kind] if kind != "publish" or _is_published(job)] for kind in KINDS}
     counts = [words.counted(words.LIBRARY_COUNTS[kind], len(jobs)) for kind, jobs in done.items() if jobs]
@@ -42,7 +41,7 @@ def subject_shelf(shelf: Shelf, link: Callable[[str, str], str | None]) -> Marku
         subject=shelf.subject,
         about=" · ".join(filter(None, (shelf.class_noun, *counts))),
         likeness=words.LIBRARY_LIKENESS.format(likeness=likeness_sentence(shelf.likeness)) if shelf.likeness else "",
-        share=None if mean is None else min(1.0, max(0.0, mean)),
+        scale=likeness_scale(shelf.likeness),
         at_work=[{"id": job.id, "title": job.title, "detail": _at_work(job)} for job in shelf.at_work],
         groups=[
             {"title": words.LIBRARY_GROUPS[kind], "jobs": [_row(job) for job in shelf.jobs[kind][:_MOST_JOBS]]}
@@ -68,24 +67,9 @@ def _at_work(job: JobView) -> str:
     step, total = job.progress.get("step") or 0, job.progress.get("total")
     done = f"{100 * min(1.0, step / total):.0f} %" if total and not job.place else ""
     eta_s = job.progress.get("eta_s")
-    left = words.LIBRARY_LEFT.format(time=duration_text(eta_s)) if done and eta_s is not None else ""
+    left = words.LEFT.format(time=duration_text(eta_s)) if done and eta_s is not None else ""
     return " · ".join(filter(None, (state, done, left, place_of(job.place, job.starts_in_s))))
 
 
 def _row(job: JobView) -> dict[str, str]:
-    moment = datetime.fromtimestamp(job.created_s)
-    return {"id": job.id, "name": name_of(job), "detail": f"{_outcome(job)} · {moment.day} {moment:%b %H:%M}"}
-
-
-def _outcome(job: JobView) -> str:
-    result = job.result or {}
-    if job.state != "completed":
-        return words.JOB_OPEN if is_open(job) else words.JOB_STATES[job.state]
-    made: dict[JobKind, str] = {"generate": "images", "finish": "pictures"}
-    if job.kind == "check":
-        return words.counted(words.JOB_PHOTOS, len(result["photos"]))
-    if job.kind == "train" and result.get("likeness_after") is not None:
-        return f"{words.LIKENESS.lower()} {likeness_text(result['likeness_after'])}"
-    if job.kind in made:
-        return words.counted(words.PICTURES, len(result.get(made[job.kind], ())))
-    return words.JOB_STATES["completed"]
+    return {"id": job.id, "name": name_of(job), "detail": outcome_of(job)}

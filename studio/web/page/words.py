@@ -145,7 +145,6 @@ LIBRARY_POINTS = (
 LIBRARY_SUBJECTS = "Subjects"
 LIBRARY_AGAIN = "Train again"
 LIBRARY_LIKENESS = "Best run: {likeness}"
-LIBRARY_LEFT = "about {time} left"
 LIBRARY_PICTURE = "Picture of {subject}: {file}"
 LIBRARY_GROUPS = {
     "check": "Photos",

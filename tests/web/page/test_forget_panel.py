@@ -48,6 +48,7 @@ def test_a_subject_goes_with_all_that_was_made_of_it_and_no_tab_shows_it_any_mor
     gone = page.fire(SURE, "click", What_to_delete="subject:Ada")
     assert "Deleted for good on " in gone["ls-forget-told"] and gone[SURE]["visible"] is False
     assert "How training works" in gone["ls-train-status"]["value"], "the tab is as before there was a run"
+    assert "Rex" in gone["ls-shelf"] and "Ada" not in gone["ls-shelf"], "nor does the library"
     assert kept in str(gone), "the photos tab shows what is left"
     assert [choice[0] for choice in gone[WHAT]["choices"]][:2] == ["Everything of Rex", "Everything of mine"]
     assert not (settings.home / "jobs" / run).exists() and (settings.home / "jobs" / kept).exists()

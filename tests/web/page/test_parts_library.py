@@ -29,7 +29,7 @@ def test_a_shelf_links_its_jobs_and_shows_pictures_that_are_there() -> None:
     made = replace(RUN, id="g", kind="generate", result={"images": images})
     html = subject_shelf(shelf(DONE, made), link)
     assert 'href="?job=t"' in html and 'href="?job=g"' in html and "files/g/a.png" in html and "gone.png" not in html
-    assert "Best run: likeness 0.76 ± 0.18 (alike)" in html and "width:76.0%" in html
+    assert "Best run: likeness 0.76 ± 0.18 (alike)" in html and "left:76.0%" in html
     assert "woman · 1 run · 1 series of pictures" in html
 
 
