@@ -402,12 +402,13 @@ def test_by_id_nothing_can_be_looked_at_steered_or_built_on(programs: dict[str, 
 
 
 def test_by_id_the_page_shows_nothing(eve: httpx.Client, ada: httpx.Client, work: dict[str, Any]) -> None:
-    """The page's own events, raw: an address that names Ada's job, and lists of earlier jobs in which it is chosen."""
+    """The page's own events, raw: addresses that name the library or Ada's job, and lists in which it is chosen."""
     rows = eve.get("/config").json()["dependencies"]
     chosen = [row for row in rows if row["api_name"].startswith(("on_poll", "on_open")) and len(row["inputs"]) == 1]
     seen = {}
     for person, browser in (("ada", ada), ("eve", eve)):
-        shown = [json.dumps(opened(browser, f"page-{person}", job=job["id"])) for job in work.values()]
+        addresses: list[dict[str, str]] = [{"tab": "library"}, *({"job": job["id"]} for job in work.values())]
+        shown = [json.dumps(opened(browser, f"page-{person}", **address)) for address in addresses]
         for row in chosen:
             for job in work.values():
                 order = {"fn_index": row["id"], "session_hash": f"page-{person}", "data": [job["id"]]}
