@@ -43,7 +43,8 @@ unet.requires_grad_(False)
 for name, weight in unet.named_parameters():
     weight.requires_grad_("attn" in name or "conv" in name)
 side, wide = unet.config.sample_size, unet.config.cross_attention_dim
-noise, text, at = torch.randn(8, unet.config.in_channels, side, side), torch.randn(8, 40, wide), torch.randint(0, 1000, (8,))
+noise, text = torch.randn(8, unet.config.in_channels, side, side), torch.randn(8, 40, wide)
+at = torch.randint(0, 1000, (8,))
 def train():
     unet(noise, at, text).sample.square().mean().backward()
     unet.zero_grad(set_to_none=True)

@@ -143,12 +143,21 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.server.close()
 
-    def check(self, photos: Path | Iterable[Path], config: CheckConfig, *, key: str | None = None) -> Job[Dataset]:
-        """Send photos and check them.
+    def check(
+        self,
+        photos: Path | Iterable[Path],
+        config: CheckConfig,
+        *,
+        edits: "Job[Dataset] | str" = "",
+        key: str | None = None,
+    ) -> Job[Dataset]:
+        """Send photos and check them, or edit a set that was checked before.
 
         Args:
             photos: the files, or a folder of them; a caption ``NAME.txt`` beside a photo goes with it.
             config: what they show, and how to look at them.
+            edits: a check or its id; its photos come before the new ones, of which there may be none then, and what
+                ``config`` leaves out stays as it was there.
             key: the same key with the same request is the same job, also after a restart of this program.
 
         Raises:
@@ -164,6 +173,7 @@ class Client:
         view = self.server.check(
             photos=[{"sha256": sha256, "name": path.name} for path, sha256 in digest_of.items()],
             key=key or _new_key(),
+            edits=_id(edits) if edits else "",
             **_arguments(config, "subject", "class_noun"),
         )
         return Job(view["id"], self.server, Dataset)

@@ -23,9 +23,7 @@ _KEPT = {"STUDIO_REQUIRE_BROWSER", "STUDIO_SCREENSHOTS"}
 for _name in [name for name in os.environ if name.startswith("STUDIO_") and name not in _KEPT]:
     del os.environ[_name]
 
-from studio.core.settings import set_openmp_defaults  # noqa: E402
-
-set_openmp_defaults()  # the tests share their cores with whatever else runs
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the tests share their cores with whatever else runs
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402

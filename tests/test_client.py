@@ -134,6 +134,18 @@ def test_importing_it_brings_in_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+def test_a_set_is_edited_without_sending_its_photos_again(studio: Client, check: Job[Dataset], tmp_path: Path) -> None:
+    one_more = sample_photos(tmp_path, count=4, size_px=256)[3:]
+    config = CheckConfig(subject="Eve", consent=True)
+    edited = studio.check(one_more, config, edits=check).wait()
+    assert (edited.subject, edited.class_noun, len(edited.verdicts), edited.consent) == ("Eve", "woman", 4, True)
+    assert len(studio.check((), CheckConfig(subject="Mia"), edits=check.id).wait().verdicts) == 3
+    with pytest.raises(InputError, match="photos"):
+        studio.check((), CheckConfig())
+    with pytest.raises(StudioError, match="not there"):
+        studio.check((), CheckConfig(), edits="check-0")
+
+
 def test_forgetting_says_what_would_go_and_lets_go(studio: Client, tmp_path: Path) -> None:
     sample_photos(tmp_path, count=2, size_px=256)
     check = studio.check(tmp_path, CheckConfig(subject="Zoe", class_noun="woman", min_photos=2))

@@ -23,12 +23,14 @@ def _serve() -> int:
     os.environ.setdefault("STUDIO_RESULTS_CACHE", "off")  # pictures of people whom visitors know stay with them
 
     from studio.core.errors import StudioError
+    from studio.core.openmp import set_openmp_defaults
     from studio.core.settings import load_settings
     from studio.web.server import prepare_environment
 
     try:
         settings = load_settings()
         prepare_environment(settings)
+        set_openmp_defaults()
         try:
             from spaces import GPU
         except ImportError:

@@ -20,6 +20,22 @@ jobs = typer.Typer(help="Look after the jobs that the page and programs have sta
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job; `jobs list` names them.")]
 
 
+ForgottenJob = Annotated[
+    str, typer.Argument(metavar="[JOB]", show_default=False, help="Id of a job; `jobs list` names them.")
+]
+
+
+ForgottenSubject = Annotated[
+    str, typer.Option("--subject", metavar="NAME", help="All jobs of this subject.", show_default=False)
+]
+
+
+Everything = Annotated[bool, typer.Option("--everything", help="All jobs, uploads and files.")]
+
+
+Yes = Annotated[bool, typer.Option("--yes", help="Delete it; this cannot be undone.")]
+
+
 @contextlib.contextmanager
 def _table_of_jobs() -> Iterator[tuple[Studio, str]]:
     """Yield a studio that runs nothing by itself, and its owner; a server on the same home sees what it writes."""
@@ -52,31 +68,37 @@ def jobs_retry(job: Job, as_json: Json = False) -> None:
 
 @app.command()
 def forget(
-    job: Annotated[
-        str, typer.Argument(metavar="[JOB]", show_default=False, help="Id of a job; `jobs list` names them.")
-    ] = "",
-    subject: Annotated[str, typer.Option(metavar="NAME", help="All jobs of this subject.", show_default=False)] = "",
-    everything: Annotated[bool, typer.Option("--everything", help="All jobs, uploads and files.")] = False,
+    job: ForgottenJob = "",
+    subject: ForgottenSubject = "",
+    everything: Everything = False,
     owner: Annotated[
         str,
         typer.Option(
             help="Of this owner of a server where people log in (hf:ID); yours otherwise.", show_default=False
         ),
     ] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Delete it; this cannot be undone.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Delete a job or a subject with everything made from it, wherever it is kept. Without --yes only say what."""
-    if sum((bool(job), bool(subject), everything)) != 1:
-        problem = Problem("forget", "is not told what, or told it twice", _WHAT, "what")
-        raise InputError.of([problem])
+    require_one(job, subject, everything)
     with _table_of_jobs() as (studio, own):
         receipt = studio.forget(
             owner=owner or own, job=job or None, subject=subject or None, everything=everything, dry_run=not yes
         )
-    said = receipt.words() if yes or (not receipt.jobs and not receipt.files) else f"{receipt.words()}\n{_SURE}"
+    said = receipt.words() if yes or (not receipt.jobs and not receipt.files) else f"{receipt.words()}\n{SURE}"
     open_output(as_json).result(receipt, lambda console: console.print(said, soft_wrap=True))
 
 
+def require_one(job: str, subject: str, everything: bool) -> None:
+    """Refuse to forget nothing in particular, or two things at once.
+
+    Raises:
+        InputError: not exactly one of the three is given.
+    """
+    if sum((bool(job), bool(subject), everything)) != 1:
+        raise InputError.of([Problem("forget", "is not told what, or told it twice", _WHAT, "what")])
+
+
 _WHAT = "give the id of a job, --subject NAME or --everything"
-_SURE = "Nothing is deleted yet; add --yes to delete it."
+SURE = "Nothing is deleted yet; add --yes to delete it."

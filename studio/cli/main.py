@@ -25,7 +25,7 @@ from studio.cli.space import space
 from studio.core.errors import InputError, JobCancelled, NotFoundError, StudioError
 from studio.core.private import LAST_ERROR, make_home
 from studio.core.progress import stopped
-from studio.core.settings import load_settings, set_openmp_defaults
+from studio.core.settings import load_settings
 
 
 @app.command()
@@ -101,5 +101,4 @@ def _bug_report(error: Exception) -> str:
 
 def main() -> None:
     """Run the command line and end the process."""
-    set_openmp_defaults()
     sys.exit(run(sys.argv[1:]))

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from studio.cli.common import (
+    Consent,
     Json,
     SetAny,
     given_options,
@@ -19,6 +20,7 @@ from studio.cli.common import (
     stop_on_interrupt,
     train_config_of,
 )
+from studio.cli.jobs import SURE, Everything, ForgottenJob, ForgottenSubject, Yes, require_one
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.shown import Raw, before_and_after, likeness_sentence
 from studio.cli.tables import job_words, jobs_table
@@ -99,6 +101,7 @@ def remote_train(
     out: Annotated[Path, typer.Option(help="Folder for the run; the same command goes on there.")],
     subject: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "subject"))] = None,
     class_noun: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "class_noun"))] = None,
+    consent: Consent = None,
     base: Annotated[str | None, typer.Option(help=help_of(TrainConfig, "base"))] = None,
     preset: Annotated[str | None, typer.Option(help="Training preset of the server; default: the base's own.")] = None,
     settings: SetAny = None,
@@ -117,7 +120,7 @@ def remote_train(
 
     here = load_settings()
     changes = parse_assignments(settings or ())
-    request = far_studio.TrainRequest(subject, class_noun, base, preset, changes)
+    request = far_studio.TrainRequest(subject, class_noun, base, preset, changes, consent=bool(consent))
     fallback = None
     if local_fallback:
         about = given_options(subject=subject, class_noun=class_noun)
@@ -255,3 +258,22 @@ def remote_retry(context: typer.Context, job: RemoteJob, as_json: Json = False) 
     with open_server(context, output) as server:
         view = server.call("retry", job_id=job)
     output.result(view, lambda console: console.print(job_words(view)))
+
+
+@remote.command("forget")
+def remote_forget(
+    context: typer.Context,
+    job: ForgottenJob = "",
+    subject: ForgottenSubject = "",
+    everything: Everything = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Delete a job or a subject of yours there with everything made from it. Without --yes only say what."""
+    require_one(job, subject, everything)
+    output = open_output(as_json)
+    with open_server(context, output) as server:
+        receipt = server.call("forget", job_id=job, subject=subject, everything=everything, dry_run=not yes)
+    is_left = not yes and (receipt["jobs"] or receipt["files"])
+    said = f"{receipt['words']}\n{SURE}" if is_left else receipt["words"]
+    output.result(receipt, lambda console: console.print(said, soft_wrap=True))

@@ -5,7 +5,6 @@ The only reader of the environment. Ground level: no torch, no gradio.
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -116,25 +115,6 @@ class Settings(BaseSettings):
                 "must be disk, off, or an address that begins with redis://, rediss:// or redis+cluster://"
             )
         return value
-
-
-_HOW_THREADS_WAIT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-
-
-def openmp_defaults(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what OpenMP should be told, as variables; nothing where the user has said how its threads wait.
-
-    Torch's threads meet after each small operation, and whoever is there first spins for milliseconds, in the hope that
-    the others are about to come. On a machine where another program holds a core they are not: most of the time goes
-    into spinning. Asleep they cost what one thread costs (benchmarks/busy_cores.py). OpenMP reads this once, when torch
-    is loaded: every process that loads it is started with it, or calls ``set_openmp_defaults`` before.
-    """
-    return {} if any(name in environment for name in _HOW_THREADS_WAIT) else {"OMP_WAIT_POLICY": "passive"}
-
-
-def set_openmp_defaults() -> None:
-    """Put ``openmp_defaults`` into this process's environment; call it before torch is imported."""
-    os.environ.update(openmp_defaults())
 
 
 _OAUTH = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")

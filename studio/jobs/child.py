@@ -27,6 +27,7 @@ from studio.core.config import CONFIGS
 from studio.core.domain import Event, OnEvent, ShouldStop, plain
 from studio.core.errors import JobCancelled, MissingExtraError, ResourceError, StudioError
 from studio.core.files import DISK_IS_FULL, is_disk_full
+from studio.core.openmp import set_openmp_defaults
 from studio.jobs.events import Outcome, ProgressThrottle, event_line, outcome_line
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ def _attempt(job_dir: Path, verb_path: str, on_event: OnEvent, should_stop: Shou
         config = CONFIGS[kind].parse(config_data)
         source_dir = job_dir / PHOTOS_FOLDER if source is None else job_dir.parent / source / OUT_FOLDER
         logger.info("starting %s", verb_path)
+        set_openmp_defaults()
         verb = resolve(verb_path)
         if should_stop():
             return Outcome("cancelled")

@@ -2,7 +2,7 @@
 
 import os
 
-from studio.core.settings import Settings, openmp_defaults
+from studio.core.settings import Settings
 
 NOT_FOR_OTHERS: dict[str, str | None] = {
     "HF_TOKEN_PATH": os.devnull,
@@ -21,7 +21,6 @@ def variables_of(settings: Settings) -> dict[str, str]:
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()
     variables = {f"STUDIO_{name.upper()}": str(value) for name, value in values.items()}
-    variables |= openmp_defaults()
     variables["STUDIO_LOGIN"] = "false"  # nobody logs in to a job, and it lacks what the platform gives for that
     if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
         variables["OMP_NUM_THREADS"] = str(settings.threads)

@@ -3,7 +3,7 @@
 A part of ``studio.service.Studio``. Verbs are strings until they run: importing this imports no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,18 @@ from studio.core import fit, listings, machine
 from studio.core.domain import JobKind, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.core.errors import NotFoundError
 from studio.core.fit import FitPlan
+from studio.core.openmp import set_openmp_defaults
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
 from studio.jobs.child import resolve
 from studio.jobs.states import VerbSpec
+
+
+def _computing(path: str) -> Callable[..., Any]:
+    """Return a function that loads torch, as ``resolve`` does."""
+    set_openmp_defaults()
+    return resolve(path)
 
 
 class HereAndNow:
@@ -49,7 +56,7 @@ class HereAndNow:
         spec = next((spec for kind, spec in self._verbs.items() if kind == verb), None)
         if spec is None:
             raise NotFoundError(f"there is no verb {verb!r}; use one of: {', '.join(self._verbs)}.")
-        return resolve(spec.path)(config, source, out, on_event=on_event, should_stop=should_stop)
+        return _computing(spec.path)(config, source, out, on_event=on_event, should_stop=should_stop)
 
     def plan(self, config: TrainConfig, photos: int) -> FitPlan:
         """Return an estimate of what a run takes, from measurements on this machine or else from the catalog."""
@@ -69,12 +76,13 @@ class HereAndNow:
         Raises:
             StudioError: whatever would keep the run from starting.
         """
-        measured: FitPlan = resolve("studio.plan:plan")(config, dataset_dir, on_event=on_event, should_stop=should_stop)
+        plan_run = _computing("studio.plan:plan")
+        measured: FitPlan = plan_run(config, dataset_dir, on_event=on_event, should_stop=should_stop)
         return measured
 
     def bench_likeness(self, folder: Path, engine: str, class_noun: str, **watching: Any) -> Any:
         """Measure a likeness engine on a folder of subjects, here and now, as ``studio.likeness.bench.measure``."""
-        return resolve("studio.likeness.bench:measure")(folder, engine, class_noun, **watching)
+        return _computing("studio.likeness.bench:measure")(folder, engine, class_noun, **watching)
 
     def bases(self) -> listings.Rows:
         """Return the catalog of base models, with the defaults of this machine."""

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -85,6 +85,8 @@ class TrainRequest:
     preset: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Dotted settings of TrainConfig."""
+    consent: bool = False
+    """The person on the photos agreed; for photos that are checked here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,8 @@ def train(
         spent.photos_exact, spent.difference = prepared.exact, prepared.difference
         record = _RunRecord.of(out, server, request, prepared)
         if record.train_job is None:
-            _submit(server, record, request, config, prepared, spent, on_event, should_stop)
+            agreed = replace(request, consent=_consent_of(dataset_dir))
+            _submit(server, record, agreed, config, prepared, spent, on_event, should_stop)
         view = watch(server, str(record.train_job), on_event=on_event, should_stop=should_stop)
         if view["state"] != "completed":
             record.path.unlink()  # so that the same command begins anew
@@ -202,7 +205,8 @@ def _checked(run: Runner, request: TrainRequest, photos_dir: Path, out: Path) ->
     if (photos_dir / "dataset.json").is_file():
         return photos_dir
     dataset_dir = Path(f"{out.resolve()}-dataset")
-    run("check", CheckConfig.parse(_subject_of(request)), photos_dir, dataset_dir)
+    about = {**_subject_of(request), "consent": request.consent}
+    run("check", CheckConfig.parse(about), photos_dir, dataset_dir)
     return dataset_dir
 
 
@@ -210,6 +214,12 @@ def _subject_of(request: TrainRequest) -> dict[str, str]:
     """Return what a request says of its subject."""
     given = {"subject": request.subject, "class_noun": request.class_noun}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _consent_of(dataset_dir: Path) -> bool:
+    """Tell whether the person on checked photos agreed, as it was said to the check here."""
+    dataset = json.loads((dataset_dir / "dataset.json").read_text(encoding="utf-8"))  # read before: it is whole
+    return bool(dataset.get("consent"))
 
 
 def _for_dataset(config: TrainConfig, dataset_dir: Path) -> TrainConfig:
@@ -264,7 +274,9 @@ class _RunRecord:
         Raises:
             ConflictError: the folder belongs to another request or server.
         """
-        asked = json.dumps([plain(request), [sha256 for _, sha256, _ in prepared.files]], sort_keys=True)
+        # Whether the person agreed changes nothing that is trained.
+        said = {name: value for name, value in plain(request).items() if name != "consent"}
+        asked = json.dumps([said, [sha256 for _, sha256, _ in prepared.files]], sort_keys=True)
         digest = hashlib.sha256(asked.encode()).hexdigest()
         path = out / RECORD_NAME
         new = cls(path, server.url, digest, f"remote-{secrets.token_hex(12)}")
@@ -343,7 +355,7 @@ def _submit(
             "photos": [{"sha256": sha256, "name": name} for name, sha256, _ in prepared.files],
             "subject": config.subject,
             "class_noun": config.class_noun,
-            "settings": dict(CHECK_THERE),
+            "settings": {**CHECK_THERE, **({"consent": True} if request.consent else {})},
             "key": f"{record.key}-check",
         }
         for last in (False, True):

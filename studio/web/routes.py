@@ -65,11 +65,13 @@ class CheckRequest(StrictModel):
     """Body of ``POST /checks``."""
 
     photos: tuple[SentPhoto, ...] = ()
-    """The files, each uploaded before."""
+    """The files, each uploaded before; none are needed where ``edits`` names a check."""
     subject: str = CheckConfig.model_fields["subject"].default
     """Name of the subject, for titles."""
     class_noun: str = CheckConfig.model_fields["class_noun"].default
     """What the subject is: woman, man, dog, teapot."""
+    edits: str = ""
+    """Id of a check whose photos come first, as it kept them; what the body leaves out stays as it was there."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """More settings of the check by name."""
     key: str | None = None
@@ -204,9 +206,11 @@ class Uploads:
 
 
 def _check(session: StudioSession, uploads: Uploads, body: CheckRequest) -> dict[str, Any]:
-    form = {**body.settings, "subject": body.subject, "class_noun": body.class_noun}
+    own = {"subject": body.subject, "class_noun": body.class_noun}
+    if body.edits:
+        own = {name: value for name, value in own.items() if name in body.model_fields_set}
     with uploads.named(session.owner, body.photos) as paths:
-        job = session.submit_check(paths, form, key=body.key)
+        job = session.submit_check(paths, {**body.settings, **own}, key=body.key, edits=body.edits or None)
     uploads.drop(session.owner, body.photos)
     return asdict(job)
 

@@ -27,7 +27,7 @@ from studio.core import redaction
 from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.private import make_file, make_folder, make_home, served_folder
 from studio.core.server_token import require_guarded, server_token
-from studio.core.settings import Settings, set_openmp_defaults
+from studio.core.settings import Settings
 from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
@@ -193,7 +193,6 @@ def prepare_environment(settings: Settings) -> None:
         raise ResourceError(
             f"the folder {cache.parent} cannot be used ({error.strerror}); set STUDIO_HOME to another one."
         ) from error
-    set_openmp_defaults()  # a Space that computes in this process loads torch later
     os.environ["GRADIO_TEMP_DIR"] = str(cache)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Otherwise the queue tabulates all events so far after each event, for a monitoring page that is closed here.

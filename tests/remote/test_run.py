@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -348,11 +349,18 @@ def test_photos_are_trained_there_and_the_run_comes_home(
         assert main.run(["remote", *arguments, "--json"]) == 0, capsys.readouterr()
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
-    words = ("--set", "steps=60", "--export", "kohya")  # the dataset says whose photos these are
+    dataset = json.loads(Path(f"{out}-dataset/dataset.json").read_text())
+    assert dataset["consent"] is False
+    Path(f"{out}-dataset/dataset.json").write_text(json.dumps(dataset | {"consent": True}))
+    words = ("--set", "steps=60", "--export", "kohya")  # the dataset says whose photos these are, and that she agreed
     second = said("train", f"{out}-dataset", *words, "--out", str(tmp_path / "second"))
     assert second["exports"] == ["exports/kohya"] and second["job"] != result.job
     assert (tmp_path / "second" / "exports" / "kohya" / "certificate.json").is_file()
     assert 0 < second["sent_bytes"] < second["original_bytes"], "of a dataset the originals are its crops"
+
+    agreed = remote.read_record(tmp_path / "second")["check_job"]
+    assert said("status", agreed)["result"]["consent"] is True
+    assert said("status", record["check_job"])["result"]["consent"] is False
 
     pictures = tmp_path / "pictures"
     made = said("generate", str(out), "--pack", "places", "--seed", "7", "--out", str(pictures))
@@ -369,6 +377,21 @@ def test_photos_are_trained_there_and_the_run_comes_home(
     assert said("cancel", record["check_job"])["state"] == "completed"
     assert main.run(["remote", "list"]) == 0 and record["train_job"] in capsys.readouterr().out
     assert main.run(["remote", "status", "train-0"]) == 2 and "train-0" in capsys.readouterr().err
+
+    gone = said("forget", agreed)
+    assert set(gone["jobs"]) == {agreed, second["job"], *(job for job in gone["jobs"] if job.startswith("export"))}
+    assert said("status", agreed)["state"] == "completed", "without --yes nothing is deleted"
+    assert said("forget", agreed, "--yes")["jobs"] == gone["jobs"]
+    assert main.run(["remote", "status", agreed]) == 2
+    assert main.run(["remote", "forget"]) == 2 and "--everything" in capsys.readouterr().err
+
+
+def test_consent_given_here_is_kept_with_the_photos_there(address: str, folder: Path, tmp_path: Path) -> None:
+    with Server(address) as server:
+        agreed = replace(REQUEST, subject="Zoe", consent=True)
+        remote.train(run_here, server, agreed, folder, tmp_path / "run")
+        check = remote.read_record(tmp_path / "run")["check_job"]
+        assert server.call("job", job_id=check)["result"]["consent"] is True
 
 
 def test_with_nobody_there_the_run_is_trained_here_if_that_is_wanted(

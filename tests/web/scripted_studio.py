@@ -309,9 +309,8 @@ class ScriptedStudio:
             text = f"only {len(photos)} usable photos"
             problems = ({"code": "too_few", "message": text, "cure": f"add at least {job.config.min_photos}"},)
         config = job.config
-        dataset = Dataset(
-            config.subject, config.class_noun, tuple(photos), tuple(verdicts), problems, likeness_engine="pocket"
-        )
+        about = {"likeness_engine": "pocket", "consent": config.consent}
+        dataset = Dataset(config.subject, config.class_noun, tuple(photos), tuple(verdicts), problems, **about)
         (out / "dataset.json").write_text(json.dumps(asdict(dataset)))
         return dataset
 
