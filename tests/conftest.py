@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -28,6 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the tests share their cor
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import yaml  # noqa: E402
 from PIL import Image  # noqa: E402
 
 # On a busy machine any example may take long once.
@@ -225,4 +227,24 @@ def sface_stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sface")
     onnx_files.sface(folder / "sface.onnx")
     onnx_files.yunet(folder / "yunet.onnx")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_presets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped presets, cut down: two steps, two shots."""
+    folder = tmp_path_factory.mktemp("tiny") / "presets"
+    shutil.copytree(Path(__file__).parents[1] / "presets", folder)
+    for path in (folder / "train").glob("*.yaml"):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data["config"] |= {"steps": 2, "checkpoint_every_steps": 2, "samples_per_checkpoint": 1, "sample_steps": 2}
+        data["config"]["certify"] = False  # `export` proves it
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    for path in (folder / "packs").glob("*.yaml"):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data["shots"] = data["shots"][:2]
+        del data["preview"]
+        used = str(data["shots"])
+        data["wildcards"] = {name: words for name, words in data.get("wildcards", {}).items() if f"{{{name}}}" in used}
+        path.write_text(yaml.safe_dump(data), encoding="utf-8")
     return folder

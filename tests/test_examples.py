@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from studio.core.presets import train_config
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.pocket.samples import sample_photos
 
@@ -96,8 +97,9 @@ def notebook_cells() -> list[str]:
 
 @pytest.mark.timeout(900)
 def test_the_notebook_runs_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_presets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setitem(train_config.__kwdefaults__, "presets_dir", tiny_presets)
     for name, value in (("OUT", str(tmp_path / "out")), ("STEPS", "2"), ("PHOTOS", str(tmp_path / "photos"))):
         monkeypatch.setenv(f"QUICKSTART_{name}", value)
     sample_photos(tmp_path / "photos", count=3)

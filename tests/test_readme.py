@@ -3,14 +3,12 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -34,26 +32,6 @@ def _blocks(text: str, language: str) -> list[str]:
 
 INSTALL, TEST, COMMANDS, FAR, SPACE = _blocks(README, "bash")
 CLIENT, VERBS = _blocks(README, "python")
-
-
-@pytest.fixture(scope="module")
-def tiny_presets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped presets, cut down: two steps, two shots."""
-    folder = tmp_path_factory.mktemp("tiny") / "presets"
-    shutil.copytree(ROOT / "presets", folder)
-    for path in (folder / "train").glob("*.yaml"):
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        data["config"] |= {"steps": 2, "checkpoint_every_steps": 2, "samples_per_checkpoint": 1, "sample_steps": 2}
-        data["config"]["certify"] = False  # `export` proves it once
-        path.write_text(yaml.safe_dump(data), encoding="utf-8")
-    for path in (folder / "packs").glob("*.yaml"):
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        data["shots"] = data["shots"][:2]
-        del data["preview"]
-        used = str(data["shots"])
-        data["wildcards"] = {name: words for name, words in data.get("wildcards", {}).items() if f"{{{name}}}" in used}
-        path.write_text(yaml.safe_dump(data), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture
