@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     """Your key for Civitai, for models that need one."""
     civitai_url: str = "https://civitai.com"
     """Address of Civitai."""
+    database_url: SecretStr | None = None  # may hold a password
+    """Postgres database for the table of jobs, for several servers on one shared STUDIO_HOME:
+    postgresql://USER:PASSWORD@HOST/DATABASE. None keeps the table in STUDIO_HOME."""
     backup_url: SecretStr | None = None  # may hold a key
     """Folder that finished jobs are copied to, and restored from at the start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None
@@ -106,6 +109,13 @@ class Settings(BaseSettings):
         text = value.get_secret_value() if value is not None else "off"
         if text != "off" and not _TOKEN.fullmatch(text):
             raise ValueError("must be off, or 16 and more letters, digits, hyphens and underscores")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _POSTGRES.match(value.get_secret_value()):
+            raise ValueError("must begin with postgresql://")
         return value
 
     @field_validator("results_cache")
@@ -141,6 +151,11 @@ _OAUTH = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", 
 """Given by a Space whose front matter says ``hf_oauth: true``; Gradio reads them, too."""
 
 _CACHES = re.compile(r"^(disk|off|rediss?(\+cluster)?://.+)$")
+
+_SECRETS = frozenset({"token", "database_url"})
+"""Settings that hold a secret and have a rule: what was given must not be shown with it."""
+
+_POSTGRES = re.compile(r"^postgres(ql(\+psycopg)?)?://")
 
 _TOKEN = re.compile(r"[\w.~-]{16,200}", re.ASCII)
 
@@ -183,5 +198,5 @@ def load_settings() -> Settings:
 
 
 def _by_variable(found: Problem) -> Problem:
-    message = found.message.partition(" (got ")[0] if found.where == "token" else found.message  # it is a secret
+    message = found.message.partition(" (got ")[0] if found.where in _SECRETS else found.message
     return replace(found, where=f"STUDIO_{found.where.upper()}", message=message)
