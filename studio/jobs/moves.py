@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from studio.core.domain import Event, plain
 from studio.jobs.schema import EVENTS, JOBS
@@ -15,10 +15,12 @@ from studio.jobs.states import RUNNING, origins
 
 IS_RUNNING = tuple(sorted(RUNNING))
 
+_LOCKED = select(JOBS).where(JOBS.c.id == bindparam("job_id")).with_for_update()
+
 
 def locked(db: Connection, job_id: str) -> RowMapping | None:
     """Return a job's row, which nobody else changes until the transaction ends; None if there is none."""
-    return db.execute(select(JOBS).where(JOBS.c.id == job_id).with_for_update()).mappings().one_or_none()
+    return db.execute(_LOCKED, {"job_id": job_id}).mappings().one_or_none()
 
 
 def move(

@@ -58,9 +58,9 @@ def view_of(row: Mapping[Any, Any]) -> JobView:
     )
 
 
-def views_of(db: Connection, query: Select[Any]) -> list[JobView]:
+def views_of(db: Connection, query: Select[Any], **values: str) -> list[JobView]:
     """Return what a query of ``SEEN`` finds, with the places in the queue of those that wait for their turn."""
-    return placed(db, [view_of(row) for row in db.execute(query).mappings()])
+    return placed(db, [view_of(row) for row in db.execute(query, values).mappings()])
 
 
 def placed(db: Connection, views: list[JobView]) -> list[JobView]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, delete, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, delete, func, insert, or_, select, update
 
 from studio.core.domain import Event, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError
@@ -36,6 +36,20 @@ _BEFORE_ALL = 10**16
 _WAITING = tuple(sorted(WAITING))
 _PROGRESS_KINDS = frozenset({"progress", "metrics", "image", "verdict"})
 """The first event of one of these kinds ends pendingModel."""
+
+# What pages and workers ask all the time is built once: that takes longer than SQLite's answer.
+_ID: BindParameter[str] = bindparam("job_id")
+_OWNER: BindParameter[str] = bindparam("owner_name")
+_ONE = SEEN.where(JOBS.c.id == _ID)
+_OWN_ONE = _ONE.where(JOBS.c.owner == _OWNER)
+_NUMBER = select(JOBS.c.number).where(JOBS.c.id == _ID, JOBS.c.owner == _OWNER)
+_OWNER_OF = select(JOBS.c.owner).where(JOBS.c.id == _ID)
+_STANDS = select(JOBS.c.attempt, JOBS.c.state, JOBS.c.cancel_requested).where(JOBS.c.id == _ID)
+_EVENTS = (
+    select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.data)
+    .where(EVENTS.c.job == _ID, EVENTS.c.seq > bindparam("after"))
+    .order_by(EVENTS.c.seq)
+)
 
 
 class Store(JobQueue):
@@ -127,17 +141,13 @@ class Store(JobQueue):
     def owner_of(self, job_id: str) -> str:
         """Return whose a job is that is in the table."""
         with self._database.read() as db:
-            return str(db.execute(select(JOBS.c.owner).where(JOBS.c.id == job_id)).scalar_one())
+            return str(db.execute(_OWNER_OF, {"job_id": job_id}).scalar_one())
 
     def events(self, job_id: str, owner: str, after: int) -> list[tuple[int, Event]]:
         """Return the job's events with a sequence number above ``after``, in order."""
         with self._database.read() as db:
             self._number(db, job_id, owner)
-            rows = db.execute(
-                select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.data)
-                .where(EVENTS.c.job == job_id, EVENTS.c.seq > after)
-                .order_by(EVENTS.c.seq)
-            )
+            rows = db.execute(_EVENTS, {"job_id": job_id, "after": after})
             return [(seq, Event(kind, json.loads(data))) for seq, kind, data in rows]
 
     def cancel(self, job_id: str, owner: str) -> JobView:
@@ -250,9 +260,8 @@ class Store(JobQueue):
     def append(self, claim: Claim, events: Sequence[Event]) -> bool:
         """Store what the attempt tells; nothing if another attempt has taken its place."""
         if not events:
-            asked = select(JOBS.c.attempt, JOBS.c.state, JOBS.c.cancel_requested).where(JOBS.c.id == claim.id)
             with self._database.read() as db:
-                row = db.execute(asked).mappings().one_or_none()
+                row = db.execute(_STANDS, {"job_id": claim.id}).mappings().one_or_none()
             return not _counts(row, claim) or bool(row and row["cancel_requested"])
         with self._database.write() as db:
             row = locked(db, claim.id)
@@ -335,9 +344,7 @@ class Store(JobQueue):
         """Return a job's row and events as plain data for ``restore``."""
         with self._database.read() as db:
             row = db.execute(select(JOBS).where(JOBS.c.id == job_id)).mappings().one()
-            events = db.execute(
-                select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.data).where(EVENTS.c.job == job_id).order_by(EVENTS.c.seq)
-            )
+            events = db.execute(_EVENTS, {"job_id": job_id, "after": 0})
             return {"job": {name: row[name] for name in KEPT}, "events": [list(event) for event in events]}
 
     def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
@@ -410,10 +417,10 @@ class Store(JobQueue):
     # Below: one transaction's worth
 
     def _view(self, db: Connection, job_id: str, owner: str | None = None) -> JobView:
-        query = SEEN.where(JOBS.c.id == job_id)
-        if owner is not None:
-            query = query.where(JOBS.c.owner == owner)
-        views = views_of(db, query)
+        if owner is None:
+            views = views_of(db, _ONE, job_id=job_id)
+        else:
+            views = views_of(db, _OWN_ONE, job_id=job_id, owner_name=owner)
         if not views:
             raise _no_job(job_id)
         return views[0]
@@ -425,7 +432,7 @@ class Store(JobQueue):
         return row
 
     def _number(self, db: Connection, job_id: str, owner: str) -> int:
-        number = db.scalar(select(JOBS.c.number).where(JOBS.c.id == job_id, JOBS.c.owner == owner))
+        number = db.scalar(_NUMBER, {"job_id": job_id, "owner_name": owner})
         if number is None:
             raise _no_job(job_id)
         return number
