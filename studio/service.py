@@ -29,7 +29,7 @@ from studio.core.errors import ConflictError, InputError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.core.job_words import title_of
 from studio.core.path_rules import paths_in_finishing, paths_in_publishing, paths_in_training
-from studio.core.private import TABLE_NAME, make_home
+from studio.core.private import make_home
 from studio.core.publish_rules import publishing_problems
 from studio.core.receipts import Receipt
 from studio.core.server_token import lends_logins
@@ -43,9 +43,9 @@ from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
 from studio.jobs.forget import SLOW_PLACES, Forgetter
 from studio.jobs.here import HereAndNow
 from studio.jobs.inherited import machines_login
+from studio.jobs.queue import NewJob, late
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
-from studio.jobs.store import NewJob, Store
 from studio.jobs.sweep import Clock
 from studio.jobs.worker import Worker
 
@@ -73,7 +73,7 @@ class Studio(HereAndNow):
     ) -> None:
         super().__init__(settings, verbs)
         self._jobs_dir = self._home / "jobs"
-        self._store = Store(self._home / TABLE_NAME, verbs=verbs)
+        self._store = late(lambda: resolve("studio.jobs.store:open_store")(settings, self._home, verbs))
         self._tokens: dict[str, str] = {}
         """Tokens of jobs that have not ended, by job id: in memory, and nowhere else."""
         self._worker = Worker(

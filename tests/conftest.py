@@ -20,7 +20,7 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-_KEPT = {"STUDIO_REQUIRE_BROWSER", "STUDIO_SCREENSHOTS"}
+_KEPT = {"STUDIO_REQUIRE_BROWSER", "STUDIO_REQUIRE_POSTGRES", "STUDIO_SCREENSHOTS"}
 for _name in [name for name in os.environ if name.startswith("STUDIO_") and name not in _KEPT]:
     del os.environ[_name]
 
@@ -39,6 +39,7 @@ hypothesis.settings.load_profile("busy")
 TINY_BASES = Path(__file__).parent / "reference" / "tiny_bases.py"
 ONNX_FILES = Path(__file__).parent / "reference" / "onnx_files.py"
 HUB_STAND_IN = Path(__file__).parent / "reference" / "hub_stand_in.py"
+POSTGRES_SERVER = Path(__file__).parent / "reference" / "postgres_server.py"
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,17 @@ def write_tiny_base(
     pipeline = load_file_module(TINY_BASES).stable_diffusion(vae, prediction_type, words=words, hidden_act=hidden_act)
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def new_postgres_url() -> Iterator[Callable[[], str]]:
+    """Return a function that returns the address of an empty Postgres schema; one server for all tests."""
+    module = load_file_module(POSTGRES_SERVER)
+    if module.program("initdb") is None:
+        assert not os.environ.get("STUDIO_REQUIRE_POSTGRES"), "Postgres must be here, and is not"
+        pytest.skip("needs Debian's package postgresql")
+    with module.serve() as server:
+        yield module.schemas(server)
 
 
 @pytest.fixture

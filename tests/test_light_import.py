@@ -8,7 +8,9 @@ import pytest
 
 from studio.core.settings import PROJECT_ROOT
 
-HEAVY = ("torch", "diffusers", "transformers", "peft", "gradio", "cv2", "dlib", "huggingface_hub")
+HEAVY = (
+    "torch", "diffusers", "transformers", "peft", "gradio", "cv2", "dlib", "huggingface_hub", "sqlalchemy", "alembic",
+)  # fmt: skip
 GROUND = ["errors", "domain", "catalog", "config", "settings", "presets", "adapters", "machine"]
 
 PROBE = """

@@ -79,6 +79,8 @@ FOREIGN: dict[str, str] = {
     "httpx2": "web publishing remote bases",
     "huggingface_hub": "bases publishing likeness web jobs cli doctor",
     "sqlite3": "jobs",
+    "sqlalchemy": "jobs",
+    "alembic": "jobs",
     "fsspec": "jobs",
     "redis": "pictures",
     "dlib": "imaging likeness doctor",

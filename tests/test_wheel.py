@@ -36,6 +36,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_base_the_presets_and_the_spaces(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "studio/pocket/base/model_index.json" in names
+    versions = {path.name for path in (PROJECT_ROOT / "studio/jobs/migrations/versions").glob("v*.py")}
+    assert versions and {f"studio/jobs/migrations/versions/{name}" for name in versions} <= names
     for kind in ("presets", "spaces"):
         files = {path.relative_to(PROJECT_ROOT).as_posix() for path in (PROJECT_ROOT / kind).rglob("*.*")}
         assert {f"studio/shipped/{name}" for name in files if "__pycache__" not in name} <= names

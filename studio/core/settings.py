@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     """Your key for Civitai, for models that need one."""
     civitai_url: str = "https://civitai.com"
     """Address of Civitai."""
+    database_url: SecretStr | None = None  # may hold a password
+    """Postgres database for the table of jobs, for several servers on one shared STUDIO_HOME:
+    postgresql://USER:PASSWORD@HOST/DATABASE. None keeps the table in STUDIO_HOME."""
     backup_url: SecretStr | None = None  # may hold a key
     """Folder that finished jobs are copied to, and restored from at the start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None
@@ -107,6 +110,13 @@ class Settings(BaseSettings):
             raise ValueError("must be off, or 16 and more letters, digits, hyphens and underscores")
         return value
 
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _POSTGRES.match(value.get_secret_value()):
+            raise ValueError("must begin with postgresql://")
+        return value
+
     @field_validator("results_cache")
     @classmethod
     def _known_cache(cls, value: str) -> str:
@@ -121,6 +131,11 @@ _OAUTH = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", 
 """Given by a Space whose front matter says ``hf_oauth: true``; Gradio reads them, too."""
 
 _CACHES = re.compile(r"^(disk|off|rediss?(\+cluster)?://.+)$")
+
+_SECRETS = frozenset({"token", "database_url"})
+"""Settings that hold a secret and have a rule: what was given must not be shown with it."""
+
+_POSTGRES = re.compile(r"^postgres(ql(\+psycopg)?)?://")
 
 _TOKEN = re.compile(r"[\w.~-]{16,200}", re.ASCII)
 
@@ -163,5 +178,5 @@ def load_settings() -> Settings:
 
 
 def _by_variable(found: Problem) -> Problem:
-    message = found.message.partition(" (got ")[0] if found.where == "token" else found.message  # it is a secret
+    message = found.message.partition(" (got ")[0] if found.where in _SECRETS else found.message
     return replace(found, where=f"STUDIO_{found.where.upper()}", message=message)

@@ -31,7 +31,7 @@ from studio.core.private import owner_digest
 from studio.core.settings import Settings
 from studio.jobs import forgotten
 from studio.jobs.child import LOCK_FILE, PHOTOS_FOLDER
-from studio.jobs.store import Store
+from studio.jobs.queue import KeepersQueue
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ class Backup:
     def __init__(
         self,
         settings: Settings,
-        store: Store,
+        store: KeepersQueue,
         jobs_dir: Path,
         *,
         waits_s: tuple[float, ...] = _WAITS_S,

@@ -6,7 +6,6 @@ that the next start finishes. ``BELONGINGS`` is the one list of places where som
 a row there. Called by ``studio.service``.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -32,8 +31,8 @@ from studio.jobs.backup import BackupFolder, DamagedError
 from studio.jobs.child import OUT_FOLDER, REQUEST_FILE, resolve
 from studio.jobs.forgotten import Forgetting
 from studio.jobs.intake import disk_errors
-from studio.jobs.store import Store
-from studio.jobs.worker import SERVER_LOCK_FILE, end_leftovers
+from studio.jobs.queue import JobQueue
+from studio.jobs.worker import end_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Desk:
 
     home: Path
     jobs_dir: Path
-    store: Store
+    store: JobQueue
     backup: Callable[[], BackupFolder] | None
     settings: Settings
 
@@ -93,7 +92,7 @@ class Forgetter:
         self,
         settings: Settings,
         home: Path,
-        store: Store,
+        store: JobQueue,
         *,
         wake: Callable[[], None] = lambda: None,
         patience_s: float = 60.0,
@@ -256,9 +255,10 @@ class Forgetter:
             with suppress(NotFoundError):
                 store.cancel(job_id, owner)
         self._wake()
+        lead = store.lead(self._desk.home)
         give_up_s = time.monotonic() + self._patience_s
         while waiting := {job_id: owner for job_id, owner in waiting.items() if _runs(store, job_id, owner)}:
-            if not _is_led(self._desk.home):  # nobody follows them; what a dead server left is ended below
+            if not lead.is_taken():  # nobody follows them; what a dead server left is ended below
                 break
             if time.monotonic() > give_up_s:
                 raise ResourceError("a job that is to be deleted does not stop; it is deleted as soon as it has.")
@@ -276,23 +276,11 @@ def made_from(jobs_dir: Path, job: JobView) -> frozenset[str]:
     return frozenset(found)
 
 
-def _runs(store: Store, job_id: str, owner: str) -> bool:
+def _runs(store: JobQueue, job_id: str, owner: str) -> bool:
     try:
         return store.get(job_id, owner).state not in TERMINAL_STATES
     except NotFoundError:
         return False
-
-
-def _is_led(home: Path) -> bool:
-    """Tell whether a server works on this home."""
-    try:
-        with (home / SERVER_LOCK_FILE).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def _with_derived(chosen: Collection[str], known: Iterable[_Job]) -> set[str]:

@@ -1,12 +1,16 @@
 """Rows of the table of jobs as records, and what is said of a job whose source has ended."""
 
 import json
-import sqlite3
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
 
 from studio.core.domain import JobFacts, JobView, SourceJob
 from studio.core.job_words import work_of
 from studio.jobs.line import Waiting, places, usual_times
+from studio.jobs.schema import JOBS, TURNS
 from studio.jobs.states import RUNNING, WAITING
 
 KEPT = (
@@ -18,14 +22,22 @@ _IN_LINE = ("pending", "pendingGpu")
 """States of jobs that wait for nothing but their turn."""
 _RETRY_FIRST = "\nRetry that job first, then this one."
 
+SOURCES = JOBS.alias("sources")
 
-def view_of(db: sqlite3.Connection, row: sqlite3.Row) -> JobView:
-    """Return a row of the table as its owner sees it; ``db`` tells how its source stands."""
+SEEN = select(
+    JOBS,
+    SOURCES.c.kind.label("source_kind"),
+    SOURCES.c.title.label("source_title"),
+    SOURCES.c.state.label("source_state"),
+).outerjoin(SOURCES, SOURCES.c.id == JOBS.c.source)
+"""Rows with what ``view_of`` needs; a caller adds which ones."""
+
+
+def view_of(row: Mapping[Any, Any]) -> JobView:
+    """Return a row of ``SEEN`` as its owner sees it."""
     waits_for = None
-    if row["state"] in WAITING and row["source"] is not None:
-        source = db.execute("SELECT id, kind, title, state FROM jobs WHERE id = ?", (row["source"],)).fetchone()
-        if source is not None and source["state"] != "completed":
-            waits_for = SourceJob(source["id"], source["kind"], source["title"])
+    if row["state"] in WAITING and row["source_state"] not in (None, "completed"):
+        waits_for = SourceJob(row["source"], row["source_kind"], row["source_title"])
     return JobView(
         id=row["id"],
         kind=row["kind"],
@@ -46,24 +58,32 @@ def view_of(db: sqlite3.Connection, row: sqlite3.Row) -> JobView:
     )
 
 
-def placed(db: sqlite3.Connection, views: list[JobView]) -> list[JobView]:
+def views_of(db: Connection, query: Select[Any], **values: str) -> list[JobView]:
+    """Return what a query of ``SEEN`` finds, with the places in the queue of those that wait for their turn."""
+    return placed(db, [view_of(row) for row in db.execute(query, values).mappings()])
+
+
+def placed(db: Connection, views: list[JobView]) -> list[JobView]:
     """Return the views with the places in the queue of those that wait for their turn."""
     if not any(view.state in _IN_LINE for view in views):
         return views
     waiting = db.execute(
-        "SELECT id, jobs.owner, COALESCE(turn, 0) AS turn, kind FROM jobs LEFT JOIN turns ON turns.owner = jobs.owner"
-        " WHERE state IN (?, ?) ORDER BY number",
-        _IN_LINE,
+        select(JOBS.c.id, JOBS.c.owner, func.coalesce(TURNS.c.turn, 0), JOBS.c.kind)
+        .outerjoin(TURNS, TURNS.c.owner == JOBS.c.owner)
+        .where(JOBS.c.state.in_(_IN_LINE))
+        .order_by(JOBS.c.number)
     )
-    running = db.execute(f"SELECT progress FROM jobs WHERE state IN ({', '.join('?' * len(RUNNING))})", sorted(RUNNING))
+    running = db.scalars(select(JOBS.c.progress).where(JOBS.c.state.in_(sorted(RUNNING))))
     finished = db.execute(
-        "SELECT kind, finished_s - started_s FROM jobs WHERE state = 'completed' AND started_s IS NOT NULL"
-        " ORDER BY number DESC LIMIT 50"
+        select(JOBS.c.kind, JOBS.c.finished_s - JOBS.c.started_s)
+        .where(JOBS.c.state == "completed", JOBS.c.started_s.is_not(None))
+        .order_by(JOBS.c.number.desc())
+        .limit(50)
     )
     found = places(
-        [Waiting(*row) for row in waiting.fetchall()],
-        [json.loads(row["progress"]).get("eta_s") for row in running.fetchall()],
-        usual_times([(kind, seconds) for kind, seconds in finished.fetchall()]),
+        [Waiting(*row) for row in waiting],
+        [json.loads(progress).get("eta_s") for progress in running],
+        usual_times([(kind, seconds) for kind, seconds in finished]),
     )
     return [
         replace(view, place=found[view.id].number, starts_in_s=found[view.id].starts_in_s) if view.id in found else view
@@ -71,7 +91,7 @@ def placed(db: sqlite3.Connection, views: list[JobView]) -> list[JobView]:
     ]
 
 
-def cause_of_source(row: sqlite3.Row) -> str:
+def cause_of_source(row: Mapping[Any, Any]) -> str:
     """Return why a job can never begin, from a row that names its source's kind, state, facts and cause."""
     work = work_of(row["source_kind"], JobFacts.from_json(json.loads(row["source_facts"])))
     work = work[:1].upper() + work[1:]

@@ -1,150 +1,108 @@
-"""The table of jobs as SQL: its schema, how it is opened, the step from an earlier version, its errors in words."""
+"""The tables of the queue, the same on SQLite and on Postgres.
 
-import sqlite3
-from pathlib import Path
-from typing import TypeVar
-
-from studio.core.errors import ConflictError
-from studio.core.private import make_file
-
-VERSION = 2
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL,
-    state TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    title TEXT NOT NULL,
-    facts TEXT NOT NULL DEFAULT '',
-    source TEXT,
-    key TEXT,
-    fingerprint TEXT NOT NULL,
-    created_s REAL NOT NULL,
-    started_s REAL,
-    finished_s REAL,
-    attempt INTEGER NOT NULL DEFAULT 0,
-    losses INTEGER NOT NULL DEFAULT 0,
-    stage TEXT NOT NULL DEFAULT '',
-    reached TEXT NOT NULL DEFAULT '{}',
-    cancel_requested INTEGER NOT NULL DEFAULT 0,
-    last_seq INTEGER NOT NULL DEFAULT 0,
-    cause TEXT,
-    problems TEXT NOT NULL DEFAULT '[]',
-    progress TEXT NOT NULL DEFAULT '{}',
-    result TEXT
-) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (owner, key) WHERE key IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state);
-CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, kind, number);
-CREATE TABLE IF NOT EXISTS events (
-    job TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    data TEXT NOT NULL,
-    PRIMARY KEY (job, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS turns (
-    owner TEXT PRIMARY KEY,
-    turn INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+What earlier versions had, and the way from there to here, is in ``migrations``; a new database gets these at once.
 """
 
-FACTS_FROM_TITLES = """
-UPDATE jobs SET facts = CASE kind
-    WHEN 'check' THEN json_object('subject', substr(title, 11))
-    WHEN 'train' THEN json_object('subject', substr(title, 13, instr(title, ' on ') - 13),
-                                  'base', substr(title, instr(title, ' on ') + 4))
-    WHEN 'generate' THEN json_object('pack', substr(title, 11))
-    WHEN 'export' THEN json_object('format', substr(title, 9))
-    WHEN 'finish' THEN json_object('chain', substr(title, 12))
-    ELSE json_object('repo', substr(title, 13))
-END WHERE facts = ''
-"""
-"""Version 1 kept no facts; only its titles ("Photos of Ada", "Training of Ada on pocket") tell what a job was about."""
+import json
 
-SINCE_1 = f"""
-ALTER TABLE jobs ADD COLUMN stage TEXT NOT NULL DEFAULT '';
-ALTER TABLE jobs ADD COLUMN reached TEXT NOT NULL DEFAULT '{{}}';
-CREATE INDEX jobs_by_owner ON jobs (owner, kind, number);
-CREATE TABLE turns (owner TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '';
-{FACTS_FROM_TITLES};
-"""
-"""What a table of version 1 lacks."""
-
-_NOT_OURS = (
-    "may not be opened or written ({error}); see that the folder {folder} and its files are yours, or set STUDIO_HOME "
-    "to another one."
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
 )
-_IN_USE = "is held by another program ({error}); try again in a moment, and close what else has it open."
-_DAMAGED = (
-    "is damaged ({error}); stop the studio, move the file and those beside it that begin with its name to another "
-    "place, and start again. Photos, runs and pictures lie in the folder jobs and are not touched."
+
+NUMBER = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts by itself in a column of exactly this type
+SECONDS: Double[float] = Double().with_variant(REAL, "sqlite")  # what a strict table of SQLite calls it
+
+METADATA = MetaData()
+_HAS_KEY = text("key IS NOT NULL")
+
+JOBS = Table(
+    "jobs",
+    METADATA,
+    Column("number", NUMBER, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("facts", Text, nullable=False, server_default=""),
+    Column("source", Text),
+    Column("key", Text),
+    Column("fingerprint", Text, nullable=False),
+    Column("created_s", SECONDS, nullable=False),
+    Column("started_s", SECONDS),
+    Column("finished_s", SECONDS),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("losses", Integer, nullable=False, server_default=text("0")),
+    Column("stage", Text, nullable=False, server_default=""),
+    Column("reached", Text, nullable=False, server_default="{}"),
+    Column("cancel_requested", Integer, nullable=False, server_default=text("0")),
+    Column("last_seq", Integer, nullable=False, server_default=text("0")),
+    Column("cause", Text),
+    Column("problems", Text, nullable=False, server_default="[]"),
+    Column("progress", Text, nullable=False, server_default="{}"),
+    Column("result", Text),
+    Column("holder", Text),
+    Column("leased_until_s", SECONDS),
+    UniqueConstraint("id"),
+    Index("jobs_by_key", "owner", "key", unique=True, sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
+    Index("jobs_by_state", "state"),
+    Index("jobs_by_owner", "owner", "kind", "number"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
 )
-_WORDS = {
-    sqlite3.SQLITE_BUSY: _IN_USE,
-    sqlite3.SQLITE_LOCKED: _IN_USE,
-    sqlite3.SQLITE_CORRUPT: _DAMAGED,
-    sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_FULL: "cannot grow because the disk is full; free some disk space and try again.",
-    sqlite3.SQLITE_IOERR: "cannot be read or written ({error}); see whether the disk is full or broken.",
-    sqlite3.SQLITE_READONLY: _NOT_OURS,
-    sqlite3.SQLITE_PERM: _NOT_OURS,
-    sqlite3.SQLITE_CANTOPEN: _NOT_OURS,
-}
-"""SQLite's primary result code -> what it means for a person, and the cure. Source: sqlite.org/rescode.html."""
-_OTHER_WORDS = "cannot be used ({error}); start the studio again, and report it if that does not help."
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("job", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+TURNS = Table(
+    "turns",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("turn", NUMBER, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+REVISION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+"""The one row that says which version of the tables is there; alembic moves it, so it is no part of ``METADATA``."""
 
 
-_Connection = TypeVar("_Connection", bound=sqlite3.Connection)
+def facts_from_title(kind: str, title: str) -> str:
+    """Return the facts of a job as JSON, read out of its title.
 
-
-def open_table(path: Path, kind: type[_Connection], *, busy_timeout_s: float) -> _Connection:
-    """Open the file, making it or bringing it up to date where that is needed.
-
-    Args:
-        path: the file.
-        kind: class of the connection.
-        busy_timeout_s: how long a call waits for another process's transaction.
-
-    Raises:
-        ConflictError: a newer version of the studio made the file. sqlite3.DatabaseError: it cannot be used.
+    Version 1 kept no facts; only its titles ("Photos of Ada", "Training of Ada on pocket") tell what a job was about.
     """
-    for ending in ("", "-wal", "-shm"):  # SQLite makes the other two like the first one
-        if not ending or (path.parent / f"{path.name}{ending}").exists():
-            make_file(path.parent / f"{path.name}{ending}")
-    connection = sqlite3.connect(
-        path,
-        timeout=busy_timeout_s,
-        isolation_level=None,  # the store says BEGIN itself
-        check_same_thread=False,  # its close() comes from another thread
-        factory=kind,
-    )
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, and not only let go
-    version = _version(connection)
-    if version > VERSION:
-        connection.close()
-        raise ConflictError("a newer version of the studio made the table of jobs; update the studio.")
-    if version < VERSION:
-        connection.execute("BEGIN IMMEDIATE")
-        version = _version(connection)  # another server may have been faster
-        for statement in (SCHEMA if version == 0 else SINCE_1 if version == 1 else "").split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    return connection
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def words_for(error: sqlite3.Error, path: Path) -> str:
-    """Return what an error of the table at ``path`` means and its cure: the end of a sentence about the table."""
-    code = getattr(error, "sqlite_errorcode", None)  # None: the error is Python's own
-    words = _WORDS.get(0 if code is None else code & 0xFF, _OTHER_WORDS)  # without the bits of the extended code
-    return words.format(error=error, folder=path.parent)
+    facts: dict[str, str]
+    match kind:
+        case "check":
+            facts = {"subject": title.removeprefix("Photos of ")}
+        case "train":
+            subject, _, base = title.removeprefix("Training of ").partition(" on ")
+            facts = {"subject": subject, "base": base}
+        case "generate":
+            facts = {"pack": title.removeprefix("Pictures: ")}
+        case "export":
+            facts = {"format": title.removeprefix("Export: ")}
+        case "finish":
+            facts = {"chain": title.removeprefix("Finishing: ")}
+        case _:
+            facts = {"repo": title.removeprefix("Publishing: ")}
+    return json.dumps(facts, separators=(",", ":"), ensure_ascii=False)

@@ -1,137 +1,117 @@
-"""The durable table of jobs in SQLite, safe for many threads and a few processes.
+"""The durable queue: its calls in SQL that SQLite and Postgres both understand.
 
-Every change is one transaction that is on the disk before the call returns (WAL, synchronous=FULL), and every
-change of state goes through ``_move``, a conditional update built from ``states.TRANSITIONS``: whoever comes too late
-(an attempt that has been replaced, a second cancel) changes nothing.
+Every change is one transaction that is on the disk before the call returns, and every change of state goes through
+``moves.move``, a conditional update built from ``states.TRANSITIONS``. What runs holds a lease on the database's clock;
+the attempt's number is the fence. The contract of each call is in ``queue``.
 """
 
 import json
-import sqlite3
-import threading
-import time
-import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import os
+import secrets
+import socket
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
-from studio.core.errors import ConflictError, NotFoundError, ResourceError
+from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, delete, func, insert, or_, select, update
+
+from studio.core.domain import Event, JobKind, JobView, plain
+from studio.core.errors import ConflictError, NotFoundError
+from studio.core.private import TABLE_NAME
+from studio.core.settings import Settings
+from studio.jobs.database import Database
 from studio.jobs.events import Outcome
-from studio.jobs.rows import KEPT, cause_of_source, placed, view_of
-from studio.jobs.schema import FACTS_FROM_TITLES, open_table, words_for
-from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
+from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say
+from studio.jobs.postgres import PostgresDatabase
+from studio.jobs.queue import Claim, JobQueue, Lead, NewJob
+from studio.jobs.rows import KEPT, SEEN, SOURCES, cause_of_source, views_of
+from studio.jobs.schema import EVENTS, JOBS, TURNS, facts_from_title
+from studio.jobs.sqlite import SqliteDatabase
+from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, waiting_state
+
+LEASE_S = 8.0
+"""So long after its last heartbeat a job counts as abandoned: another server takes over within ten seconds."""
 
 _BEFORE_ALL = 10**16
-
 _WAITING = tuple(sorted(WAITING))
-_RUNNING = tuple(sorted(RUNNING))
 _PROGRESS_KINDS = frozenset({"progress", "metrics", "image", "verdict"})
 """The first event of one of these kinds ends pendingModel."""
 
-
-class _Connection(sqlite3.Connection):
-    """A connection that can be referred to weakly."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A request as it is stored."""
-
-    id: str
-    kind: JobKind
-    owner: str
-    title: str
-    fingerprint: str
-    """Hash of the whole request, to tell a repeated request from another one with the same key."""
-    source: str | None = None
-    key: str | None = None
-    facts: JobFacts = field(default_factory=JobFacts)
+# What pages and workers ask all the time is built once: that takes longer than SQLite's answer.
+_ID: BindParameter[str] = bindparam("job_id")
+_OWNER: BindParameter[str] = bindparam("owner_name")
+_ONE = SEEN.where(JOBS.c.id == _ID)
+_OWN_ONE = _ONE.where(JOBS.c.owner == _OWNER)
+_NUMBER = select(JOBS.c.number).where(JOBS.c.id == _ID, JOBS.c.owner == _OWNER)
+_OWNER_OF = select(JOBS.c.owner).where(JOBS.c.id == _ID)
+_STANDS = select(JOBS.c.attempt, JOBS.c.state, JOBS.c.cancel_requested).where(JOBS.c.id == _ID)
+_EVENTS = (
+    select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.data)
+    .where(EVENTS.c.job == _ID, EVENTS.c.seq > bindparam("after"))
+    .order_by(EVENTS.c.seq)
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to run one attempt of one job; a later claim voids it."""
-
-    id: str
-    kind: JobKind
-    attempt: int
-
-
-class Store:
-    """All jobs of one installation.
+class Store(JobQueue):
+    """All jobs of one installation, in a database.
 
     Args:
-        path: the database file; made on first use, together with nothing else.
+        database: where they are.
         verbs: the table of verbs.
-        busy_timeout_s: how long a call waits for another process's transaction.
-
-    Raises:
-        ResourceError: by every call, when the database cannot be read or written.
-        ConflictError: by the first call, when a newer version of the studio made the file.
+        lease_s: how long a claim holds without a heartbeat.
     """
 
-    def __init__(self, path: Path, *, verbs: Mapping[JobKind, VerbSpec] = VERBS, busy_timeout_s: float = 30.0) -> None:
-        self._path = path
+    def __init__(
+        self, database: Database, *, verbs: Mapping[JobKind, VerbSpec] = VERBS, lease_s: float = LEASE_S
+    ) -> None:
+        self._database = database
         self._verbs = verbs
-        self._busy_timeout_s = busy_timeout_s
-        self._local = threading.local()
-        self._open_lock = threading.Lock()
-        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self.lease_s = lease_s
+        self._now_s = database.now_s
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     # Owner's calls
 
     def insert(self, job: NewJob) -> tuple[JobView, bool]:
-        """Store a request unless its key is known.
-
-        Returns:
-            The job, and whether it is new; it is not if the same request was stored with this key before.
-
-        Raises:
-            ConflictError: the key belongs to another request.
-        """
-        with self._write() as db:
+        """Store a request unless its key is known."""
+        with self._database.write() as db:
             if job.key is not None:
-                known = self._by_key(db, job.owner, job.key)
+                self._database.serialize(db, f"key {job.owner} {job.key}")
+                known = self._by_key(db, job.owner, job.key, job.fingerprint)
                 if known is not None:
-                    return _same_request(db, known, job.fingerprint), False
+                    return known, False
             verb = self._verbs[job.kind]
-            state = waiting_state(verb, self._source_state(db, job.source), device_busy=False)
+            state = waiting_state(verb, self._source_state(db, job.source, hold=True), device_busy=False)
             db.execute(
-                "INSERT INTO jobs (id, kind, state, owner, title, facts, source, key, fingerprint, created_s)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    job.id,
-                    job.kind,
-                    "pending" if state == "stalled" else state,
-                    job.owner,
-                    job.title,
-                    json.dumps(plain(job.facts)),
-                    job.source,
-                    job.key,
-                    job.fingerprint,
-                    time.time(),
-                ),
+                insert(JOBS).values(
+                    id=job.id,
+                    kind=job.kind,
+                    state="pending" if state == "stalled" else state,
+                    owner=job.owner,
+                    title=job.title,
+                    facts=json.dumps(plain(job.facts)),
+                    source=job.source,
+                    key=job.key,
+                    fingerprint=job.fingerprint,
+                    created_s=self._now_s,
+                )
             )
             return self._view(db, job.id), True
 
     def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
-        """Return the job that was stored with this key; raises ConflictError if that was another request."""
-        with self._read() as db:
-            row = self._by_key(db, owner, key)
-            return None if row is None else _same_request(db, row, fingerprint)
+        """Return the job that was stored with this key."""
+        with self._database.read() as db:
+            return self._by_key(db, owner, key, fingerprint)
 
     def knows_key(self, owner: str, key: str) -> bool:
         """Return whether the owner has used this key."""
-        with self._read() as db:
-            return self._by_key(db, owner, key) is not None
+        with self._database.read() as db:
+            return db.scalar(select(JOBS.c.id).where(JOBS.c.owner == owner, JOBS.c.key == key)) is not None
 
     def get(self, job_id: str, owner: str) -> JobView:
-        """Return one job; raises NotFoundError for unknown jobs and those of other owners alike."""
-        with self._read() as db:
-            self._owned(db, job_id, owner)
-            return self._view(db, job_id)
+        """Return one job."""
+        with self._database.read() as db:
+            return self._view(db, job_id, owner)
 
     def newest(
         self,
@@ -143,69 +123,49 @@ class Store:
         source: str | None = None,
         before: str | None = None,
     ) -> list[JobView]:
-        """Return the owner's newest jobs that fit, newest first.
-
-        Args:
-            owner: whose jobs.
-            limit: most jobs; the others are older than the last one, which ``before`` takes.
-            kind: of this kind only.
-            states: in one of these states only; none means any.
-            source: only those that read the output of this job.
-            before: only those that are older than this job.
-
-        Raises:
-            NotFoundError: the owner has no job ``before``.
-        """
-        asked: list[tuple[str, Sequence[Any]]] = [("owner = ?", [owner])]
+        """Return the owner's newest jobs that fit, newest first."""
+        query = SEEN.where(JOBS.c.owner == owner).order_by(JOBS.c.number.desc())
+        if limit >= 0:
+            query = query.limit(limit)
         if kind is not None:
-            asked.append(("kind = ?", [kind]))
+            query = query.where(JOBS.c.kind == kind)
         if states:
-            asked.append((f"state IN ({_marks(sorted(states))})", sorted(states)))
+            query = query.where(JOBS.c.state.in_(sorted(states)))
         if source is not None:
-            asked.append(("source = ?", [source]))
-        with self._read() as db:
+            query = query.where(JOBS.c.source == source)
+        with self._database.read() as db:
             if before is not None:
-                asked.append(("number < ?", [self._owned(db, before, owner)["number"]]))
-            where = " AND ".join(condition for condition, _ in asked)
-            values = [value for _, given in asked for value in given]
-            rows = db.execute(f"SELECT * FROM jobs WHERE {where} ORDER BY number DESC LIMIT ?", [*values, limit])
-            return placed(db, [view_of(db, row) for row in rows.fetchall()])
+                query = query.where(JOBS.c.number < self._number(db, before, owner))
+            return views_of(db, query)
 
     def owner_of(self, job_id: str) -> str:
         """Return whose a job is that is in the table."""
-        with self._read() as db:
-            return str(self._row(db, job_id)["owner"])
-
-    def ids(self) -> frozenset[str]:
-        """Return the ids of all jobs of all owners."""
-        with self._read() as db:
-            return frozenset(row["id"] for row in db.execute("SELECT id FROM jobs"))
+        with self._database.read() as db:
+            return str(db.execute(_OWNER_OF, {"job_id": job_id}).scalar_one())
 
     def events(self, job_id: str, owner: str, after: int) -> list[tuple[int, Event]]:
         """Return the job's events with a sequence number above ``after``, in order."""
-        with self._read() as db:
-            self._owned(db, job_id, owner)
-            rows = db.execute(
-                "SELECT seq, kind, data FROM events WHERE job = ? AND seq > ? ORDER BY seq", (job_id, after)
-            )
-            return [(row["seq"], Event(row["kind"], json.loads(row["data"]))) for row in rows]
+        with self._database.read() as db:
+            self._number(db, job_id, owner)
+            rows = db.execute(_EVENTS, {"job_id": job_id, "after": after})
+            return [(seq, Event(kind, json.loads(data))) for seq, kind, data in rows]
 
     def cancel(self, job_id: str, owner: str) -> JobView:
         """Cancel a waiting job at once, ask a running one to stop, leave an ended one as it is."""
-        with self._write() as db:
+        with self._database.write() as db:
             row = self._owned(db, job_id, owner)
             if row["state"] in WAITING:
-                self._move(db, job_id, "cancelled", finished_s=time.time())
+                move(db, job_id, "cancelled", finished_s=self._now_s)
             elif row["state"] in RUNNING and not row["cancel_requested"]:
-                db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
-                self._say(db, job_id, "info", "Stopping, as asked.")
+                db.execute(update(JOBS).where(JOBS.c.id == job_id).values(cancel_requested=1))
+                say(db, job_id, "info", "Stopping, as asked.")
             return self._view(db, job_id)
 
     def retry(self, job_id: str, owner: str) -> JobView:
-        """Put a stalled or cancelled job back into the queue; raises ConflictError for any other."""
-        with self._write() as db:
+        """Put a stalled or cancelled job back into the queue."""
+        with self._database.write() as db:
             self._owned(db, job_id, owner)
-            moved = self._move(
+            moved = move(
                 db,
                 job_id,
                 "pending",
@@ -222,368 +182,304 @@ class Store:
                 raise ConflictError(f"job {job_id} is {view.state}; only a stalled or cancelled job can be retried.")
             return view
 
-    # The backup's calls
+    # The worker's calls
 
-    def completed(self) -> list[str]:
-        """Return the ids of all completed jobs of all owners, the oldest first."""
-        with self._read() as db:
-            return [row["id"] for row in db.execute("SELECT id FROM jobs WHERE state = 'completed' ORDER BY number")]
-
-    def dump(self, job_id: str) -> dict[str, Any]:
-        """Return a job's row and events as plain data for ``restore``."""
-        with self._read() as db:
-            row = self._row(db, job_id)
-            events = db.execute("SELECT seq, kind, data FROM events WHERE job = ? ORDER BY seq", (job_id,)).fetchall()
-            return {"job": {name: row[name] for name in KEPT}, "events": [list(event) for event in events]}
-
-    def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
-        """Put a completed job back in its place among the others; False if the table has it.
-
-        Raises:
-            KeyError, TypeError, ValueError: ``dump`` is not what the method ``dump`` returned for that job.
-        """
-        row = {name: dump["job"][name] for name in KEPT if name != "facts"}
-        row["facts"] = dump["job"].get("facts", "")
-        if row["id"] != job_id or row["state"] != "completed" or row["kind"] not in self._verbs:
-            raise ValueError("not a completed job")
-        with self._write() as db:
-            if self._row(db, job_id) is not None:
-                return False
-            if row["key"] is not None and self._by_key(db, row["owner"], row["key"]) is not None:
-                row["key"] = None  # the request was repeated before this job was restored
-            # Numbers below all that SQLite gives, in the order in which the jobs were submitted.
-            number = int(row["created_s"] * 1000) - _BEFORE_ALL
-            while db.execute("SELECT 1 FROM jobs WHERE number = ?", (number,)).fetchone():
-                number += 1
-            names = ", ".join(row)
-            values = [number, *row.values()]
-            db.execute(f"INSERT INTO jobs (number, {names}) VALUES ({_marks(values)})", values)
-            db.execute(FACTS_FROM_TITLES)
-            db.executemany(
-                "INSERT INTO events (job, seq, kind, data) VALUES (?, ?, ?, ?)",
-                [(job_id, int(seq), str(kind), str(data)) for seq, kind, data in dump["events"]],
-            )
-            return True
-
-    # The forgetter's calls
-
-    def owners(self) -> list[str]:
-        """Return everybody who has a job."""
-        with self._read() as db:
-            return [row["owner"] for row in db.execute("SELECT DISTINCT owner FROM jobs ORDER BY owner")]
-
-    def erase(self, jobs: Collection[str]) -> frozenset[str]:
-        """Delete jobs with their events, what is queued behind them by now, and turns of owners without a job left.
-
-        Returns:
-            The ids of all that are deleted, also of those that were before.
-        """
-        with self._write() as db:
-            gone: set[str] = set()
-            found = set(jobs)
-            while found - gone:
-                gone |= found
-                rows = db.execute(f"SELECT id FROM jobs WHERE source IN ({_marks(sorted(gone))})", sorted(gone))
-                found = {row["id"] for row in rows.fetchall()}
-            db.executemany("DELETE FROM events WHERE job = ?", [(job_id,) for job_id in gone])
-            db.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in gone])
-            db.execute("DELETE FROM turns WHERE owner NOT IN (SELECT owner FROM jobs)")
-        return frozenset(gone)
-
-    def scrub(self) -> None:
-        """Rewrite the file without a byte of what was deleted, and empty the log beside it; raises ResourceError."""
-        with self._read() as db:
-            db.execute("VACUUM")
-            if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                raise ResourceError(f"the table of jobs ({self._path.name}) is being read; try again in a moment.")
-
-    def tell(self, job_id: str, level: str, text: str, *, instead_of: str | None = None) -> None:
-        """Add a message to a job's events; ``instead_of`` is the text of an earlier one that no longer holds."""
-        with self._write() as db:
-            if instead_of is not None:
-                rows = db.execute("SELECT seq, data FROM events WHERE job = ? AND kind = 'message'", (job_id,))
-                for row in rows.fetchall():
-                    if json.loads(row["data"]).get("text") == instead_of:
-                        db.execute("DELETE FROM events WHERE job = ? AND seq = ?", (job_id, row["seq"]))
-            self._say(db, job_id, level, text)
-
-    # Worker's calls
+    def lead(self, home: Path) -> Lead:
+        """Return the right to dispatch, not taken yet."""
+        return self._database.lead(home)
 
     def survey(self, device_busy: bool) -> None:
-        """Bring the states of waiting jobs up to date; a job whose source has ended without a result is stalled."""
-        with self._read() as db:
+        """Bring the states of waiting jobs up to date."""
+        with self._database.read() as db:
             waiting = db.execute(
-                "SELECT j.id, j.kind, j.state,"
-                " s.state AS source_state, s.kind AS source_kind, s.facts AS source_facts, s.cause AS source_cause"
-                f" FROM jobs j LEFT JOIN jobs s ON s.id = j.source WHERE j.state IN ({_marks(_WAITING)})",
-                _WAITING,
-            ).fetchall()
-        for row in waiting:
+                select(
+                    JOBS.c.id,
+                    JOBS.c.kind,
+                    JOBS.c.state,
+                    SOURCES.c.state.label("source_state"),
+                    SOURCES.c.kind.label("source_kind"),
+                    SOURCES.c.facts.label("source_facts"),
+                    SOURCES.c.cause.label("source_cause"),
+                )
+                .outerjoin(SOURCES, SOURCES.c.id == JOBS.c.source)
+                .where(JOBS.c.state.in_(_WAITING))
+            )
+            rows = waiting.mappings().all()
+        for row in rows:
             target = waiting_state(self._verbs[row["kind"]], row["source_state"], device_busy)
             if target == row["state"]:
                 continue
             ending: dict[str, Any] = {}
             if target == "stalled":
-                ending = {"cause": cause_of_source(row), "finished_s": time.time()}
-            with self._write() as db:
-                self._move(db, row["id"], target, only_from=(row["state"],), **ending)
+                ending = {"cause": cause_of_source(row), "finished_s": self._now_s}
+            with self._database.write() as db:
+                move(db, row["id"], target, only_from=(row["state"],), **ending)
 
     def claim(self, kinds: Collection[JobKind] | None = None) -> Claim | None:
-        """Take the job whose turn it is; None if none may run.
-
-        Owners take turns, whoever was served longest ago comes first, and each one's oldest job goes first: one owner's
-        thirty jobs keep another's single one waiting for no more than the jobs that run already.
-
-        Args:
-            kinds: take a job of one of these kinds only, beside the jobs that hold the devices; None takes any.
-        """
+        """Take the job whose turn it is, with a lease on it."""
         self.survey(device_busy=kinds is not None)
-        asked = "" if kinds is None else f" AND kind IN ({_marks(sorted(kinds))})"
-        with self._write() as db:
-            row = db.execute(
-                "SELECT jobs.* FROM jobs LEFT JOIN turns ON turns.owner = jobs.owner"
-                f" WHERE state = 'pending'{asked} ORDER BY COALESCE(turn, 0), number LIMIT 1",
-                sorted(kinds or ()),
-            ).fetchone()
+        query = (
+            select(JOBS)
+            .outerjoin(TURNS, TURNS.c.owner == JOBS.c.owner)
+            .where(JOBS.c.state == "pending")
+            .order_by(func.coalesce(TURNS.c.turn, 0), JOBS.c.number)
+            .limit(1)
+            .with_for_update(of=JOBS)
+        )
+        if kinds is not None:
+            query = query.where(JOBS.c.kind.in_(sorted(kinds)))
+        with self._database.write() as db:
+            self._database.serialize(db, "turns")
+            row = db.execute(query).mappings().one_or_none()
             if row is None:
                 return None
             if self._source_state(db, row["source"]) not in (None, "completed"):
                 return None  # its source changed since the survey; the next one sees it
-            verb = self._verbs[row["kind"]]
-            attempt = row["attempt"] + 1
-            started_s = row["started_s"] or time.time()
-            self._move(
-                db, row["id"], claimed_state(verb), attempt=attempt, started_s=started_s, progress="{}", stage=""
+            moved = move(
+                db,
+                row["id"],
+                claimed_state(self._verbs[row["kind"]]),
+                attempt=row["attempt"] + 1,
+                started_s=func.coalesce(JOBS.c.started_s, self._now_s),
+                progress="{}",
+                stage="",
+                holder=self._holder,
+                leased_until_s=self._now_s + self.lease_s,
             )
-            db.execute(
-                "INSERT INTO turns (owner, turn) VALUES (?, (SELECT COALESCE(MAX(turn), 0) + 1 FROM turns))"
-                " ON CONFLICT (owner) DO UPDATE SET turn = excluded.turn",
-                (row["owner"],),
-            )
-            return Claim(row["id"], row["kind"], attempt)
+            if not moved:
+                return None
+            self._take_turn(db, row["owner"])
+            return Claim(row["id"], row["kind"], row["attempt"] + 1)
+
+    def beat(self) -> None:
+        """Renew the leases of all jobs that run here."""
+        with self._database.write() as db:
+            ours = and_(JOBS.c.state.in_(IS_RUNNING), JOBS.c.holder == self._holder)
+            db.execute(update(JOBS).where(ours).values(leased_until_s=self._now_s + self.lease_s))
 
     def append(self, claim: Claim, events: Sequence[Event]) -> bool:
-        """Store what the attempt tells; nothing if another attempt has taken its place.
-
-        Of ``progress`` events only the newest is kept, so that a long run does not bloat the table.
-
-        Returns:
-            True if the owner wants the attempt to stop.
-        """
-        with self._write() if events else self._read() as db:
-            row = self._row(db, claim.id)
-            if row is None or row["attempt"] != claim.attempt or row["state"] not in RUNNING:
+        """Store what the attempt tells; nothing if another attempt has taken its place."""
+        if not events:
+            with self._database.read() as db:
+                row = db.execute(_STANDS, {"job_id": claim.id}).mappings().one_or_none()
+            return not _counts(row, claim) or bool(row and row["cancel_requested"])
+        with self._database.write() as db:
+            row = locked(db, claim.id)
+            if row is None or not _counts(row, claim):
                 return True
-            if events:
-                self._add_events(db, row, events)
-                self._note_advance(db, row, events)
-                if row["state"] == "pendingModel" and any(event.kind in _PROGRESS_KINDS for event in events):
-                    self._move(db, claim.id, self._verbs[claim.kind].working)
+            add_events(db, row, events)
+            note_advance(db, row, events)
+            if row["state"] == "pendingModel" and any(event.kind in _PROGRESS_KINDS for event in events):
+                move(db, claim.id, self._verbs[claim.kind].working)
             return bool(row["cancel_requested"])
 
     def finish(self, claim: Claim, outcome: Outcome) -> bool:
-        """Store how the attempt ended. A requested cancel wins over any outcome.
-
-        Returns:
-            False if the attempt's word no longer counts.
-        """
-        with self._write() as db:
-            row = self._row(db, claim.id)
+        """Store how the attempt ended. A requested cancel wins over any outcome."""
+        with self._database.write() as db:
+            row = locked(db, claim.id)
             if row is not None and row["cancel_requested"]:
                 outcome = Outcome("cancelled")
-            return self._move(
+            return move(
                 db,
                 claim.id,
                 outcome.state,
                 attempt_is=claim.attempt,
-                only_from=_RUNNING,
-                finished_s=time.time(),
+                only_from=IS_RUNNING,
+                finished_s=self._now_s,
                 cause=outcome.cause,
                 problems=json.dumps(plain(outcome.problems)),
                 result=None if outcome.result is None else json.dumps(plain(outcome.result)),
             )
 
     def lose(self, claim: Claim, reason: str, max_losses: int) -> bool:
-        """The attempt ended without an outcome of its own: back to pending, or stalled if it leads nowhere.
-
-        Args:
-            claim: the attempt.
-            reason: a full sentence in the user's words.
-            max_losses: so many attempts lost in a row stall the job. The count begins anew when an attempt gets
-                further than every one before it, and when the owner retries.
-
-        Returns:
-            False if the attempt's word no longer counts.
-        """
-        with self._write() as db:
-            row = self._row(db, claim.id)
+        """The attempt ended without an outcome of its own: back to pending, or stalled if it leads nowhere."""
+        with self._database.write() as db:
+            row = locked(db, claim.id)
             if row is None:
                 return False
             losses = row["losses"] + 1
             if row["cancel_requested"] or losses < max_losses:
-                return self._requeue(db, row, claim.attempt, reason, losses=losses)
+                return requeue(db, row, claim.attempt, reason, finished_s=self._now_s, losses=losses)
             cause = f"{reason} It was tried {losses} times in a row without getting further."
-            return self._move(
-                db, claim.id, "stalled", attempt_is=claim.attempt, only_from=_RUNNING, losses=losses, cause=cause,
-                finished_s=time.time(),
+            return move(
+                db, claim.id, "stalled", attempt_is=claim.attempt, only_from=IS_RUNNING, losses=losses, cause=cause,
+                finished_s=self._now_s,
             )  # fmt: skip
 
     def release(self, claim: Claim) -> bool:
         """The server is closing: the job goes back to pending and this attempt counts against nothing."""
-        with self._write() as db:
-            row = self._row(db, claim.id)
+        with self._database.write() as db:
+            row = locked(db, claim.id)
             if row is not None and row["cancel_requested"]:
-                return self._move(
-                    db, claim.id, "cancelled", attempt_is=claim.attempt, only_from=_RUNNING, finished_s=time.time()
+                return move(
+                    db, claim.id, "cancelled", attempt_is=claim.attempt, only_from=IS_RUNNING, finished_s=self._now_s
                 )
-            return self._move(db, claim.id, "pending", attempt_is=claim.attempt, only_from=_RUNNING)
+            return move(db, claim.id, "pending", attempt_is=claim.attempt, only_from=IS_RUNNING)
 
-    def recover(self, reason: str) -> list[str]:
-        """Put the jobs of a dead server back into the queue and return their ids; that is no fault of theirs."""
-        with self._write() as db:
-            rows = db.execute(f"SELECT * FROM jobs WHERE state IN ({_marks(_RUNNING)})", _RUNNING).fetchall()
-            for row in rows:
-                self._requeue(db, row, row["attempt"], reason)
-            return [row["id"] for row in rows]
+    def recover(self, reason: str, *, alone: bool = False) -> list[str]:
+        """Put jobs whose server is dead back into the queue and return their ids; that is no fault of theirs."""
+        query = select(JOBS).where(JOBS.c.state.in_(IS_RUNNING)).order_by(JOBS.c.number).with_for_update()
+        if not alone:
+            # A job that ran when the leases came has none; our own are looked after by who runs them here.
+            ended = or_(JOBS.c.leased_until_s.is_(None), JOBS.c.leased_until_s < self._now_s)
+            query = query.where(ended, or_(JOBS.c.holder.is_(None), JOBS.c.holder != self._holder))
+        with self._database.write() as db:
+            rows = db.execute(query).mappings().all()
+            return [row["id"] for row in rows if requeue(db, row, row["attempt"], reason, finished_s=self._now_s)]
+
+    # The keepers' calls
+
+    def ids(self) -> frozenset[str]:
+        """Return the ids of all jobs of all owners."""
+        with self._database.read() as db:
+            return frozenset(db.scalars(select(JOBS.c.id)))
+
+    def completed(self) -> list[str]:
+        """Return the ids of all completed jobs of all owners, the oldest first."""
+        with self._database.read() as db:
+            done = select(JOBS.c.id).where(JOBS.c.state == "completed").order_by(JOBS.c.number)
+            return list(db.scalars(done))
+
+    def dump(self, job_id: str) -> dict[str, Any]:
+        """Return a job's row and events as plain data for ``restore``."""
+        with self._database.read() as db:
+            row = db.execute(select(JOBS).where(JOBS.c.id == job_id)).mappings().one()
+            events = db.execute(_EVENTS, {"job_id": job_id, "after": 0})
+            return {"job": {name: row[name] for name in KEPT}, "events": [list(event) for event in events]}
+
+    def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
+        """Put a completed job back in its place among the others; False if the table has it."""
+        row = {name: dump["job"][name] for name in KEPT if name != "facts"}
+        if row["id"] != job_id or row["state"] != "completed" or row["kind"] not in self._verbs:
+            raise ValueError("not a completed job")
+        row["facts"] = dump["job"].get("facts") or facts_from_title(row["kind"], row["title"])
+        events = [
+            {"job": job_id, "seq": int(seq), "kind": str(kind), "data": str(data)} for seq, kind, data in dump["events"]
+        ]
+        with self._database.write() as db:
+            self._database.serialize(db, "restore")
+            if locked(db, job_id) is not None:
+                return False
+            if row["key"] is not None:
+                self._database.serialize(db, f"key {row['owner']} {row['key']}")
+                known = select(JOBS.c.id).where(JOBS.c.owner == row["owner"], JOBS.c.key == row["key"])
+                if db.scalar(known) is not None:
+                    row["key"] = None  # the request was repeated before this job was restored
+            # Numbers below all that the database gives, in the order in which the jobs were submitted.
+            number = int(row["created_s"] * 1000) - _BEFORE_ALL
+            while db.scalar(select(JOBS.c.id).where(JOBS.c.number == number)) is not None:
+                number += 1
+            db.execute(insert(JOBS).values(number=number, **row))
+            if events:
+                db.execute(insert(EVENTS), events)
+            return True
+
+    def owners(self) -> list[str]:
+        """Return everybody who has a job."""
+        with self._database.read() as db:
+            return sorted(db.scalars(select(JOBS.c.owner).distinct()))
+
+    def erase(self, jobs: Collection[str]) -> frozenset[str]:
+        """Delete jobs with their events, what is queued behind them by now, and turns of owners without a job left."""
+        with self._database.write() as db:
+            gone: set[str] = set()
+            found = set(jobs)
+            while found - gone:
+                gone |= found
+                these = sorted(gone)
+                # From here on nobody can queue anything behind them.
+                db.execute(select(JOBS.c.id).where(JOBS.c.id.in_(these)).order_by(JOBS.c.number).with_for_update())
+                found = set(db.scalars(select(JOBS.c.id).where(JOBS.c.source.in_(these))))
+            if gone:
+                db.execute(delete(EVENTS).where(EVENTS.c.job.in_(sorted(gone))))
+                db.execute(delete(JOBS).where(JOBS.c.id.in_(sorted(gone))))
+            db.execute(delete(TURNS).where(TURNS.c.owner.not_in(select(JOBS.c.owner))))
+        return frozenset(gone)
+
+    def scrub(self) -> None:
+        """Rewrite the tables without a byte of what was deleted."""
+        self._database.scrub()
+
+    def tell(self, job_id: str, level: str, text: str, *, instead_of: str | None = None) -> None:
+        """Add a message to a job's events; ``instead_of`` is the text of an earlier one that no longer holds."""
+        with self._database.write() as db:
+            if instead_of is not None:
+                told = select(EVENTS.c.seq, EVENTS.c.data).where(EVENTS.c.job == job_id, EVENTS.c.kind == "message")
+                for seq, data in db.execute(told).all():
+                    if json.loads(data).get("text") == instead_of:
+                        db.execute(delete(EVENTS).where(EVENTS.c.job == job_id, EVENTS.c.seq == seq))
+            say(db, job_id, level, text)
 
     def close(self) -> None:
         """Close all connections; a later call opens a new one."""
-        with self._open_lock:
-            for connection in list(self._connections):
-                connection.close()
-            self._connections.clear()
-            self._local = threading.local()
+        self._database.close()
 
     # Below: one transaction's worth
 
-    def _view(self, db: _Connection, job_id: str) -> JobView:
-        return placed(db, [view_of(db, self._row(db, job_id))])[0]
+    def _view(self, db: Connection, job_id: str, owner: str | None = None) -> JobView:
+        if owner is None:
+            views = views_of(db, _ONE, job_id=job_id)
+        else:
+            views = views_of(db, _OWN_ONE, job_id=job_id, owner_name=owner)
+        if not views:
+            raise _no_job(job_id)
+        return views[0]
 
-    def _requeue(self, db: _Connection, row: sqlite3.Row, attempt: int, reason: str, **columns: Any) -> bool:
-        """Let a job whose attempt is gone wait for the next one, or end if its owner has asked for that."""
-        changes: dict[str, Any] = {"attempt_is": attempt, "only_from": _RUNNING, **columns}
-        if row["cancel_requested"]:
-            return self._move(db, row["id"], "cancelled", finished_s=time.time(), **changes)
-        moved = self._move(db, row["id"], "pending", **changes)
-        if moved:
-            self._say(db, row["id"], "warning", f"{reason} It goes on from where it was.")
-        return moved
-
-    def _move(
-        self,
-        db: _Connection,
-        job_id: str,
-        target: str,
-        *,
-        only_from: Sequence[str] | None = None,
-        attempt_is: int | None = None,
-        **columns: Any,
-    ) -> bool:
-        """Enter ``target`` if TRANSITIONS, ``only_from`` and the attempt allow it; nothing else changes a state."""
-        allowed = [state for state in origins(target) if only_from is None or state in only_from]
-        sets = "".join(f", {name} = ?" for name in columns)
-        query = f"UPDATE jobs SET state = ?{sets} WHERE id = ? AND state IN ({_marks(allowed)})"
-        values = [target, *columns.values(), job_id, *allowed]
-        if attempt_is is not None:
-            query += " AND attempt = ?"
-            values.append(attempt_is)
-        return db.execute(query, values).rowcount == 1
-
-    def _note_advance(self, db: _Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
-        """Write down how far the job has come; one that gets further than ever before has lost nothing."""
-        stage, reached = row["stage"], json.loads(row["reached"])
-        before = dict(reached)
-        for event in events:
-            step: Any = None
-            if event.kind == "stage":
-                stage, step = str(event.data.get("name", "")), 0
-            elif event.kind == "progress":
-                step = event.data.get("step")
-            if isinstance(step, int | float) and step > reached.get(
-                stage, -1
-            ):  # a resumed attempt tells old steps again
-                reached[stage] = step
-        if reached != before:
-            db.execute("UPDATE jobs SET losses = 0, reached = ? WHERE id = ?", (json.dumps(reached), row["id"]))
-        if stage != row["stage"]:
-            db.execute("UPDATE jobs SET stage = ? WHERE id = ?", (stage, row["id"]))
-
-    def _say(self, db: _Connection, job_id: str, level: str, text: str) -> None:
-        row = self._row(db, job_id)
-        if row is not None:
-            self._add_events(db, row, [Event("message", {"level": level, "text": text})])
-
-    def _add_events(self, db: _Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
-        newest = max((i for i, event in enumerate(events) if event.kind == "progress"), default=None)
-        kept = [event for i, event in enumerate(events) if event.kind != "progress" or i == newest]
-        if newest is not None:
-            db.execute("DELETE FROM events WHERE job = ? AND kind = 'progress'", (row["id"],))
-            progress = json.dumps(plain(events[newest].data))
-            db.execute("UPDATE jobs SET progress = ? WHERE id = ?", (progress, row["id"]))
-        first = row["last_seq"] + 1
-        db.executemany(
-            "INSERT INTO events (job, seq, kind, data) VALUES (?, ?, ?, ?)",
-            [(row["id"], seq, event.kind, json.dumps(plain(event.data))) for seq, event in enumerate(kept, first)],
-        )
-        db.execute("UPDATE jobs SET last_seq = ? WHERE id = ?", (row["last_seq"] + len(kept), row["id"]))
-
-    def _owned(self, db: _Connection, job_id: str, owner: str) -> sqlite3.Row:
-        row = db.execute("SELECT * FROM jobs WHERE id = ? AND owner = ?", (job_id, owner)).fetchone()
-        if row is None:
-            raise NotFoundError(f"there is no job {job_id!r}.")
+    def _owned(self, db: Connection, job_id: str, owner: str) -> RowMapping:
+        row = locked(db, job_id)
+        if row is None or row["owner"] != owner:
+            raise _no_job(job_id)
         return row
 
-    def _row(self, db: _Connection, job_id: str) -> Any:  # a row, or None
-        return db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    def _number(self, db: Connection, job_id: str, owner: str) -> int:
+        number = db.scalar(_NUMBER, {"job_id": job_id, "owner_name": owner})
+        if number is None:
+            raise _no_job(job_id)
+        return number
 
-    def _by_key(self, db: _Connection, owner: str, key: str) -> sqlite3.Row | None:
-        return db.execute("SELECT * FROM jobs WHERE owner = ? AND key = ?", (owner, key)).fetchone()
+    def _by_key(self, db: Connection, owner: str, key: str, fingerprint: str) -> JobView | None:
+        known = select(JOBS.c.id, JOBS.c.fingerprint).where(JOBS.c.owner == owner, JOBS.c.key == key)
+        row = db.execute(known).one_or_none()
+        if row is None:
+            return None
+        if row.fingerprint != fingerprint:
+            raise ConflictError(f"key {key!r} was used for another request (job {row.id}); use a new key.")
+        return self._view(db, row.id)
 
-    def _source_state(self, db: _Connection, source: str | None) -> str | None:
+    def _source_state(self, db: Connection, source: str | None, *, hold: bool = False) -> str | None:
+        """Return the state of a job that another one reads; with ``hold`` it is not erased meanwhile."""
         if source is None:
             return None
-        row = self._row(db, source)
-        if row is None:  # forgotten a moment ago
-            raise NotFoundError(f"there is no job {source!r}.")
-        return str(row["state"])
+        query = select(JOBS.c.state).where(JOBS.c.id == source)
+        state = db.scalar(query.with_for_update(read=True) if hold else query)
+        if state is None:  # forgotten a moment ago
+            raise _no_job(source)
+        return str(state)
 
-    @contextmanager
-    def _write(self) -> Iterator[_Connection]:
-        with self._read() as db:
-            # IMMEDIATE: take the write lock before reading, so that what was read still holds when it is written.
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _read(self) -> Iterator[_Connection]:
-        try:
-            yield self._connection()
-        except sqlite3.DatabaseError as error:
-            raise ResourceError(f"the table of jobs ({self._path.name}) {words_for(error, self._path)}") from error
-
-    def _connection(self) -> _Connection:
-        connection: _Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            with (
-                self._open_lock
-            ):  # two threads that switch to WAL at once get "database is locked" in spite of the timeout
-                connection = open_table(self._path, _Connection, busy_timeout_s=self._busy_timeout_s)
-                self._connections.add(connection)
-            self._local.connection = connection
-        return connection
+    def _take_turn(self, db: Connection, owner: str) -> None:
+        turn = select(func.coalesce(func.max(TURNS.c.turn), 0) + 1).scalar_subquery()
+        if not db.execute(update(TURNS).where(TURNS.c.owner == owner).values(turn=turn)).rowcount:
+            db.execute(insert(TURNS).values(owner=owner, turn=turn))
 
 
-def _marks(values: Sequence[str]) -> str:
-    return ", ".join("?" * len(values))
+def open_store(settings: Settings, home: Path, verbs: Mapping[JobKind, VerbSpec]) -> Store:
+    """Return the queue of an installation: in its home, or in Postgres where ``STUDIO_DATABASE_URL`` names one.
+
+    Raises:
+        InputError, MissingExtraError: that address cannot be used.
+    """
+    database: Database
+    if settings.database_url is None:
+        database = SqliteDatabase(home / TABLE_NAME)
+    else:
+        database = PostgresDatabase(settings.database_url.get_secret_value())
+    return Store(database, verbs=verbs)
 
 
-def _same_request(db: _Connection, row: sqlite3.Row, fingerprint: str) -> JobView:
-    if row["fingerprint"] != fingerprint:
-        raise ConflictError(f"key {row['key']!r} was used for another request (job {row['id']}); use a new key.")
-    return placed(db, [view_of(db, row)])[0]
+def _counts(row: Mapping[Any, Any] | None, claim: Claim) -> bool:
+    """Tell whether an attempt is the one that runs."""
+    return row is not None and row["attempt"] == claim.attempt and row["state"] in RUNNING
+
+
+def _no_job(job_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no job {job_id!r}.")

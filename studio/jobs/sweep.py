@@ -18,7 +18,7 @@ from studio.core.errors import StudioError
 from studio.core.private import UPLOADS_NAME
 from studio.jobs.child import PHOTOS_FOLDER
 from studio.jobs.forget import Forgetter, made_from
-from studio.jobs.store import Store
+from studio.jobs.queue import JobQueue
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Clock:
     def __init__(
         self,
         home: Path,
-        store: Store,
+        store: JobQueue,
         forgetter: Forgetter,
         *,
         keep_days: float | None,

@@ -3,9 +3,12 @@
 While all slots are taken, one more thread serves the jobs that need no device, so that photos that were dropped do not
 wait for a training.
 
+Each job that runs here has a lease in the store, which one more thread renews; where servers share the store, a job
+whose lease has ended is taken over, and a child whose lease cannot be renewed is killed before that can happen.
+
 It tails the child's lines into the store, asks the child to stop when its owner cancels (SIGTERM, then SIGKILL of
-the whole group after ``grace_s``), and gives every end a cause in words. Of all servers on one home folder only the
-one that holds ``worker.lock`` works; another takes over when that one is gone. Started by ``studio.service``.
+the whole group after ``grace_s``), and gives every end a cause in words. Of all servers on one queue only the one that
+has the lead works; another takes over when that one is gone. Started by ``studio.service``.
 """
 
 import contextlib
@@ -21,29 +24,32 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from studio.core.domain import Event, JobKind
 from studio.core.errors import ResourceError
-from studio.core.private import make_file
 from studio.core.settings import PROJECT_ROOT
 from studio.core.units import duration_text
 from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.inherited import inherited
-from studio.jobs.intake import disk_errors
+from studio.jobs.queue import Claim, Lead, WorkersQueue
 from studio.jobs.slots import BESIDE, Slot
 from studio.jobs.states import VerbSpec
-from studio.jobs.store import Claim, Store
 
 logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.txt"
-SERVER_LOCK_FILE = "worker.lock"
 _LEAVE_S = 10.0
 """How long a child that has told its outcome may take to leave."""
 _STOP_TOGETHER_S = 5.0
 """How long after its child a server may hear that the service stops: uvicorn first waits for open pages."""
+_WATCH_S = 1.0
+"""How often the worker looks after leases, its own and those of other servers."""
+_GUARD_S = 0.5
+"""How often it looks for leases that are about to end."""
+_BEATS = 4
+"""Heartbeats in the time that a lease holds."""
+_STOPPED = "The server stopped while the job ran."
 
 
 class Worker:
@@ -51,7 +57,7 @@ class Worker:
 
     Args:
         store: where jobs are claimed and told.
-        home: folder of the server's lock.
+        home: folder of the server.
         jobs_dir: folder that holds one folder per job.
         verbs: the table of verbs.
         environment: variables that each child gets beside what it inherits of the server's.
@@ -68,7 +74,7 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
+        store: WorkersQueue,
         home: Path,
         jobs_dir: Path,
         *,
@@ -98,23 +104,35 @@ class Worker:
         self._beside = frozenset(beside)
         self._taken = 0
         self._counting = threading.Lock()
-        self._lock: BinaryIO | None = None
+        self._lead: Lead | None = None
+        self._leads = False
         self._taking_over = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._watchers: list[threading.Thread] = []
+        self._renewed_s: dict[str, float] = {}
+        """Jobs that run here, and when their leases were renewed last, on the monotonic clock."""
+        self._groups: dict[str, int] = {}
+        """The process groups of those whose child runs."""
         self._troubles: dict[str | None, str] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
+        self._closed = threading.Event()
 
     def start(self) -> None:
         """Put the jobs of a dead server back into the queue and start the threads; raises ResourceError."""
         if self._threads:
             return
         self._closing.clear()
+        self._closed.clear()
         self._take_over()
         for number, slot in enumerate((*self._slots, BESIDE) if self._beside else self._slots):
             thread = threading.Thread(target=self._loop, args=(slot,), name=f"studio-worker-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
+        for watch in (self._keep_leases, self._guard_leases):
+            watcher = threading.Thread(target=watch, name=f"studio{watch.__name__.replace('_', '-')}", daemon=True)
+            self._watchers.append(watcher)
+            watcher.start()
 
     def trouble_of(self, job_id: str) -> str | None:
         """Return why nothing new of an open job can be stored, in words; None if it can.
@@ -124,30 +142,34 @@ class Worker:
         return self._troubles.get(job_id) or self._troubles.get(None)
 
     def leads(self) -> bool:
-        """Tell whether this server is the one of its home that works."""
-        return self._lock is not None
+        """Tell whether this server is the one of its queue that works."""
+        return self._leads
 
     def wake(self) -> None:
         """Say that the store has changed."""
         self._wake.set()
 
     def close(self) -> None:
-        """Stop the children, put their jobs back into the queue, end the threads, give the lock back."""
+        """Stop the children, put their jobs back into the queue, end the threads, give the lead back."""
         self._closing.set()
         self._wake.set()
         for thread in self._threads:
             thread.join()
         self._threads.clear()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._closed.set()  # only now: what runs keeps its lease until its end is stored
+        for watcher in self._watchers:
+            watcher.join()
+        self._watchers.clear()
+        if self._lead is not None:
+            self._lead.leave()
+        self._leads = False
 
     # The threads
 
     def _loop(self, slot: Slot) -> None:
         while not self._closing.is_set():
             self._wake.clear()
-            claim = None
+            claim, now_s = None, time.monotonic()
             try:
                 if self._take_over():
                     claim = self._claim(slot)
@@ -159,10 +181,14 @@ class Worker:
                 self._wake.wait(1.0)
                 continue
             self._count(slot, 1)
+            with self._counting:
+                self._renewed_s[claim.id] = now_s
             try:
                 self._run(claim, slot)
             finally:
                 self._count(slot, -1)
+                with self._counting:
+                    self._renewed_s.pop(claim.id, None)
 
     def _claim(self, slot: Slot) -> Claim | None:
         """Take a job for this slot. The one beside serves only while all others are taken: a free slot does it best."""
@@ -178,27 +204,61 @@ class Worker:
                 self._taken += change
 
     def _take_over(self) -> bool:
-        """Become the one worker of this home folder if no other server is, and clean up after a dead one."""
+        """Become the one worker of this queue if no other server is, and clean up after a dead one."""
         with self._taking_over:
-            return self._lock is not None or self._lock_home()
+            self._lead = self._lead or self._store.lead(self._home)
+            try:
+                taken = self._lead.take()
+                if taken and not self._leads:
+                    self._recover(alone=self._lead.is_proof)
+            except ResourceError:
+                self._leads = False
+                self._lead.leave()
+                raise
+            self._leads = taken
+            return taken
 
-    def _lock_home(self) -> bool:
-        with disk_errors():
-            make_file(self._home / SERVER_LOCK_FILE)
-            lock = (self._home / SERVER_LOCK_FILE).open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            recovered = self._store.recover("The server stopped while the job ran.")
-        except BlockingIOError:
-            lock.close()
-            return False
-        except ResourceError:
-            lock.close()
-            raise
-        self._lock = lock
-        for job_id in recovered:
+    def _recover(self, *, alone: bool) -> None:
+        for job_id in self._store.recover(_STOPPED, alone=alone):
             end_leftovers(self._jobs_dir / job_id)
-        return True
+            self._wake.set()
+
+    def _keep_leases(self) -> None:
+        """Renew the leases of what runs here; where servers share the store, take over what another one has lost."""
+        beat_s = 0.0
+        told = False
+        while not self._closed.wait(_WATCH_S):
+            try:
+                with self._counting:
+                    running = list(self._renewed_s)
+                now_s = time.monotonic()
+                if running and now_s - beat_s >= self._store.lease_s / _BEATS:
+                    self._store.beat()
+                    beat_s = now_s
+                    with self._counting:
+                        self._renewed_s.update({job_id: now_s for job_id in running if job_id in self._renewed_s})
+                if not self._closing.is_set() and self._take_over() and self._lead and not self._lead.is_proof:
+                    self._recover(alone=False)
+                told = False
+            except ResourceError as error:
+                if not told:  # once, and not every second
+                    logger.warning("leases cannot be renewed: %s", error)
+                told = True
+
+    def _guard_leases(self) -> None:
+        """Kill a child before its lease ends, for then another server may run its job; this asks no database."""
+        while not self._closed.wait(_GUARD_S):
+            with self._counting:
+                for job_id in [job_id for job_id in self._groups if self._lease_ends(job_id)]:
+                    logger.warning("job %s: its lease could not be renewed; its process is ended", job_id)
+                    _kill_group(self._groups.pop(job_id))
+
+    def _lease_ends(self, job_id: str) -> bool:
+        """Tell whether another server may take a job over before long that runs here."""
+        if self._lead is None or self._lead.is_proof:  # nobody else can
+            return False
+        renewed_s = self._renewed_s.get(job_id, math.inf)
+        return time.monotonic() - renewed_s > self._store.lease_s - 2 * _GUARD_S
 
     def _run(self, claim: Claim, slot: Slot) -> None:
         """Run one attempt to its end and store that end."""
@@ -216,7 +276,7 @@ class Worker:
         if outcome is not None and outcome.state != "cancelled":
             self._persist(claim, lambda: self._store.finish(claim, outcome))
             self._secrets(claim.id, True)
-        elif self._closing.is_set() or (told_to_stop and self._service_stops(claim)):
+        elif self._closing.is_set() or self._lease_ends(claim.id) or (told_to_stop and self._service_stops(claim)):
             self._persist(claim, lambda: self._store.release(claim))
         else:  # "lost" is what the store calls it unless the owner has asked for it
             self._persist(claim, lambda: self._store.lose(claim, reason, self._max_losses))
@@ -236,12 +296,16 @@ class Worker:
         job_dir = self._jobs_dir / claim.id
         end_leftovers(job_dir)
         process = self._spawn(claim, job_dir, slot)
+        with self._counting:
+            self._groups[claim.id] = process.pid
         try:
             outcome = self._follow(claim, process)
         except BaseException:
             _kill_group(process.pid)
             raise
         finally:
+            with self._counting:
+                self._groups.pop(claim.id, None)
             returncode = _end(process)
         return outcome, returncode
 

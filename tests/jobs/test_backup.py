@@ -27,7 +27,9 @@ from studio.jobs import backup
 from studio.jobs.backup import Backup, BackupFolder
 from studio.jobs.environment import variables_of
 from studio.jobs.events import Outcome
-from studio.jobs.store import NewJob, Store
+from studio.jobs.queue import NewJob
+from studio.jobs.sqlite import SqliteDatabase
+from studio.jobs.store import Store
 from studio.service import Studio
 
 SECRET = "hunter2secret"
@@ -93,7 +95,7 @@ class Home:
         self.settings = Settings(home=folder, backup_url=url)  # type: ignore[arg-type]
         self.jobs = folder / "jobs"
         self.jobs.mkdir(parents=True, exist_ok=True)
-        self.store = Store(folder / "jobs.sqlite3")
+        self.store = Store(SqliteDatabase(folder / "jobs.sqlite3"))
         self.backup = Backup(self.settings, self.store, self.jobs, waits_s=(0.01,))
 
     def finish(self, number: int, *, key: str | None = None, owner: str = "ada") -> str:
@@ -325,6 +327,7 @@ import fsspec
 import httpx2
 from fsspec.implementations.local import LocalFileSystem
 from studio.jobs.backup import Backup
+from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.store import Store
 from studio.core.settings import Settings
 
@@ -353,7 +356,7 @@ fsspec.register_implementation("deadly", Deadly)
 home = Path(sys.argv[2])
 (home / "jobs").mkdir(parents=True, exist_ok=True)
 settings = Settings(home=home, backup_url="deadly://" + sys.argv[3])
-Backup(settings, Store(home / "jobs.sqlite3"), home / "jobs", waits_s=(0.01,)).start()
+Backup(settings, Store(SqliteDatabase(home / "jobs.sqlite3")), home / "jobs", waits_s=(0.01,)).start()
 time.sleep(60)
 """
 

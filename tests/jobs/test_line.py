@@ -1,18 +1,9 @@
 import random
 
-import pytest
-
 from studio.core.domain import JobFacts
 from studio.jobs.events import Outcome
 from studio.jobs.line import Place, Waiting, places, served_in_order, usual_times
-from studio.jobs.store import NewJob, Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "jobs.sqlite3")
-    yield store
-    store.close()
+from studio.jobs.queue import NewJob
 
 
 def add(store, job_id, owner="ada", kind="check", source=None):

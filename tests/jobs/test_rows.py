@@ -1,47 +1,49 @@
 import json
-import sqlite3
 
 import pytest
+from sqlalchemy import insert, update
 
-from studio.jobs.rows import KEPT, cause_of_source, view_of
-from studio.jobs.schema import SCHEMA
+from studio.jobs.rows import KEPT, SEEN, cause_of_source, views_of
+from studio.jobs.schema import JOBS
 
 
 @pytest.fixture
-def db():
-    with sqlite3.connect(":memory:") as made:
-        made.row_factory = sqlite3.Row
-        made.executescript(SCHEMA)
+def db(new_database):
+    database = new_database()
+    with database.write() as made:
         yield made
-    made.close()
 
 
 def put(db, name, state, source=None, kind="train"):
-    db.execute(
-        "INSERT INTO jobs (id, kind, state, owner, title, facts, source, fingerprint, created_s) "
-        "VALUES (?, ?, ?, 'ada', 'T', ?, ?, 'f', 1.0)",
-        (name, kind, state, json.dumps({"subject": "Ada"}), source),
-    )
-    return db.execute("SELECT * FROM jobs WHERE id = ?", (name,)).fetchone()
+    facts = json.dumps({"subject": "Ada"})
+    row = {"id": name, "kind": kind, "state": state, "owner": "ada", "title": "T", "facts": facts, "source": source}
+    db.execute(insert(JOBS).values(fingerprint="f", created_s=1.0, **row))
+
+
+def view(db, name):
+    (found,) = views_of(db, SEEN.where(JOBS.c.id == name))
+    return found
 
 
 def test_a_row_becomes_what_its_owner_sees(db):
-    view = view_of(db, put(db, "t", "training"))
-    assert (view.id, view.kind, view.state, view.owner, view.facts.subject) == ("t", "train", "training", "ada", "Ada")
-    assert (view.problems, view.progress, view.result, view.waits_for) == ((), {}, None, None)
+    put(db, "t", "training")
+    seen = view(db, "t")
+    assert (seen.id, seen.kind, seen.state, seen.owner, seen.facts.subject) == ("t", "train", "training", "ada", "Ada")
+    assert (seen.problems, seen.progress, seen.result, seen.waits_for) == ((), {}, None, None)
+    assert (seen.created_s, seen.started_s) == (1.0, None)
 
 
 def test_a_waiting_job_names_its_source_until_that_is_done(db):
     put(db, "c", "checking", kind="check")
-    waiting = put(db, "t", "pendingImages", source="c")
-    found = view_of(db, waiting).waits_for
-    assert found is not None and (found.id, found.kind) == ("c", "check")
-    db.execute("UPDATE jobs SET state = 'completed' WHERE id = 'c'")
-    assert view_of(db, waiting).waits_for is None
+    put(db, "t", "pendingImages", source="c")
+    found = view(db, "t").waits_for
+    assert found is not None and (found.id, found.kind, found.title) == ("c", "check", "T")
+    db.execute(update(JOBS).where(JOBS.c.id == "c").values(state="completed"))
+    assert view(db, "t").waits_for is None
 
 
-def test_a_backup_keeps_only_columns_that_there_are(db):
-    assert set(KEPT) <= set(put(db, "t", "pending").keys())
+def test_a_backup_keeps_only_columns_that_there_are():
+    assert set(KEPT) <= set(JOBS.c.keys())
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_a_backup_keeps_only_columns_that_there_are(db):
         ),
     ],
 )
-def test_a_job_that_can_never_begin_says_once_what_to_retry(db, state, cause, words):
+def test_a_job_that_can_never_begin_says_once_what_to_retry(state, cause, words):
     facts = json.dumps({"subject": "Ada"})
-    query = "SELECT 'train' AS source_kind, ? AS source_state, ? AS source_facts, ? AS source_cause"
-    assert cause_of_source(db.execute(query, (state, facts, cause)).fetchone()) == words
+    row = {"source_kind": "train", "source_state": state, "source_facts": facts, "source_cause": cause}
+    assert cause_of_source(row) == words

@@ -1,42 +1,38 @@
-import sqlite3
+import json
 
 import pytest
+from sqlalchemy import insert, select
 
-from studio.jobs.schema import FACTS_FROM_TITLES, SCHEMA, words_for
-
-
-def test_the_facts_of_version_1_are_read_out_of_its_titles():
-    db = sqlite3.connect(":memory:")
-    db.executescript(SCHEMA)
-    titles = {"check": "Photos of Ada", "train": "Training of Ada on pocket", "export": "Export: kohya"}
-    for kind, title in titles.items():
-        db.execute(
-            "INSERT INTO jobs (id, kind, state, owner, title, fingerprint, created_s) "
-            "VALUES (?, ?, 's', 'o', ?, 'f', 0)",
-            (kind, kind, title),
-        )
-    db.execute(FACTS_FROM_TITLES)
-    found = dict(db.execute("SELECT id, facts FROM jobs"))
-    db.close()
-    assert found == {
-        "check": '{"subject":"Ada"}',
-        "train": '{"subject":"Ada","base":"pocket"}',
-        "export": '{"format":"kohya"}',
-    }
+from studio.jobs.schema import JOBS, facts_from_title
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("kind", "title", "facts"),
     [
-        (sqlite3.SQLITE_BUSY_SNAPSHOT, "held by another program"),
-        (sqlite3.SQLITE_CORRUPT, "move the file"),
-        (sqlite3.SQLITE_FULL, "disk is full"),
-        (sqlite3.SQLITE_CANTOPEN, "folder {folder} and its files are yours"),
-        (None, "start the studio again"),
+        ("check", "Photos of Ada", '{"subject":"Ada"}'),
+        ("train", "Training of Ada on pocket", '{"subject":"Ada","base":"pocket"}'),
+        ("generate", "Pictures: places", '{"pack":"places"}'),
+        ("export", "Export: kohya", '{"format":"kohya"}'),
+        ("finish", "Finishing: avatar", '{"chain":"avatar"}'),
+        ("publish", "Publishing: ada/x", '{"repo":"ada/x"}'),
     ],
 )
-def test_an_error_of_the_table_is_told_with_its_cure(tmp_path, code, words):
-    error = sqlite3.OperationalError("x")
-    if code is not None:
-        error.sqlite_errorcode = code
-    assert words.format(folder=tmp_path) in words_for(error, tmp_path / "jobs.sqlite3")
+def test_the_facts_of_version_1_are_read_out_of_its_titles(kind, title, facts):
+    assert facts_from_title(kind, title) == facts
+
+
+def test_a_new_row_says_nothing_that_nobody_has_said(new_database):
+    database = new_database()
+    with database.write() as db:
+        db.execute(
+            insert(JOBS).values(
+                id="a", kind="check", state="pending", owner="o", title="t", fingerprint="f", created_s=database.now_s
+            )
+        )
+        row = db.execute(select(JOBS)).mappings().one()
+    told = {"number", "id", "kind", "state", "owner", "title", "fingerprint", "created_s"}
+    assert {name: value for name, value in row.items() if name not in told and value is not None} == {
+        "facts": "", "attempt": 0, "losses": 0, "stage": "", "reached": "{}", "cancel_requested": 0, "last_seq": 0,
+        "problems": "[]", "progress": "{}",
+    }  # fmt: skip
+    assert row["number"] == 1 and json.loads(row["reached"]) == {}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from studio.core.config import CheckConfig, GenerateConfig
 from studio.core.domain import JobView
@@ -13,6 +14,7 @@ from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
 from studio.jobs import sweep
 from studio.jobs.events import Outcome
+from studio.jobs.schema import JOBS
 from studio.service import Studio
 
 ADA, GONE = "hf:ada", "hf:gone"
@@ -41,8 +43,8 @@ def end(studio: Studio, job: JobView, state: str = "completed", *, days_ago: flo
     out.mkdir()
     (out / "made.png").write_text("made")
     studio._store.finish(claim, Outcome(state, result={}))  # type: ignore[arg-type]
-    with studio._store._write() as db:
-        db.execute("UPDATE jobs SET finished_s = ? WHERE id = ?", (time.time() - days_ago * DAY_S, job.id))
+    with studio._store._database.write() as db:
+        db.execute(update(JOBS).where(JOBS.c.id == job.id).values(finished_s=time.time() - days_ago * DAY_S))
     return job.id
 
 

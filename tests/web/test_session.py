@@ -11,7 +11,7 @@ from studio.core.errors import ConflictError, InputError, LoginError, NotFoundEr
 from studio.core.finish_config import FinishConfig
 from studio.core.settings import Settings
 from studio.jobs.events import Outcome
-from studio.jobs.store import NewJob
+from studio.jobs.queue import NewJob
 from studio.service import Studio
 from studio.web.login import Visitor, visitor_of
 from studio.web.page.train_tab import dataset_choices

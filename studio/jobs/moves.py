@@ -1,0 +1,114 @@
+"""What happens to one job within one transaction: the only place where a state changes, and where events are told.
+
+``store`` calls it with a connection that writes and, where it has read the job's row before, has locked it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
+
+from studio.core.domain import Event, plain
+from studio.jobs.schema import EVENTS, JOBS
+from studio.jobs.states import RUNNING, origins
+
+IS_RUNNING = tuple(sorted(RUNNING))
+
+_LOCKED = select(JOBS).where(JOBS.c.id == bindparam("job_id")).with_for_update()
+
+
+def locked(db: Connection, job_id: str) -> RowMapping | None:
+    """Return a job's row, which nobody else changes until the transaction ends; None if there is none."""
+    return db.execute(_LOCKED, {"job_id": job_id}).mappings().one_or_none()
+
+
+def move(
+    db: Connection,
+    job_id: str,
+    target: str,
+    *,
+    only_from: Sequence[str] | None = None,
+    attempt_is: int | None = None,
+    **columns: Any,
+) -> bool:
+    """Enter ``target`` if TRANSITIONS, ``only_from`` and the attempt allow it; nothing else changes a state.
+
+    Whoever comes too late (an attempt that has been replaced, a second cancel) changes nothing. A job that does not run
+    any more has no lease.
+    """
+    allowed = [state for state in origins(target) if only_from is None or state in only_from]
+    if target not in RUNNING:
+        columns |= {"holder": None, "leased_until_s": None}
+    change = update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state.in_(allowed)).values(state=target, **columns)
+    if attempt_is is not None:
+        change = change.where(JOBS.c.attempt == attempt_is)
+    return db.execute(change).rowcount == 1
+
+
+def requeue(
+    db: Connection, row: Mapping[Any, Any], attempt: int, reason: str, *, finished_s: Any, **columns: Any
+) -> bool:
+    """Let a job whose attempt is gone wait for the next one, or end if its owner has asked for that.
+
+    Args:
+        db: a connection that writes.
+        row: of the job, locked.
+        attempt: the one that is gone.
+        reason: a full sentence in the user's words.
+        finished_s: the time now, for a job that ends.
+        columns: what else changes.
+    """
+    changes: dict[str, Any] = {"attempt_is": attempt, "only_from": IS_RUNNING, **columns}
+    if row["cancel_requested"]:
+        return move(db, row["id"], "cancelled", finished_s=finished_s, **changes)
+    moved = move(db, row["id"], "pending", **changes)
+    if moved:
+        say(db, row["id"], "warning", f"{reason} It goes on from where it was.")
+    return moved
+
+
+def note_advance(db: Connection, row: Mapping[Any, Any], events: Sequence[Event]) -> None:
+    """Write down how far the job has come; one that gets further than ever before has lost nothing."""
+    stage, reached = row["stage"], json.loads(row["reached"])
+    before = dict(reached)
+    for event in events:
+        step: Any = None
+        if event.kind == "stage":
+            stage, step = str(event.data.get("name", "")), 0
+        elif event.kind == "progress":
+            step = event.data.get("step")
+        if isinstance(step, int | float) and step > reached.get(stage, -1):  # a resumed attempt tells old steps again
+            reached[stage] = step
+    changes: dict[str, Any] = {}
+    if reached != before:
+        changes |= {"losses": 0, "reached": json.dumps(reached)}
+    if stage != row["stage"]:
+        changes["stage"] = stage
+    if changes:
+        db.execute(update(JOBS).where(JOBS.c.id == row["id"]).values(**changes))
+
+
+def say(db: Connection, job_id: str, level: str, text: str) -> None:
+    """Add a message to a job's events; nothing if there is no such job."""
+    row = locked(db, job_id)
+    if row is not None:
+        add_events(db, row, [Event("message", {"level": level, "text": text})])
+
+
+def add_events(db: Connection, row: Mapping[Any, Any], events: Sequence[Event]) -> None:
+    """Add events to those of the job with this row, which is locked; of ``progress`` only the newest is kept."""
+    newest = max((i for i, event in enumerate(events) if event.kind == "progress"), default=None)
+    kept = [event for i, event in enumerate(events) if event.kind != "progress" or i == newest]
+    changes: dict[str, Any] = {"last_seq": row["last_seq"] + len(kept)}
+    if newest is not None:
+        db.execute(delete(EVENTS).where(EVENTS.c.job == row["id"], EVENTS.c.kind == "progress"))
+        changes["progress"] = json.dumps(plain(events[newest].data))
+    db.execute(
+        insert(EVENTS),
+        [
+            {"job": row["id"], "seq": seq, "kind": event.kind, "data": json.dumps(plain(event.data))}
+            for seq, event in enumerate(kept, row["last_seq"] + 1)
+        ],
+    )
+    db.execute(update(JOBS).where(JOBS.c.id == row["id"]).values(**changes))
