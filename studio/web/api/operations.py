@@ -101,11 +101,13 @@ class Operation:
     """Other good answers: status -> their type or schema."""
 
 
-def add_operations(app: FastAPI, operations: Iterable[Operation], desk: Desk, *, below: str) -> None:
+def add_operations(app: FastAPI, operations: Iterable[Operation], desk: Desk, *, below: str | None = None) -> None:
     """Add the routes to the app; what is not among them below the path ``below`` is refused in words."""
     rows = tuple(operations)
     for operation in rows:
         app.add_api_route(operation.path, _endpoint(operation, desk), methods=[operation.method])
+    if below is None:
+        return
     paths = [(compile_path(operation.path)[0], operation.method) for operation in rows]
 
     async def not_there(request: Request) -> Response:
