@@ -17,6 +17,7 @@ from studio.core.machine import DEMO_TIME
 from studio.core.presets import train_config
 from studio.core.settings import Settings
 from studio.pocket.samples import sample_photos
+from studio.web.api.interfaces import add_interfaces
 from studio.web.routes import add_routes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,15 +142,16 @@ def test_the_remote_commands_of_the_readme_run_against_the_app(
 
 def test_the_api_document_names_every_plain_route() -> None:
     app = FastAPI()
-    add_routes(app, lambda request: None, Settings())  # type: ignore[arg-type, return-value]
+    for add in (add_routes, add_interfaces):
+        add(app, lambda request: None, Settings())  # type: ignore[arg-type, return-value]
     made = {
         (method, route.path)
         for route in app.routes
-        if isinstance(route, APIRoute) and (method := next(iter(route.methods)))
+        if isinstance(route, APIRoute) and not route.path.endswith("{rest:path}")  # which refuses in words
+        for method in route.methods
     }
-    assert made == set(
-        re.findall(r"^\| `(GET|PUT|POST) (/[^`]+)` \|", API.replace("{relative}", "{relative:path}"), re.MULTILINE)
-    )
+    rows = r"^\| `(GET|PUT|POST|DELETE) (/[^`]+)` \|"
+    assert made == set(re.findall(rows, API.replace("{relative}", "{relative:path}"), re.MULTILINE))
 
 
 def test_the_time_of_the_demo_is_the_same_wherever_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:

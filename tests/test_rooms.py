@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, str] = {
     "jobs": "core",
     "service": "core jobs",
     # edges
-    "web": "core bases imaging pocket publishing pictures infer jobs service",
+    "web": "__init__ core bases imaging pocket publishing pictures infer jobs service",
     "remote": "core imaging",
     "client": "core imaging remote",
     "doctor": "core compute likeness jobs",

@@ -11,6 +11,9 @@ Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+FAILED = "Something failed inside the studio; the server's log says what."
+"""What a caller is told of a fault of ours."""
+
 
 async def read(receive: Receive) -> bytes:
     """Return the whole body of a request."""

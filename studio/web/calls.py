@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from studio.core.errors import Problem
 from studio.core.names import nearest
-from studio.web.asgi import App, Message, Receive, Scope, Send, answer, parsed, read, replayed
+from studio.web.asgi import FAILED, App, Message, Receive, Scope, Send, answer, parsed, read, replayed
 
 if TYPE_CHECKING:
     from gradio.blocks import Blocks
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 _CALL = re.compile(r"/gradio_api/(?P<way>call/v2|call|run|api)/(?P<name>[^/]+)/?")
 _RESULT = re.compile(r"/gradio_api/call/(?:v2/)?(?P<name>[^/]+)/(?P<event>[^/]+)/?")
 _JOIN = re.compile(r"/gradio_api/queue/join/?")
-
-FAILED = "Something failed inside the studio; the server's log says what."
-"""What a caller is told of a fault of ours."""
 
 _DO_NOT_FIT = "The values do not fit this call; docs/API.md says what each endpoint takes."
 

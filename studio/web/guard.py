@@ -27,6 +27,10 @@ _FORM = re.compile(r"/gradio_api/upload/?")
 _FILE = re.compile(r"/uploads/[^/]*")
 """Takes one file as it is."""
 
+_BASE64 = re.compile(r"(?:/v1/(?:check|finish)|(?:/background)?/remove(?:-opacity)?|(?:/upscaler)?/upsampler)/?")
+"""Takes files inside its JSON, in base64: four characters for three bytes, and some for the JSON around them."""
+_AROUND_BYTES = 2**16
+
 FIRST_BYTE_S = 30.0
 """A body may take so long, and ``1 / SLOWEST_BYTES_PER_S`` more for each byte that has arrived."""
 SLOWEST_BYTES_PER_S = 8192.0
@@ -125,6 +129,8 @@ class GuardMiddleware:
     def _max_bytes(self, path: str) -> int:
         if _FORM.fullmatch(path):
             return self._max_file_bytes * _FILES_PER_UPLOAD
+        if _BASE64.fullmatch(path):
+            return max(-(-self._max_file_bytes // 3) * 4 + _AROUND_BYTES, MAX_JSON_BYTES)
         return max(self._max_file_bytes, MAX_JSON_BYTES) if _FILE.fullmatch(path) else MAX_JSON_BYTES
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,7 +108,7 @@ def add_routes(app: FastAPI, session_of: SessionOf, settings: Settings) -> None:
 
     @app.get("/files/{job_id}")
     def job_files(request: Request, job_id: str) -> dict[str, Any]:
-        return _manifest(session_of(request), job_id)
+        return manifest(session_of(request), job_id)
 
     @app.get("/files/{job_id}/{relative:path}")
     def job_file(request: Request, job_id: str, relative: str, small: bool = False) -> FileResponse:
@@ -179,16 +179,28 @@ class Uploads:
         ]
         if missing:
             raise ConflictError.of(missing)
-        stage = self._of(owner) / f".check-{secrets.token_hex(8)}"
-        try:
+        with self.stage(owner) as stage:
             paths = []
             for number, photo in enumerate(photos):
                 path = stage / str(number) / intake.safe_name(photo.name)
                 with intake.disk_errors():
-                    path.parent.mkdir(mode=0o700, parents=True)
+                    path.parent.mkdir(mode=0o700)
                     shutil.copyfile(self._of(owner) / photo.sha256, path)
                 paths.append(path)
             yield paths
+
+    @contextlib.contextmanager
+    def stage(self, owner: str) -> Iterator[Path]:
+        """Yield an empty folder of the owner's, for files on their way into a job; it is deleted afterwards.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        stage = self._of(owner) / f".check-{secrets.token_hex(8)}"  # the name that the sweep of uploads knows
+        try:
+            with intake.disk_errors():
+                stage.mkdir(mode=0o700, parents=True)
+            yield stage
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -215,7 +227,8 @@ def _check(session: StudioSession, uploads: Uploads, body: CheckRequest) -> dict
     return asdict(job)
 
 
-def _manifest(session: StudioSession, job_id: str) -> dict[str, Any]:
+def manifest(session: StudioSession, job_id: str) -> dict[str, Any]:
+    """Return the files of a job with their sizes and digests, none until it is completed; raises NotFoundError."""
     job = session.studio.get(job_id, owner=session.owner)
     rows = []
     if job.state == "completed":

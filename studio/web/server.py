@@ -51,6 +51,8 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     """
     import gradio as gr
 
+    from studio.web.api.errors import ErrorShapes
+    from studio.web.api.interfaces import SHAPES, add_interfaces
     from studio.web.calls import CallsMiddleware, tell_failures_in_words
     from studio.web.page.build import build
     from studio.web.page.visitors import current_visitor
@@ -80,13 +82,17 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         _require_account()
         app.add_middleware(LoginMiddleware, authenticator=authenticator, folder=upload_folder(settings), public=public)
         app.post("/gradio_api/upload")(_upload_of_an_owner(page, settings))
-        add_routes(app, lambda request: replace(session, visitor=lambda: visitor_of(request.scope)), settings)
-    else:
-        add_routes(app, lambda _: session, settings)
+
+    def session_of(request: Request) -> StudioSession:
+        return replace(session, visitor=lambda: visitor_of(request.scope)) if settings.login else session
+
+    add_routes(app, session_of, settings)
+    add_interfaces(app, session_of, settings)
     app.add_middleware(FullDisk)
     if token is not None:
         app.add_middleware(TokenMiddleware, token=token)
-    app.add_middleware(GuardMiddleware, settings=settings)  # added last, it comes first
+    app.add_middleware(GuardMiddleware, settings=settings)
+    app.add_middleware(ErrorShapes, shapes=SHAPES)  # added last, it comes first
     gr.mount_gradio_app(
         app,
         page,

@@ -1,7 +1,7 @@
 """The studio as one visitor uses it: forms become configs, jobs become answers. Without Gradio."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ from studio.core.server_token import is_off
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
 from studio.core.units import mean_words
+from studio.web import codes
 from studio.web.login import Visitor
 from studio.web.page import words
 
@@ -85,6 +86,10 @@ class StudioSession:
             cure = "send one that may write, or start the server without STUDIO_TOKEN=off"
             raise InputError.of([Problem("token", message, cure, "no_token")])
         return token
+
+    def _publish_token(self, config: PublishConfig, given: str | None) -> str | None:
+        """Return the token for a publishing, which needs none as long as nothing is sent; raises as ``hub_token``."""
+        return (given or self.token) if config.dry_run else self.hub_token(given)
 
     def unpublish(self, repo: str, *, token: str | None = None) -> None:
         """Delete a repository from the Hub; raises what ``hub_token`` and ``Studio.unpublish`` raise."""
@@ -146,10 +151,29 @@ class StudioSession:
         """
         if not job_id:
             raise NotFoundError(words.NOTHING_CHOSEN[kind])
+        if kind == "train" and codes.is_code(job_id):
+            job_id = self.run_of(job_id)
         job = self.studio.get(job_id, owner=self.owner)
         if job.kind != kind:
             raise NotFoundError(words.WRONG_KIND.format(job=job_id, found=job.kind, wanted=kind))
         return job
+
+    def run_of(self, code: str) -> str:
+        """Return the id of the training run that goes by a code.
+
+        Raises:
+            NotFoundError: the owner has none. ConflictError: two of them go by it.
+        """
+        return codes.found(code, (job.id for job in self.every("train")))
+
+    def every(self, kind: JobKind) -> Iterator[JobView]:
+        """Yield all of the owner's jobs of one kind, newest first, however many there are."""
+        owner, before = self.owner, None
+        while rows := self.studio.list(owner=owner, limit=MAX_LISTED, kind=kind, before=before):
+            yield from rows
+            if len(rows) < MAX_LISTED:
+                return
+            before = rows[-1].id
 
     def current(self, kind: JobKind) -> JobView | None:
         """Return the job to show when the page opens: the newest open one, else the newest one."""
@@ -199,7 +223,7 @@ class StudioSession:
         """
         check = self.job(check_job, "check")
         self._require_photo_base(check, base, preset)
-        config, chosen = self._train_config(base, preset, changes or {})
+        config, chosen = self.train_config(base, preset, changes or {})
         then = PublishConfig.parse(publish) if publish else None
         return self.studio.submit_train(
             config,
@@ -209,7 +233,7 @@ class StudioSession:
             token=self.token,
             preset=chosen,
             publish=then,
-            publish_token=self.hub_token(token) if then else None,
+            publish_token=self._publish_token(then, token) if then else None,
         )
 
     def publishing_of(self, run: JobView) -> JobView | None:
@@ -247,7 +271,7 @@ class StudioSession:
         """
         check = self.job(check_job, "check")
         self._require_photo_base(check, base, preset)
-        config, _ = self._train_config(base, preset, changes or {})
+        config, _ = self.train_config(base, preset, changes or {})
         if check.result is None:
             raise InputError.of([Problem("photos", words.NOT_CHECKED, words.NOT_CHECKED_CURE, "not_checked")])
         return self.studio.plan(config, len(check.result["photos"]))
@@ -257,8 +281,12 @@ class StudioSession:
         here = machine.look(self.settings.device)
         reach.require_photo_base(is_named=bool(base or preset), drawn=drawn, here=here)
 
-    def _train_config(self, base: str, preset: str, changes: Mapping[str, Any]) -> tuple[TrainConfig, str]:
-        """Return the settings of a run and the name of the preset that they come from."""
+    def train_config(self, base: str, preset: str, changes: Mapping[str, Any]) -> tuple[TrainConfig, str]:
+        """Return the settings of a run and the name of the preset that they come from.
+
+        Raises:
+            NotFoundError: no such preset or base. InputError: wrong settings, all at once, or no preset for the base.
+        """
         base, chosen = machine.choose(base, preset, machine.look(self.settings.device), self.settings.presets_dir)
         return override(chosen.config, {"base": base, **changes}), chosen.name
 
@@ -273,19 +301,25 @@ class StudioSession:
             NotFoundError: no such run or pack. InputError: wrong settings. ConflictError: the run stopped early or was
                 cancelled.
         """
-        if form.get("adapter") and not train_job:
-            config = GenerateConfig.parse(form)
-            if config.pack is not None:
-                load_pack(config.pack, self.settings.presets_dir)
+        config, run = self.generate_order(train_job, form)
+        if run is None:
             return self.studio.submit_generate(config, owner=self.owner, key=key, token=token or self.token)
-        run = self.job(train_job, "train")
+        return self.studio.submit_generate(config, run.id, owner=self.owner, key=key, token=self.token)
+
+    def generate_order(self, train_job: str | None, form: Mapping[str, Any]) -> tuple[GenerateConfig, JobView | None]:
+        """Return the settings of pictures and the run that they are made with, None with a published adapter.
+
+        Raises:
+            NotFoundError: no such run or pack. InputError: wrong settings, or a pack for other kinds of subject.
+        """
+        run = None if form.get("adapter") and not train_job else self.job(train_job, "train")
         config = GenerateConfig.parse(form)
         if config.pack is not None:
-            noun = self.adapter_facts(run.id).get("class_noun") or run.facts.class_noun
             pack = load_pack(config.pack, self.settings.presets_dir)
+            noun = run and (self.adapter_facts(run.id).get("class_noun") or run.facts.class_noun)
             if noun:
                 require_kind(pack, noun)
-        return self.studio.submit_generate(config, run.id, owner=self.owner, key=key, token=self.token)
+        return config, run
 
     def submit_export(self, train_job: str | None, form: Mapping[str, Any], *, key: str | None = None) -> JobView:
         """Queue an export of a run; ``form`` holds settings of ExportConfig.
@@ -320,7 +354,7 @@ class StudioSession:
             run.id,
             owner=self.owner,
             pictures=pictures_job or None,
-            token=(token or self.token) if config.dry_run else self.hub_token(token),
+            token=self._publish_token(config, token),
             key=key,
         )
 

@@ -93,6 +93,27 @@ def test_too_large_bodies_are_refused_with_and_without_a_length() -> None:
     assert client.post(place, content=b"x" * 2**10, headers=multipart).json() == {"bytes": 2**10}
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/check",
+        "/v1/finish",
+        "/remove",
+        "/remove-opacity",
+        "/background/remove",
+        "/upsampler",
+        "/upscaler/upsampler",
+    ],
+)
+def test_files_inside_json_may_be_as_large_as_uploads(path: str) -> None:
+    client = _client(max_upload_bytes=6 * 2**20)
+    assert client.post(path, content=b"x" * 8 * 2**20).json() == {"bytes": 8 * 2**20}, "6 MiB in base64"
+    assert client.post(path, content=b"x" * (8 * 2**20 + 2**16 + 1)).status_code == 413
+    assert _client(max_upload_bytes=2**20).post(path, content=b"x" * 4 * 2**20).status_code == 200, "as any other JSON"
+    for other in ("/v1/train", "/v1/check/x", "/v1/generate", "/v1/checks", "/removed", "/upscaler/remove"):
+        assert client.post(other, content=b"x" * (4 * 2**20 + 1)).status_code == 413, other
+
+
 def test_a_form_lifts_the_limit_only_where_forms_are_taken() -> None:
     client = _client()
     form = {"content-type": "multipart/form-data; boundary=b"}

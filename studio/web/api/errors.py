@@ -1,0 +1,95 @@
+"""Refusals in the shape that the clients of each interface know; everything below raises StudioError and no more.
+
+One middleware in front of all others, so that the guard's, the gate's and the router's own refusals have that shape,
+too. It looks at answers that say ``error`` or ``detail`` as JSON and leaves all others as they are.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from studio.web.asgi import App, Message, Receive, Scope, Send, parsed
+
+Problems = Sequence[Mapping[str, Any]]
+Shape = Callable[[int, str, Problems], tuple[str, dict[str, Any]]]
+"""Takes status, words and problems; returns media type and body."""
+
+PROBLEM_JSON = "application/problem+json"
+
+
+def problem_json(status: int, words: str, problems: Problems) -> tuple[str, dict[str, Any]]:
+    """Return a refusal as problem details, with every problem in the member ``problems``.
+
+    Source: RFC 9457; ``about:blank`` says that the status tells all that a type could.
+    """
+    body = {"type": "about:blank", "title": phrase(status), "status": status, "detail": words}
+    return PROBLEM_JSON, {**body, "problems": list(problems)}
+
+
+def phrase(status: int) -> str:
+    """Return what a status is called."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+class ErrorShapes:
+    """ASGI middleware: puts refusals below some addresses into their shape.
+
+    Args:
+        app: what comes behind.
+        shapes: beginning of a path -> shape; the longest that fits counts.
+    """
+
+    def __init__(self, app: App, shapes: Mapping[str, Shape]) -> None:
+        self._app = app
+        self._shapes = sorted(shapes.items(), key=lambda row: -len(row[0]))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        path = scope.get("path", "") if scope["type"] == "http" else ""
+        shape = next((shape for start, shape in self._shapes if path == start or path.startswith(f"{start}/")), None)
+        await self._app(scope, receive, send if shape is None else _shaped(send, shape))
+
+
+def _shaped(send: Send, shape: Shape) -> Send:
+    start: Message | None = None
+    chunks: list[bytes] = []
+
+    async def shaped(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start" and message["status"] >= 400 and _is_json(message):
+            start = message
+            return
+        if start is None:
+            await send(message)
+            return
+        chunks.append(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        body = b"".join(chunks)
+        headers = start.get("headers", [])
+        data = parsed(body)
+        if isinstance(data, dict):
+            media_type, made = shape(start["status"], _words(data, start["status"]), data.get("problems") or [])
+            body = json.dumps(made).encode()
+            ours = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+            headers = [row for row in headers if row[0].lower() not in (b"content-type", b"content-length")] + ours
+        await send({**start, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return shaped
+
+
+def _words(data: Mapping[str, Any], status: int) -> str:
+    words = next((data[key] for key in ("error", "detail") if isinstance(data.get(key), str)), None)
+    return words or f"{phrase(status)}."
+
+
+def _is_json(start: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.split(b";")[0].strip() == b"application/json"
+        for name, value in start.get("headers", [])
+    )
