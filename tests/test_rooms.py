@@ -128,6 +128,7 @@ WITHOUT_TEST = {
     "training/state.py": "test_train.py",
     # a part of the service
     "jobs/here.py": "test_service.py",
+    "jobs/table.py": "jobs/test_store.py",
     # commands, asked as a person types them
     "__main__.py": "test_readme.py",
     "cli/lists.py": "cli/test_main.py",

@@ -303,6 +303,8 @@ class JobFacts:
 
     subject: str | None = None
     class_noun: str | None = None
+    name: str | None = None
+    """What its owner calls a photo set."""
     base: str | None = None
     preset: str | None = None
     adapter: str | None = None
@@ -365,3 +367,5 @@ class JobView:
     """Its place in the queue while it waits for its turn, 1 for the next one to start."""
     starts_in_s: float | None = None
     """About how long until it starts, in seconds, from how long such jobs took; None where that is not known."""
+    hearts: tuple[str, ...] = ()
+    """Pictures of a generate job that its owner has given a heart, by their ``file``, the newest heart last."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 from studio.core.errors import ConflictError
 from studio.core.private import make_file
 
-VERSION = 2
+VERSION = 3
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     cause TEXT,
     problems TEXT NOT NULL DEFAULT '[]',
     progress TEXT NOT NULL DEFAULT '{}',
-    result TEXT
+    result TEXT,
+    hearts TEXT NOT NULL DEFAULT '[]'
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key ON jobs (owner, key) WHERE key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state);
@@ -71,7 +72,13 @@ CREATE TABLE turns (owner TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT, WITHO
 ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '';
 {FACTS_FROM_TITLES};
 """
-"""What a table of version 1 lacks."""
+"""What a table of version 1 lacks that one of version 2 has."""
+
+SINCE_2 = "ALTER TABLE jobs ADD COLUMN hearts TEXT NOT NULL DEFAULT '[]'"
+"""What a table of version 2 lacks."""
+
+_STEPS = {0: SCHEMA, 1: f"{SINCE_1};{SINCE_2}", 2: SINCE_2}
+"""Version of a table -> what brings it up to date."""
 
 _NOT_OURS = (
     "may not be opened or written ({error}); see that the folder {folder} and its files are yours, or set STUDIO_HOME "
@@ -132,7 +139,7 @@ def open_table(path: Path, kind: type[_Connection], *, busy_timeout_s: float) ->
     if version < VERSION:
         connection.execute("BEGIN IMMEDIATE")
         version = _version(connection)  # another server may have been faster
-        for statement in (SCHEMA if version == 0 else SINCE_1 if version == 1 else "").split(";"):
+        for statement in _STEPS.get(version, "").split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")

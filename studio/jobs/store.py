@@ -7,32 +7,29 @@ change of state goes through ``_move``, a conditional update built from ``states
 
 import json
 import sqlite3
-import threading
 import time
-import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError, ResourceError
+from studio.core.job_words import title_of
 from studio.jobs.events import Outcome
 from studio.jobs.rows import KEPT, cause_of_source, placed, view_of
-from studio.jobs.schema import FACTS_FROM_TITLES, open_table, words_for
+from studio.jobs.schema import FACTS_FROM_TITLES
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, origins, waiting_state
+from studio.jobs.table import Connection, Table
 
 _BEFORE_ALL = 10**16
+_NEWER = {"facts": "", "hearts": "[]"}
+"""Columns that records of earlier versions in a backup lack, and what stands for them."""
 
 _WAITING = tuple(sorted(WAITING))
 _RUNNING = tuple(sorted(RUNNING))
 _PROGRESS_KINDS = frozenset({"progress", "metrics", "image", "verdict"})
 """The first event of one of these kinds ends pendingModel."""
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that can be referred to weakly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class Claim:
     attempt: int
 
 
-class Store:
+class Store(Table):
     """All jobs of one installation.
 
     Args:
@@ -73,12 +70,8 @@ class Store:
     """
 
     def __init__(self, path: Path, *, verbs: Mapping[JobKind, VerbSpec] = VERBS, busy_timeout_s: float = 30.0) -> None:
-        self._path = path
+        super().__init__(path, busy_timeout_s)
         self._verbs = verbs
-        self._busy_timeout_s = busy_timeout_s
-        self._local = threading.local()
-        self._open_lock = threading.Lock()
-        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
 
     # Owner's calls
 
@@ -222,6 +215,27 @@ class Store:
                 raise ConflictError(f"job {job_id} is {view.state}; only a stalled or cancelled job can be retried.")
             return view
 
+    def heart(self, job_id: str, owner: str, files: Collection[str], *, on: bool) -> JobView:
+        """Give hearts to pictures of a job, or take them back; the newest one comes last."""
+        with self._write() as db:
+            row = self._owned(db, job_id, owner)
+            kept = [file for file in json.loads(row["hearts"]) if file not in files]
+            hearts = json.dumps([*kept, *files] if on else kept)
+            db.execute("UPDATE jobs SET hearts = ? WHERE id = ?", (hearts, job_id))
+            return self._view(db, job_id)
+
+    def rename(self, owner: str, facts: Mapping[str, JobFacts]) -> None:
+        """Change what jobs of an owner are about, by id, and with it their titles and the subject in their results."""
+        with self._write() as db:
+            for job_id, now in facts.items():
+                row = self._owned(db, job_id, owner)
+                result = None if row["result"] is None else json.loads(row["result"])
+                if result and "subject" in result:
+                    result["subject"] = now.subject
+                told = None if result is None else json.dumps(result)
+                values = (json.dumps(plain(now)), title_of(row["kind"], now), told, job_id)
+                db.execute("UPDATE jobs SET facts = ?, title = ?, result = ? WHERE id = ?", values)
+
     # The backup's calls
 
     def completed(self) -> list[str]:
@@ -242,8 +256,8 @@ class Store:
         Raises:
             KeyError, TypeError, ValueError: ``dump`` is not what the method ``dump`` returned for that job.
         """
-        row = {name: dump["job"][name] for name in KEPT if name != "facts"}
-        row["facts"] = dump["job"].get("facts", "")
+        row = {name: dump["job"][name] for name in KEPT if name not in _NEWER}
+        row |= {name: dump["job"].get(name, missing) for name, missing in _NEWER.items()}
         if row["id"] != job_id or row["state"] != "completed" or row["kind"] not in self._verbs:
             raise ValueError("not a completed job")
         with self._write() as db:
@@ -446,20 +460,9 @@ class Store:
                 self._requeue(db, row, row["attempt"], reason)
             return [row["id"] for row in rows]
 
-    def close(self) -> None:
-        """Close all connections; a later call opens a new one."""
-        with self._open_lock:
-            for connection in list(self._connections):
-                connection.close()
-            self._connections.clear()
-            self._local = threading.local()
-
     # Below: one transaction's worth
 
-    def _view(self, db: _Connection, job_id: str) -> JobView:
-        return placed(db, [view_of(db, self._row(db, job_id))])[0]
-
-    def _requeue(self, db: _Connection, row: sqlite3.Row, attempt: int, reason: str, **columns: Any) -> bool:
+    def _requeue(self, db: Connection, row: sqlite3.Row, attempt: int, reason: str, **columns: Any) -> bool:
         """Let a job whose attempt is gone wait for the next one, or end if its owner has asked for that."""
         changes: dict[str, Any] = {"attempt_is": attempt, "only_from": _RUNNING, **columns}
         if row["cancel_requested"]:
@@ -471,7 +474,7 @@ class Store:
 
     def _move(
         self,
-        db: _Connection,
+        db: Connection,
         job_id: str,
         target: str,
         *,
@@ -489,7 +492,7 @@ class Store:
             values.append(attempt_is)
         return db.execute(query, values).rowcount == 1
 
-    def _note_advance(self, db: _Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
+    def _note_advance(self, db: Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
         """Write down how far the job has come; one that gets further than ever before has lost nothing."""
         stage, reached = row["stage"], json.loads(row["reached"])
         before = dict(reached)
@@ -508,12 +511,12 @@ class Store:
         if stage != row["stage"]:
             db.execute("UPDATE jobs SET stage = ? WHERE id = ?", (stage, row["id"]))
 
-    def _say(self, db: _Connection, job_id: str, level: str, text: str) -> None:
+    def _say(self, db: Connection, job_id: str, level: str, text: str) -> None:
         row = self._row(db, job_id)
         if row is not None:
             self._add_events(db, row, [Event("message", {"level": level, "text": text})])
 
-    def _add_events(self, db: _Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
+    def _add_events(self, db: Connection, row: sqlite3.Row, events: Sequence[Event]) -> None:
         newest = max((i for i, event in enumerate(events) if event.kind == "progress"), default=None)
         kept = [event for i, event in enumerate(events) if event.kind != "progress" or i == newest]
         if newest is not None:
@@ -527,19 +530,10 @@ class Store:
         )
         db.execute("UPDATE jobs SET last_seq = ? WHERE id = ?", (row["last_seq"] + len(kept), row["id"]))
 
-    def _owned(self, db: _Connection, job_id: str, owner: str) -> sqlite3.Row:
-        row = db.execute("SELECT * FROM jobs WHERE id = ? AND owner = ?", (job_id, owner)).fetchone()
-        if row is None:
-            raise NotFoundError(f"there is no job {job_id!r}.")
-        return row
-
-    def _row(self, db: _Connection, job_id: str) -> Any:  # a row, or None
-        return db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-
-    def _by_key(self, db: _Connection, owner: str, key: str) -> sqlite3.Row | None:
+    def _by_key(self, db: Connection, owner: str, key: str) -> sqlite3.Row | None:
         return db.execute("SELECT * FROM jobs WHERE owner = ? AND key = ?", (owner, key)).fetchone()
 
-    def _source_state(self, db: _Connection, source: str | None) -> str | None:
+    def _source_state(self, db: Connection, source: str | None) -> str | None:
         if source is None:
             return None
         row = self._row(db, source)
@@ -547,43 +541,12 @@ class Store:
             raise NotFoundError(f"there is no job {source!r}.")
         return str(row["state"])
 
-    @contextmanager
-    def _write(self) -> Iterator[_Connection]:
-        with self._read() as db:
-            # IMMEDIATE: take the write lock before reading, so that what was read still holds when it is written.
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _read(self) -> Iterator[_Connection]:
-        try:
-            yield self._connection()
-        except sqlite3.DatabaseError as error:
-            raise ResourceError(f"the table of jobs ({self._path.name}) {words_for(error, self._path)}") from error
-
-    def _connection(self) -> _Connection:
-        connection: _Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            with (
-                self._open_lock
-            ):  # two threads that switch to WAL at once get "database is locked" in spite of the timeout
-                connection = open_table(self._path, _Connection, busy_timeout_s=self._busy_timeout_s)
-                self._connections.add(connection)
-            self._local.connection = connection
-        return connection
-
 
 def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _same_request(db: _Connection, row: sqlite3.Row, fingerprint: str) -> JobView:
+def _same_request(db: Connection, row: sqlite3.Row, fingerprint: str) -> JobView:
     if row["fingerprint"] != fingerprint:
         raise ConflictError(f"key {row['key']!r} was used for another request (job {row['id']}); use a new key.")
     return placed(db, [view_of(db, row)])[0]

@@ -223,7 +223,7 @@ def make_version_1(path):
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("DROP TABLE turns")
         db.execute("DROP INDEX jobs_by_owner")
-        for column in ("stage", "reached", "facts"):
+        for column in ("stage", "reached", "facts", "hearts"):
             db.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 1")
         db.commit()
@@ -237,6 +237,33 @@ def test_a_table_of_an_earlier_version_is_brought_up_to_date_with_its_jobs(tmp_p
     make_version_1(path)
     again = Store(path)
     assert again.claim() == Claim("a", "check", 1)
+    again.close()
+
+
+def test_a_table_of_version_2_gets_hearts(tmp_path):
+    path = tmp_path / "jobs.sqlite3"
+    store = Store(path)
+    add(store, "a")
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE jobs DROP COLUMN hearts")
+        db.execute("PRAGMA user_version = 2")
+        db.commit()
+    store = Store(path)
+    assert store.get("a", OWNER).hearts == ()
+    assert store.heart("a", OWNER, ["x.png"], on=True).hearts == ("x.png",)
+    store.close()
+
+
+def test_hearts_come_and_go_one_by_one_and_outlive_the_server(store, tmp_path):
+    add(store, "a")
+    assert store.heart("a", OWNER, ["1.png", "2.png"], on=True).hearts == ("1.png", "2.png")
+    assert store.heart("a", OWNER, ["1.png"], on=True).hearts == ("2.png", "1.png")
+    assert store.heart("a", OWNER, ["2.png", "3.png"], on=False).hearts == ("1.png",)
+    with pytest.raises(NotFoundError):
+        store.heart("a", "bob", ["1.png"], on=False)
+    again = Store(tmp_path / "jobs.sqlite3")
+    assert again.get("a", OWNER).hearts == ("1.png",)
     again.close()
 
 
@@ -331,7 +358,7 @@ def test_a_table_of_version_1_gets_the_facts_of_its_jobs_from_their_titles(tmp_p
     ]
     old = store.dump("check")
     old["job"] |= {"id": "old", "state": "completed", "key": None}
-    del old["job"]["facts"]
+    del old["job"]["facts"], old["job"]["hearts"]
     assert store.restore("old", old) and store.get("old", OWNER).facts == JobFacts(subject="Ada")
     store.close()
 
