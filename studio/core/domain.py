@@ -148,6 +148,8 @@ class Image:
     """The engine that was asked; None if none was."""
     likeness_version: str | None = None
     """Its version."""
+    adapter_scale: float | None = None
+    """Strength of the adapter; None in files of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
