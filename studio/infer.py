@@ -104,10 +104,11 @@ def generate(
     info = read_info(run_dir / "adapter")
     require_reference(config, info)
     family = registry.family(info.family)
-    sha256 = adapter_sha256(weights_dir) if config.adapter_scale > 0 else None
+    sha256 = adapter_sha256(weights_dir)
     plan, remarks = plan_pictures(config, info, family.spec, sha256)
 
-    finished = _open_folder(out_dir, config, info, sha256)
+    draws_with_it = any(one.adapter_scale > 0 for one in config.by_strength())
+    finished = _open_folder(out_dir, config, info, sha256 if draws_with_it else None)
     if finished is not None:
         if config.likeness == "none" or not measured_otherwise(finished, info, reporter):
             return finished
@@ -123,25 +124,10 @@ def generate(
             _write_likeness(out_dir / item.file, scorer, made.scores[index])
     if made.scores:
         reporter.message(f"{len(made.scores)} of {len(plan)} pictures already exist")
-    missing = [index for index in range(len(plan)) if index not in made.scores]
     from_cache = 0
-
-    rows = rows_per_pass([item.picture_request for item in plan], config.batch_size)
-    with open_results(config, info, sha256, bool(missing), reporter) as result_cache:
-        for index in missing:
-            reporter.check_stop()
-            if (found := result_cache.get(plan[index])) is not None:
-                picture, sampler = found
-                made.add(index, picture, scorer.score([picture])[0])
-                _write_picture(out_dir, plan[index], picture, sampler, scorer, made.scores[index], on_event)
-                from_cache += 1
-        if from_cache:
-            reporter.message(f"{from_cache} of {len(plan)} pictures come from the cache")
-        missing = [index for index in missing if index not in made.scores]
-        if missing:
-            pipeline = _opened(config, info, weights_dir, opener or open_base, reporter)
-            _warn_cut_prompts(pipeline, [plan[index] for index in missing], info.instance_token, reporter)
-            _make(pipeline, plan, missing, rows, out_dir, scorer, made, result_cache, reporter)
+    for one in config.by_strength():
+        of_one = [index for index, item in enumerate(plan) if item.record["adapter_scale"] == one.adapter_scale]
+        from_cache += _draw(one, info, weights_dir, plan, of_one, out_dir, scorer, made, opener or open_base, reporter)
 
     reporter.stage("ranking", "Ranking and packing the pictures")
     _warn_unmeasured(config, made, scorer, reporter)
@@ -154,6 +140,41 @@ def generate(
     records.write(out_dir / INDEX_NAME, result)
     output.finish(out_dir)
     return result
+
+
+def _draw(
+    config: GenerateConfig,
+    info: AdapterInfo,
+    weights_dir: Path,
+    plan: Sequence["PlannedPicture"],
+    wanted: Sequence[int],
+    out_dir: Path,
+    scorer: "LikenessScorer",
+    made: MadePictures,
+    opener: "Opener",
+    reporter: ProgressReporter,
+) -> int:
+    """Make what is missing of the pictures of one strength; return how many of them the result cache held."""
+    missing = [index for index in wanted if index not in made.scores]
+    rows = rows_per_pass([plan[index].picture_request for index in wanted], config.batch_size)
+    sha256 = adapter_sha256(weights_dir) if config.adapter_scale > 0 else None
+    from_cache = 0
+    with open_results(config, info, sha256, bool(missing), reporter) as result_cache:
+        for index in missing:
+            reporter.check_stop()
+            if (found := result_cache.get(plan[index])) is not None:
+                picture, sampler = found
+                made.add(index, picture, scorer.score([picture])[0])
+                _write_picture(out_dir, plan[index], picture, sampler, scorer, made.scores[index], reporter.on_event)
+                from_cache += 1
+        if from_cache:
+            reporter.message(f"{from_cache} of {len(wanted)} pictures come from the cache")
+        missing = [index for index in missing if index not in made.scores]
+        if missing:
+            pipeline = _opened(config, info, weights_dir, opener, reporter)
+            _warn_cut_prompts(pipeline, [plan[index] for index in missing], info.instance_token, reporter)
+            _make(pipeline, plan, missing, rows, out_dir, scorer, made, result_cache, reporter)
+    return from_cache
 
 
 def _opened(

@@ -29,7 +29,6 @@ from studio.core.errors import ConflictError, InputError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.core.job_words import title_of
 from studio.core.path_rules import paths_in_finishing, paths_in_publishing, paths_in_training
-from studio.core.private import make_home
 from studio.core.publish_rules import publishing_problems
 from studio.core.receipts import Receipt
 from studio.core.server_token import lends_logins
@@ -41,9 +40,9 @@ from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
 from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
 from studio.jobs.forget import SLOW_PLACES, Forgetter
-from studio.jobs.here import HereAndNow
 from studio.jobs.inherited import machines_login
-from studio.jobs.queue import NewJob, late
+from studio.jobs.marks import Marks
+from studio.jobs.queue import NewJob
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.sweep import Clock
@@ -53,7 +52,7 @@ _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _NumberedEvents = list[tuple[int, Event]]
 
 
-class Studio(HereAndNow):
+class Studio(Marks):
     """The studio of one installation.
 
     Args:
@@ -72,8 +71,6 @@ class Studio(HereAndNow):
         max_losses: int = 3,
     ) -> None:
         super().__init__(settings, verbs)
-        self._jobs_dir = self._home / "jobs"
-        self._store = late(lambda: resolve("studio.jobs.store:open_store")(settings, self._home, verbs))
         self._tokens: dict[str, str] = {}
         """Tokens of jobs that have not ended, by job id: in memory, and nowhere else."""
         self._worker = Worker(
@@ -90,9 +87,8 @@ class Studio(HereAndNow):
             slots=slots_of(settings),
             beside=kinds_beside(settings),
         )
-        self._backup = (
-            Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads) if settings.backup_url else None
-        )
+        if settings.backup_url:
+            self._backup = Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads)
         self._forgetter = Forgetter(
             settings,
             self._home,
@@ -103,7 +99,6 @@ class Studio(HereAndNow):
         self._clock = Clock(
             self._home, self._store, self._forgetter, keep_days=settings.keep_days, leads=self._worker.leads
         )
-        self._ready = False
 
     def start(self) -> None:
         """Start the local worker. Jobs whose server died go back to pending and continue from their folders.
@@ -583,10 +578,3 @@ class Studio(HereAndNow):
     def _with_trouble(self, view: JobView) -> JobView:
         trouble = None if view.state in TERMINAL_STATES else self._worker.trouble_of(view.id)
         return view if trouble is None else dataclasses.replace(view, cause=trouble)
-
-    def _make_home(self) -> None:
-        if not self._ready:
-            with intake.disk_errors():
-                make_home(self._home)
-                self._jobs_dir.mkdir(mode=0o700, exist_ok=True)
-            self._ready = True

@@ -284,8 +284,10 @@ def _inputs(config: TrainConfig, dataset: Dataset, dataset_dir: Path) -> dict[st
         (photo.sha256, photo.caption, photo.bucket, *_mask_digest(masks / Path(photo.file).name))
         for photo in dataset.photos
     ]
+    # The subject's name is for people only: a run goes on after the subject was renamed.
+    settings = config.model_dump_json(exclude={"subject"})
     return {
-        "settings": hashlib.sha256(config.model_dump_json().encode()).hexdigest(),
+        "settings": hashlib.sha256(settings.encode()).hexdigest(),
         "photos": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
     }
 

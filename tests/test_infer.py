@@ -198,6 +198,30 @@ def test_scale_zero_gives_the_pictures_of_the_untrained_base(run_dir: Path, tiny
     assert abs(pixels([found]) - pixels(expected)).max() <= 1
 
 
+def test_strengths_are_compared_from_the_same_seed_and_each_is_what_it_is_alone(run_dir: Path, tmp_path: Path) -> None:
+    wanted = config(prompts=["photo of {subject}"], count=1, strengths=(0.0, 0.5, 1.0), use_cache=True)
+    result = infer.generate(wanted, run_dir, tmp_path / "row")
+    assert {image.adapter_scale: image.file for image in result.images} == {
+        scale: f"Ada_prompt_1/001_at_{scale:g}.png" for scale in (0.0, 0.5, 1.0)
+    }
+    assert {image.seed for image in result.images} == {0}
+    shown = {image.adapter_scale: opened(tmp_path / "row" / image.file) for image in result.images}
+    for scale, picture in shown.items():
+        alone = config(prompts=["photo of {subject}"], count=1, adapter_scale=scale)
+        (one,) = infer.generate(alone, run_dir, tmp_path / f"at-{scale}").images
+        assert (one.adapter_scale, one.file) == (scale, "Ada_prompt_1/001.png")
+        assert np.array_equal(np.asarray(opened(tmp_path / f"at-{scale}" / one.file)), np.asarray(picture))
+    assert np.ptp(pixels([*shown.values()]), axis=0).max() > 0
+    again = infer.generate(wanted, run_dir, tmp_path / "again")
+    assert again.from_cache == 2, "of strength 0 nothing is kept"
+
+
+@pytest.mark.parametrize("changes", [{"keep": 1}, {"strengths": (1.0, 1.0)}, {"strengths": (2.5,)}])
+def test_strengths_that_cannot_be_compared_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="strengths"):
+        config(**{"strengths": (0.5, 1.0), **changes})
+
+
 def test_checkpoint_picks_that_steps_adapter(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
     write_lora(tiny_base, run_dir / "checkpoints" / "20", seed=2)
     infer.generate(config(), run_dir, tmp_path / "best")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from studio import train as train_module
 from studio.core.adapters import EMBEDS_NAME, FULL_NAME, WEIGHTS_NAME, adapter_folder, checkpoint_steps, read_info
 from studio.core.catalog import FAMILIES
-from studio.core.domain import Event, TrainResult
+from studio.core.domain import Dataset, Event, TrainResult
 from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, ResourceError, TrainingError
 from studio.core.train_config import TrainConfig
 from studio.exporting import certificate, reload
@@ -186,6 +186,15 @@ def test_a_run_goes_on_from_a_lora_and_from_its_own_checkpoint_when_that_file_is
     with pytest.raises(InputError, match=r"method.start_from: lora.safetensors does not exist"):
         train(wanted, dataset, tmp_path / "third")
     assert not (tmp_path / "third").exists()
+
+
+def test_a_run_can_go_on_after_its_subject_was_renamed(tmp_path: Path) -> None:
+    dataset = Dataset("Ada", "woman", (), (), (), None)
+    ada, grace, cat = (
+        train_module._inputs(TrainConfig(subject=name, class_noun=noun), dataset, tmp_path)
+        for name, noun in (("Ada", "woman"), ("Grace", "woman"), ("Ada", "cat"))
+    )
+    assert ada == grace != cat
 
 
 def test_nothing_in_the_run_names_a_photo(

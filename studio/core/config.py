@@ -104,6 +104,8 @@ class GenerateConfig(StrictModel):
     """Pictures per forward pass; None lets the device decide. Another number may change pictures in the last bits."""
     adapter_scale: float = Field(default=1.0, ge=0.0, le=2.0)
     """Strength of the adapter; 0 is the untrained base."""
+    strengths: tuple[Annotated[float, Field(ge=0.0, le=2.0)], ...] = Field(default=(), max_length=8)
+    """Strengths to compare: each picture is drawn at every one of them, from the same seed, not at adapter_scale."""
     checkpoint: int | None = Field(default=None, ge=1)
     """Step of the checkpoint to use; None uses the best one."""
     likeness: LikenessName = "auto"
@@ -134,6 +136,19 @@ class GenerateConfig(StrictModel):
         if (self.pack is None) == (not self.prompts):
             raise ValueError("give either pack or prompts, exactly one of them")
         return self
+
+    @model_validator(mode="after")
+    def _all_to_compare(self) -> Self:
+        if self.strengths and self.keep is not None:
+            raise ValueError("strengths are compared by all of their pictures; leave keep out")
+        if len(set(self.strengths)) < len(self.strengths):
+            raise ValueError("strengths has the same one twice; give each once")
+        return self
+
+    def by_strength(self) -> tuple[Self, ...]:
+        """Return these settings once for each strength that is drawn, as settings of that one alone."""
+        scales = self.strengths or (self.adapter_scale,)
+        return tuple(self.model_copy(update={"adapter_scale": scale, "strengths": ()}) for scale in scales)
 
 
 class ExportConfig(StrictModel):

@@ -148,6 +148,8 @@ class Image:
     """The engine that was asked; None if none was."""
     likeness_version: str | None = None
     """Its version."""
+    adapter_scale: float | None = None
+    """Strength of the adapter; None in files of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +305,8 @@ class JobFacts:
 
     subject: str | None = None
     class_noun: str | None = None
+    name: str | None = None
+    """What its owner calls a photo set."""
     base: str | None = None
     preset: str | None = None
     adapter: str | None = None
@@ -365,3 +369,5 @@ class JobView:
     """Its place in the queue while it waits for its turn, 1 for the next one to start."""
     starts_in_s: float | None = None
     """About how long until it starts, in seconds, from how long such jobs took; None where that is not known."""
+    hearts: tuple[str, ...] = ()
+    """Pictures of a generate job that its owner has given a heart, by their ``file``, the newest heart last."""

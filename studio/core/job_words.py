@@ -25,7 +25,7 @@ _NAME_CHARACTERS = 60
 def short_name(kind: JobKind, facts: JobFacts) -> str:
     """Return what tells a job apart from others of its kind: ``Ada on pocket``; empty if nothing is known of it."""
     names: dict[JobKind, str | None] = {
-        "check": facts.subject,
+        "check": ", ".join(filter(None, (facts.subject, facts.name))),
         "train": " on ".join(filter(None, (facts.subject, facts.base))),
         "generate": facts.pack or facts.prompt,
         "export": facts.format,

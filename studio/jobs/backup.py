@@ -19,7 +19,7 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -111,6 +111,19 @@ class BackupFolder:
         data = json.dumps(record, indent=1).encode()
         self._fs.pipe_file(self._place(job_id, _RECORD), data)
         self._fs.pipe_file(self._place(job_id, _DONE), hashlib.sha256(data).hexdigest().encode())
+
+    def unseal(self, job_id: str) -> dict[str, Any]:
+        """Take the marker away, so that a kill while files change leaves nothing that is whole; return the record.
+
+        Returns:
+            What was sealed; empty where that is damaged.
+        """
+        try:
+            found = self.record(job_id)
+        except DamagedError:
+            found = {}
+        self._fs.rm_file(self._place(job_id, _DONE))
+        return found
 
     def record(self, job_id: str) -> dict[str, Any]:
         """Return what was sealed.
@@ -230,6 +243,8 @@ class Backup:
         self._restored = False
         self._sent: set[tuple[str, str]] = set()
         """Files of jobs that are on their way, so that a broken line does not begin again."""
+        self._changed: set[str] = set()
+        """Jobs that were written on since they were brought there."""
         self._told: dict[str, str] = {}
         """Job -> the warning that it carries."""
         self._thread: threading.Thread | None = None
@@ -255,6 +270,11 @@ class Backup:
 
     def wake(self) -> None:
         """Say that a job has ended."""
+        self._wake.set()
+
+    def renew(self, jobs: Collection[str]) -> None:
+        """Say that something of these jobs has changed since they ended: what differs is brought there once more."""
+        self._changed.update(jobs)
         self._wake.set()
 
     def close(self) -> None:
@@ -307,12 +327,15 @@ class Backup:
             failures += self._restore(remote, self._held)
             self._restored = not failures and not self._closing.is_set()
         for job_id in self._store.completed():
-            if job_id in self._held or self._given_up.is_set():
+            is_changed = job_id in self._changed
+            if (job_id in self._held and not is_changed) or self._given_up.is_set():
                 continue
+            self._changed.discard(job_id)  # before: what changes on the way counts again
             try:
                 if self._save(remote, job_id):
                     self._held.add(job_id)
             except Exception as error:
+                self._changed |= {job_id} if is_changed else set()
                 failures.append(error)
                 self._warn(job_id, error)
         if failures:
@@ -336,15 +359,20 @@ class Backup:
 
     def _bring(self, remote: BackupFolder, job_id: str) -> bool:
         """Bring one job there; False if the studio has closed."""
+        assert self._held is not None
+        there: Mapping[str, Any] = {}
+        if job_id in self._held:
+            there = remote.unseal(job_id).get("files", {})
+            self._held.discard(job_id)
         folder, files = self._jobs_dir / job_id, {}
         for path in _files_of(folder):
             relative = path.relative_to(folder).as_posix()
             if self._given_up.is_set():
                 return False
-            if (job_id, relative) not in self._sent:
+            files[relative] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            if (job_id, relative) not in self._sent and there.get(relative) != files[relative]:
                 remote.put(job_id, relative, path)
                 self._sent.add((job_id, relative))
-            files[relative] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         if not files:  # deleted by hand
             return True
         remote.seal(job_id, {"version": 1, **self._store.dump(job_id), "files": files})

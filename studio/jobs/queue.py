@@ -112,6 +112,16 @@ class OwnersQueue(Protocol):
     def retry(self, job_id: str, owner: str) -> JobView:
         """Put a stalled or cancelled job back into the queue; raises ConflictError for any other."""
 
+    def heart(self, job_id: str, owner: str, files: Collection[str], *, on: bool) -> JobView:
+        """Give hearts to pictures of a job, or take them back; the newest one comes last. Raises NotFoundError."""
+
+    def rename(self, owner: str, facts: Mapping[str, JobFacts]) -> None:
+        """Change what jobs of an owner are about, by id, and with it their titles and the subject in their results.
+
+        Raises:
+            NotFoundError: one of them is not there; then none is changed.
+        """
+
 
 class WorkersQueue(Protocol):
     """What the worker asks."""

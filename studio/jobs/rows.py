@@ -15,7 +15,7 @@ from studio.jobs.states import RUNNING, WAITING
 
 KEPT = (
     "id", "kind", "state", "owner", "title", "facts", "source", "key", "fingerprint", "created_s", "started_s",
-    "finished_s", "attempt", "last_seq", "cause", "problems", "progress", "result",
+    "finished_s", "attempt", "last_seq", "cause", "problems", "progress", "result", "hearts",
 )  # fmt: skip
 """What a backup holds of a job's row."""
 _IN_LINE = ("pending", "pendingGpu")
@@ -55,6 +55,7 @@ def view_of(row: Mapping[Any, Any]) -> JobView:
         source=row["source"],
         facts=JobFacts.from_json(json.loads(row["facts"])),
         waits_for=waits_for,
+        hearts=tuple(json.loads(row["hearts"])),
     )
 
 

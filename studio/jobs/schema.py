@@ -52,6 +52,7 @@ JOBS = Table(
     Column("problems", Text, nullable=False, server_default="[]"),
     Column("progress", Text, nullable=False, server_default="{}"),
     Column("result", Text),
+    Column("hearts", Text, nullable=False, server_default="[]"),
     Column("holder", Text),
     Column("leased_until_s", SECONDS),
     UniqueConstraint("id"),

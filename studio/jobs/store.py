@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, delete, func, insert, or_, select, update
 
-from studio.core.domain import Event, JobKind, JobView, plain
+from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError
+from studio.core.job_words import title_of
 from studio.core.private import TABLE_NAME
 from studio.core.settings import Settings
 from studio.jobs.database import Database
@@ -181,6 +182,26 @@ class Store(JobQueue):
             if not moved:
                 raise ConflictError(f"job {job_id} is {view.state}; only a stalled or cancelled job can be retried.")
             return view
+
+    def heart(self, job_id: str, owner: str, files: Collection[str], *, on: bool) -> JobView:
+        """Give hearts to pictures of a job, or take them back."""
+        with self._database.write() as db:
+            row = self._owned(db, job_id, owner)
+            kept = [file for file in json.loads(row["hearts"]) if file not in files]
+            hearts = json.dumps([*kept, *files] if on else kept)
+            db.execute(update(JOBS).where(JOBS.c.id == job_id).values(hearts=hearts))
+            return self._view(db, job_id)
+
+    def rename(self, owner: str, facts: Mapping[str, JobFacts]) -> None:
+        """Change what jobs of an owner are about, and with it their titles and the subject in their results."""
+        with self._database.write() as db:
+            for job_id, now in facts.items():
+                row = self._owned(db, job_id, owner)
+                values = {"facts": json.dumps(plain(now)), "title": title_of(row["kind"], now)}
+                result = json.loads(row["result"] or "null")
+                if result and "subject" in result:
+                    values["result"] = json.dumps(result | {"subject": now.subject})
+                db.execute(update(JOBS).where(JOBS.c.id == job_id).values(values))
 
     # The worker's calls
 
@@ -349,9 +370,10 @@ class Store(JobQueue):
 
     def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
         """Put a completed job back in its place among the others; False if the table has it."""
-        row = {name: dump["job"][name] for name in KEPT if name != "facts"}
+        row = {name: dump["job"][name] for name in KEPT if name not in ("facts", "hearts")}
         if row["id"] != job_id or row["state"] != "completed" or row["kind"] not in self._verbs:
             raise ValueError("not a completed job")
+        row["hearts"] = dump["job"].get("hearts", "[]")  # records of earlier versions lack both
         row["facts"] = dump["job"].get("facts") or facts_from_title(row["kind"], row["title"])
         events = [
             {"job": job_id, "seq": int(seq), "kind": str(kind), "data": str(data)} for seq, kind, data in dump["events"]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def planned(config: GenerateConfig, run_dir: Path) -> list["PictureRequest"]:
     weights_dir = adapter_folder(run_dir, config.checkpoint)
     info = read_info(run_dir / "adapter")
     require_reference(config, info)
-    sha256 = adapter_sha256(weights_dir) if config.adapter_scale > 0 else None
+    sha256 = adapter_sha256(weights_dir)
     return [item.picture_request for item in plan_pictures(config, info, registry.family(info.family).spec, sha256)[0]]
 
 
@@ -63,6 +63,7 @@ class PlannedPicture:
             rank,
             likeness_engine=ruler[0],
             likeness_version=ruler[1],
+            adapter_scale=self.record["adapter_scale"],
         )
 
     def parameters(self, sampler: str) -> str:
@@ -83,9 +84,29 @@ class PlannedPicture:
 
 
 def plan_pictures(
+    config: GenerateConfig, info: AdapterInfo, spec: FamilySpec, sha256: str
+) -> tuple[list[PlannedPicture], list[str]]:
+    """Return every picture to make, in order, strength by strength, and what the user should know beforehand.
+
+    Args:
+        config: what is asked for.
+        info: of the adapter.
+        spec: of the base's family.
+        sha256: of the adapter's weights.
+    """
+    items: list[PlannedPicture] = []
+    remarks: list[str] = []
+    for of_one in config.by_strength():
+        found, remarks = _plan_one(of_one, info, spec, sha256 if of_one.adapter_scale > 0 else None)
+        mark = f"_at_{of_one.adapter_scale:g}" if config.strengths else ""
+        items += [replace(item, file=item.file.replace(".png", f"{mark}.png")) for item in found]
+    return items, remarks
+
+
+def _plan_one(
     config: GenerateConfig, info: AdapterInfo, spec: FamilySpec, sha256: str | None
 ) -> tuple[list[PlannedPicture], list[str]]:
-    """Return every picture to make, in order, and what the user should know beforehand."""
+    """Return the pictures of one strength, and what the user should know beforehand."""
     pack, remarks = _pack(config, info)
     if config.negative_prompt and not spec.negative_prompt:
         remarks.append("the negative prompt is ignored: this base does not support one")

@@ -97,8 +97,9 @@ def _write_sheet(
 ) -> None:
     shown = images[:_SHEET_PICTURES]
     captions = []
+    compared = len({image.adapter_scale for image in images}) > 1
     for image in shown:
-        facts = [f"seed {image.seed}"]
+        facts = [f"seed {image.seed}", *([f"strength {image.adapter_scale or 0:g}"] if compared else [])]
         if measured is not None:
             facts.insert(0, f"likeness {likeness_text(image.likeness, 'not measured')}")
         captions.append((image.shot.replace("_", " "), " · ".join(facts)))

@@ -195,6 +195,46 @@ def test_finished_jobs_come_back_into_an_empty_home_as_they_were(make: Callable[
     assert empty.files() == kept and len(kept) == 4 * len([*ids, other])
 
 
+def test_what_is_written_on_a_job_afterwards_is_brought_there_too_and_nothing_else_again(
+    make: Callable[..., Home], vault: Path
+) -> None:
+    home = make(kind="faulty")
+    job_id = home.finish(1)
+    home.backup.start()
+    until(lambda: held(vault) == {job_id})
+    written: list[str] = []
+    FaultyFileSystem.faults = [lambda path: written.append(Path(path).name)] * 20
+    home.store.heart(job_id, "ada", ["000.png"], on=True)
+    (home.jobs / job_id / "request.json").write_text(json.dumps({"kind": "check", "config": {"subject": "Grace"}}))
+    home.backup.renew([job_id])
+    until(lambda: "DONE" in written)
+    assert written == ["request.json", "record.json", "DONE"], "the picture is there already"
+    home.backup.close()
+
+    FaultyFileSystem.faults = []
+    empty = make("empty", kind="faulty")
+    empty.backup.start()
+    until(lambda: job_id in empty.store.completed())
+    assert empty.store.get(job_id, "ada").hearts == ("000.png",)
+    assert "Grace" in (empty.jobs / job_id / "request.json").read_text()
+
+
+def test_a_kill_while_a_changed_job_is_brought_there_leaves_none_that_looks_whole(
+    make: Callable[..., Home], vault: Path
+) -> None:
+    home = make(kind="faulty")
+    job_id = home.finish(1)
+    home.backup.start()
+    until(lambda: held(vault) == {job_id})
+    (home.jobs / job_id / "request.json").write_text("{}")
+    seen: list[set[str]] = []
+    FaultyFileSystem.faults = [lambda path: seen.append(held(vault)), raiser(OSError(28, "No space left on device"))]
+    home.backup.renew([job_id])
+    until(lambda: FaultyFileSystem.faults == [])
+    assert seen == [set()]
+    until(lambda: held(vault) == {job_id})  # tried again
+
+
 def test_a_key_that_was_used_again_in_the_meantime_stays_with_the_new_job(make: Callable[..., Home]) -> None:
     home = make()
     old = home.finish(1, key="same")

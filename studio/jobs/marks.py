@@ -1,0 +1,162 @@
+"""What an owner writes on jobs afterwards: hearts on pictures, another name for a subject, a name for a photo set.
+
+A part of ``studio.service.Studio``. Hearts and names lie in the job's row, so that they go where it goes.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from studio.core.domain import TERMINAL_STATES, JobKind, JobView
+from studio.core.errors import ConflictError, InputError, NotFoundError, Problem
+from studio.core.files import read_json, write_json
+from studio.core.private import make_home
+from studio.core.settings import Settings
+from studio.core.strict import Name, NameOrEmpty, StrictModel
+from studio.jobs import request
+from studio.jobs.backup import Backup
+from studio.jobs.child import OUT_FOLDER, REQUEST_FILE, resolve
+from studio.jobs.here import HereAndNow
+from studio.jobs.intake import disk_errors
+from studio.jobs.queue import late
+from studio.jobs.states import VerbSpec
+
+_RECORDS: dict[JobKind, str] = {"check": f"{OUT_FOLDER}/dataset.json", "train": f"{OUT_FOLDER}/adapter/adapter.json"}
+"""Record of a job that tells those made from it whose they are, below the job's folder."""
+
+
+class _Subject(StrictModel):
+    name: Name
+
+
+class _PhotoSet(StrictModel):
+    name: NameOrEmpty
+
+
+class Marks(HereAndNow):
+    """The studio as far as owners write on their jobs.
+
+    Args:
+        settings: folders and limits.
+        verbs: how each kind of job is run.
+    """
+
+    def __init__(self, settings: Settings, verbs: Mapping[JobKind, VerbSpec]) -> None:
+        super().__init__(settings, verbs)
+        self._jobs_dir = self._home / "jobs"
+        self._store = late(lambda: resolve("studio.jobs.store:open_store")(settings, self._home, verbs))
+        self._backup: Backup | None = None
+        self._ready = False
+
+    def heart(self, job_id: str, files: Collection[str], *, owner: str, on: bool = True) -> JobView:
+        """Give hearts to pictures of a generate job, or take them back.
+
+        Args:
+            job_id: the job, finished or not.
+            files: the pictures, by their ``file``; those that have one, or have none, stay as they are.
+            owner: whose job it is.
+            on: whether they get one.
+
+        Raises:
+            NotFoundError: the owner has no such job. InputError: it is another kind of job, or has no such pictures;
+                each is named.
+        """
+        self._make_home()
+        view = self._store.get(job_id, owner)
+        request.require_kind(view, "job", "generate")
+        if view.result:
+            made = {row["file"] for which in ("images", "left_out") for row in view.result.get(which, ())}
+        else:
+            events = self._store.events(job_id, owner, 0)
+            made = {event.data["file"] for _, event in events if event.kind == "image"}
+        cure = "name pictures by the file that stands in the job's result"
+        problems = [
+            Problem(file, "is no picture of this job", cure, "no_picture") for file in files if file not in made
+        ]
+        if problems:
+            raise InputError.of(problems)
+        view = self._store.heart(job_id, owner, list(dict.fromkeys(files)), on=on)
+        self._changed([job_id])
+        return view
+
+    def rename(self, subject: str, name: str, *, owner: str) -> tuple[str, ...]:
+        """Give a subject another name: in all its jobs, and in all that is made from them from now on.
+
+        The instance token stays, and so do the names of files that were made so far and what is published.
+
+        Args:
+            subject: its name so far.
+            name: its new name.
+            owner: whose it is.
+
+        Returns:
+            The ids of its jobs.
+
+        Raises:
+            NotFoundError: the owner has no such subject. InputError: it cannot be called like that.
+            ConflictError: a job of it has not ended, or another subject is called like that. ResourceError: the disk
+                is full.
+        """
+        name = _Subject.parse({"name": name}).name
+        self._make_home()
+        views = self._store.newest(owner, -1)
+        known = {view.facts.subject for view in views if view.facts.subject}
+        if subject not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise NotFoundError(f"there is nothing of {subject!r}; there are jobs of: {names}.")
+        if name != subject and name in known:
+            raise ConflictError(f"there is a {name!r} already; choose another name.")
+        own = [view for view in views if view.facts.subject == subject]
+        if any(view.state not in TERMINAL_STATES for view in own):
+            raise ConflictError(f"a job of {subject!r} has not ended; wait for it, or cancel it, and rename then.")
+        # Files first: whoever is killed between the two finds the old name, and does the same again.
+        for view in own:
+            with disk_errors():
+                _rename_in_files(self._jobs_dir / view.id, view.kind, subject, name)
+        self._store.rename(owner, {view.id: replace(view.facts, subject=name) for view in own})
+        self._changed([view.id for view in own])
+        return tuple(view.id for view in own)
+
+    def name_set(self, job_id: str, name: str, *, owner: str) -> JobView:
+        """Give a photo set a name beside its subject's, or take it away with an empty one.
+
+        Raises:
+            NotFoundError: the owner has no such job. InputError: it is another kind of job, or the name cannot be used.
+        """
+        given = _PhotoSet.parse({"name": name}).name
+        self._make_home()
+        view = self._store.get(job_id, owner)
+        request.require_kind(view, "job", "check")
+        self._store.rename(owner, {job_id: replace(view.facts, name=given or None)})
+        self._changed([job_id])
+        return self._store.get(job_id, owner)
+
+    def _changed(self, jobs: Collection[str]) -> None:
+        if self._backup:
+            self._backup.renew(jobs)
+
+    def _make_home(self) -> None:
+        if not self._ready:
+            with disk_errors():
+                make_home(self._home)
+                self._jobs_dir.mkdir(mode=0o700, exist_ok=True)
+            self._ready = True
+
+
+def _rename_in_files(job_dir: Path, kind: JobKind, subject: str, name: str) -> None:
+    """Change the subject in what is read of a job later: its request, and the record of what it made."""
+
+    def change(record: Any) -> bool:
+        if not isinstance(record, dict) or record.get("subject") != subject:
+            return False
+        record["subject"] = name
+        return True
+
+    asked = read_json(job_dir / REQUEST_FILE)
+    if isinstance(asked, dict) and change(asked.get("config")):
+        write_json(job_dir / REQUEST_FILE, asked)
+    if kind in _RECORDS:
+        made = read_json(job_dir / _RECORDS[kind])
+        if change(made):
+            write_json(job_dir / _RECORDS[kind], made)
