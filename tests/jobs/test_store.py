@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from studio.core.domain import TERMINAL_STATES, Event, JobFacts, SourceJob
 from studio.core.errors import ConflictError, NotFoundError
@@ -453,17 +453,20 @@ def test_of_an_end_a_cancel_and_a_recovery_at_once_each_job_has_one_end(new_stor
 
 def test_nothing_is_queued_behind_a_job_that_is_being_erased(new_store):
     first, second = new_store(), new_store()
-    for number in range(6):
-        add(first, f"c{number}")
+    add(first, "c")
+    eraser = threading.Thread(target=first.erase, args=(["c"],))
 
-        def submit(number=number):
-            try:
-                return add(second, f"t{number}", "train", f"c{number}").id
-            except NotFoundError:
-                return None
+    def erase_in_between(connection, cursor, statement, *rest):
+        if statement.startswith("INSERT INTO jobs"):
+            eraser.start()
+            eraser.join(0.5)
 
-        at_once([submit, lambda number=number: first.erase([f"c{number}"])])
-        assert first.ids() == set()
+    event.listen(second._database._engine, "before_cursor_execute", erase_in_between)
+    assert add(second, "t", "train", "c").id == "t"
+    eraser.join()
+    assert first.ids() == set(), "it waited for what was being queued, and took it along"
+    with pytest.raises(NotFoundError):
+        add(second, "u", "train", "c")
 
 
 NOTES_MOVES = {
