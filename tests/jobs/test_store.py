@@ -162,6 +162,17 @@ def test_lost_attempts_stall_the_job_with_a_cause_and_a_retry_counts_anew(store)
     assert state(store, "a") == "pending"
 
 
+def test_an_end_in_whatever_characters_is_stored(store):
+    add(store, "a")
+    claim = store.claim()
+    odd = "na\0me \ud800 \U0001f600"
+    store.append(claim, [Event("stage", {"name": odd}), Event("message", {"level": "info", "text": odd})])
+    assert store.finish(claim, Outcome("stalled", cause=odd, problems=({"where": odd},)))
+    view = store.get("a", OWNER)
+    assert view.cause == "name ? \U0001f600" and view.problems[0]["where"] == odd
+    assert store.events("a", OWNER, 0)[-1][1].data["text"] == odd
+
+
 def test_closing_server_does_not_count_as_a_loss(store):
     add(store, "a")
     for _ in range(5):
