@@ -175,6 +175,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found: dict[str, Any] = {
         "jobs": arguments.jobs, "owners": len(OWNERS), "python": platform.python_version(), "cpus": os.cpu_count(),
+        "load_at_start": round(os.getloadavg()[0], 1),
     }  # fmt: skip
     with stores(arguments.postgres) as made:
         for name, store in made.items():

@@ -259,6 +259,23 @@ def _mounted_over_network(folder: Path) -> bool:
     return deepest is not None and deepest.fstype.startswith("fuse") and deepest.fstype != "fuseblk"  # local NTFS
 
 
+def _queue(settings: Settings) -> Iterator[Finding]:
+    from studio.jobs.states import VERBS
+    from studio.jobs.store import open_store
+
+    if settings.database_url is None:
+        yield ok("queue", f"the table of jobs is a file in {settings.home} (STUDIO_DATABASE_URL)")
+        return
+    try:
+        store = open_store(settings, settings.home, VERBS)
+        jobs = len(store.ids())
+        store.close()
+    except StudioError as error:
+        yield fail("queue", str(error).rstrip("."), "check STUDIO_DATABASE_URL and whether its server runs")
+    else:
+        yield ok("queue", f"the table of jobs is in Postgres and holds {jobs} jobs")
+
+
 def _backup(settings: Settings) -> Iterator[Finding]:
     from studio.jobs.backup import BackupFolder, reason
 
@@ -428,6 +445,7 @@ PROBES: dict[str, Callable[[Settings], Iterator[Finding]]] = {
     "device": _device,
     "memory": _memory,
     "disk": _disk,
+    "queue": _queue,
     "backup": _backup,
     "base": _base,
     "hub_bases": _hub_bases,

@@ -83,14 +83,20 @@ def write_tiny_base(
 
 
 @pytest.fixture(scope="session")
-def new_postgres_url() -> Iterator[Callable[[], str]]:
-    """Return a function that returns the address of an empty Postgres schema; one server for all tests."""
+def postgres_servers() -> ModuleType:
+    """Return what starts servers of Postgres; see ``reference/postgres_server.py``."""
     module = load_file_module(POSTGRES_SERVER)
     if module.program("initdb") is None:
         assert not os.environ.get("STUDIO_REQUIRE_POSTGRES"), "Postgres must be here, and is not"
         pytest.skip("needs Debian's package postgresql")
-    with module.serve() as server:
-        yield module.schemas(server)
+    return module
+
+
+@pytest.fixture(scope="session")
+def new_postgres_url(postgres_servers: ModuleType) -> Iterator[Callable[[], str]]:
+    """Return a function that returns the address of an empty Postgres schema; one server for all tests."""
+    with postgres_servers.serve() as server:
+        yield postgres_servers.schemas(server)
 
 
 @pytest.fixture

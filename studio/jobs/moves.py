@@ -46,6 +46,11 @@ def move(
     return db.execute(change).rowcount == 1
 
 
+def storable(text: str | None) -> str | None:
+    """Return a text as every database takes it: without NUL and without halves of characters."""
+    return text and text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
 def requeue(
     db: Connection, row: Mapping[Any, Any], attempt: int, reason: str, *, finished_s: Any, **columns: Any
 ) -> bool:
@@ -75,7 +80,7 @@ def note_advance(db: Connection, row: Mapping[Any, Any], events: Sequence[Event]
     for event in events:
         step: Any = None
         if event.kind == "stage":
-            stage, step = str(event.data.get("name", "")), 0
+            stage, step = storable(str(event.data.get("name", ""))) or "", 0
         elif event.kind == "progress":
             step = event.data.get("step")
         if isinstance(step, int | float) and step > reached.get(stage, -1):  # a resumed attempt tells old steps again

@@ -100,8 +100,11 @@ class PostgresDatabase(Database):
 
     def words_for(self, error: Exception) -> str:
         """Return what an error of the server means and its cure."""
-        state = getattr(error, "sqlstate", None)  # None: there is no server that could have given one
-        words = _UNREACHABLE if state is None else _WORDS.get(state[:2], _OTHER_WORDS)
+        state = getattr(error, "sqlstate", None)
+        if state is not None:
+            words = _WORDS.get(state[:2], _OTHER_WORDS)
+        else:  # the driver's own: there is no server that could have said anything, or it was not asked
+            words = _UNREACHABLE if type(error).__name__ == "OperationalError" else _OTHER_WORDS
         said = str(error).strip().partition("\n")[0].rstrip(".")
         return f"the table of jobs (in Postgres) {words.format(error=said)}"
 

@@ -32,6 +32,20 @@ SEEN = select(
 ).outerjoin(SOURCES, SOURCES.c.id == JOBS.c.source)
 """Rows with what ``view_of`` needs; a caller adds which ones."""
 
+_LINE = (
+    select(JOBS.c.id, JOBS.c.owner, func.coalesce(TURNS.c.turn, 0), JOBS.c.kind)
+    .outerjoin(TURNS, TURNS.c.owner == JOBS.c.owner)
+    .where(JOBS.c.state.in_(_IN_LINE))
+    .order_by(JOBS.c.number)
+)
+_PROGRESS = select(JOBS.c.progress).where(JOBS.c.state.in_(sorted(RUNNING)))
+_TIMES = (
+    select(JOBS.c.kind, JOBS.c.finished_s - JOBS.c.started_s)
+    .where(JOBS.c.state == "completed", JOBS.c.started_s.is_not(None))
+    .order_by(JOBS.c.number.desc())
+    .limit(50)
+)
+
 
 def view_of(row: Mapping[Any, Any]) -> JobView:
     """Return a row of ``SEEN`` as its owner sees it."""
@@ -68,23 +82,10 @@ def placed(db: Connection, views: list[JobView]) -> list[JobView]:
     """Return the views with the places in the queue of those that wait for their turn."""
     if not any(view.state in _IN_LINE for view in views):
         return views
-    waiting = db.execute(
-        select(JOBS.c.id, JOBS.c.owner, func.coalesce(TURNS.c.turn, 0), JOBS.c.kind)
-        .outerjoin(TURNS, TURNS.c.owner == JOBS.c.owner)
-        .where(JOBS.c.state.in_(_IN_LINE))
-        .order_by(JOBS.c.number)
-    )
-    running = db.scalars(select(JOBS.c.progress).where(JOBS.c.state.in_(sorted(RUNNING))))
-    finished = db.execute(
-        select(JOBS.c.kind, JOBS.c.finished_s - JOBS.c.started_s)
-        .where(JOBS.c.state == "completed", JOBS.c.started_s.is_not(None))
-        .order_by(JOBS.c.number.desc())
-        .limit(50)
-    )
     found = places(
-        [Waiting(*row) for row in waiting],
-        [json.loads(progress).get("eta_s") for progress in running],
-        usual_times([(kind, seconds) for kind, seconds in finished]),
+        [Waiting(*row) for row in db.execute(_LINE)],
+        [json.loads(progress).get("eta_s") for progress in db.scalars(_PROGRESS)],
+        usual_times([(kind, seconds) for kind, seconds in db.execute(_TIMES)]),
     )
     return [
         replace(view, place=found[view.id].number, starts_in_s=found[view.id].starts_in_s) if view.id in found else view

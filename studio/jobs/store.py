@@ -22,7 +22,7 @@ from studio.core.private import TABLE_NAME
 from studio.core.settings import Settings
 from studio.jobs.database import Database
 from studio.jobs.events import Outcome
-from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say
+from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say, storable
 from studio.jobs.postgres import PostgresDatabase
 from studio.jobs.queue import Claim, JobQueue, Lead, NewJob
 from studio.jobs.rows import KEPT, SEEN, SOURCES, cause_of_source, views_of
@@ -307,7 +307,7 @@ class Store(JobQueue):
                 attempt_is=claim.attempt,
                 only_from=IS_RUNNING,
                 finished_s=self._now_s,
-                cause=outcome.cause,
+                cause=storable(outcome.cause),
                 problems=json.dumps(plain(outcome.problems)),
                 result=None if outcome.result is None else json.dumps(plain(outcome.result)),
             )

@@ -16,9 +16,10 @@ from pathlib import Path
 from studio.core.domain import TERMINAL_STATES, JobView
 from studio.core.errors import StudioError
 from studio.core.private import UPLOADS_NAME
-from studio.jobs.child import PHOTOS_FOLDER
+from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER
 from studio.jobs.forget import Forgetter, made_from
 from studio.jobs.queue import JobQueue
+from studio.jobs.worker import LOG_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -153,9 +154,14 @@ class Clock:
 
 
 def remove_orphans(jobs_dir: Path, known: frozenset[str]) -> None:
-    """Remove uploads of requests that a crash cut off before they were accepted."""
+    """Remove uploads of requests that a crash cut off before they were accepted.
+
+    A job that has begun stays, also one that the table does not know: the table may have been lost, or be another one.
+    """
     for folder in _entries(jobs_dir):
-        if folder.name not in known and not folder.name.startswith("."):  # of the backup, or of what is forgotten
+        hidden = folder.name.startswith(".")  # of the backup, or of what is forgotten
+        has_begun = any((folder / name).exists() for name in (LOG_FILE, OUT_FOLDER))
+        if folder.name not in known and not hidden and not has_begun:
             _drop_if_older(folder, _STAGE_LIFE_S)
 
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from studio.core.domain import Event, JobKind
-from studio.core.errors import ResourceError
+from studio.core.errors import ResourceError, StudioError
 from studio.core.settings import PROJECT_ROOT
 from studio.core.units import duration_text
 from studio.jobs.child import LOCK_FILE
@@ -211,7 +211,7 @@ class Worker:
                 taken = self._lead.take()
                 if taken and not self._leads:
                     self._recover(alone=self._lead.is_proof)
-            except ResourceError:
+            except StudioError:
                 self._leads = False
                 self._lead.leave()
                 raise

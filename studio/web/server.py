@@ -253,7 +253,13 @@ def _way_in(token: str | None) -> str:
 
 def keep_secrets_out_of_logs(settings: Settings) -> None:
     """Hide tokens, keys and passwords in everything that this process logs and prints from now on."""
-    secrets = (settings.hub_token, settings.civitai_key, settings.backup_url, settings.remote_token)
+    secrets = (
+        settings.hub_token,
+        settings.civitai_key,
+        settings.backup_url,
+        settings.database_url,
+        settings.remote_token,
+    )
     redaction.hide(*(secret.get_secret_value() for secret in secrets if secret is not None))
     redaction.install()
 

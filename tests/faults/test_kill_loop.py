@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from studio.service import Studio
 from studio.core.settings import Settings
 
 home, verbs = sys.argv[1:]
-studio = Studio(Settings(home=home, device="cpu"), verbs=fake_verbs.VERBS if verbs == "fake" else VERBS, grace_s=5.0)
+settings = Settings(home=home, device="cpu", database_url=DATABASE)
+studio = Studio(settings, verbs=fake_verbs.VERBS if verbs == "fake" else VERBS, grace_s=5.0)
 signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), studio.close(), sys.exit(0)))  # the pause is uvicorn's
 studio.start()
 print("ready", flush=True)
@@ -36,11 +38,14 @@ time.sleep(600)
 """
 
 
-def serve(home: Path, verbs: str) -> "subprocess.Popen[str]":
+def serve(home: Path, verbs: str, database: str | None = None) -> "subprocess.Popen[str]":
     path = os.pathsep.join([str(FAKES.parent), str(PROJECT_ROOT)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(home), verbs], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", SERVER.replace("DATABASE", repr(database)), str(home), verbs],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     assert server.stdout is not None and server.stdout.readline() == "ready\n"
     return server
@@ -67,7 +72,15 @@ def at_work(studio: Studio, job_id: str) -> bool:
 
 
 def stop_often(
-    home: Path, verbs: str, stops: int, longest_s: float, studio: Studio, job_id: str, *, patience_s: float = 0.0
+    home: Path,
+    verbs: str,
+    stops: int,
+    longest_s: float,
+    studio: Studio,
+    job_id: str,
+    *,
+    patience_s: float = 0.0,
+    database: str | None = None,
 ) -> int:
     """Start and stop a server ``stops`` times; return how often the job was at work then.
 
@@ -76,7 +89,7 @@ def stop_often(
     """
     dice, running = random.Random(7), 0
     for number in range(stops):
-        server = serve(home, verbs)
+        server = serve(home, verbs, database)
         give_up_s = time.monotonic() + (patience_s if dice.random() < 2 / 3 else 0.0)
         while not at_work(studio, job_id) and time.monotonic() < give_up_s:
             time.sleep(0.1)
@@ -113,6 +126,28 @@ def test_a_job_whose_server_is_stopped_again_and_again_completes(stops: int, ste
         assert view.state == "completed", view.cause
         lines = (studio.out_dir(job.id, owner=OWNER) / "steps.txt").read_text().splitlines()
         assert [int(line.split()[0]) for line in lines] == list(range(1, steps + 1)), "nothing twice, nothing missing"
+    finally:
+        studio.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_same_holds_in_postgres(tmp_path: Path, new_postgres_url: Callable[[], str]) -> None:
+    photo = tmp_path / "one.jpg"
+    photo.write_bytes(b"pixels")
+    home, url = tmp_path / "home", new_postgres_url()
+    studio = Studio(Settings(home=home, database_url=url), verbs=load_fakes().VERBS)  # type: ignore[arg-type]
+    try:
+        job = studio.submit_check(CheckConfig(subject="count 200 50"), [photo], owner=OWNER)
+        # After a crash nobody works until the lease has ended.
+        running = stop_often(home, "fake", 15, 1.2, studio, job.id, patience_s=12.0, database=url)
+        assert running > 7, "otherwise nothing was interrupted"
+        server = serve(home, "fake", url)
+        view = studio.wait(job.id, owner=OWNER, timeout_s=120)
+        stop(server, "close")
+        assert view.state == "completed", view.cause
+        lines = (studio.out_dir(job.id, owner=OWNER) / "steps.txt").read_text().splitlines()
+        assert [int(line.split()[0]) for line in lines] == list(range(1, 201)), "nothing twice, nothing missing"
     finally:
         studio.close()
 

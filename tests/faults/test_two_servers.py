@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -160,6 +161,33 @@ def test_a_child_whose_lease_cannot_be_renewed_is_ended_before_another_server_ma
     view = here.wait(job.id, owner=OWNER, timeout_s=60)
     assert view.state == "completed" and view.attempt >= 2, "and that counts against nothing"
     assert [int(step) for step, _ in steps(here, job.id)] == list(range(1, 61))
+
+
+@pytest.mark.slow
+def test_a_job_goes_on_while_postgres_is_started_again(
+    postgres_servers: ModuleType, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAKES.parent), str(PROJECT_ROOT)]))
+    with postgres_servers.serve() as server:
+        settings = Settings(home=tmp_path / "home", device="cpu", database_url=server.url)
+        here = Studio(settings, verbs=load_fakes().VERBS, grace_s=1.0)
+        try:
+            here.start()
+            job = here.submit_check(CheckConfig(subject="count 100 50"), [photo], owner=OWNER)
+            until(lambda: len(steps(here, job.id)) > 5)
+            server.stop()
+            with pytest.raises(ResourceError, match="cannot be reached"):
+                here.get(job.id, owner=OWNER)
+            time.sleep(1.0)
+            server.start()
+            view = here.wait(job.id, owner=OWNER, timeout_s=60)
+            assert (view.state, view.attempt) == ("completed", 1), "the line was back before the lease ended"
+            told = [event.data["step"] for _, event in here.events(job.id, owner=OWNER) if event.kind == "metrics"]
+            assert told == list(range(1, 101)), "what it told meanwhile was kept"
+            again = here.submit_check(CheckConfig(subject="quick"), [photo], owner=OWNER)
+            assert here.wait(again.id, owner=OWNER, timeout_s=60).state == "completed", "it dispatches again"
+        finally:
+            here.close()
 
 
 def test_a_cancel_at_the_other_server_stops_the_job(studio: tuple[Studio, str], photo: Path, tmp_path: Path) -> None:

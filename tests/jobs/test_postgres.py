@@ -4,7 +4,10 @@ import time
 
 import pytest
 
+from studio import doctor
 from studio.core.errors import ConflictError, InputError, ResourceError
+from studio.core.settings import Settings, load_settings
+from studio.jobs.environment import variables_of
 from studio.jobs.postgres import AdvisoryLead, PostgresDatabase
 from studio.jobs.queue import NewJob
 from studio.jobs.store import Store
@@ -89,6 +92,31 @@ def test_a_server_that_is_not_there_is_told_in_words_and_without_the_password():
         store.ids()
     assert "hunter2secret" not in str(raised.value)
     store.close()
+
+
+def test_the_address_is_shown_and_handed_on_nowhere(tmp_path):
+    settings = Settings(home=tmp_path, database_url="postgresql://ada:hunter2secret@host/studio")
+    assert "hunter2secret" not in repr(settings) and "hunter2secret" not in settings.model_dump_json()
+    assert "STUDIO_DATABASE_URL" not in variables_of(settings)
+
+
+def test_an_address_of_another_kind_is_refused_and_not_repeated(monkeypatch):
+    monkeypatch.setenv("STUDIO_DATABASE_URL", "mysql://ada:hunter2secret@host/studio")
+    with pytest.raises(InputError, match="STUDIO_DATABASE_URL: must begin with postgresql://") as raised:
+        load_settings()
+    assert "hunter2secret" not in str(raised.value)
+
+
+def test_the_doctor_asks_the_database(url, tmp_path):
+    def finding(address):
+        (found,) = doctor.PROBES["queue"](Settings(home=tmp_path, database_url=address))
+        return found.status, found.message
+
+    assert finding(None) == ("ok", f"the table of jobs is a file in {tmp_path} (STUDIO_DATABASE_URL)")
+    assert finding(url) == ("ok", "the table of jobs is in Postgres and holds 0 jobs")
+    status, message = finding("postgresql://ada:hunter2secret@127.0.0.1:9/studio")
+    assert status == "fail" and "cannot be reached" in message and "hunter2secret" not in message
+    assert list(tmp_path.glob("*.sqlite3")) == []
 
 
 @pytest.mark.parametrize(

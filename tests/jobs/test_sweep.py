@@ -149,3 +149,16 @@ def test_orphaned_upload_is_removed_only_when_old_and_unknown(tmp_path: Path) ->
         os.utime(tmp_path / name, (long_ago, long_ago))
     sweep.remove_orphans(tmp_path, frozenset({"check-known"}))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["check-fresh", "check-known"]
+
+
+def test_what_jobs_have_made_stays_when_the_table_is_lost_or_another_one(studio: Studio, photo: Path) -> None:
+    job = end(studio, studio.submit_check(CheckConfig(), [photo], owner=ADA))
+    studio.close()
+    for path in studio._home.glob("jobs.sqlite3*"):
+        path.unlink()
+    os.utime(studio._jobs_dir / job, (time.time() - 7200,) * 2)
+    again = Studio(Settings(home=studio._home))
+    again._clock.sweep()
+    assert again._store.ids() == set()
+    assert (studio._jobs_dir / job / "out" / "made.png").is_file()
+    again.close()
