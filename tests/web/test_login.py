@@ -641,3 +641,42 @@ def test_a_key_of_adas_is_nothing_to_eve(address: str, ada: httpx.Client, eve: h
         assert events.status_code == 404
     for job, who in ((first, ada), (second, eve)):
         assert who.delete(f"/v1/jobs/{job.json()['id']}").status_code == 200
+
+
+def test_other_interfaces_know_the_same_owners(
+    ada: httpx.Client, eve: httpx.Client, nobody: httpx.Client, work: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    from studio.pocket.samples import sample_photos
+
+    run = work["train"]["id"]
+    code = ada.get(f"/v1/adapters/{run}").json()["code"]
+    assert [row["id"] for row in ada.get("/openai/v1/models").json()["data"]] == [code]
+    assert eve.get("/openai/v1/models").json()["data"] == []
+    for handle, lost in ((run, "train-ffffffffffffffff"), (code, "10000000")):
+        for method, path in (("GET", "/openai/v1/models/{}"), ("POST", "/openai/v1/images/generations")):
+            body = {"prompt": "a"} if method == "POST" else {}
+            answers = [
+                eve.request(method, path.format(name), json={**body, "model": name} if body else None)
+                for name in (handle, lost)
+            ]
+            assert [answer.status_code for answer in answers] == [404, 404]
+            assert answers[0].text.replace(handle, lost) == answers[1].text
+
+    (photo,) = sample_photos(tmp_path / "one", count=1, size_px=64)
+    picture = {"input_image": b64encode(photo.read_bytes()).decode()}
+    first, second = (who.post("/remove", json=picture) for who in (ada, eve))
+    assert first.status_code == second.status_code == 200
+    (hers,) = ada.get("/v1/jobs?kind=finish").json()["items"]
+    (others,) = eve.get("/v1/jobs?kind=finish").json()["items"]
+    assert hers["id"] != others["id"] and hers["owner"] != others["owner"], "the same request is another job of another"
+    for method, path in (
+        ("POST", "/remove"),
+        ("POST", "/remove-opacity"),
+        ("POST", "/upsampler"),
+        ("GET", "/background"),
+        ("GET", "/upscaler/"),
+        ("GET", "/openai/v1/models"),
+        ("POST", "/openai/v1/images/generations"),
+    ):
+        assert nobody.request(method, path, json={} if method == "POST" else None).status_code == 401, path
+    assert nobody.get("/openai/v1/models").json()["error"]["code"] == "invalid_api_key"
