@@ -27,7 +27,10 @@ _FORM = re.compile(r"/gradio_api/upload/?")
 _FILE = re.compile(r"/uploads/[^/]*")
 """Takes one file as it is."""
 
-_BASE64 = re.compile(r"(?:/v1/(?:check|finish)|(?:/background)?/remove(?:-opacity)?|(?:/upscaler)?/upsampler)/?")
+_BASE64 = re.compile(
+    r"(?:/v1/(?:check|finish)|(?:/background)?/remove(?:-opacity)?|(?:/upscaler)?/upsampler"
+    r"|/replicate/v1/models/[^/]+/[^/]+/versions/[^/]+/trainings)/?"
+)
 """Takes files inside its JSON, in base64: four characters for three bytes, and some for the JSON around them."""
 _AROUND_BYTES = 2**16
 

@@ -110,7 +110,15 @@ def test_files_inside_json_may_be_as_large_as_uploads(path: str) -> None:
     assert client.post(path, content=b"x" * 8 * 2**20).json() == {"bytes": 8 * 2**20}, "6 MiB in base64"
     assert client.post(path, content=b"x" * (8 * 2**20 + 2**16 + 1)).status_code == 413
     assert _client(max_upload_bytes=2**20).post(path, content=b"x" * 4 * 2**20).status_code == 200, "as any other JSON"
-    for other in ("/v1/train", "/v1/check/x", "/v1/generate", "/v1/checks", "/removed", "/upscaler/remove"):
+    for other in (
+        "/v1/train",
+        "/v1/check/x",
+        "/v1/generate",
+        "/v1/checks",
+        "/removed",
+        "/upscaler/remove",
+        "/replicate/v1/trainings",
+    ):
         assert client.post(other, content=b"x" * (4 * 2**20 + 1)).status_code == 413, other
 
 

@@ -7,6 +7,7 @@ secret that Gradio takes from the environment of a Space.
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 import time
 from base64 import b64encode
@@ -662,13 +663,47 @@ def test_other_interfaces_know_the_same_owners(
             assert [answer.status_code for answer in answers] == [404, 404]
             assert answers[0].text.replace(handle, lost) == answers[1].text
 
+    hers = {kind: job["id"] for kind, job in work.items()} | {"code": code}
+    lost = {kind: f"{kind}-ffffffffffffffff" for kind in work} | {"code": "10000000"}
+    root, draw = "/replicate/v1", {"input": {"prompt": "a"}}
+    for method, path, order in (
+        ("GET", "/trainings/{train}", None),
+        ("POST", "/trainings/{train}/cancel", {}),
+        ("GET", "/trainings/{code}", None),
+        ("GET", "/predictions/{generate}", None),
+        ("POST", "/predictions/{generate}/cancel", {}),
+        ("GET", "/models/studio/adapter/versions/{code}", None),
+        ("POST", "/models/studio/{code}/predictions", draw),
+        ("POST", "/predictions", {**draw, "version": "{code}"}),
+        ("POST", "/predictions", {**draw, "version": "{train}"}),
+        ("POST", "/models/studio/train/versions/default/trainings", {"input": {"check": "{check}"}}),
+    ):
+        told = []
+        for ids in (hers, lost):
+            sent = (
+                None
+                if order is None
+                else json.loads(re.sub(r"{(\w+)}", lambda m, ids=ids: ids[m[1]], json.dumps(order)))
+            )
+            answer = eve.request(method, root + path.format(**ids), json=sent)
+            assert nobody.request(method, root + path.format(**ids), json=sent).status_code == 401
+            text = answer.text
+            for kind in ids:
+                text = text.replace(ids[kind], lost[kind])
+            told.append((answer.status_code, text))
+        assert told[0] == told[1] and told[0][0] == 404, (method, path, told)
+    for name, kind in (("trainings", "train"), ("predictions", "generate")):
+        assert eve.get(f"{root}/{name}").json()["results"] == []
+        assert hers[kind] in [row["id"] for row in ada.get(f"{root}/{name}").json()["results"]]
+        assert eve.get(f"{root}/{name}?cursor={hers[kind]}").status_code == 404
+
     (photo,) = sample_photos(tmp_path / "one", count=1, size_px=64)
     picture = {"input_image": b64encode(photo.read_bytes()).decode()}
     first, second = (who.post("/remove", json=picture) for who in (ada, eve))
     assert first.status_code == second.status_code == 200
-    (hers,) = ada.get("/v1/jobs?kind=finish").json()["items"]
-    (others,) = eve.get("/v1/jobs?kind=finish").json()["items"]
-    assert hers["id"] != others["id"] and hers["owner"] != others["owner"], "the same request is another job of another"
+    (one,) = ada.get("/v1/jobs?kind=finish").json()["items"]
+    (other,) = eve.get("/v1/jobs?kind=finish").json()["items"]
+    assert one["id"] != other["id"] and one["owner"] != other["owner"], "the same request is another job of another"
     for method, path in (
         ("POST", "/remove"),
         ("POST", "/remove-opacity"),

@@ -20,6 +20,7 @@ from studio.core.strict import StrictModel
 from studio.web.api.errors import Problems, Refusal
 from studio.web.api.operations import Call, Desk, Operation, add_operations
 from studio.web.api.pictures import as_base64
+from studio.web.api.prompts import MOST_CHARACTERS, with_subject
 from studio.web.api.waiting import completed
 from studio.web.codes import code_of
 from studio.web.session import DONE, StudioSession
@@ -45,7 +46,7 @@ class ImageBody(StrictModel):
 
     model: str = Field(min_length=1, max_length=200)
     """Code or id of a run."""
-    prompt: str = Field(min_length=1, max_length=950)
+    prompt: str = Field(min_length=1, max_length=MOST_CHARACTERS)
     """What to show; where it does not name the subject, "photo of {subject}" is put before it."""
     n: Annotated[int, Field(ge=1, le=10)] | None = 1
     """Number of pictures."""
@@ -113,11 +114,7 @@ def _run(session: StudioSession, handle: str) -> JobView:
 
 
 def _submitted(call: Call, body: ImageBody, run: JobView) -> JobView:
-    token = call.session.adapter_facts(run.id).get("instance_token")
-    names_it = re.search(r"{subject}|{instance_token}", body.prompt) or (
-        token and re.search(rf"(?<!\w){re.escape(token)}(?!\w)", body.prompt, re.IGNORECASE)
-    )
-    prompt = body.prompt if names_it else f"photo of {{subject}}, {body.prompt}"
+    prompt = with_subject(call.session, run, body.prompt)
     # Two equal requests are two sets of pictures there, unless they carry one key.
     seed = secrets.randbelow(_SEEDS)
     if call.key is not None:
