@@ -222,7 +222,8 @@ class UploadedFilesMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it for a link or a path in its body."""
         path = scope.get("path", "")
-        takes_files = _FORM.fullmatch(path) or _FILE.fullmatch(path)
+        # Where base64 is taken nobody reads a path, and the whole body would be parsed once more.
+        takes_files = any(pattern.fullmatch(path) for pattern in (_FORM, _FILE, _BASE64))
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not takes_files:
             body = await read(receive)
             if any(not lies_in(named, self._uploads) for named in named_paths(body)):

@@ -69,6 +69,12 @@ def test_a_file_that_was_not_uploaded_is_refused(path: str, tmp_path: Path) -> N
     assert answer.status_code == 422 and "Upload the file itself" in answer.text
 
 
+def test_where_pictures_stand_in_the_body_it_is_not_read_for_paths(tmp_path: Path) -> None:
+    client = _client(home=tmp_path)
+    assert client.post("/v1/check", json={"path": "/etc/passwd"}).status_code == 200
+    assert client.post("/v1/train", json={"path": "/etc/passwd"}).status_code == 422
+
+
 def test_an_upload_and_a_link_inside_a_prompt_pass(tmp_path: Path) -> None:
     upload = guard_module.upload_folder(Settings(home=tmp_path)) / "abc" / "face.jpg"
     body = {"data": [{"path": str(upload), "url": "http://a/b"}, "see http://a/b"]}
