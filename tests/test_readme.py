@@ -115,6 +115,7 @@ def test_the_python_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureFixt
     assert (sandbox / "out" / "ada-pictures" / file).is_file()
 
 
+@pytest.mark.timeout(600)  # every program that the two documents show, one after the other
 def test_the_client_code_of_readme_and_api_runs_against_the_app(
     server: str, sandbox: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,7 +27,10 @@ _FORM = re.compile(r"/gradio_api/upload/?")
 _FILE = re.compile(r"/uploads/[^/]*")
 """Takes one file as it is."""
 
-_BASE64 = re.compile(r"(?:/v1/(?:check|finish)|(?:/background)?/remove(?:-opacity)?|(?:/upscaler)?/upsampler)/?")
+_BASE64 = re.compile(
+    r"(?:/v1/(?:check|finish)|(?:/background)?/remove(?:-opacity)?|(?:/upscaler)?/upsampler"
+    r"|/replicate/v1/models/[^/]+/[^/]+/versions/[^/]+/trainings)/?"
+)
 """Takes files inside its JSON, in base64: four characters for three bytes, and some for the JSON around them."""
 _AROUND_BYTES = 2**16
 
@@ -219,7 +222,8 @@ class UploadedFilesMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it for a link or a path in its body."""
         path = scope.get("path", "")
-        takes_files = _FORM.fullmatch(path) or _FILE.fullmatch(path)
+        # Where base64 is taken nobody reads a path, and the whole body would be parsed once more.
+        takes_files = any(pattern.fullmatch(path) for pattern in (_FORM, _FILE, _BASE64))
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not takes_files:
             body = await read(receive)
             if any(not lies_in(named, self._uploads) for named in named_paths(body)):

@@ -72,6 +72,7 @@ class _Job:
     stop: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     held: bool = False
+    key: str | None = None
 
 
 class _Stop(Exception):  # noqa: N818
@@ -155,18 +156,20 @@ class ScriptedStudio:
     def _submit(self, kind, config, owner, key, source=None, photos=(), preset=None):
         if key is not None:
             for job in self.jobs.values():
-                if job.view.id == f"{kind}-{key}":
+                if job.key == key and job.view.owner == owner:
                     if job.config != config:
                         raise ConflictError(f"key {key!r} was used for another request.")
                     return job.view
         job_id = f"{kind}-{key or next(_NUMBERS)}"
+        if job_id in self.jobs:  # of another owner, whose key is the same
+            job_id = f"{kind}-{next(_NUMBERS)}"
         before = self.jobs[source].view if source else None
         if before and before.state in ("stalled", "cancelled"):
             raise ConflictError(f"job {source} is {before.state}; retry it first, then submit this again.")
         facts = facts_of(config, before.facts if before else None, preset=preset)
         title = title_of(kind, facts)
         view = JobView(job_id, kind, "pending", owner, title, created_s=time.time(), source=source, facts=facts)
-        job = _Job(view, config, list(photos), held=kind in self.hold)
+        job = _Job(view, config, list(photos), held=kind in self.hold, key=key)
         self.jobs[job_id] = job
         self.out_dir(job_id, owner=owner).mkdir(parents=True)
         waits = before is not None and before.state not in _ENDS

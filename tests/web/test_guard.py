@@ -69,6 +69,12 @@ def test_a_file_that_was_not_uploaded_is_refused(path: str, tmp_path: Path) -> N
     assert answer.status_code == 422 and "Upload the file itself" in answer.text
 
 
+def test_where_pictures_stand_in_the_body_it_is_not_read_for_paths(tmp_path: Path) -> None:
+    client = _client(home=tmp_path)
+    assert client.post("/v1/check", json={"path": "/etc/passwd"}).status_code == 200
+    assert client.post("/v1/train", json={"path": "/etc/passwd"}).status_code == 422
+
+
 def test_an_upload_and_a_link_inside_a_prompt_pass(tmp_path: Path) -> None:
     upload = guard_module.upload_folder(Settings(home=tmp_path)) / "abc" / "face.jpg"
     body = {"data": [{"path": str(upload), "url": "http://a/b"}, "see http://a/b"]}
@@ -110,7 +116,15 @@ def test_files_inside_json_may_be_as_large_as_uploads(path: str) -> None:
     assert client.post(path, content=b"x" * 8 * 2**20).json() == {"bytes": 8 * 2**20}, "6 MiB in base64"
     assert client.post(path, content=b"x" * (8 * 2**20 + 2**16 + 1)).status_code == 413
     assert _client(max_upload_bytes=2**20).post(path, content=b"x" * 4 * 2**20).status_code == 200, "as any other JSON"
-    for other in ("/v1/train", "/v1/check/x", "/v1/generate", "/v1/checks", "/removed", "/upscaler/remove"):
+    for other in (
+        "/v1/train",
+        "/v1/check/x",
+        "/v1/generate",
+        "/v1/checks",
+        "/removed",
+        "/upscaler/remove",
+        "/replicate/v1/trainings",
+    ):
         assert client.post(other, content=b"x" * (4 * 2**20 + 1)).status_code == 413, other
 
 

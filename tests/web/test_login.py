@@ -7,6 +7,7 @@ secret that Gradio takes from the environment of a Space.
 import hashlib
 import importlib.util
 import json
+import re
 import sys
 import time
 from base64 import b64encode
@@ -642,3 +643,76 @@ def test_a_key_of_adas_is_nothing_to_eve(address: str, ada: httpx.Client, eve: h
         assert events.status_code == 404
     for job, who in ((first, ada), (second, eve)):
         assert who.delete(f"/v1/jobs/{job.json()['id']}").status_code == 200
+
+
+def test_other_interfaces_know_the_same_owners(
+    ada: httpx.Client, eve: httpx.Client, nobody: httpx.Client, work: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    from studio.pocket.samples import sample_photos
+
+    run = work["train"]["id"]
+    code = ada.get(f"/v1/adapters/{run}").json()["code"]
+    assert [row["id"] for row in ada.get("/openai/v1/models").json()["data"]] == [code]
+    assert eve.get("/openai/v1/models").json()["data"] == []
+    for handle, lost in ((run, "train-ffffffffffffffff"), (code, "10000000")):
+        for method, path in (("GET", "/openai/v1/models/{}"), ("POST", "/openai/v1/images/generations")):
+            body = {"prompt": "a"} if method == "POST" else {}
+            answers = [
+                eve.request(method, path.format(name), json={**body, "model": name} if body else None)
+                for name in (handle, lost)
+            ]
+            assert [answer.status_code for answer in answers] == [404, 404]
+            assert answers[0].text.replace(handle, lost) == answers[1].text
+
+    hers = {kind: job["id"] for kind, job in work.items()} | {"code": code}
+    lost = {kind: f"{kind}-ffffffffffffffff" for kind in work} | {"code": "10000000"}
+    root, draw = "/replicate/v1", {"input": {"prompt": "a"}}
+    for method, path, order in (
+        ("GET", "/trainings/{train}", None),
+        ("POST", "/trainings/{train}/cancel", {}),
+        ("GET", "/trainings/{code}", None),
+        ("GET", "/predictions/{generate}", None),
+        ("POST", "/predictions/{generate}/cancel", {}),
+        ("GET", "/models/studio/adapter/versions/{code}", None),
+        ("POST", "/models/studio/{code}/predictions", draw),
+        ("POST", "/predictions", {**draw, "version": "{code}"}),
+        ("POST", "/predictions", {**draw, "version": "{train}"}),
+        ("POST", "/models/studio/train/versions/default/trainings", {"input": {"check": "{check}"}}),
+    ):
+        told = []
+        for ids in (hers, lost):
+            sent = (
+                None
+                if order is None
+                else json.loads(re.sub(r"{(\w+)}", lambda m, ids=ids: ids[m[1]], json.dumps(order)))
+            )
+            answer = eve.request(method, root + path.format(**ids), json=sent)
+            assert nobody.request(method, root + path.format(**ids), json=sent).status_code == 401
+            text = answer.text
+            for kind in ids:
+                text = text.replace(ids[kind], lost[kind])
+            told.append((answer.status_code, text))
+        assert told[0] == told[1] and told[0][0] == 404, (method, path, told)
+    for name, kind in (("trainings", "train"), ("predictions", "generate")):
+        assert eve.get(f"{root}/{name}").json()["results"] == []
+        assert hers[kind] in [row["id"] for row in ada.get(f"{root}/{name}").json()["results"]]
+        assert eve.get(f"{root}/{name}?cursor={hers[kind]}").status_code == 404
+
+    (photo,) = sample_photos(tmp_path / "one", count=1, size_px=64)
+    picture = {"input_image": b64encode(photo.read_bytes()).decode()}
+    first, second = (who.post("/remove", json=picture) for who in (ada, eve))
+    assert first.status_code == second.status_code == 200
+    (one,) = ada.get("/v1/jobs?kind=finish").json()["items"]
+    (other,) = eve.get("/v1/jobs?kind=finish").json()["items"]
+    assert one["id"] != other["id"] and one["owner"] != other["owner"], "the same request is another job of another"
+    for method, path in (
+        ("POST", "/remove"),
+        ("POST", "/remove-opacity"),
+        ("POST", "/upsampler"),
+        ("GET", "/background"),
+        ("GET", "/upscaler/"),
+        ("GET", "/openai/v1/models"),
+        ("POST", "/openai/v1/images/generations"),
+    ):
+        assert nobody.request(method, path, json={} if method == "POST" else None).status_code == 401, path
+    assert nobody.get("/openai/v1/models").json()["error"]["code"] == "invalid_api_key"

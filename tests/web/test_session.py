@@ -13,6 +13,7 @@ from studio.core.settings import Settings
 from studio.jobs.events import Outcome
 from studio.jobs.queue import NewJob
 from studio.service import Studio
+from studio.web.codes import code_of
 from studio.web.login import Visitor, visitor_of
 from studio.web.page.train_tab import dataset_choices
 from studio.web.session import USABLE_STATES, StudioSession, is_open, label
@@ -155,6 +156,32 @@ def test_the_job_that_is_shown_is_in_its_list_however_old_it_is(
     oldest, *_ = [session.submit_check(photos, {"subject": name}) for name in ("Ada", "Bob", "Cy")]
     listed = [job_id for _, job_id in session.choices("check", also=oldest)]
     assert len(listed) == 3 and listed[-1] == oldest.id
+
+
+def test_a_run_is_known_by_its_code_too_but_to_its_owner_only(
+    session: StudioSession, check_id: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studio.web.session.MAX_LISTED", 2)  # the list is read in parts
+    runs = [session.submit_train(check_id) for _ in range(5)]
+    assert [job.id for job in session.every("train")][:5] == [run.id for run in reversed(runs)]
+    for run in (runs[0], runs[4]):
+        assert session.job(code_of(run.id), "train") == run
+        assert session.submit_export(code_of(run.id), {}).source == run.id
+    other = StudioSession(session.studio, settings.model_copy(update={"owner": "bob"}))
+    for handle in (code_of(runs[0].id), "10000000"):
+        with pytest.raises(NotFoundError, match=f"no adapter with the code '{handle}'"):
+            other.job(handle, "train")
+
+
+def test_a_run_may_be_assembled_for_publishing_without_any_token(
+    session: StudioSession, check_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studio.web.session.is_off", lambda settings: True)
+    run = session.submit_train(check_id, publish={"repo": "you/ada", "dry_run": True})
+    then = session.publishing_of(run)
+    assert then is not None and then.facts.repo == "you/ada"
+    with pytest.raises(InputError, match="token: is missing"):
+        session.submit_train(check_id, publish={"repo": "you/ada"})
 
 
 def test_packs_fit_base_and_subject(session: StudioSession) -> None:

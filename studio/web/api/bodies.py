@@ -1,5 +1,6 @@
 """What the requests below ``/v1`` may say: the config classes of the verbs, and what each reads beside its settings."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -126,6 +127,15 @@ class RetryBody(StrictModel):
 
     token: str | None = None
     """Token of the Hub, for a job that was submitted with one."""
+
+
+def dotted(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return settings of settings by their dotted names: ``{"method": {"rank": 8}}`` as ``{"method.rank": 8}``."""
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        inside = isinstance(value, Mapping)
+        flat |= dotted(value, f"{before}{name}.") if inside else {f"{before}{name}": value}
+    return flat
 
 
 EXAMPLES: dict[str, Any] = {

@@ -6,25 +6,38 @@ too. It looks at answers that say ``error`` or ``detail`` as JSON and leaves all
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from studio.web.asgi import App, Message, Receive, Scope, Send, parsed
 
 Problems = Sequence[Mapping[str, Any]]
-Shape = Callable[[int, str, Problems], tuple[str, dict[str, Any]]]
-"""Takes status, words and problems; returns media type and body."""
-
 PROBLEM_JSON = "application/problem+json"
 
 
-def problem_json(status: int, words: str, problems: Problems) -> tuple[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal in its shape."""
+
+    status: int
+    body: Mapping[str, Any]
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """More of them."""
+
+
+Shape = Callable[[int, str, Problems], Refusal]
+"""Takes status, words and problems."""
+
+
+def problem_json(status: int, words: str, problems: Problems) -> Refusal:
     """Return a refusal as problem details, with every problem in the member ``problems``.
 
     Source: RFC 9457; ``about:blank`` says that the status tells all that a type could.
     """
     body = {"type": "about:blank", "title": phrase(status), "status": status, "detail": words}
-    return PROBLEM_JSON, {**body, "problems": list(problems)}
+    return Refusal(status, {**body, "problems": list(problems)}, PROBLEM_JSON)
 
 
 def phrase(status: int) -> str:
@@ -73,10 +86,12 @@ def _shaped(send: Send, shape: Shape) -> Send:
         headers = start.get("headers", [])
         data = parsed(body)
         if isinstance(data, dict):
-            media_type, made = shape(start["status"], _words(data, start["status"]), data.get("problems") or [])
-            body = json.dumps(made).encode()
-            ours = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
+            made = shape(start["status"], _words(data, start["status"]), data.get("problems") or [])
+            body = json.dumps(made.body).encode()
+            said = {"content-type": made.media_type, "content-length": str(len(body)), **made.headers}
+            ours = [(name.encode(), value.encode()) for name, value in said.items()]
             headers = [row for row in headers if row[0].lower() not in (b"content-type", b"content-length")] + ours
+            start["status"] = made.status
         await send({**start, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

@@ -8,13 +8,17 @@ from studio.core.settings import Settings
 from studio.web.api.errors import Shape, problem_json
 from studio.web.api.known import add_known, upsampler_words
 from studio.web.api.native import add_native
+from studio.web.api.openai_images import add_openai, openai_error
 from studio.web.api.operations import Desk
+from studio.web.api.replicate_runs import add_replicate
 from studio.web.routes import SessionOf, Uploads
 
 SHAPES: Mapping[str, Shape] = {
     "/v1": problem_json,
     "/upsampler": upsampler_words,
     "/upscaler": upsampler_words,
+    "/openai": openai_error,
+    "/replicate": problem_json,
 }
 """Beginning of a path -> shape of the refusals below it."""
 
@@ -24,3 +28,5 @@ def add_interfaces(app: FastAPI, session_of: SessionOf, settings: Settings) -> N
     desk = Desk(session_of, settings, Uploads(settings))
     add_native(app, desk)
     add_known(app, desk)
+    add_openai(app, desk)
+    add_replicate(app, desk)

@@ -20,7 +20,7 @@ from studio.core.errors import InputError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.core.names import choice_cure
 from studio.core.strict import StrictModel
-from studio.web.api.errors import Problems
+from studio.web.api.errors import Problems, Refusal
 from studio.web.api.operations import Call, Desk, Operation, add_operations
 from studio.web.api.pictures import as_base64, picture_from_base64, staged
 from studio.web.api.waiting import completed
@@ -186,9 +186,9 @@ def _submitted(call: Call, text: str, where: str, config: FinishConfig) -> JobVi
     return call.session.retry(job.id) if job.state in ("stalled", "cancelled") else job
 
 
-def upsampler_words(status: int, words: str, problems: Problems) -> tuple[str, Data]:
+def upsampler_words(status: int, words: str, problems: Problems) -> Refusal:
     """Return a refusal as clients of ``/upsampler`` read it."""
-    return "application/json", {"status": "false", "message": words, "image": "", "problems": list(problems)}
+    return Refusal(status, {"status": "false", "message": words, "image": "", "problems": list(problems)})
 
 
 ROUTES: tuple[Operation, ...] = (

@@ -5,7 +5,7 @@ the session, as the other routes do: what belongs to somebody else is not there.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -80,7 +80,7 @@ def _train_order(call: Call) -> tuple[bodies.TrainOrder, str, Data]:
     data = dict(call.body)
     own = {name: data.pop(name) for name in bodies.TrainOrder.model_fields if name in data}
     base = data.pop("base", "")
-    changes, problems = _dotted(data), []
+    changes, problems = bodies.dotted(data), []
     if not isinstance(base, str):
         problems.append(Problem("base", "is not text", "give the name of a base", "invalid_setting"))
     order = None
@@ -142,15 +142,6 @@ def _settings(body: Any, *own: str) -> Data:
     """Return what a body says of the settings of its verb."""
     data: Data = body.model_dump(mode="json", exclude_unset=True)
     return {name: value for name, value in data.items() if name not in own}
-
-
-def _dotted(data: Mapping[str, Any], before: str = "") -> Data:
-    """Return settings of settings by their dotted names."""
-    flat: Data = {}
-    for name, value in data.items():
-        inside = isinstance(value, Mapping)
-        flat |= _dotted(value, f"{before}{name}.") if inside else {f"{before}{name}": value}
-    return flat
 
 
 # Looking and steering

@@ -25,6 +25,8 @@ from studio.web.full_disk import FULL_DISK
 from studio.web.routes import SessionOf, Uploads
 from studio.web.session import StudioSession
 
+_LARGE_BYTES = 2**18
+
 _log = logging.getLogger("studio.web")
 _Model = TypeVar("_Model", bound=StrictModel)
 
@@ -161,7 +163,8 @@ def _query_of(request: Request, problems: list[Problem]) -> dict[str, str]:
 async def _json_of(request: Request, problems: list[Problem]) -> dict[str, Any] | None:
     text = await request.body()
     try:
-        data = json.loads(text) if text.strip() else {}
+        # A large one, with pictures inside, would keep everybody else waiting.
+        data = await run_in_threadpool(json.loads, text) if len(text) > _LARGE_BYTES else json.loads(text or b"{}")
     except (ValueError, RecursionError):
         data = None
     if isinstance(data, dict):
