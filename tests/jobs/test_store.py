@@ -307,7 +307,7 @@ def test_other_owner_finds_nothing(store):
 
 
 def least_s(call, times=5):
-    """Return the least CPU time of this process that a call takes: what other programs take is no fault of the table."""
+    """Return the least CPU time that a call takes here: what other programs take is no fault of the table."""
     found = []
     for _ in range(times):
         begin_s = time.process_time()
