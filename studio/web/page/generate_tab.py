@@ -166,7 +166,8 @@ def generate_tab(context: TabContext) -> JobTab:
         link = files.linker(session, job.id)
         images = parts_pictures.picture_order(history, job.result, job.hearts)
         updates: Updates = {frame.status: summary(job, history)}
-        now = f"{job.id}:{done}:{len(images)}"
+        # While pictures come, hearts count, too: a look at the job may have begun before a heart was stored.
+        now = f"{job.id}:{done}:{len(images)}:{'' if done else len(job.hearts)}"
         # A gallery that is not touched stays where it is while somebody looks at one picture.
         if now != seen:
             updates |= {frame.shown: now, gallery: parts_pictures.heart_grid(images, link, job.hearts)}
