@@ -141,8 +141,7 @@ def heart_grid(images: Iterable[Mapping[str, Any]], url: Url, hearts: Collection
     Pictures of several strengths of the adapter stand in rows: the same prompt and seed, the weakest first.
     """
     images = list(images)
-    strengths = {image["adapter_scale"] for image in images if image.get("adapter_scale") is not None}
-    across = len(strengths) if len(strengths) > 1 else 0
+    across = _strengths(images)
     if across:
         images.sort(key=lambda image: (image["shot"], image["seed"], image["adapter_scale"]))
     caption = strength_caption if across else picture_caption
@@ -154,6 +153,12 @@ def heart_grid(images: Iterable[Mapping[str, Any]], url: Url, hearts: Collection
     if not rows:
         return Markup()
     return render("pictures.grid", pictures=rows, choosing=False, words=words.HEARTS, across=across)
+
+
+def _strengths(images: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many strengths of the adapter pictures compare; 0 where all have the same, or none is known."""
+    found = {image["adapter_scale"] for image in images if image.get("adapter_scale") is not None}
+    return len(found) if len(found) > 1 else 0
 
 
 def strength_caption(image: Mapping[str, Any]) -> str:
@@ -186,7 +191,9 @@ def generate_result(job: JobView, url: Url, hearts: int = 0) -> Markup:
     made = job.result or {}
     mean, mean_of_all = made.get("likeness_mean"), made.get("likeness_mean_made")
     summary = made.get("likeness_summary")
-    if mean is not None:
+    if _strengths(made.get("images", ())):
+        sentences = [words.PICTURES_STRENGTHS]
+    elif mean is not None:
         text = likeness_sentence(summary or {"mean": mean})
         sentences = [words.PICTURES_LIKENESS.format(likeness=text) + caveat_after(summary)]
     else:

@@ -362,6 +362,9 @@ NO_PACK = "No pack fits this run. Write your own prompts."
 PACK_SHOTS = ("{count} shot", "{count} shots")
 PICTURES = ("{count} picture", "{count} pictures")
 PICTURES_LIKENESS = "Average {likeness}; the best come first."
+PICTURES_STRENGTHS = (
+    "Each row is one prompt from one seed, the weakest strength first; below each picture its likeness."
+)
 NOT_MEASURED = "likeness not measured"
 PICTURES_UNMEASURED = "The subject is not found in any picture, so likeness is not measured and they are not ranked."
 PICTURES_READY = "Ready to download."

@@ -53,6 +53,9 @@ def test_pictures_of_several_strengths_stand_in_a_row_the_weakest_first() -> Non
     assert re.findall(r'href="(.*?)"', html) == ["0-0.5.png", "0-1.0.png", "1-0.5.png", "1-1.0.png"]
     assert "strength 0.5 · 0.50<" in html and "--across:2" in html
     assert "--across" not in parts_pictures.heart_grid(images[:1], lambda file: file, [])
+    done = {"images": images, "likeness_mean": 0.5, "likeness_summary": {"mean": 0.5}}
+    said = parts_pictures.generate_result(replace(JOB, result=done), no_file)
+    assert "the weakest strength first" in said and "best come first" not in said
 
 
 def test_a_packs_best_shot_is_a_prompt_of_its_own() -> None:
@@ -114,7 +117,7 @@ def test_what_keeping_the_best_was_worth_is_said() -> None:
 
 
 def test_a_ranking_says_for_whom_it_is_worse() -> None:
-    made = {"images": [1], "likeness_mean": 0.8, "likeness_summary": {"mean": 0.8, "caveat": "Mind the gap."}}
+    made = {"images": [{}], "likeness_mean": 0.8, "likeness_summary": {"mean": 0.8, "caveat": "Mind the gap."}}
     html = parts_pictures.generate_result(replace(JOB, state="completed", result=made), no_file)
     assert "the best come first. Mind the gap." in html
 
