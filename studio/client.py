@@ -287,6 +287,38 @@ class Client:
         job_id = _id(job) if job else ""
         return dict(self.server.call("forget", job_id=job_id, subject=subject, everything=everything, dry_run=dry_run))
 
+    def heart(self, pictures: "Job[GenerateResult] | str", *files: str, on: bool = True) -> tuple[str, ...]:
+        """Give hearts to pictures, or take them back; they come first in the page, and in its zip alone.
+
+        Args:
+            pictures: the generate job or its id.
+            files: the pictures, by the ``file`` of the result.
+            on: whether they get one.
+
+        Returns:
+            The files that have one.
+
+        Raises: as ``check``.
+        """
+        view = self.server.call("heart", job_id=_id(pictures), files=list(files), on=on)
+        return tuple(view["hearts"])
+
+    def rename(self, name: str, *, subject: str = "", photo_set: "Job[Dataset] | str" = "") -> list[str]:
+        """Give a subject another name, or a photo set one of its own.
+
+        Args:
+            name: the new name.
+            subject: name of the subject so far; give one of the two.
+            photo_set: a check or its id.
+
+        Returns:
+            The ids of the jobs that carry it.
+
+        Raises: as ``check``.
+        """
+        check_job = _id(photo_set) if photo_set else ""
+        return list(self.server.call("rename", name=name, subject=subject, check_job=check_job)["renamed"])
+
     def choices(self, what: str) -> list[dict[str, Any]]:
         """Return what there is to choose from: ``bases``, ``presets``, ``packs`` or ``chains``."""
         return list(self.server.call(what))

@@ -89,7 +89,8 @@ def finish(
 
     Raises:
         NotFoundError: there is nothing at ``source``.
-        InputError: no pictures, none that could be finished (each is named), or an unknown model.
+        InputError: no pictures, chosen ones that are not there, none that could be finished (each is named), or an
+            unknown model.
         ConflictError: ``out_dir`` holds other things.
         MissingExtraError: weights that a step needs are missing and cannot be fetched.
         ResourceError: the disk is full.
@@ -97,7 +98,7 @@ def finish(
     """
     started_s = time.monotonic()
     backdrop = _backdrop_path(config.steps, source)
-    sources = find_pictures(source, leave_out=backdrop)
+    sources = find_pictures(source, leave_out=backdrop, only=config.only)
     finished = _open_folder(out_dir, config, [one.name for one in sources], backdrop)
     if finished is not None:
         return finished

@@ -55,6 +55,21 @@ def pictures(studio: Client, run: Job[TrainResult]) -> Job[GenerateResult]:
     return studio.generate(run, GenerateConfig(pack="places", count=2, keep=1, adapter_scale=0.8))
 
 
+def test_hearts_and_names_are_given_from_python(
+    studio: Client, check: Job[Dataset], pictures: Job[GenerateResult]
+) -> None:
+    first, second = (image.file for image in pictures.wait().images)
+    assert studio.heart(pictures, first, second) == (first, second)
+    assert studio.heart(pictures, first, on=False) == (second,)
+    assert pictures.view()["hearts"] == [second]
+    assert studio.rename("summer", photo_set=check) == [check.id]
+    assert check.view()["title"] == "Photos of Ada, summer"
+    assert check.id in studio.rename("Grace", subject="Ada") and check.view()["facts"]["subject"] == "Grace"
+    studio.rename("Ada", subject="Grace")
+    with pytest.raises(StudioError):
+        studio.rename("Ada")
+
+
 def test_photos_come_back_as_a_dataset(check: Job[Dataset]) -> None:
     dataset = check.wait()
     assert (dataset.subject, dataset.class_noun, len(dataset.photos)) == ("Ada", "woman", 3)

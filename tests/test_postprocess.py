@@ -77,6 +77,19 @@ def load(out, made, number=0):
         return opened
 
 
+def test_of_a_series_the_chosen_pictures_alone_are_finished(tmp_path):
+    series = tmp_path / "series"
+    (series / "beach").mkdir(parents=True)
+    files = ["beach/002.png", "beach/001.png"]
+    for file in files:
+        (series / file).write_bytes(png(picture()))
+    (series / "index.json").write_text(json.dumps({"images": [{"file": file} for file in files]}))
+    made = finish(steps(FIT, only=["beach/001.png"]), series, tmp_path / "out")
+    assert [row.source for row in made.pictures] == ["beach / 001.png"]
+    with pytest.raises(InputError, match=r"beach/9.png is not there"):
+        finish(steps(FIT, only=["beach/9.png"]), series, tmp_path / "other")
+
+
 # ------------------------------------------------------------------------------------------------------- the steps
 
 

@@ -136,6 +136,10 @@ WITHOUT_TEST = {
     "cli/remote.py": "remote/test_run.py",
     "cli/space.py": "web/test_spaces.py",
     "cli/verbs.py": "cli/test_main.py",
+    # a part of the Train tab
+    "web/page/film_strip.py": "web/page/test_train_tab.py",
+    # sentences
+    "web/page/words_api.py": "web/page/test_words.py",
     # seen in a browser only
     "web/page/generate_tab.py": "browser/test_page.py",
     "web/page/library_tab.py": "browser/test_library.py",

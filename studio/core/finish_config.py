@@ -194,6 +194,8 @@ class FinishConfig(StrictModel):
     """The steps, in order; none makes a contact sheet only."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random: sd-x4, and the noise in GFPGAN."""
+    only: tuple[Annotated[Text, Field(min_length=1, max_length=300)], ...] = Field(default=(), max_length=1000)
+    """Pictures of the folder or series to finish, by their files in it; none finishes all of them."""
     sheet_columns: int = Field(default=4, ge=1, le=20)
     """Columns of the contact sheet."""
     sheet_title: Text = Field(default="", max_length=100)

@@ -10,7 +10,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,17 +37,21 @@ class PictureSource:
     """Raises InputError where it cannot be read."""
 
 
-def find_pictures(source: Path, *, leave_out: Path | None = None) -> list[PictureSource]:
+def find_pictures(source: Path, *, leave_out: Path | None = None, only: Collection[str] = ()) -> list[PictureSource]:
     """Return the pictures at ``source``.
 
     Args:
         source: a picture, a folder of pictures and zips, a folder that ``generate`` wrote (best first), or a zip.
         leave_out: a file of the folder that is none of them.
+        only: take these files of a folder and no others; none takes all.
 
     Raises:
         NotFoundError: there is nothing at ``source``.
-        InputError: there are no pictures, or more than ``MAX_PICTURES``; a damaged zip.
+        InputError: there are no pictures, or more than ``MAX_PICTURES``; a damaged zip; files of ``only`` that are not
+            there, each named.
     """
+    if only:
+        return list(_distinct(_chosen(source, only)))
     if source.is_dir():
         found = [_file(path, name) for path, name in _of_folder(source) if path != leave_out]
         if not (source / _INDEX_NAME).is_file():  # what generate wrote holds a zip of the same pictures
@@ -62,6 +66,15 @@ def find_pictures(source: Path, *, leave_out: Path | None = None) -> list[Pictur
         text = f"{len(found)} pictures are more than the limit of {MAX_PICTURES}"
         raise InputError.of([Problem("pictures", text, "finish them in several runs", "too_many")])
     return list(_distinct(found))
+
+
+def _chosen(source: Path, only: Collection[str]) -> list[PictureSource]:
+    there = {name: path for path, name in _of_folder(source)} if source.is_dir() else {}
+    cure = "name pictures by their files in the folder, or leave this setting out"
+    problems = [Problem("only", f"{name} is not there", cure, "no_picture") for name in only if name not in there]
+    if problems:
+        raise InputError.of(problems)
+    return [_file(path, name) for name, path in there.items() if name in only]
 
 
 def _none(source: Path) -> Problem:

@@ -28,6 +28,7 @@ from studio.core.settings import Settings
 from studio.core.strict import StrictModel
 from studio.jobs import intake
 from studio.jobs.sweep import UPLOAD_LIFE_S
+from studio.web.hearts import zip_of
 from studio.web.session import StudioSession, home_files
 from studio.web.thumbnails import PICTURES, thumbnail_of
 
@@ -49,6 +50,7 @@ _SERVED = {
     ".jsonl": ("application/jsonl", "attachment"),
     ".yaml": ("application/yaml", "attachment"),
 }
+_CHANGES = {"Cache-Control": "private, no-cache"}
 _PLAIN_BYTES = ("application/octet-stream", "attachment")
 
 
@@ -109,6 +111,10 @@ def add_routes(app: FastAPI, session_of: SessionOf, settings: Settings) -> None:
     @app.get("/files/{job_id}")
     def job_files(request: Request, job_id: str) -> dict[str, Any]:
         return manifest(session_of(request), job_id)
+
+    @app.get("/hearts/{job_id}")
+    def hearts(request: Request, job_id: str) -> FileResponse:
+        return _hearts(session_of(request), job_id)
 
     @app.get("/files/{job_id}/{relative:path}")
     def job_file(request: Request, job_id: str, relative: str, small: bool = False) -> FileResponse:
@@ -237,6 +243,14 @@ def manifest(session: StudioSession, job_id: str) -> dict[str, Any]:
             if path is not None:
                 rows.append({"path": relative, "bytes": path.stat().st_size, "sha256": sha256_of(path)})
     return {"job": job.id, "kind": job.kind, "state": job.state, "files": rows}
+
+
+def _hearts(session: StudioSession, job_id: str) -> FileResponse:
+    """Return a zip of the pictures with a heart of one of the owner's jobs."""
+    path = zip_of(session, job_id)
+    if path is None:
+        raise HTTPException(404, "No picture of this job has a heart.")
+    return FileResponse(path, media_type="application/zip", filename="hearts.zip", headers=_CHANGES)
 
 
 def _is_named(session: StudioSession, job_id: str, relative: str) -> bool:

@@ -104,6 +104,23 @@ class StudioSession:
             owner=self.owner, job=job or None, subject=subject or None, everything=everything, dry_run=dry_run
         )
 
+    def heart(self, job_id: str, files: Collection[str], *, on: bool = True) -> JobView:
+        """Give hearts to pictures of a job, or take them back; raises what ``Studio.heart`` raises."""
+        return self.studio.heart(job_id, files, owner=self.owner, on=on)
+
+    def rename(self, name: str, *, subject: str = "", check_job: str = "") -> tuple[str, ...]:
+        """Give a subject another name, or a photo set one of its own; return the ids of the jobs that carry it.
+
+        Raises:
+            InputError: not exactly one of the two is given. Otherwise what ``Studio.rename`` and ``Studio.name_set``
+                raise.
+        """
+        if bool(subject) == bool(check_job):
+            raise InputError.of([Problem("rename", words.RENAME_WHAT_MISSING, words.RENAME_WHAT_CURE, "what")])
+        if subject:
+            return self.studio.rename(subject, name, owner=self.owner)
+        return (self.studio.name_set(check_job, name, owner=self.owner).id,)
+
     @property
     def has_owner(self) -> bool:
         """Whether somebody is logged in, or nobody has to be."""
@@ -414,7 +431,10 @@ class StudioSession:
         return found
 
     def pack_pictures(self, train_job: str) -> dict[str, dict[str, tuple[str, str]]]:
-        """Return pack -> shot -> (job, file) of the most alike picture that was made of it with this run before."""
+        """Return pack -> shot -> (job, file) of the best picture that was made of it with this run before.
+
+        The newest one with a heart, else the most alike.
+        """
         found: dict[str, dict[str, tuple[float, str, str]]] = {}
         rulers: dict[str, tuple[str | None, str | None]] = {}
         for job in self.jobs("generate", states=DONE, source=train_job):
@@ -427,6 +447,7 @@ class StudioSession:
             for image in job.result["images"]:
                 score = image.get("likeness") if measured_by == ruler else None
                 likeness = float("-inf") if score is None else score
+                likeness = float("inf") if image["file"] in job.hearts else likeness
                 if image["shot"] not in of_pack or likeness > of_pack[image["shot"]][0]:
                     of_pack[image["shot"]] = (likeness, job.id, image["file"])
         return {

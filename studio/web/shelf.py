@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.core.domain import JobKind, JobView
+from studio.web.hearts import hearted
 from studio.web.session import StudioSession, is_open
 
 KINDS: tuple[JobKind, ...] = ("check", "train", "generate", "finish", "export", "publish")
@@ -77,6 +78,12 @@ def face_of(shelf: Shelf) -> list[tuple[str, str]]:
         good = sorted(verdicts, key=lambda verdict: -(verdict.get("likeness") or 0.0))
         found += [(job.id, row["preview"]) for row in good if row["status"] != "rejected" and row.get("preview")][:1]
     return [*found, *best_pictures(shelf, 1)]
+
+
+def favourites(shelf: Shelf, count: int) -> list[tuple[str, str]]:
+    """Return the pictures with a heart, the newest series first, as pairs of job and path below its output folder."""
+    found = [(job.id, file) for job in shelf.jobs["generate"] for file in hearted(job)]
+    return found[:count]
 
 
 def best_pictures(shelf: Shelf, count: int) -> list[tuple[str, str]]:

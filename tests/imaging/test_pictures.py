@@ -158,6 +158,22 @@ def test_what_generate_wrote_is_taken_best_first_without_its_sheet_and_zip(tmp_p
     assert names(tmp_path) == ["beach / 001.png", "beach / 000.png"]
 
 
+def test_chosen_pictures_alone_are_taken_best_first_and_each_that_is_not_there_is_named(tmp_path):
+    (tmp_path / "beach").mkdir()
+    files = ["beach/2.png", "beach/1.png", "beach/3.png"]
+    for file in files:
+        (tmp_path / file).write_bytes(file.encode())
+    (tmp_path / "index.json").write_text(json.dumps({"images": [{"file": file} for file in files]}))
+    found = find_pictures(tmp_path, only=["beach/1.png", "beach/2.png"])
+    assert [one.read() for one in found] == [b"beach/2.png", b"beach/1.png"]
+    with pytest.raises(InputError) as caught:
+        find_pictures(tmp_path, only=["beach/1.png", "beach/9.png", "../x.png"])
+    assert [problem.message for problem in caught.value.problems] == [
+        "beach/9.png is not there",
+        "../x.png is not there",
+    ]
+
+
 def test_too_many_are_refused_and_a_file_that_is_gone_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_PICTURES", 2)
     with pytest.raises(InputError, match="3 pictures are more than the limit of 2"):

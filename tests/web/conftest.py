@@ -134,14 +134,14 @@ class Page:
             if trigger == kind and part in self.parts and self._name(part) == name and row["backend_fn"]
         )
 
-    def fire(self, name: str, kind: str, **values: Any) -> dict[str, Any]:
+    def fire(self, name: str, kind: str, *, event_data: Any = None, **values: Any) -> dict[str, Any]:
         """Fire an event; ``values`` by label with blanks as underscores, others as the page has them."""
         event = self._event(name, kind)
         given = [
             values.get(self._name(part).replace(" ", "_"), self.parts[part]["props"].get("value"))
             for part in event["inputs"]
         ]
-        body = {"fn_index": event["id"], "data": given, "session_hash": "somebody"}
+        body = {"fn_index": event["id"], "data": given, "session_hash": "somebody", "event_data": event_data}
         answer = httpx.post(f"{self.address}/gradio_api/run/predict", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         return {self._name(part): value for part, value in zip(event["outputs"], answer.json()["data"], strict=True)}

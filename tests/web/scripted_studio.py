@@ -225,6 +225,30 @@ class ScriptedStudio:
         now_s = None if dry_run else time.time()
         return Receipt("", tuple(sorted(gone)), (share,), share.files, share.bytes, time.time(), now_s, dry_run=dry_run)
 
+    def heart(self, job_id, files, *, owner, on=True):
+        job = self.jobs[self.get(job_id, owner=owner).id]
+        others = tuple(file for file in job.view.hearts if file not in files)
+        self._set(job, hearts=(*others, *files) if on else others)
+        return job.view
+
+    def rename(self, subject, name, *, owner):
+        if not name:
+            raise InputError.of([Problem("name", "is empty", "give one", "empty")])
+        own = [job for job in self.jobs.values() if (job.view.owner, job.view.facts.subject) == (owner, subject)]
+        for job in own:
+            self._call(job, replace(job.view.facts, subject=name))
+            if job.view.kind == "check" and job.view.result:
+                self._set(job, result={**job.view.result, "subject": name})
+        return tuple(job.view.id for job in own)
+
+    def name_set(self, job_id, name, *, owner):
+        job = self.jobs[self.get(job_id, owner=owner).id]
+        self._call(job, replace(job.view.facts, name=name or None))
+        return job.view
+
+    def _call(self, job, facts):
+        self._set(job, facts=facts, title=title_of(job.view.kind, facts))
+
     def events(self, job_id, *, owner, after=0):
         self.get(job_id, owner=owner)
         return [(seq, event) for seq, event in enumerate(self.jobs[job_id].events, 1) if seq > after]
@@ -404,17 +428,18 @@ class ScriptedStudio:
         else:
             shots = [(f"prompt_{index + 1}", prompt) for index, prompt in enumerate(config.prompts)]
         images = []
-        todo = [(name, prompt, number) for name, prompt in shots for number in range(config.count)]
-        for index, (name, prompt, number) in enumerate(todo):
+        todo = [(one, *shot, number) for one in config.by_strength() for shot in shots for number in range(one.count)]
+        for index, (one, name, prompt, number) in enumerate(todo):
             if index == len(todo) // 2:
                 self._half_way(job)
             (out / name).mkdir(exist_ok=True)
             scene = sample_scene(3000 + index, style="photo", accessory="none")
-            file = f"{name}/{number:03d}.png"
+            file = f"{name}/{number:03d}{f'_at_{one.adapter_scale:g}' if config.strengths else ''}.png"
             Pillow.fromarray(render(SUBJECT, scene, 256)).save(out / file)
             words = fill(prompt, instance_token="sks", class_noun="woman")
             likeness = round(0.75 + 0.2 * math.sin(index), 3)
-            images.append(Image(file, name, words, "", config.seed + index, likeness, 0))
+            seed = config.seed + (number if config.strengths else index)
+            images.append(Image(file, name, words, "", seed, likeness, 0, adapter_scale=one.adapter_scale))
             self._tell(job, "image", **asdict(images[-1]))
             self._tell(job, "progress", step=index + 1, total=len(todo), eta_s=len(todo) - index, message="")
         ranked = sorted(images, key=lambda image: -image.likeness)
@@ -457,6 +482,7 @@ class ScriptedStudio:
         if job.view.source:
             made = self.out_dir(job.view.source, owner=job.view.owner)
             images = self.jobs[job.view.source].view.result["images"]
+            images = [row for row in images if not job.config.only or row["file"] in job.config.only]
             job.photos = [(row["file"], Pillow.open(made / row["file"]).convert("RGB")) for row in images]
         pictures = []
         for folder in ("pictures", "previews"):

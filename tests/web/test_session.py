@@ -284,7 +284,7 @@ def test_the_preview_of_a_pack_never_compares_scores_of_two_engine_versions_and_
     def made(job_id: str, version: str, *rows: tuple[str, float | None]) -> SimpleNamespace:
         images = [{"file": file, "shot": "beach", "likeness": likeness} for file, likeness in rows]
         result = {"images": images, "likeness_engine": "stub", "likeness_version": version}
-        return SimpleNamespace(id=job_id, facts=SimpleNamespace(pack="places"), result=result)
+        return SimpleNamespace(id=job_id, facts=SimpleNamespace(pack="places"), result=result, hearts=())
 
     jobs = [made("new", "2", ("unseen.png", None), ("seen.png", -0.2)), made("old", "1", ("other.png", 0.9))]
     monkeypatch.setattr(StudioSession, "jobs", lambda *args, **kwargs: jobs)

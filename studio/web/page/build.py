@@ -19,6 +19,7 @@ from studio.web.page.history import JobHistories
 from studio.web.page.library_tab import LibraryTab, library_tab
 from studio.web.page.photos_tab import photos_tab
 from studio.web.page.publish_tab import publish_tab
+from studio.web.page.rename_panel import connect_renaming
 from studio.web.page.train_tab import train_tab
 from studio.web.session import StudioSession, is_open
 
@@ -50,6 +51,7 @@ def build(session: StudioSession) -> gr.Blocks:
             with gr.Tab(words.TAB_PUBLISH, id="publish") as publish_door:
                 publish = publish_tab(context)
         by_kind = {tab.frame.kind: tab for tab in (photos, train, generate, finish, publish)}
+        connect_renaming(context, library.renaming, by_kind.values(), library)
         forget_panel(context, by_kind.values(), library)
         gr.HTML(parts.footer() + parts_pictures.viewer())
 
@@ -83,7 +85,7 @@ def build(session: StudioSession) -> gr.Blocks:
         library_door.select(library.refresh, library.chosen, list(library.outputs), **QUIET)
         doors = ((train_door, train), (generate_door, generate), (finish_door, finish), (publish_door, publish))
         for door, tab in doors:
-            door.select(tab.refresh, tab.source, list(tab.refreshed), **QUIET)
+            door.select(tab.refresh, [tab.source, *tab.kept], list(tab.refreshed), **QUIET)
             _follow(session, tab)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
         outputs += library.outputs

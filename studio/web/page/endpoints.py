@@ -20,7 +20,7 @@ from studio.core.errors import InputError, LoginError, Problem, StudioError
 from studio.core.finish_config import BackgroundStep, CutoutStep, FinishConfig, UpscaleStep
 from studio.core.train_config import TrainConfig
 from studio.web.login import FOR_PROGRAMS
-from studio.web.page import files, words
+from studio.web.page import files, words, words_api
 from studio.web.page.endpoint_spec import Endpoint, Parameter, setting
 from studio.web.session import StudioSession, is_open, result_files
 
@@ -192,6 +192,14 @@ def _forget(session: StudioSession, form: Form, given: Given) -> Form:
     return {**asdict(receipt), "words": receipt.words()}
 
 
+def _heart(session: StudioSession, form: Form, given: Given) -> Form:
+    return asdict(session.heart(given["job_id"], given["files"], on=given["on"]))
+
+
+def _rename(session: StudioSession, form: Form, given: Given) -> Form:
+    return {"renamed": list(session.rename(given["name"], subject=given["subject"], check_job=given["check_job"]))}
+
+
 def _presets(session: StudioSession, form: Form, given: Given) -> list[Form]:
     return [row.model_dump(mode="json") for row in session.presets()]
 
@@ -237,38 +245,38 @@ def _path_as_file(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(example: str, of: str) -> Parameter:
-    return Parameter("settings", dict | None, words.API_SETTINGS.format(of=of, example=example), None)
+    return Parameter("settings", dict | None, words_api.API_SETTINGS.format(of=of, example=example), None)
 
 
-_KEY = Parameter("key", str | None, words.API_KEY, None)
-_CHECK_JOB = Parameter("check_job", str, words.API_CHECK_JOB)
-_TRAIN_JOB = Parameter("train_job", str, words.API_TRAIN_JOB)
-_BASE = Parameter("base", str, words.API_BASE, "")
-_PRESET = Parameter("preset", str, words.API_PRESET, "")
-_PICTURES = Parameter("pictures", list[gr.FileData], words.API_PICTURES)
-_PICTURES_OR_JOB = Parameter("pictures", list[gr.FileData], words.API_PICTURES_OR_JOB)
-_GENERATE_JOB = Parameter("generate_job", str, words.API_GENERATE_JOB, "")
-_JOB_ID = Parameter("job_id", str, words.API_JOB_ID)
+_KEY = Parameter("key", str | None, words_api.API_KEY, None)
+_CHECK_JOB = Parameter("check_job", str, words_api.API_CHECK_JOB)
+_TRAIN_JOB = Parameter("train_job", str, words_api.API_TRAIN_JOB)
+_BASE = Parameter("base", str, words_api.API_BASE, "")
+_PRESET = Parameter("preset", str, words_api.API_PRESET, "")
+_PICTURES = Parameter("pictures", list[gr.FileData], words_api.API_PICTURES)
+_PICTURES_OR_JOB = Parameter("pictures", list[gr.FileData], words_api.API_PICTURES_OR_JOB)
+_GENERATE_JOB = Parameter("generate_job", str, words_api.API_GENERATE_JOB, "")
+_JOB_ID = Parameter("job_id", str, words_api.API_JOB_ID)
 _TRAIN_SETTINGS = _settings('{"method.rank": 8, "steps": 200}', "train")
 
 ENDPOINTS = (
     Endpoint(
         "check_photos",
-        words.API_CHECK_PHOTOS,
+        words_api.API_CHECK_PHOTOS,
         _check_photos,
         (
-            Parameter("photos", list[gr.FileData], words.API_PHOTOS),
+            Parameter("photos", list[gr.FileData], words_api.API_PHOTOS),
             setting(CheckConfig, "subject", default=_UNSAID["subject"]),
             setting(CheckConfig, "class_noun"),
             _settings('{"min_photos": 3}', "check"),
             _KEY,
-            Parameter("edits", str, words.API_EDITS, ""),
+            Parameter("edits", str, words_api.API_EDITS, ""),
             setting(CheckConfig, "consent"),
         ),
     ),
     Endpoint(
         "train",
-        words.API_TRAIN,
+        words_api.API_TRAIN,
         _train,
         (
             _CHECK_JOB,
@@ -278,36 +286,38 @@ ENDPOINTS = (
             Parameter(
                 "instance_token",
                 str,
-                words.API_INSTANCE_TOKEN.format(sentence=TrainConfig.model_fields["instance_token"].description),
+                words_api.API_INSTANCE_TOKEN.format(sentence=TrainConfig.model_fields["instance_token"].description),
                 "",
                 "instance_token",
                 empty_is_none=True,
             ),
             _KEY,
-            Parameter("publish_to", str, words.API_PUBLISH_TO, ""),
+            Parameter("publish_to", str, words_api.API_PUBLISH_TO, ""),
             Parameter("public", bool, PublishConfig.model_fields["public"].description or "", False),
-            Parameter("token", str, words.API_TRAIN_TOKEN, ""),
-            Parameter("publish_settings", dict | None, words.API_PUBLISH_SETTINGS, None),
+            Parameter("token", str, words_api.API_TRAIN_TOKEN, ""),
+            Parameter("publish_settings", dict | None, words_api.API_PUBLISH_SETTINGS, None),
         ),
-        words.API_TRAIN_RETURNS,
+        words_api.API_TRAIN_RETURNS,
     ),
-    Endpoint("plan", words.API_PLAN, _plan, (_CHECK_JOB, _BASE, _PRESET, _TRAIN_SETTINGS), words.API_PLAN_RETURNS),
+    Endpoint(
+        "plan", words_api.API_PLAN, _plan, (_CHECK_JOB, _BASE, _PRESET, _TRAIN_SETTINGS), words_api.API_PLAN_RETURNS
+    ),
     Endpoint(
         "generate",
-        words.API_GENERATE,
+        words_api.API_GENERATE,
         _generate,
         (
-            Parameter("train_job", str, words.API_TRAIN_JOB_OR_ADAPTER),
+            Parameter("train_job", str, words_api.API_TRAIN_JOB_OR_ADAPTER),
             *(setting(GenerateConfig, field) for field in ("pack", "prompts", "count", "keep", "seed")),
             _settings('{"guidance_scale": 5, "adapter_scale": 0.8}', "generate"),
             _KEY,
             setting(GenerateConfig, "adapter"),
-            Parameter("token", str, words.API_GENERATE_TOKEN, ""),
+            Parameter("token", str, words_api.API_GENERATE_TOKEN, ""),
         ),
     ),
     Endpoint(
         "export",
-        words.API_EXPORT,
+        words_api.API_EXPORT,
         _export,
         (
             _TRAIN_JOB,
@@ -318,15 +328,15 @@ ENDPOINTS = (
     ),
     Endpoint(
         "publish",
-        words.API_PUBLISH,
+        words_api.API_PUBLISH,
         _publish,
         (
-            Parameter("train_job", str, words.API_TRAIN_JOB_TO_PUBLISH),
+            Parameter("train_job", str, words_api.API_TRAIN_JOB_TO_PUBLISH),
             setting(PublishConfig, "repo"),
-            Parameter("token", str, words.API_PUBLISH_TOKEN, ""),
+            Parameter("token", str, words_api.API_PUBLISH_TOKEN, ""),
             setting(PublishConfig, "public"),
-            Parameter("pictures_job", str, words.API_PICTURES_JOB, ""),
-            replace(setting(PublishConfig, "choose"), sentence=words.API_CHOOSE),
+            Parameter("pictures_job", str, words_api.API_PICTURES_JOB, ""),
+            replace(setting(PublishConfig, "choose"), sentence=words_api.API_CHOOSE),
             *(setting(PublishConfig, field) for field in ("update", "dry_run")),
             _settings('{"form": "merged", "title": "Ada", "gallery": 6}', "publish"),
             _KEY,
@@ -334,18 +344,18 @@ ENDPOINTS = (
     ),
     Endpoint(
         "unpublish",
-        words.API_UNPUBLISH,
+        words_api.API_UNPUBLISH,
         _unpublish,
-        (setting(PublishConfig, "repo"), Parameter("token", str, words.API_UNPUBLISH_TOKEN)),
+        (setting(PublishConfig, "repo"), Parameter("token", str, words_api.API_UNPUBLISH_TOKEN)),
         "`deleted`: the repository",
     ),
     Endpoint(
         "finish",
-        words.API_FINISH,
+        words_api.API_FINISH,
         _finish,
         (
             _PICTURES_OR_JOB,
-            Parameter("chain", str, words.API_CHAIN, "headshot_white"),
+            Parameter("chain", str, words_api.API_CHAIN, "headshot_white"),
             _GENERATE_JOB,
             _settings('{"fit.max_bytes": 5000000, "cutout.model": "u2net"}', "finish"),
             _KEY,
@@ -353,7 +363,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "remove_background",
-        words.API_REMOVE_BACKGROUND,
+        words_api.API_REMOVE_BACKGROUND,
         _remove_background,
         (
             _PICTURES,
@@ -366,13 +376,13 @@ ENDPOINTS = (
     ),
     Endpoint(
         "upscale",
-        words.API_UPSCALE,
+        words_api.API_UPSCALE,
         _upscale,
         (_PICTURES, *(setting(UpscaleStep, field) for field in ("model", "factor", "long_side_px", "prompt")), _KEY),
     ),
     Endpoint(
         "contact_sheet",
-        words.API_CONTACT_SHEET,
+        words_api.API_CONTACT_SHEET,
         _with_steps,
         (
             _PICTURES_OR_JOB,
@@ -384,53 +394,75 @@ ENDPOINTS = (
     ),
     Endpoint(
         "job",
-        words.API_JOB,
+        words_api.API_JOB,
         _job,
         (
             _JOB_ID,
-            Parameter("after", int, words.API_AFTER, 0),
-            Parameter("files", bool, words.API_FILES, True),
+            Parameter("after", int, words_api.API_AFTER, 0),
+            Parameter("files", bool, words_api.API_FILES, True),
         ),
-        words.API_JOB_RETURNS,
+        words_api.API_JOB_RETURNS,
     ),
     Endpoint(
         "jobs",
-        words.API_JOBS,
+        words_api.API_JOBS,
         _jobs,
-        (Parameter("limit", int, words.API_LIMIT, 50),),
-        words.API_JOBS_RETURNS,
+        (Parameter("limit", int, words_api.API_LIMIT, 50),),
+        words_api.API_JOBS_RETURNS,
         list[dict],
     ),
     # Not more parameters of /jobs: over plain HTTP a call gives all of them, and older programs give one.
     Endpoint(
         "find_jobs",
-        words.API_FIND_JOBS,
+        words_api.API_FIND_JOBS,
         _find_jobs,
         (
-            Parameter("kind", str, words.API_KIND.format(kinds=", ".join(_KINDS)), ""),
-            Parameter("before", str, words.API_BEFORE, ""),
-            Parameter("limit", int, words.API_FIND_LIMIT, 50),
+            Parameter("kind", str, words_api.API_KIND.format(kinds=", ".join(_KINDS)), ""),
+            Parameter("before", str, words_api.API_BEFORE, ""),
+            Parameter("limit", int, words_api.API_FIND_LIMIT, 50),
         ),
-        words.API_FIND_JOBS_RETURNS,
+        words_api.API_FIND_JOBS_RETURNS,
         list[dict],
     ),
-    Endpoint("retry", words.API_RETRY, _retry, (_JOB_ID, Parameter("token", str, words.API_RETRY_TOKEN, ""))),
-    Endpoint("cancel", words.API_CANCEL, _cancel, (_JOB_ID,), "the job"),
+    Endpoint("retry", words_api.API_RETRY, _retry, (_JOB_ID, Parameter("token", str, words_api.API_RETRY_TOKEN, ""))),
+    Endpoint("cancel", words_api.API_CANCEL, _cancel, (_JOB_ID,), "the job"),
     Endpoint(
         "forget",
-        words.API_FORGET,
+        words_api.API_FORGET,
         _forget,
         (
-            Parameter("job_id", str, words.API_FORGET_JOB, ""),
-            Parameter("subject", str, words.API_FORGET_SUBJECT, ""),
-            Parameter("everything", bool, words.API_FORGET_EVERYTHING, False),
-            Parameter("dry_run", bool, words.API_FORGET_DRY_RUN, False),
+            Parameter("job_id", str, words_api.API_FORGET_JOB, ""),
+            Parameter("subject", str, words_api.API_FORGET_SUBJECT, ""),
+            Parameter("everything", bool, words_api.API_FORGET_EVERYTHING, False),
+            Parameter("dry_run", bool, words_api.API_FORGET_DRY_RUN, False),
         ),
-        words.API_FORGET_RETURNS,
+        words_api.API_FORGET_RETURNS,
     ),
-    Endpoint("presets", words.API_PRESETS, _presets, (), words.API_PRESETS_RETURNS, list[dict]),
-    Endpoint("packs", words.API_PACKS, _packs, (), words.API_PACKS_RETURNS, list[dict]),
-    Endpoint("chains", words.API_CHAINS, _chains, (), words.API_CHAINS_RETURNS, list[dict]),
-    Endpoint("bases", words.API_BASES, _bases, (), words.API_BASES_RETURNS, list[dict]),
+    Endpoint(
+        "heart",
+        words_api.API_HEART,
+        _heart,
+        (
+            _JOB_ID,
+            Parameter("files", list[str], words_api.API_HEART_FILES),
+            Parameter("on", bool, words_api.API_HEART_ON, True),
+        ),
+        words_api.API_HEART_RETURNS,
+    ),
+    Endpoint(
+        "rename",
+        words_api.API_RENAME,
+        _rename,
+        (
+            Parameter("name", str, words_api.API_RENAME_NAME),
+            Parameter("subject", str, words_api.API_RENAME_SUBJECT, ""),
+            Parameter("check_job", str, words_api.API_RENAME_SET, ""),
+        ),
+        words_api.API_RENAME_RETURNS,
+    ),
+    Endpoint("presets", words_api.API_PRESETS, _presets, (), words_api.API_PRESETS_RETURNS, list[dict]),
+    Endpoint("packs", words_api.API_PACKS, _packs, (), words_api.API_PACKS_RETURNS, list[dict]),
+    Endpoint("chains", words_api.API_CHAINS, _chains, (), words_api.API_CHAINS_RETURNS, list[dict]),
+    Endpoint("bases", words_api.API_BASES, _bases, (), words_api.API_BASES_RETURNS, list[dict]),
 )
 """Every endpoint. Names, parameter names and their order are a promise to the programs that call them."""

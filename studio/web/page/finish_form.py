@@ -24,6 +24,7 @@ class FinishForm:
 
     what: gr.Radio
     made: gr.Dropdown
+    hearts: gr.Checkbox
     own: gr.File
     chain: gr.Dropdown
     hint: gr.HTML
@@ -57,6 +58,7 @@ def finish_form(chains: Mapping[str, Chain]) -> FinishForm:
     sources = [words.FINISH_MADE, words.FINISH_OWN]
     what = gr.Radio(sources, value=sources[0], label=words.FINISH_WHAT)
     made = gr.Dropdown([], label=words.FINISH_PICTURES, info=words.FINISH_PICTURES_INFO, interactive=True)
+    hearts = gr.Checkbox(label=words.FINISH_HEARTS, visible=False)
     own = gr.File(
         label=words.FINISH_DROP,
         file_count="multiple",
@@ -79,7 +81,7 @@ def finish_form(chains: Mapping[str, Chain]) -> FinishForm:
             placeholder=words.FINISH_CHANGES_EXAMPLE,
             lines=3,
         )
-    return FinishForm(what, made, own, chain, hint, size, background, colour, changes)
+    return FinishForm(what, made, hearts, own, chain, hint, size, background, colour, changes)
 
 
 def size_choices() -> list[tuple[str, str]]:

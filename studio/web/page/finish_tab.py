@@ -6,6 +6,7 @@ import gradio as gr
 
 from studio.core.domain import JobView
 from studio.core.errors import InputError, Problem
+from studio.web.hearts import hearted
 from studio.web.page import files, parts, parts_pictures, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.finish_form import finish_form
@@ -84,12 +85,19 @@ def finish_tab(context: TabContext) -> JobTab:
 
     def refresh(wanted: str | None) -> Updates:
         choices = session.choices("generate", states=USABLE_STATES)
-        return {form.made: gr.Dropdown(choices=choices, value=chosen_among(choices, wanted))}
+        value = chosen_among(choices, wanted)
+        return {form.made: gr.Dropdown(choices=choices, value=value), **on_made(value)}
+
+    def on_made(job_id: str | None) -> Updates:
+        has_hearts = bool(job_id and hearted(session.job(job_id, "generate")))
+        return {form.hearts: gr.Checkbox(value=has_hearts, visible=has_hearts)}
 
     def on_start(given: dict[Any, Any]) -> Updates:
         config = form.config(given, chains)
         if given[form.what] == words.FINISH_MADE:
             source = session.job(given[form.made], "generate")
+            if given[form.hearts] and (loved := hearted(source)):
+                config = config.model_copy(update={"only": tuple(loved)})
             return frame.show(session.finish(config, generate_job=source.id))
         uploads = files.uploads(given[form.own] or [])
         if not uploads:
@@ -119,9 +127,10 @@ def finish_tab(context: TabContext) -> JobTab:
     def on_background(chosen: str | None) -> Updates:
         return {form.colour: gr.ColorPicker(visible=chosen == "colour")}
 
-    def on_what(chosen: str) -> Updates:
+    def on_what(chosen: str, job_id: str | None) -> Updates:
         made = chosen == words.FINISH_MADE
-        return {form.made: gr.Dropdown(visible=made), form.own: gr.File(visible=not made)}
+        shown = on_made(job_id) if made else {form.hearts: gr.Checkbox(visible=False)}
+        return {form.made: gr.Dropdown(visible=made), form.own: gr.File(visible=not made), **shown}
 
     def on_chain(chosen: str | None) -> Updates:
         return {form.hint: parts_pictures.chain_hint(chains.get(chosen or ""))}
@@ -131,8 +140,9 @@ def finish_tab(context: TabContext) -> JobTab:
     frame.status.change(
         frame.guarded(on_shown), [frame.job, given_files], [frame.notice, form.own, given_files], **QUIET
     )
-    form.what.change(on_what, form.what, [form.made, form.own], **QUIET)
+    form.what.change(on_what, [form.what, form.made], [form.made, form.hearts, form.own], **QUIET)
+    form.made.input(frame.guarded(on_made), form.made, [frame.notice, form.hearts], **QUIET)
     form.chain.input(on_chain, form.chain, form.hint, **QUIET)
     form.background.change(on_background, form.background, form.colour, **QUIET)
     gallery.click(frame.guarded(on_picture), frame.job, [frame.notice, slider], **QUIET)
-    return JobTab(frame, form.made, refresh, [form.made, form.what], take)
+    return JobTab(frame, form.made, refresh, [form.made, form.hearts, form.what], take)

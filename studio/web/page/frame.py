@@ -170,14 +170,17 @@ class JobTab:
     frame: JobFrame
     source: gr.Dropdown | None = None
     """Where the form chooses the job to work on; None where it takes uploads."""
-    refresh: Callable[[str | None], Updates] = field(default=lambda wanted: {})
-    """Takes the job to choose; returns updates of ``refreshed`` with the jobs that there are now."""
+    refresh: Callable[..., Updates] = field(default=lambda wanted: {})
+    """Takes the job to choose and, where somebody comes back to the tab, what ``kept`` holds; returns updates of
+    ``refreshed`` with the jobs that there are now."""
     refreshed: Sequence[Any] = ()
     take: Callable[[JobView], tuple[str | None, Updates]] | None = None
     """Takes a job whose output another tab hands over; returns what the form works on then, and the updates of
     ``refreshed`` that choose it. None where nothing is handed over."""
     onward: Mapping[JobKind, gr.Button] = field(default_factory=dict)
     """Buttons that hand what is shown over to other tabs, by their kind."""
+    kept: Sequence[gr.components.Component] = ()
+    """What else is chosen in the form and depends on the jobs that there are."""
 
 
 def job_frame(

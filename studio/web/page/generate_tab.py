@@ -9,6 +9,7 @@ from studio.core.config import GenerateConfig
 from studio.core.domain import JobKind, JobView
 from studio.core.errors import StudioError
 from studio.core.packs import Pack
+from studio.web.hearts import hearted
 from studio.web.page import files, parts, parts_pictures, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import (
@@ -23,6 +24,8 @@ from studio.web.page.frame import (
 from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES, StudioSession
 
+_STRENGTHS = (0.5, 0.75, 1.0, 1.25)
+"""Strengths that one press compares: from half of what was trained to a quarter more."""
 _ASKED = {"pack", "prompts", "count", "keep", "seed", "adapter_scale", "adapter"}
 """Settings that the form asks for outside of the advanced ones."""
 _FIELDS = widgets.describe(GenerateConfig, without=_ASKED)
@@ -31,6 +34,16 @@ _DEFAULTS = widgets.values_of(GenerateConfig(pack="any"), _FIELDS)
 
 _PACKS, _PROMPTS = "ls-generate-pack", "ls-generate-prompts"
 """Element ids that style and script name."""
+_PRESSES = """
+element.addEventListener('click', (event) => {
+    const heart = event.target.closest('[data-heart]');
+    if (!heart) return;
+    const on = heart.getAttribute('aria-pressed') !== 'true';
+    heart.setAttribute('aria-pressed', on);
+    trigger('click', {file: heart.dataset.heart, on});
+});
+"""
+"""Tells which picture's heart was pressed, and shows it at once."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,7 @@ class _Form:
     count: gr.Slider
     keep: gr.Slider
     strength: gr.Slider
+    compare: gr.Button
     seed: gr.Number
     advanced: dict[str, gr.components.Component]
 
@@ -63,6 +77,20 @@ class _Form:
             return changes | {"pack": given[self.pack]}
         lines = (given[self.prompts] or "").splitlines()
         return changes | {"prompts": [line.strip() for line in lines if line.strip()]}
+
+    def comparison(self, given: dict[Any, Any], pack: Pack | None, noun: str) -> dict[str, Any]:
+        """Return settings of GenerateConfig that draw one prompt from one seed at several strengths.
+
+        Args:
+            given: the form's values.
+            pack: the chosen pack; the shot that shows it best is drawn where the form is about packs.
+            noun: what the subject is.
+        """
+        settings = self.settings(given)
+        by_pack = settings.pop("pack", None) is not None
+        prompts = [parts_pictures.sample_prompt(pack, noun)] if by_pack and pack else settings.get("prompts", [])[:1]
+        settings.pop("keep", None)
+        return {**settings, "prompts": prompts, "count": 1, "strengths": _STRENGTHS}
 
 
 def _form() -> _Form:
@@ -83,13 +111,13 @@ def _form() -> _Form:
     chip = gr.HTML(parts_pictures.subject_chip(words.SOME_SUBJECT, _PROMPTS), visible=False)
     count = gr.Slider(1, 16, value=2, step=1, label=words.GENERATE_COUNT, buttons=[])
     keep = gr.Slider(0, 16, value=0, step=1, label=words.GENERATE_KEEP, info=words.GENERATE_KEEP_INFO, buttons=[])
-    strength = gr.Slider(
-        0, 2, value=1, step=0.05, label=words.GENERATE_STRENGTH, info=words.GENERATE_STRENGTH_INFO, buttons=[]
-    )
+    strengths_info = words.GENERATE_STRENGTH_INFO.format(strengths=", ".join(f"{one:g}" for one in _STRENGTHS))
+    strength = gr.Slider(0, 2, value=1, step=0.05, label=words.GENERATE_STRENGTH, info=strengths_info, buttons=[])
+    compare = gr.Button(words.GENERATE_COMPARE)
     seed = gr.Number(value=0, precision=0, label=words.GENERATE_SEED, info=words.GENERATE_SEED_INFO)
     with widgets.folded(words.ADVANCED):
         advanced = widgets.build(_FIELDS, _DEFAULTS)
-    return _Form(run, mode, pack, tiles, preview, prompts, chip, count, keep, strength, seed, advanced)
+    return _Form(run, mode, pack, tiles, preview, prompts, chip, count, keep, strength, compare, seed, advanced)
 
 
 def _packs_for(session: StudioSession, run_id: str | None) -> tuple[list[Pack], str, str]:
@@ -131,25 +159,33 @@ def generate_tab(context: TabContext) -> JobTab:
                     "finish": onward_button(words.FINISH_THESE),
                     "publish": onward_button(words.PUBLISH_THESE),
                 }
-            gallery = gr.HTML(elem_id="ls-pictures")
+            gallery = gr.HTML(elem_id="ls-pictures", js_on_load=_PRESSES)
 
     def details(job: JobView, history: JobHistory, seen: str) -> Updates:
         done = is_completed(job)
         link = files.linker(session, job.id)
-        found = []
-        for image in parts_pictures.picture_order(history, job.result):
-            if (address := link(image["file"])) is not None:
-                found.append((address, parts_pictures.picture_caption(image)))
-        status = parts_pictures.generate_result(job, link) if done else parts.progress(job, history)
-        updates: Updates = {frame.status: status + parts.warnings(history)}
-        now = f"{job.id}:{done}:{len(found)}"
+        images = parts_pictures.picture_order(history, job.result, job.hearts)
+        updates: Updates = {frame.status: summary(job, history)}
+        # While pictures come, hearts count, too: a look at the job may have begun before a heart was stored.
+        now = f"{job.id}:{done}:{len(images)}:{'' if done else len(job.hearts)}"
         # A gallery that is not touched stays where it is while somebody looks at one picture.
         if now != seen:
-            updates |= {frame.shown: now, gallery: parts_pictures.picture_grid(found)}
-        updates[onward["finish"]] = gr.Button(visible=done and bool(found))
+            updates |= {frame.shown: now, gallery: parts_pictures.heart_grid(images, link, job.hearts)}
+        updates[onward["finish"]] = gr.Button(visible=done and bool(images))
         # Pictures with a published adapter come from no run of this studio that could be published.
-        updates[onward["publish"]] = gr.Button(visible=done and bool(found) and job.source is not None)
+        updates[onward["publish"]] = gr.Button(visible=done and bool(images) and job.source is not None)
         return updates
+
+    def summary(job: JobView, history: JobHistory) -> str:
+        done = is_completed(job)
+        link = files.linker(session, job.id)
+        made = parts_pictures.generate_result(job, link, len(hearted(job))) if done else parts.progress(job, history)
+        return made + parts.warnings(history)
+
+    def on_heart(job_id: str, event: gr.EventData) -> Updates:
+        # The pictures stay where they are: one that moved away below the finger would be lost from sight.
+        job = session.heart(job_id, [str(event.file)], on=bool(event.on))
+        return {frame.status: parts.of_job(job, summary(job, frame.histories.read(job.id)))}
 
     def pack_updates(run_id: str | None, wanted: str | None) -> Updates:
         packs, subject, noun = _packs_for(session, run_id)
@@ -169,13 +205,21 @@ def generate_tab(context: TabContext) -> JobTab:
             form.chip: parts_pictures.subject_chip(subject, _PROMPTS),
         }
 
-    def refresh(wanted: str | None) -> Updates:
+    def refresh(wanted: str | None, pack: str | None = None) -> Updates:
         choices = session.choices("train", states=USABLE_STATES)
         value = chosen_among(choices, wanted)
-        return {form.run: gr.Dropdown(choices=choices, value=value), **pack_updates(value, None)}
+        if pack is None and value:  # whoever comes back finds the pack that this run drew last
+            last = session.jobs("generate", source=value, limit=1)
+            pack = last[0].facts.pack if last else None
+        return {form.run: gr.Dropdown(choices=choices, value=value), **pack_updates(value, pack)}
 
     def on_start(given: dict[Any, Any]) -> Updates:
         return frame.show(session.submit_generate(given[form.run], form.settings(given)))
+
+    def on_compare(given: dict[Any, Any]) -> Updates:
+        packs, _, noun = _packs_for(session, given[form.run])
+        pack = next((row for row in packs if row.name == given[form.pack]), None)
+        return frame.show(session.submit_generate(given[form.run], form.comparison(given, pack, noun)))
 
     def on_mode(chosen: str) -> Updates:
         by_pack = chosen == words.GENERATE_PACK_MODE
@@ -194,8 +238,13 @@ def generate_tab(context: TabContext) -> JobTab:
 
     frame.connect(details, [gallery, *onward.values()])
     frame.starts(start, on_start, form.inputs)
+    frame.starts(form.compare, on_compare, form.inputs)
     form.mode.change(on_mode, form.mode, [form.pack, form.preview, form.prompts, form.chip], **QUIET)
     of_run = [form.pack, form.tiles, form.preview, form.chip]
     form.run.input(frame.guarded(pack_updates), [form.run, form.pack], [frame.notice, *of_run], **QUIET)
+    # Each press counts: by default Gradio drops one that comes before the last one was answered.
+    gallery.click(
+        frame.guarded(on_heart), frame.job, [frame.notice, frame.status], trigger_mode="multiple", **QUIET
+    )  # fmt: skip
     form.pack.input(on_pack, [form.run, form.pack], form.preview, **QUIET)
-    return JobTab(frame, form.run, refresh, [form.run, *of_run], onward=onward)
+    return JobTab(frame, form.run, refresh, [form.run, *of_run], onward=onward, kept=[form.pack])

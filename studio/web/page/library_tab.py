@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
 from studio.web.page import files, parts, parts_library, words
 from studio.web.page.context import POLLING, QUIET, TabContext, Updates
+from studio.web.page.rename_panel import RenamePanel, rename_panel
 from studio.web.shelf import Shelf, face_of, shelves_of
 
 _POLL_S = 5.0
@@ -16,11 +18,11 @@ _POLL_S = 5.0
 class LibraryTab:
     """The tab as the page sees it."""
 
-    refresh: Callable[[str], Updates]
-    """Takes the chosen subject; returns updates of ``outputs``."""
+    refresh: Callable[..., Updates]
+    """Takes the chosen subject, and ``anew`` where it was not the chosen one before; returns updates of ``outputs``."""
     chosen: gr.State
     """Name of the chosen subject; empty for the newest one."""
-    outputs: Sequence[gr.components.Component]
+    outputs: Sequence[Any]
     again: gr.Button
     """Leads to the Train tab with the subject's newest photos."""
     pictures: gr.Button
@@ -29,6 +31,7 @@ class LibraryTab:
     """Takes a subject; returns the id of its newest usable photo set."""
     run_of: Callable[[str], str | None]
     """Takes a subject; returns the id of its best run."""
+    renaming: RenamePanel
 
 
 def library_tab(context: TabContext) -> LibraryTab:
@@ -54,14 +57,15 @@ def library_tab(context: TabContext) -> LibraryTab:
         again = gr.Button(words.LIBRARY_AGAIN, visible=False, elem_classes="ls-go")
     welcome = parts.empty(words.LIBRARY_WELCOME, words.LIBRARY_POINTS)
     shelf_html = gr.HTML(welcome, elem_id="ls-shelf")
+    renaming = rename_panel()
 
     def link(job_id: str, file: str) -> str | None:
         return files.linker(session, job_id)(file)
 
-    def refresh(name: str) -> Updates:
-        return show(shelves_of(session), name)
+    def refresh(name: str, *, anew: bool = False) -> Updates:
+        return show(shelves_of(session), name, anew=anew)
 
-    def show(shelves: Sequence[Shelf], name: str) -> Updates:
+    def show(shelves: Sequence[Shelf], name: str, *, anew: bool) -> Updates:
         if not shelves:
             return {
                 chosen: "",
@@ -70,6 +74,7 @@ def library_tab(context: TabContext) -> LibraryTab:
                 shelf_html: welcome,
                 pictures: gr.Button(visible=False),
                 again: gr.Button(visible=False),
+                **renaming.hide(),
             }
         shelf = next((row for row in shelves if row.subject == name), shelves[0])
         return {
@@ -83,6 +88,7 @@ def library_tab(context: TabContext) -> LibraryTab:
             shelf_html: parts_library.subject_shelf(shelf, link),
             pictures: gr.Button(visible=shelf.best_run is not None),
             again: gr.Button(visible=_photos_of(shelf) is not None),
+            **renaming.offer(shelf, anew=anew or shelf.subject != name),
         }
 
     def _face(shelf: Shelf) -> str:
@@ -93,7 +99,7 @@ def library_tab(context: TabContext) -> LibraryTab:
 
     def on_select(event: gr.SelectData) -> Updates:
         shelves = shelves_of(session)
-        return show(shelves, shelves[event.index].subject if event.index < len(shelves) else "")
+        return show(shelves, shelves[event.index].subject if event.index < len(shelves) else "", anew=True)
 
     def find(name: str) -> Shelf | None:
         return next((row for row in shelves_of(session) if row.subject == name), None)
@@ -106,10 +112,10 @@ def library_tab(context: TabContext) -> LibraryTab:
         run = shelf.best_run if shelf else None
         return run.id if run else None
 
-    outputs = [chosen, timer, faces, shelf_html, pictures, again]
+    outputs = [chosen, timer, faces, shelf_html, pictures, again, *renaming.outputs]
     faces.select(on_select, None, outputs, **QUIET)
     timer.tick(refresh, chosen, outputs, **POLLING)
-    return LibraryTab(refresh, chosen, outputs, again, pictures, photos_of, run_of)
+    return LibraryTab(refresh, chosen, outputs, again, pictures, photos_of, run_of, renaming)
 
 
 def _photos_of(shelf: Shelf | None) -> str | None:

@@ -1,6 +1,6 @@
 """HTML of the library: what there is of one subject."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from markupsafe import Markup
 
@@ -11,9 +11,10 @@ from studio.web.page import words
 from studio.web.page.parts import likeness_scale
 from studio.web.page.templates import render
 from studio.web.session import outcome_of
-from studio.web.shelf import KINDS, Shelf, best_pictures
+from studio.web.shelf import KINDS, Shelf, best_pictures, favourites
 
 MOST_PICTURES = 8
+MOST_FAVOURITES = 24
 _MOST_JOBS = 20
 
 
@@ -35,7 +36,8 @@ def subject_shelf(shelf: Shelf, link: Callable[[str, str], str | None]) -> Marku
     # A preview of a publishing has published nothing.
     done = {kind: [job for job in shelf.jobs[kind] if kind != "publish" or _is_published(job)] for kind in KINDS}
     counts = [words.counted(words.LIBRARY_COUNTS[kind], len(jobs)) for kind, jobs in done.items() if jobs]
-    pictures = [(link(job, file), file) for job, file in best_pictures(shelf, MOST_PICTURES)]
+    loved = favourites(shelf, MOST_FAVOURITES)
+    best = [row for row in best_pictures(shelf, MOST_PICTURES + len(loved)) if row not in loved][:MOST_PICTURES]
     return render(
         "library.subject",
         subject=shelf.subject,
@@ -48,12 +50,22 @@ def subject_shelf(shelf: Shelf, link: Callable[[str, str], str | None]) -> Marku
             for kind in KINDS
             if shelf.jobs[kind]
         ],
-        pictures=[
-            {"link": found, "alt": words.LIBRARY_PICTURE.format(subject=shelf.subject, file=file)}
-            for found, file in pictures
-            if found
+        rows=[
+            {"title": title, "pictures": shown}
+            for title, pictures in ((words.LIBRARY_FAVOURITES, loved), ("", best))
+            if (shown := _shown(shelf, pictures, link))
         ],
     )
+
+
+def _shown(
+    shelf: Shelf, pictures: Iterable[tuple[str, str]], link: Callable[[str, str], str | None]
+) -> list[dict[str, str]]:
+    return [
+        {"link": found, "alt": words.LIBRARY_PICTURE.format(subject=shelf.subject, file=file)}
+        for job, file in pictures
+        if (found := link(job, file))
+    ]
 
 
 def _is_published(job: JobView) -> bool:

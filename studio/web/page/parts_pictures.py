@@ -1,7 +1,8 @@
 """HTML and captions of generated and finished pictures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -56,12 +57,16 @@ def _readable_prompt(pack: Pack, shot: Shot, subject: str, class_noun: str) -> s
     return text.replace("{subject}", subject).replace("{instance_token}", subject).replace("{class_noun}", class_noun)
 
 
-def picture_order(history: JobHistory, result: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """Return the pictures, best first: by final rank once there are ranks, by likeness before."""
+def picture_order(
+    history: JobHistory, result: Mapping[str, Any] | None, hearts: Collection[str] = ()
+) -> list[Mapping[str, Any]]:
+    """Return the pictures, best first: those with a heart, then by final rank, by likeness while there are no ranks."""
     images = list(result["images"]) if result else list(history.images.values())
     if result and all(image.get("rank") for image in images):
-        return sorted(images, key=lambda image: image["rank"])
-    return sorted(images, key=lambda image: (image.get("likeness") is None, -(image.get("likeness") or 0.0)))
+        images.sort(key=lambda image: image["rank"])
+    else:
+        images.sort(key=lambda image: (image.get("likeness") is None, -(image.get("likeness") or 0.0)))
+    return sorted(images, key=lambda image: image["file"] not in hearts)
 
 
 def picture_caption(image: Mapping[str, Any], *, measured: bool = True) -> str:
@@ -121,8 +126,53 @@ def picture_grid(pictures: Iterable[tuple[str, str]], *, choosing: bool = False)
         pictures: link and caption of each.
         choosing: a press chooses a picture for what the page shows elsewhere; else it shows the original over the page.
     """
-    rows = [{"link": link, "caption": caption} for link, caption in pictures]
-    return render("pictures.grid", pictures=rows, choosing=choosing) if rows else Markup()
+    rows = [{"link": link, "caption": caption, "file": "", "loved": False} for link, caption in pictures]
+    return render("pictures.grid", pictures=rows, choosing=choosing, words=None, across=0) if rows else Markup()
+
+
+def heart_grid(images: Iterable[Mapping[str, Any]], url: Url, hearts: Collection[str]) -> Markup:
+    """Return thumbnails as ``picture_grid``, each with a heart to press, and a button that leaves the others out.
+
+    Args:
+        images: records of the pictures, in order.
+        url: links to them.
+        hearts: files of those that have a heart.
+
+    Pictures of several strengths of the adapter stand in rows: the same prompt and seed, the weakest first.
+    """
+    images = list(images)
+    across = _strengths(images)
+    if across:
+        images.sort(key=lambda image: (image["shot"], image["seed"], image["adapter_scale"]))
+    caption = strength_caption if across else picture_caption
+    rows = [
+        {"link": link, "caption": caption(image), "file": image["file"], "loved": image["file"] in hearts}
+        for image in images
+        if (link := url(image["file"])) is not None
+    ]
+    if not rows:
+        return Markup()
+    return render("pictures.grid", pictures=rows, choosing=False, words=words.HEARTS, across=across)
+
+
+def _strengths(images: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many strengths of the adapter pictures compare; 0 where all have the same, or none is known."""
+    found = {image["adapter_scale"] for image in images if image.get("adapter_scale") is not None}
+    return len(found) if len(found) > 1 else 0
+
+
+def strength_caption(image: Mapping[str, Any]) -> str:
+    """Return the caption of one picture among those of other strengths."""
+    return f"{words.STRENGTH_OF.format(strength=image['adapter_scale'])} · {picture_caption({**image, 'shot': ''})}"
+
+
+def sample_prompt(pack: Pack, class_noun: str = "") -> str:
+    """Return the prompt of the shot that shows a pack best, with its placeholders for the subject."""
+    (shot, *_), noun = pack.previewed(), class_noun or pack.subjects[0]
+    text = shot.prompt_for(subject_kind(noun))
+    for name, options in pack.wildcards.items():
+        text = text.replace("{" + name + "}", options[0])
+    return text
 
 
 def viewer() -> Markup:
@@ -130,12 +180,20 @@ def viewer() -> Markup:
     return render("pictures.viewer", words=words.VIEWER)
 
 
-def generate_result(job: JobView, url: Url) -> Markup:
-    """Return the downloads of generated pictures, how alike they are, and how many were left out."""
+def generate_result(job: JobView, url: Url, hearts: int = 0) -> Markup:
+    """Return the downloads of generated pictures, how alike they are, and how many were left out.
+
+    Args:
+        job: the finished job.
+        url: links to its files.
+        hearts: how many of its pictures have a heart: these are offered first.
+    """
     made = job.result or {}
     mean, mean_of_all = made.get("likeness_mean"), made.get("likeness_mean_made")
     summary = made.get("likeness_summary")
-    if mean is not None:
+    if _strengths(made.get("images", ())):
+        sentences = [words.PICTURES_STRENGTHS]
+    elif mean is not None:
         text = likeness_sentence(summary or {"mean": mean})
         sentences = [words.PICTURES_LIKENESS.format(likeness=text) + caveat_after(summary)]
     else:
@@ -149,7 +207,10 @@ def generate_result(job: JobView, url: Url) -> Markup:
         sentences.append(words.counted(words.PICTURES_CACHED, cached))
     title = words.counted(words.PICTURES, len(made.get("images", ())))
     scale = likeness_scale(summary or {"mean": mean})
-    return result(title, " ".join(sentences), picture_downloads(made, url), scale)
+    downloads = picture_downloads(made, url)
+    if hearts:
+        downloads.insert(0, (f"hearts/{quote(job.id)}", words.counted(words.DOWNLOAD_HEARTS, hearts)))
+    return result(title, " ".join(sentences), downloads, scale)
 
 
 def chain_hint(chain: Chain | None) -> Markup:

@@ -10,8 +10,10 @@ from markupsafe import Markup, escape
 
 from studio.core import reach
 from studio.core.catalog import BaseSpec
-from studio.core.machine import DEMO_TIME, Machine
-from studio.core.units import gigabytes_text
+from studio.core.fit import FitPlan
+from studio.core.machine import DEMO_TIME, Machine, has_room
+from studio.core.presets import TrainPreset
+from studio.core.units import bytes_text, duration_text, gigabytes_text
 from studio.web.page import words
 from studio.web.page.parts import hint, notice
 from studio.web.page.templates import render
@@ -47,10 +49,39 @@ def _coded(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
 
 
-def base_choice(base: BaseSpec, here: Machine) -> str:
-    """Return a base's line in the list: its title, and what this machine lacks for it."""
+def base_card(base: BaseSpec, here: Machine, plan: FitPlan | None) -> str:
+    """Return a base's card as lines: its title, time and memory of a run on this machine, its licence and price.
+
+    Args:
+        base: the base.
+        here: this machine.
+        plan: of a run with the preset that the base takes here; None while there are no photos, or no preset.
+    """
     missing = reach.lacks(base, here)
-    return words.BASE_LACKS.format(title=base.title, lacks=missing) if missing else base.title
+    price = words.CARD_ELSEWHERE if missing else words.CARD_HERE
+    return "\n".join([base.title, *_costs(plan, missing), f"{base.licence} · {price}"])
+
+
+def preset_card(preset: TrainPreset, here: Machine, plan: FitPlan | None) -> str:
+    """Return a preset's card as lines: its title, time and memory of a run here; arguments as of ``base_card``."""
+    gpu = preset.memory_gb and (here.kind == "cpu" or not _has_room(here, preset.memory_gb))
+    missing = words.CARD_NEEDS.format(memory=gigabytes_text(preset.memory_gb)) if gpu else ""
+    return "\n".join([preset.title, *_costs(plan, missing)])
+
+
+def _has_room(here: Machine, memory_gb: int) -> bool:
+    return here.memory_bytes is None or has_room(here.memory_bytes, memory_gb)
+
+
+def _costs(plan: FitPlan | None, missing: str) -> tuple[str, str]:
+    """Return time and memory in words; what is not known is called that."""
+    time = words.CARD_NO_TIME if plan is None or plan.seconds is None else duration_text(plan.seconds)
+    if plan is None or plan.peak_bytes is None:
+        memory = words.CARD_NO_MEMORY
+    else:
+        told = words.CARD_MEASURED if plan.measured else words.CARD_ROUGH
+        memory = told.format(memory=bytes_text(plan.peak_bytes))
+    return words.CARD_TIME.format(time=time), missing or memory
 
 
 def base_hint(base: BaseSpec | None, here: Machine) -> Markup:

@@ -15,7 +15,6 @@ from studio.web.page.history import JobHistory
 from studio.web.page.parts import Url, hint, likeness_scale, notice
 from studio.web.page.templates import render
 
-_MAX_SAMPLE_ROWS = 6
 _MAX_POINTS = 400
 """A long run must not make the page heavy."""
 
@@ -110,23 +109,85 @@ def _likeness_chart(curve: Sequence[tuple[int, float]], best: int | None, last_s
     }
 
 
-def samples(history: JobHistory, url: Url, best_step: int | None = None) -> Markup:
-    """Return the sample pictures, newest checkpoint first, each row with its likeness."""
-    by_step: dict[int, list[Mapping[str, Any]]] = {}
-    for sample in history.samples.values():
-        by_step.setdefault(int(sample["step"]), []).append(sample)
-    rows = []
-    for step in sorted(by_step, reverse=True)[:_MAX_SAMPLE_ROWS]:
-        title = [words.SAMPLES_BEFORE if step == 0 else words.SAMPLES_STEP.format(step=step)]
-        if step in history.summaries:
-            title.append(likeness_sentence(history.summaries[step]))
-        elif step in history.likeness:
-            title.append(likeness_sentence({"mean": history.likeness[step]}))
-        if step == best_step:
-            title.append(words.SAMPLES_KEPT)
-        pictures = [{"link": url(row["path"]), "prompt": str(row.get("prompt", ""))} for row in by_step[step]]
-        rows.append({"title": " · ".join(title), "pictures": pictures})
-    return render("train.samples", rows=rows)
+def chosen_frames(history: JobHistory, best_step: int | None, pressed: Sequence[int] = ()) -> tuple[int, ...]:
+    """Return the evaluated checkpoints, at most two, that stand side by side: the one pressed last comes last.
+
+    Args:
+        history: what has happened in the run.
+        best_step: the checkpoint that was kept; None while there is none.
+        pressed: steps that somebody has pressed, the newest last. Where that is fewer than two, the untrained base
+            and the kept or the newest checkpoint fill up.
+    """
+    steps = sorted(_by_step(history))
+    if not steps:
+        return ()
+    own = [step for step in pressed if step in steps]
+    usual = (steps[0], best_step if best_step in steps else steps[-1])
+    # Each once, where it stands last.
+    wanted = dict.fromkeys(reversed([*(step for step in usual if step not in own), *own]))
+    return tuple(wanted)[1::-1]
+
+
+def film(history: JobHistory, url: Url, best_step: int | None, chosen: Sequence[int]) -> Markup:
+    """Return every evaluated checkpoint as a strip of frames, and the chosen ones side by side below it.
+
+    Each is shown by pictures of the same prompts and seeds; the strip shows the first of them.
+
+    Args:
+        history: what has happened in the run.
+        url: links to its pictures.
+        best_step: the checkpoint that was kept; None while there is none.
+        chosen: as ``chosen_frames`` returns it.
+    """
+    by_step = _by_step(history)
+    frames = [_frame(history, url, by_step, step, best_step, step in chosen) for step in sorted(by_step)]
+    beside = [by_step[step] for step in sorted(chosen)]
+    rows = [
+        {
+            "prompt": str(beside[0][index].get("prompt", "")),
+            "pictures": [
+                {"link": url(of[index]["path"]), "caption": _likeness_of(of[index].get("likeness"))}
+                for of in beside
+                if index < len(of)
+            ],
+        }
+        for index in range(len(beside[0]) if beside else 0)
+    ]
+    heads = [frame for frame in frames if frame["chosen"]]
+    return render("train.film", title=words.FILM, about=words.FILM_ABOUT, frames=frames, heads=heads, rows=rows)
+
+
+def _by_step(history: JobHistory) -> dict[int, list[Mapping[str, Any]]]:
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for sample in sorted(history.samples.values(), key=lambda sample: str(sample["path"])):
+        found.setdefault(int(sample["step"]), []).append(sample)
+    return found
+
+
+def _frame(
+    history: JobHistory,
+    url: Url,
+    by_step: Mapping[int, Sequence[Mapping[str, Any]]],
+    step: int,
+    best_step: int | None,
+    is_chosen: bool,
+) -> dict[str, Any]:
+    summary = history.summaries.get(step) or {"mean": history.likeness.get(step)}
+    mean, word = summary.get("mean"), str(summary.get("word") or "")
+    return {
+        "step": step,
+        "title": words.SAMPLES_BEFORE if step == 0 else words.SAMPLES_STEP.format(step=step),
+        "kept": words.SAMPLES_KEPT if step == best_step else "",
+        "word": word.capitalize(),
+        "likeness": _likeness_of(mean),
+        "percent": None if mean is None else f"{100 * max(0.0, min(1.0, mean)):.0f}",
+        "link": url(by_step[step][0]["path"]),
+        "chosen": is_chosen,
+    }
+
+
+def _likeness_of(value: float | None) -> str:
+    return words.NOT_MEASURED if value is None else words.LIKENESS_OF.format(likeness=likeness_text(value))
 
 
 def train_result(job: JobView, url: Url) -> Markup:

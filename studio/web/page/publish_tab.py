@@ -5,7 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from studio.core.config import PublishConfig
 from studio.core.domain import JobView
+from studio.web.hearts import hearted
 from studio.web.page import files, parts, parts_publish, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.frame import (
@@ -23,6 +25,8 @@ from studio.web.session import DONE, USABLE_STATES, StudioSession, label
 
 _SAMPLES = ""
 """Stands for the run's own samples among the picture sets."""
+_GALLERY, _MOST = PublishConfig.model_fields["gallery"].default, 50
+"""Pictures of a gallery by itself, and the most that may be chosen for it."""
 _LABELS = {
     "repo": words.REPOSITORY,
     "token": words.TOKEN,
@@ -58,6 +62,7 @@ class _Form:
             "public": given[self.seen_by] == words.PUBLIC,
             "form": given[self.form],
             "choose": tuple(given[self.chosen] or ()),
+            "gallery": max(_GALLERY, min(_MOST, len(given[self.chosen] or ()))),
             "about": given[self.about] or "",
             "update": bool(given[self.update]),
             **{name: text.strip() for name, text in optional.items() if text and text.strip()},
@@ -176,9 +181,11 @@ def publish_tab(context: TabContext) -> JobTab:
         return {**frame.show(job), form.token: ""}
 
     def on_made(job_id: str | None) -> Updates:
-        result = (session.studio.get(job_id, owner=session.owner).result or {}) if job_id else {}
+        job = session.studio.get(job_id, owner=session.owner) if job_id else None
+        result = (job.result or {}) if job else {}
         names = [str(row["file"]) for row in result.get("images") or result.get("pictures") or ()]
-        return {form.chosen: gr.Dropdown(choices=names, value=[], visible=bool(names))}
+        loved = hearted(job)[:_MOST] if job and job.kind == "generate" else []
+        return {form.chosen: gr.Dropdown(choices=names, value=loved, visible=bool(names))}
 
     frame.connect(details, [card, gallery])
     frame.starts(preview, on_preview, form.inputs)

@@ -308,3 +308,6 @@ WORDS = {
     "upload_text.click_to_upload": words.PHOTOS_CHOOSE,
 }
 """Texts of Gradio's own widgets that the page replaces, by Gradio's key."""
+
+CSS = CSS + (Path(__file__).parent / "templates" / "pictures.css").read_text(encoding="utf-8")
+"""And that of what is chosen among pictures: checkpoints side by side, hearts, rows of strengths."""

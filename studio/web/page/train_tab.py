@@ -10,14 +10,18 @@ from studio.core import machine, reach
 from studio.core.catalog import BASES
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
+from studio.core.fit import FitPlan
 from studio.core.train_config import GROUPS, TrainConfig, mark_of
 from studio.web.page import files, parts, parts_publish, parts_reach, parts_train, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
+from studio.web.page.film_strip import connect_film, film_strip, filmed
 from studio.web.page.frame import JobTab, chosen_among, form_column, is_completed, job_column, job_frame, onward_button
 from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES, StudioSession, is_open, label
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
+_FIRST = frozenset({"steps", "learning_rate", "method.rank"})
+"""The numbers that stand in sight; all others are folded away."""
 _LABELS = {
     **widgets.labels(_FIELDS),
     "repo": words.REPOSITORY,
@@ -31,12 +35,27 @@ class _Presets:
     """What the form offers on this machine, and the values that it starts with."""
 
     def __init__(self, session: StudioSession) -> None:
+        self._session = session
         self._by_name = {preset.name: preset for preset in session.presets()}
         self.here = machine.look(session.settings.device)
         self.first_base = machine.default_base(self.here)
 
-    def choices(self, base: str) -> list[tuple[str, str]]:
-        return [(preset.title, preset.name) for preset in self._by_name.values() if preset.base == base]
+    def bases(self, dataset: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
+        """Return the bases as cards; ``dataset`` are the chosen photos, None where none are."""
+        return [
+            (parts_reach.base_card(spec, self.here, self._plan(self.default(name), dataset)), name)
+            for name, spec in BASES.items()
+        ]
+
+    def choices(self, base: str, dataset: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
+        """Return the presets of a base as cards; arguments as of ``bases``."""
+        own = (preset for preset in self._by_name.values() if preset.base == base)
+        return [(parts_reach.preset_card(one, self.here, self._plan(one.name, dataset)), one.name) for one in own]
+
+    def _plan(self, name: str | None, dataset: Mapping[str, Any] | None) -> FitPlan | None:
+        if name is None or not dataset or not dataset["photos"]:
+            return None
+        return self._session.studio.plan(self._by_name[name].config, len(dataset["photos"]))
 
     def default(self, base: str) -> str | None:
         chosen = machine.default_preset(base, self.here, self._by_name.values())
@@ -54,9 +73,9 @@ class _Presets:
 class _Form:
     dataset: gr.Dropdown
     real_photos: gr.HTML
-    base: gr.Dropdown
+    base: gr.Radio
     base_hint: gr.HTML
-    preset: gr.Dropdown
+    preset: gr.Radio
     preset_hint: gr.HTML
     advanced: dict[str, Any]
     repo: gr.Textbox
@@ -73,13 +92,16 @@ def _form(presets: _Presets, *, login: bool) -> _Form:
     base, preset = presets.first_base, presets.default(presets.first_base)
     dataset = gr.Dropdown([], label=words.TRAIN_PHOTOS, info=words.TRAIN_PHOTOS_INFO, interactive=True)
     real_photos = gr.HTML(elem_id="ls-train-real")
-    bases = [(parts_reach.base_choice(spec, presets.here), name) for name, spec in BASES.items()]
-    base_field = gr.Dropdown(bases, value=base, label=words.TRAIN_BASE)
+    base_field = gr.Radio(
+        presets.bases(), value=base, label=words.TRAIN_BASE, info=words.TRAIN_CARDS_INFO, elem_classes="ls-choices"
+    )
     base_hint = gr.HTML(parts_reach.base_hint(BASES[base], presets.here))
-    preset_field = gr.Dropdown(presets.choices(base), value=preset, label=words.TRAIN_PRESET)
+    preset_field = gr.Radio(presets.choices(base), value=preset, label=words.TRAIN_PRESET, elem_classes="ls-choices")
     preset_hint = gr.HTML(presets.hint(preset))
+    values = presets.values(preset)
+    advanced = widgets.build([field for field in _FIELDS if field.path in _FIRST], values)
     with widgets.folded(words.ADVANCED):
-        advanced = _advanced(presets.values(preset))
+        advanced |= _advanced(values)
     with widgets.folded(words.TRAIN_PUBLISH):
         repo = gr.Textbox(
             label=words.REPOSITORY,
@@ -94,10 +116,11 @@ def _form(presets: _Presets, *, login: bool) -> _Form:
 
 def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     """Build the generated form: fields of no group first, then one folded group after the other."""
-    form = widgets.build([field for field in _FIELDS if not mark_of(field.path).group], values)
+    fields = [field for field in _FIELDS if field.path not in _FIRST]
+    form = widgets.build([field for field in fields if not mark_of(field.path).group], values)
     for title in GROUPS:
         with widgets.folded(title):
-            form |= widgets.build([field for field in _FIELDS if mark_of(field.path).group == title], values)
+            form |= widgets.build([field for field in fields if mark_of(field.path).group == title], values)
     return form
 
 
@@ -105,6 +128,11 @@ def dataset_choices(session: StudioSession) -> list[tuple[str, str]]:
     """Return the checks that hold at least one photo, or may yet, newest first, as choices: (label, job id)."""
     checks = session.jobs("check", states=USABLE_STATES)
     return [(label(job), job.id) for job in checks if is_open(job) or (job.result or {}).get("photos")]
+
+
+def _dataset_of(session: StudioSession, check_job: str | None) -> Mapping[str, Any] | None:
+    """Return what a check has found; None where none is chosen, or it is not finished."""
+    return session.job(check_job, "check").result if check_job else None
 
 
 def train_tab(context: TabContext) -> JobTab:
@@ -141,7 +169,7 @@ def train_tab(context: TabContext) -> JobTab:
         with job_column(frame):
             publish_this = onward_button(words.PUBLISH_THIS_RUN)
             curves = gr.HTML(elem_id="ls-train-curves")
-            samples = gr.HTML(elem_id="ls-train-samples")
+            samples = film_strip()
 
     def details(job: JobView, history: JobHistory, seen: str) -> Updates:
         link = files.linker(session, job.id)
@@ -155,7 +183,7 @@ def train_tab(context: TabContext) -> JobTab:
             frame.forward: gr.Button(visible=done),
             publish_this: gr.Button(visible=done),
             curves: parts_train.curves(history, job.result),
-            samples: parts_train.samples(history, link, (job.result or {}).get("best_step")),
+            **filmed(frame, samples, job, history, seen),
         }
 
     def refresh(wanted: str | None) -> Updates:
@@ -186,29 +214,37 @@ def train_tab(context: TabContext) -> JobTab:
         updates: Updates = {component: values[path] for path, component in form.advanced.items()}
         return updates | {form.preset_hint: presets.hint(name)}
 
-    def on_base(name: str | None) -> Updates:
+    def on_base(name: str | None, check_job: str | None) -> Updates:
         preset = presets.default(name) if name else None
+        cards = presets.choices(name or "", _dataset_of(session, check_job))
         return {
             form.base_hint: parts_reach.base_hint(BASES.get(name or ""), presets.here),
-            form.preset: gr.Dropdown(choices=presets.choices(name or ""), value=preset),
+            form.preset: gr.Radio(choices=cards, value=preset),
         } | on_preset(preset)
 
     def on_dataset(check_job: str | None, base: str | None) -> Updates:
-        dataset = session.job(check_job, "check").result if check_job else None
+        dataset = _dataset_of(session, check_job)
         told = parts_reach.real_photos(dataset, presets.here)
         wanted = base
         if told and reach.draws_cartoons(base or ""):
             wanted = None  # a base that cannot draw what is on the photos is chosen for nobody
         elif not told and not base:
             wanted = presets.first_base
-        return {form.real_photos: told} | ({form.base: wanted, **on_base(wanted)} if wanted != base else {})
+        cards = presets.bases(dataset)
+        if wanted != base:
+            return {form.real_photos: told, form.base: gr.Radio(cards, value=wanted), **on_base(wanted, check_job)}
+        own = presets.choices(base or "", dataset)
+        return {form.real_photos: told, form.base: gr.Radio(choices=cards), form.preset: gr.Radio(choices=own)}
 
     frame.connect(details, [publish_this, curves, samples])
     frame.starts(start, on_start, {*form.planned, form.repo, form.seen_by, form.token}, [form.token])
+    connect_film(frame, samples)
     of_preset = [form.preset_hint, *form.advanced.values()]
     of_base = [form.base_hint, form.preset, *of_preset]
     # The plan comes after the form has taken the new preset's values: a plan of half the old ones would be wrong.
-    form.base.input(on_base, form.base, of_base, **QUIET).then(on_plan, form.planned, plan, **QUIET)
+    form.base.input(frame.guarded(on_base), [form.base, form.dataset], [frame.notice, *of_base], **QUIET).then(
+        on_plan, form.planned, plan, **QUIET
+    )
     form.preset.input(on_preset, form.preset, of_preset, **QUIET).then(on_plan, form.planned, plan, **QUIET)
     of_dataset = [frame.notice, form.real_photos, form.base, *of_base]
     form.dataset.change(frame.guarded(on_dataset), [form.dataset, form.base], of_dataset, **QUIET).then(

@@ -144,6 +144,7 @@ LIBRARY_POINTS = (
 )
 LIBRARY_SUBJECTS = "Subjects"
 LIBRARY_AGAIN = "Train again"
+LIBRARY_FAVOURITES = "Favourites"
 LIBRARY_LIKENESS = "Best run: {likeness}"
 LIBRARY_PICTURE = "Picture of {subject}: {file}"
 LIBRARY_GROUPS = {
@@ -163,6 +164,24 @@ LIBRARY_COUNTS = {
     "export": ("{count} export", "{count} exports"),
     "publish": ("published", "{count} times published"),
 }
+RENAME_OPEN = "Rename a subject or a photo set"
+RENAME_WHAT = "What to rename"
+RENAME_SUBJECT = "Subject: {subject}"
+RENAME_SET = "Photo set: {job}"
+RENAME_NAME = "New name"
+RENAME_SURE = "Rename"
+RENAME_NOTHING = "choose first what to rename."
+RENAME_WHAT_MISSING, RENAME_WHAT_CURE = (
+    "is not told what, or told it twice",
+    "give a subject or a check job, one of both",
+)
+RENAMED = "{before} is now called {name}"
+RENAMED_STAYS = (
+    "Its photo sets, runs and pictures are shown under the new name, and so is all that is made from them. "
+    "The trigger word, the names of files made so far and what is published stay as they are."
+)
+RENAMED_SET = "The photo set is now called {name}"
+RENAMED_SET_PLAIN = "The photo set has no name of its own any more"
 
 # -- Photos --
 
@@ -247,7 +266,13 @@ TRAIN_START = "Train"
 TRAIN_EARLIER = "Earlier runs"
 TRAIN_FORWARD = "Make pictures"
 TRAIN_RETRY = "Continue this run"
-BASE_LACKS = "{title} ({lacks})"
+TRAIN_CARDS_INFO = "Time and memory of a run with these photos, as measured on this machine or as counted."
+CARD_TIME = "time: {time}"
+CARD_NO_TIME = "not known yet"
+CARD_MEASURED, CARD_ROUGH = "memory: {memory}", "memory: about {memory}"
+CARD_NO_MEMORY = "memory: not known yet"
+CARD_NEEDS = "needs a GPU with {memory}"
+CARD_HERE, CARD_ELSEWHERE = "free here", "price elsewhere not known"
 BASE_NONE = "Choose a base model."
 BASE_NOT_HERE = "This machine cannot use it well: it {lacks}"
 BASE_CPU = "It works {way}."
@@ -267,6 +292,9 @@ FIRST_STEP = "step {step:,}"
 SAMPLES_BEFORE = "Before training"
 SAMPLES_STEP = "Step {step:,}"
 SAMPLES_KEPT = "kept"
+FILM = "Checkpoints"
+FILM_ABOUT = "Press two to see them side by side: the same prompts, drawn from the same seeds."
+LIKENESS_OF = "likeness {likeness}"
 TRAINED = "Training is finished"
 TRAINED_UNMEASURED = "Likeness could not be measured for this subject. Judge by the pictures."
 TRAINED_BEFORE = "Before training: {likeness}."
@@ -303,7 +331,11 @@ GENERATE_COUNT = "Pictures per prompt"
 GENERATE_KEEP = "Keep the best"
 GENERATE_KEEP_INFO = "Per prompt, by likeness, without near-duplicates; 0 keeps all."
 GENERATE_STRENGTH = "Strength"
-GENERATE_STRENGTH_INFO = "Lower gives more freedom, higher more likeness."
+GENERATE_STRENGTH_INFO = (
+    "Lower gives more freedom, higher more likeness. Compare draws one prompt from one seed at {strengths}."
+)
+GENERATE_COMPARE = "Compare strengths"
+STRENGTH_OF = "strength {strength:g}"
 GENERATE_SEED = "Seed"
 GENERATE_SEED_INFO = "The same seed gives the same pictures."
 GENERATE_START = "Generate"
@@ -311,12 +343,28 @@ GENERATE_RETRY = "Continue these pictures"
 GENERATE_EARLIER = "Earlier pictures"
 SOME_SUBJECT = "the subject"
 FINISH_THESE, PUBLISH_THESE, PUBLISH_THIS_RUN = "Finish these", "Publish these", "Publish this run"
-VIEWER = {"title": "Picture", "previous": "Previous", "next": "Next", "download": "Download", "close": "Close"}
+VIEWER = {
+    "title": "Picture",
+    "previous": "Previous",
+    "next": "Next",
+    "heart": "Heart",
+    "download": "Download",
+    "close": "Close",
+}
+HEARTS = {
+    "only": "Hearts only",
+    "heart": "Heart",
+    "about": "What has a heart comes first, and goes into the zip, to Finish and to Publish.",
+}
+DOWNLOAD_HEARTS = ("Download the heart (zip)", "Download the {count} hearts (zip)")
 INSERT_SUBJECT = "Insert {{subject}}: {subject}"
 NO_PACK = "No pack fits this run. Write your own prompts."
 PACK_SHOTS = ("{count} shot", "{count} shots")
 PICTURES = ("{count} picture", "{count} pictures")
 PICTURES_LIKENESS = "Average {likeness}; the best come first."
+PICTURES_STRENGTHS = (
+    "Each row is one prompt from one seed, the weakest strength first; below each picture its likeness."
+)
 NOT_MEASURED = "likeness not measured"
 PICTURES_UNMEASURED = "The subject is not found in any picture, so likeness is not measured and they are not ranked."
 PICTURES_READY = "Ready to download."
@@ -340,6 +388,7 @@ FINISH_WHAT = "What to finish"
 FINISH_MADE, FINISH_OWN = "Generated pictures", "My own pictures"
 FINISH_PICTURES = "Pictures"
 FINISH_PICTURES_INFO = "A set that you have generated."
+FINISH_HEARTS = "Only the pictures with a heart"
 FINISH_DROP = "Drop pictures or a zip here"
 FINISH_NO_PICTURES, FINISH_NO_PICTURES_CURE = (
     "there is nothing to finish yet",
@@ -463,88 +512,7 @@ FORGET_KEEP = "Close"
 PUBLISH_TO_EMPTY = "is empty, but other publishing settings are given"
 PUBLISH_TO_EMPTY_CURE = "give it as owner/name, or leave the other settings out"
 NOT_A_FILE, NOT_A_FILE_CURE = "one is not an uploaded file", "send files"
-
-API_KEY = "A key of your choice: the same key with the same request is the same job."
-API_SETTINGS = "More settings of {of} by name, for example {example}."
-API_PHOTOS = "The photo files; with edits those that are added, which may be none."
-API_EDITS = (
-    "Id of a check whose photo set is edited: its photos and settings stay, and what is given here changes them, for "
-    'example {"exclude": ["IMG_1.jpg"], "force": ["IMG_2.jpg"], "captions": {"IMG_3.jpg": "at the sea"}} as settings.'
-)
-API_PICTURES = "Picture files, or zips of them."
-API_PICTURES_OR_JOB = "Picture files, or zips of them; an empty list with generate_job."
-API_CHECK_JOB = "Id of a check; /plan needs a completed one."
-API_TRAIN_JOB = "Id of a run, finished or not."
-API_TRAIN_JOB_OR_ADAPTER = "Id of a run, finished or not; empty with adapter."
-API_TRAIN_JOB_TO_PUBLISH = "Id of a run; one that is still training is published when it is done."
-API_GENERATE_JOB = "Id of a generate job, finished or not, whose pictures are used instead of uploads."
-API_PICTURES_JOB = (
-    "Id of a generate job, or of a finish job made from one, for the gallery; empty takes the run's samples."
-)
-API_CHOOSE = "Pictures of pictures_job, by their files in it; none takes the best ones."
-API_JOB_ID = "Id of the job."
-API_BASE = "Name of a base model; empty takes the preset's, or the default of /bases."
-API_PRESET = "Name of a preset; empty takes the one that /bases names for the base on this machine."
-API_INSTANCE_TOKEN = "{sentence} Empty keeps the preset's."
-API_PUBLISH_TO = "Repository, as owner/name, to publish the run in when it is done; empty publishes nothing."
-API_PUBLISH_SETTINGS = 'More settings of publish by name, for example {"title": "Ada", "gallery": 6}.'
-API_TRAIN_TOKEN = "Token of the Hub; its write access is checked before training starts. Kept as by /publish."
-API_GENERATE_TOKEN = "Token of the Hub, for a private adapter; used for this job only."
-API_PUBLISH_TOKEN = (
-    "Token of the Hub; its write access is checked first. Used for this job only and never stored; "
-    "empty takes the login of the machine, for its owner."
-)
-API_UNPUBLISH_TOKEN = (
-    "Token of the Hub with write access, used once; empty takes the login of the machine, for its owner."
-)
-API_CHAIN = "Name of a chain."
-API_AFTER = "Only events with a higher number."
-API_FILES = "False leaves the files out, for clients that download by themselves."
-API_LIMIT = "Maximum number of jobs."
-
-API_CHECK_PHOTOS = "Check photos of one subject: a verdict and a cure for each, crops and captions for training."
-API_TRAIN = "Train an adapter on the photos of a check and, if asked, publish it on the Hugging Face Hub."
-API_TRAIN_RETURNS = "the job; `publish_job` is the id of the job that publishes it, or null"
-API_PLAN = "Estimate what a training run would take; nothing is started."
-API_PLAN_RETURNS = "`steps`, `seconds`, `peak_bytes`, `disk_bytes`, `measured`, `fits`, and all that in `words`"
-API_GENERATE = "Make pictures with a run, or with a published adapter, from a pack or from prompts."
-API_EXPORT = "Write a run's adapter in another program's format and prove that it works there."
-API_PUBLISH = "Publish a run on the Hugging Face Hub, in one commit, private unless asked otherwise."
-API_UNPUBLISH = "Delete a repository from the Hub, with all its history; this cannot be undone."
-API_FINISH = "Put pictures through a chain: cut out, background, enlarge, restore faces, size and bytes."
-API_REMOVE_BACKGROUND = "Cut the subject out of pictures."
-API_UPSCALE = "Enlarge pictures with a network that adds detail."
-API_CONTACT_SHEET = "Lay pictures out on one page with their names."
-API_JOB = "Look at a job: its state, progress, result, newest events, and its files once it is completed."
-API_JOB_RETURNS = "the job with `events` and `files`"
-API_JOBS = "List the jobs."
-API_JOBS_RETURNS = "list of jobs, newest first"
-API_CANCEL = "Cancel a job; everything done so far is kept."
-API_FORGET = "Delete a job or a subject with everything made from it, or all that is yours; this cannot be undone."
-API_FORGET_JOB = "Id of the job; empty with one of the other two."
-API_FORGET_SUBJECT = "Name of the subject, as it was given with its photos."
-API_FORGET_EVERYTHING = "Delete all of your jobs, uploads and files."
-API_FORGET_DRY_RUN = "Only tell what would be deleted."
-API_FORGET_RETURNS = (
-    "the receipt: `jobs`, `files`, `bytes`, `shares` (of each place), `forgotten_s`, `waits_for`, `published`, and all "
-    "that in `words`"
-)
-API_FIND_JOBS = "List the jobs of one kind, or the next page of a list."
-API_FIND_JOBS_RETURNS = "list of jobs, newest first; for the next page, `before` is the last one's id"
-API_KIND = "Kind of the jobs: {kinds}; empty lists all."
-API_BEFORE = "Id of a job, the last one of the previous page: only older jobs."
-API_FIND_LIMIT = "Maximum number of jobs, up to 1000."
 UNKNOWN_KIND, UNKNOWN_KIND_CURE = "{kind!r} is not a kind of job", "use one of: {kinds}"
-API_RETRY = "Continue a stalled or cancelled job of any kind; an open one stays as it is."
-API_RETRY_TOKEN = "Token of the Hub, for a job that was submitted with one: it was forgotten when the job ended."
-API_PRESETS = "List the training presets."
-API_PRESETS_RETURNS = "list of training presets"
-API_PACKS = "List the prompt packs."
-API_PACKS_RETURNS = "list of prompt packs with their shots"
-API_CHAINS = "List the finish chains."
-API_CHAINS_RETURNS = "list of finish chains with their steps"
-API_BASES = "List the base models."
-API_BASES_RETURNS = "list of base models, with the `default` one and the `default_preset` of each on this machine"
 
 
 def counted(forms: tuple[str, str], count: int, **more: object) -> str:

@@ -33,6 +33,8 @@ PROMISED = {
     "retry": "job_id token",
     "cancel": "job_id",
     "forget": "job_id subject everything dry_run",
+    "heart": "job_id files on",
+    "rename": "name subject check_job",
     "presets": "",
     "packs": "",
     "chains": "",

@@ -39,7 +39,7 @@ def test_foreign_words_are_escaped_wherever_they_appear() -> None:
         parts_photos.check_summary(dataset),
         parts.progress(JOB, history),
         parts.progress(replace(JOB, state="stalled", cause=EVIL, problems=({"where": EVIL, **problem},)), history),
-        parts_train.samples(history, linked),
+        parts_train.film(history, linked, None, ()),
         parts.warnings(history),
     ):
         assert "<img src=x" not in html

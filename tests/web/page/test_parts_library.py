@@ -33,6 +33,20 @@ def test_a_shelf_links_its_jobs_and_shows_pictures_that_are_there() -> None:
     assert "woman · 1 run · 1 series of pictures" in html
 
 
+def test_favourites_have_a_row_of_their_own_and_stand_nowhere_twice() -> None:
+    images = [{"file": f"{name}.png", "likeness": 0.9} for name in "ab"]
+    made = replace(RUN, id="g", kind="generate", result={"images": images}, hearts=("b.png",))
+    html = subject_shelf(shelf(DONE, made), link)
+    assert html.index("Favourites") < html.index("files/g/b.png") < html.index("files/g/a.png")
+    assert html.count("<img") == 2
+    assert "Favourites" not in subject_shelf(shelf(DONE, replace(made, hearts=())), link)
+
+
+def test_a_photo_set_is_listed_by_its_name() -> None:
+    named = replace(RUN, id="c", kind="check", facts=replace(ADA, name="summer"))
+    assert ">Ada, summer</a>" in subject_shelf(shelf(named), link)
+
+
 def test_what_is_at_work_says_how_far_it_is_and_where_it_waits() -> None:
     html = subject_shelf(shelf(OPEN, DONE), link)
     assert "Training · 30 % · about 2 min left" in html

@@ -29,6 +29,51 @@ def test_pictures_are_ordered_by_rank_once_ranked_and_by_likeness_before() -> No
     assert [row["file"] for row in parts_pictures.picture_order(history, {"images": ranked})] == ["b", "a", "c"]
 
 
+def test_pictures_with_a_heart_come_first_in_their_own_order() -> None:
+    rows = [{"file": file, "likeness": 0.5, "rank": rank} for rank, file in enumerate("abcd", 1)]
+    order = parts_pictures.picture_order(JobHistory(), {"images": rows}, ["d", "b"])
+    assert [row["file"] for row in order] == ["b", "d", "a", "c"]
+
+
+def test_each_picture_has_a_heart_that_says_what_it_is_and_the_filter_counts_them() -> None:
+    images = [{"file": f"{name}.png", "likeness": 0.5, "shot": "beach"} for name in ("a", "b", EVIL, "gone")]
+    html = parts_pictures.heart_grid(images, lambda file: None if "gone" in file else f"files/1/{file}", ["b.png"])
+    assert re.findall(r'data-heart="(.*?)" aria-pressed="(\w+)"', html)[:2] == [("a.png", "false"), ("b.png", "true")]
+    assert html.count("data-heart") == 3 and 'aria-label="Heart: 0.50 · beach"' in html
+    assert "Hearts only <b>1</b>" in html and "<img src=x" not in html
+    assert parts_pictures.heart_grid([], no_file, []) == ""
+
+
+def test_pictures_of_several_strengths_stand_in_a_row_the_weakest_first() -> None:
+    images = [
+        {"file": f"{seed}-{scale}.png", "likeness": 0.5, "shot": "beach", "seed": seed, "adapter_scale": scale}
+        for seed in (1, 0) for scale in (1.0, 0.5)
+    ]  # fmt: skip
+    html = parts_pictures.heart_grid(images, lambda file: file, [])
+    assert re.findall(r'href="(.*?)"', html) == ["0-0.5.png", "0-1.0.png", "1-0.5.png", "1-1.0.png"]
+    assert "strength 0.5 · 0.50<" in html and "--across:2" in html
+    assert "--across" not in parts_pictures.heart_grid(images[:1], lambda file: file, [])
+    done = {"images": images, "likeness_mean": 0.5, "likeness_summary": {"mean": 0.5}}
+    said = parts_pictures.generate_result(replace(JOB, result=done), no_file)
+    assert "the weakest strength first" in said and "best come first" not in said
+
+
+def test_a_packs_best_shot_is_a_prompt_of_its_own() -> None:
+    assert parts_pictures.sample_prompt(PACK, "woman") == "{subject} at sea"
+    assert parts_pictures.sample_prompt(PACK, "dog") == "{subject} runs"
+
+
+def test_the_zip_of_the_hearts_is_offered_first() -> None:
+    done = replace(JOB, kind="generate", result={"images": [{"file": "a.png"}], "archive": "pictures.zip"})
+    html = parts_pictures.generate_result(done, lambda file: f"files/1/{file}", hearts=3)
+    links = re.findall(r'href="(.*?)" download>(.*?)<', html)
+    assert links[:2] == [
+        ("hearts/train-1", "Download the 3 hearts (zip)"),
+        ("files/1/pictures.zip", "Download all (zip)"),
+    ]
+    assert "hearts" not in parts_pictures.generate_result(done, no_file)
+
+
 PACK = Pack.parse(
     {
         "name": "small",
@@ -72,7 +117,7 @@ def test_what_keeping_the_best_was_worth_is_said() -> None:
 
 
 def test_a_ranking_says_for_whom_it_is_worse() -> None:
-    made = {"images": [1], "likeness_mean": 0.8, "likeness_summary": {"mean": 0.8, "caveat": "Mind the gap."}}
+    made = {"images": [{}], "likeness_mean": 0.8, "likeness_summary": {"mean": 0.8, "caveat": "Mind the gap."}}
     html = parts_pictures.generate_result(replace(JOB, state="completed", result=made), no_file)
     assert "the best come first. Mind the gap." in html
 

@@ -1,4 +1,5 @@
 from studio.core.catalog import BASES
+from studio.core.fit import FitPlan
 from studio.core.machine import Machine
 from studio.web.page import parts_reach, words
 
@@ -21,8 +22,28 @@ def test_real_photos_lead_to_what_works() -> None:
 
 
 def test_a_base_that_this_machine_cannot_use_is_marked_in_the_list_and_below() -> None:
-    assert parts_reach.base_choice(BASES["sd15"], LAPTOP) == "Stable Diffusion 1.5 (needs a GPU with 6 GB)"
-    assert parts_reach.base_choice(BASES["sd15"], GPU) == "Stable Diffusion 1.5"
+    rough = FitPlan(640, 5, None, 6 * 10**9, None, None, measured=False, device=None)
+    measured = FitPlan(60, 5, 190.0, 10**9, None, 10**7, measured=True, device="cpu")
+    assert parts_reach.base_card(BASES["sd15"], LAPTOP, rough).splitlines() == [
+        "Stable Diffusion 1.5",
+        "time: not known yet",
+        "needs a GPU with 6 GB",
+        "creativeml-openrail-m · price elsewhere not known",
+    ]
+    assert parts_reach.base_card(BASES["sd15"], GPU, rough).splitlines()[2:] == [
+        "memory: about 6 GB",
+        "creativeml-openrail-m · free here",
+    ]
+    assert parts_reach.base_card(BASES["pocket"], LAPTOP, measured).splitlines() == [
+        "Pocket",
+        "time: 3 min",
+        "memory: 1 GB",
+        "apache-2.0 · free here",
+    ]
+    assert parts_reach.base_card(BASES["pocket"], LAPTOP, None).splitlines()[1:3] == [
+        "time: not known yet",
+        "memory: not known yet",
+    ]
     assert "hours" in parts_reach.base_hint(BASES["sd15"], LAPTOP)
     assert "hours" not in parts_reach.base_hint(BASES["sdxl"], LAPTOP)
     assert "ls-notice" not in parts_reach.base_hint(BASES["sdxl"], GPU)

@@ -33,12 +33,56 @@ def test_smoothing_neither_lags_nor_leaves_the_range() -> None:
     assert len(smooth) == 100 and all(0.3 <= value <= 0.7 for value in smooth)
 
 
-def test_samples_come_newest_first_with_the_kept_one_marked() -> None:
-    history = JobHistory(likeness={0: 0.05, 50: 0.6, 100: 0.5})
-    for step in (0, 50, 100):
-        history.samples[f"s{step}"] = {"step": step, "path": f"s{step}", "prompt": "p", "likeness": None}
-    titles = re.findall(r"<h3>(.*?)</h3>", parts_train.samples(history, linked, best_step=50))
-    assert titles == ["Step 100 · likeness 0.50", "Step 50 · likeness 0.60 · kept", "Before training · likeness 0.05"]
+def run_with(*steps: int) -> JobHistory:
+    history = JobHistory(likeness={0: 0.05, 50: 0.6}, summaries={50: {"mean": 0.62, "word": "somewhat alike"}})
+    for step in steps:
+        for number in (1, 0):
+            path = f"samples/{step}/0{number}.png"
+            sample = {"step": step, "path": path, "prompt": f"scene {number}", "likeness": step / 100 or None}
+            history.samples[path] = sample
+    return history
+
+
+def test_every_evaluated_checkpoint_is_a_frame_with_its_word_its_bar_and_the_kept_one_marked() -> None:
+    html = parts_train.film(run_with(50, 0, 100), linked, 50, (0, 50))
+    frames = re.findall(r"<button[^>]*data-frame=.*?</button>", html)
+    shown = [re.sub(r"<[^>]+>", " ", frame).split() for frame in frames]
+    assert [" ".join(words) for words in shown] == [
+        "Before training likeness 0.05",
+        "Step 50 kept Somewhat alike · likeness 0.62",
+        "Step 100 likeness not measured",
+    ]
+    assert [re.findall(r"width:(\d+)%", frame) for frame in frames] == [["5"], ["62"], []]
+    assert all(f"samples/{step}/00.png?small=1" in frame for step, frame in zip((0, 50, 100), frames, strict=True))
+    assert [re.findall(r'aria-pressed="(\w+)"', frame) for frame in frames] == [["true"], ["true"], ["false"]]
+
+
+def test_two_checkpoints_stand_side_by_side_with_the_same_prompts() -> None:
+    html = parts_train.film(run_with(0, 50, 100), linked, 50, (100, 50)).partition("ls-pair")[2]
+    assert re.findall(r'href="([^"]*)"', html) == [
+        f"files/job/samples/{step}/0{number}.png" for number in (0, 1) for step in (50, 100)
+    ]
+    assert re.findall(r'ls-hint">(.*?)<', html) == ["scene 0", "scene 1"]
+    assert parts_train.film(JobHistory(), linked, None, ()) == ""
+
+
+@pytest.mark.parametrize(
+    ("best", "pressed", "beside"),
+    [
+        (50, (), (0, 50)),
+        (None, (), (0, 100)),  # the newest one while it trains
+        (50, (100,), (50, 100)),
+        (50, (0,), (50, 0)),
+        (50, (100, 0), (100, 0)),
+        (50, (100, 100), (50, 100)),
+        (50, (7, 100), (50, 100)),  # of another attempt
+    ],
+)
+def test_what_was_pressed_last_stands_beside_what_was_pressed_before_or_the_kept_one(
+    best: int | None, pressed: tuple[int, ...], beside: tuple[int, ...]
+) -> None:
+    assert parts_train.chosen_frames(run_with(0, 50, 100), best, pressed) == beside
+    assert parts_train.chosen_frames(JobHistory(), best, pressed) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The Train tab's plan and its publishing, asked for as the browser asks: one request per event, past the queue."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,24 @@ def test_a_run_is_published_when_it_is_done_and_the_token_is_asked_before(
     assert not any(TOKEN.encode() in path.read_bytes() for path in settings.home.rglob("*") if path.is_file())
     plain = page.fire("Train", "click", **{**wanted, "Repository": ""})
     assert "data-published" not in plain["ls-train-status"] and plain["ls-train-notice"] == ""
+
+
+def test_a_pressed_checkpoint_stands_beside_the_one_that_was_pressed_before(
+    address: str, page_at: Any, check_id: str
+) -> None:
+    page = page_at(address)
+    page.fire("Train", "select")
+    shown = page.fire("Train", "click", Photos=check_id)["ls-train-samples"]
+    assert _beside(shown) == ["Before training", "Step 240 kept"]
+    assert _beside(page.fire("ls-train-samples", "click", event_data={"step": 60})["ls-train-samples"]) == [
+        "Step 60",
+        "Step 240 kept",
+    ]
+    pressed = page.fire("ls-train-samples", "click", event_data={"step": 300})["ls-train-samples"]
+    assert _beside(pressed) == ["Step 60", "Step 300"]
+    assert pressed.count("data-frame") == 6 and pressed.count('aria-pressed="true"') == 2
+
+
+def _beside(html: str) -> list[str]:
+    heads = re.findall(r"<h3>(.*?)</h3>", html.partition("ls-pair")[2])
+    return [re.sub(r"<[^>]*>", "", head) for head in heads]

@@ -7,7 +7,7 @@ import pytest
 from studio.core.domain import JobKind, JobState
 from studio.core.finish_config import STEPS
 from studio.core.settings import PROJECT_ROOT
-from studio.web.page import words
+from studio.web.page import words, words_api
 
 WEB = PROJECT_ROOT / "studio" / "web"
 SHOWN = {"label", "info", "placeholder", "title"}
@@ -18,6 +18,7 @@ def test_every_sentence_is_used() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in WEB.rglob("*.py") if path.name != "words.py")
     unused = [name for name in vars(words) if name.isupper() and f"words.{name}" not in code]
     assert unused == []
+    assert [name for name in vars(words_api) if name.isupper() and f"words_api.{name}" not in code] == []
 
 
 @pytest.mark.parametrize("path", sorted((WEB / "page").glob("*.py")), ids=lambda path: path.name)
