@@ -22,6 +22,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 _KEPT = {"STUDIO_REQUIRE_BROWSER", "STUDIO_SCREENSHOTS"}
 for _name in [name for name in os.environ if name.startswith("STUDIO_") and name not in _KEPT]:
     del os.environ[_name]
+os.environ["STUDIO_LANGUAGE"] = "en"  # whatever the developer's system speaks
 
 from studio.core.settings import set_openmp_defaults  # noqa: E402
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from studio.core import reach
+from studio.core import language, reach
 from studio.core.catalog import BaseSpec
 from studio.core.machine import DEMO_TIME, Machine
 from studio.core.units import gigabytes_text
@@ -23,7 +23,7 @@ _STRIP = Path(__file__).parent / "templates" / "strip.jpg"
 def intro(here: Machine) -> Markup:
     """Return what a new visitor reads first: before and after, the three steps, how long, and what to expect here."""
     limits = words.INTRO_GPU if reach.has_photo_base(here) else words.INTRO_CPU
-    steps = [(title, text.format(time=DEMO_TIME)) for title, text in words.INTRO_STEPS]
+    steps = [(title, text.format(time=language.say(DEMO_TIME))) for title, text in words.INTRO_STEPS]
     texts = {"about": words.INTRO_STRIP, "captions": words.INTRO_CAPTIONS, "steps": steps, "limits": limits}
     return render("start.intro", strip=_strip(), **texts)
 
@@ -38,7 +38,7 @@ def real_photos(dataset: Mapping[str, Any] | None, here: Machine) -> Markup:
     if not dataset or dataset.get("drawn") is not False or reach.has_photo_base(here):
         return Markup()
     ways = [_coded(way[:1].upper() + way[1:] + ".") for way in reach.ways()]
-    return notice(words.REAL_PHOTOS, [reach.CARTOONS, *ways, words.REAL_PHOTOS_POCKET])
+    return notice(words.REAL_PHOTOS, [language.say(reach.CARTOONS), *ways, words.REAL_PHOTOS_POCKET])
 
 
 def _coded(text: str) -> Markup:
@@ -59,7 +59,7 @@ def base_hint(base: BaseSpec | None, here: Machine) -> Markup:
         return hint(words.BASE_NONE)
     sentence = words.BASE_HINT_GPU if base.vram_gb else words.BASE_HINT_CPU
     memory = gigabytes_text(base.vram_gb or 0)
-    text = sentence.format(description=base.description, memory=memory, licence=base.licence)
+    text = sentence.format(description=language.say(base.description), memory=memory, licence=base.licence)
     missing = reach.lacks(base, here)
     if not missing:
         return hint(text)

@@ -302,9 +302,11 @@ HEAD = "".join(
 )
 """The page's own scripts: what a press shows before the server answers, pictures in their own size."""
 
-WORDS = {
-    "common.upload": words.MORE_FILES,
-    "upload_text.drop_file": words.PHOTOS_DROP,
-    "upload_text.click_to_upload": words.PHOTOS_CHOOSE,
-}
-"""Texts of Gradio's own widgets that the page replaces, by Gradio's key."""
+
+def widget_words() -> dict[str, str]:
+    """Return the texts of Gradio's own widgets that the page replaces, by Gradio's key."""
+    return {
+        "common.upload": words.MORE_FILES,
+        "upload_text.drop_file": words.PHOTOS_DROP,
+        "upload_text.click_to_upload": words.PHOTOS_CHOOSE,
+    }

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.core import machine, reach
+from studio.core import language, machine, reach
 from studio.core.catalog import BASES
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
@@ -18,13 +18,17 @@ from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES, StudioSession, is_open, label
 
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
-_LABELS = {
-    **widgets.labels(_FIELDS),
-    "repo": words.REPOSITORY,
-    "token": words.TOKEN,
-    "form": words.TRAIN_PUBLISH,
-    "licence": words.TRAIN_PUBLISH,
-}
+
+
+def _labels() -> dict[str, str]:
+    """Return what the form calls its settings."""
+    return {
+        **widgets.labels(_FIELDS),
+        "repo": words.REPOSITORY,
+        "token": words.TOKEN,
+        "form": words.TRAIN_PUBLISH,
+        "licence": words.TRAIN_PUBLISH,
+    }
 
 
 class _Presets:
@@ -36,7 +40,7 @@ class _Presets:
         self.first_base = machine.default_base(self.here)
 
     def choices(self, base: str) -> list[tuple[str, str]]:
-        return [(preset.title, preset.name) for preset in self._by_name.values() if preset.base == base]
+        return [(language.say(preset.title), preset.name) for preset in self._by_name.values() if preset.base == base]
 
     def default(self, base: str) -> str | None:
         chosen = machine.default_preset(base, self.here, self._by_name.values())
@@ -96,7 +100,7 @@ def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     """Build the generated form: fields of no group first, then one folded group after the other."""
     form = widgets.build([field for field in _FIELDS if not mark_of(field.path).group], values)
     for title in GROUPS:
-        with widgets.folded(title):
+        with widgets.folded(language.say(title)):
             form |= widgets.build([field for field in _FIELDS if mark_of(field.path).group == title], values)
     return form
 
@@ -119,7 +123,7 @@ def train_tab(context: TabContext) -> JobTab:
         welcome=parts.empty(words.TRAIN_WELCOME, words.TRAIN_POINTS),
         forward=words.TRAIN_FORWARD,
         retry=words.TRAIN_RETRY,
-        labels=_LABELS,
+        labels=_labels(),
     )
     with gr.Row(equal_height=False):
         with form_column():
