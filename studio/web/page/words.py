@@ -186,6 +186,7 @@ PHOTOS_POINTS = (
 )
 PHOTOS_DROP = "Drop photos here"
 PHOTOS_CHOOSE = "choose them"
+OR = "or"
 PHOTOS_NAME = "Name"
 PHOTOS_CLASS_NOUN = "What is it?"
 PHOTOS_CLASS_NOUN_INFO = "Choose, type, or leave empty to have it guessed."
