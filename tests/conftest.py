@@ -23,6 +23,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 _KEPT = {"STUDIO_REQUIRE_BROWSER", "STUDIO_REQUIRE_POSTGRES", "STUDIO_SCREENSHOTS"}
 for _name in [name for name in os.environ if name.startswith("STUDIO_") and name not in _KEPT]:
     del os.environ[_name]
+os.environ["STUDIO_LANGUAGE"] = "en"  # whatever the developer's system speaks
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # the tests share their cores with whatever else runs
 

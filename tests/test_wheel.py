@@ -43,6 +43,8 @@ def test_the_wheel_holds_the_base_the_presets_and_the_spaces(wheel: Path) -> Non
         assert {f"studio/shipped/{name}" for name in files if "__pycache__" not in name} <= names
     templates = {path.relative_to(PROJECT_ROOT).as_posix() for path in (PROJECT_ROOT / "studio").rglob("*.html")}
     assert templates and templates <= names
+    catalogues = {path.relative_to(PROJECT_ROOT).as_posix() for path in (PROJECT_ROOT / "studio").rglob("*.po")}
+    assert catalogues and catalogues <= names
 
 
 def test_an_installed_studio_lists_all_presets_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:

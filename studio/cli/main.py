@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -22,10 +23,11 @@ from studio.cli.jobs import jobs
 from studio.cli.output import open_output
 from studio.cli.remote import remote
 from studio.cli.space import space
+from studio.core import language
 from studio.core.errors import InputError, JobCancelled, NotFoundError, StudioError
 from studio.core.private import LAST_ERROR, make_home
 from studio.core.progress import stopped
-from studio.core.settings import load_settings
+from studio.core.settings import language_of, load_settings
 
 
 @app.command()
@@ -61,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     output = open_output(as_json)
     try:
-        code = app(list(arguments), prog_name="python -m studio", standalone_mode=not as_json)
+        code = _command()(list(arguments), prog_name="python -m studio", standalone_mode=not as_json)
         return code if isinstance(code, int) else 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
@@ -84,6 +86,24 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         output.error(StudioError(_bug_report(error)))
         return 1
+
+
+def _command() -> Any:
+    """Return the command line with its help in the language of the settings."""
+    command = typer.main.get_command(app)
+    # Help is for those, too, whose settings are wrong. What verbs write and programs read stays English, and with it
+    # all other parts of the command line.
+    with contextlib.suppress(StudioError), language.speaking(language_of(load_settings())):
+        _translate(command)
+    return command
+
+
+def _translate(command: Any) -> None:
+    for part in (command, *command.params):
+        if getattr(part, "help", None):
+            part.help = language.say(part.help)
+    for inner in getattr(command, "commands", {}).values():
+        _translate(inner)
 
 
 def _bug_report(error: Exception) -> str:

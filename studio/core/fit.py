@@ -15,6 +15,7 @@ from typing import Any
 from studio.core import records
 from studio.core.catalog import BASES
 from studio.core.files import read_json, write_json
+from studio.core.language import say
 from studio.core.private import make_folder
 from studio.core.train_config import TrainConfig, mark_of
 from studio.core.units import bytes_text, duration_text
@@ -76,23 +77,28 @@ class FitPlan:
 
     def words(self) -> str:
         """Return the plan in one or two sentences."""
-        about = "measured here" if self.measured else "rough, from the catalogue"
-        parts = [f"{self.steps} steps"]
+        about = say("measured here") if self.measured else say("rough, from the catalogue")
+        parts = [say("{steps} steps").format(steps=self.steps)]
         if self.seconds is not None:
-            parts.append(f"about {duration_text(self.seconds)}")
+            parts.append(say("about {time}").format(time=duration_text(self.seconds)))
         if self.peak_bytes is not None:
-            room = f" of {bytes_text(self.room_bytes)}" if self.room_bytes else " of"
-            parts.append(f"{bytes_text(self.peak_bytes)}{room} memory")
+            needs = bytes_text(self.peak_bytes)
+            if self.room_bytes:
+                parts.append(say("{needs} of {room} memory").format(needs=needs, room=bytes_text(self.room_bytes)))
+            else:
+                parts.append(say("{needs} of memory").format(needs=needs))
         if self.disk_bytes is not None:
-            parts.append(f"{bytes_text(self.disk_bytes)} on the disk")
-        text = f"{', '.join(parts)} ({about})." if len(parts) > 1 else f"{parts[0]}."
+            parts.append(say("{size} on the disk").format(size=bytes_text(self.disk_bytes)))
+        sentences = [f"{', '.join(parts)} ({about})." if len(parts) > 1 else f"{parts[0]}."]
         if self.seconds is None:
-            text += " The time is known after a first run on this machine."
+            sentences.append(say("The time is known after a first run on this machine."))
         if self.fits is False:
-            text += " That is more than there is: the run will take fewer photos at a time or, at worst, smaller ones."
+            told = "That is more than there is: the run will take fewer photos at a time or, at worst, smaller ones."
+            sentences.append(say(told))
         if self.changes:
-            text += f" To fit, it trains with {', '.join(f'{name}={value}' for name, value in self.changes.items())}."
-        return text
+            changes = ", ".join(f"{name}={value}" for name, value in self.changes.items())
+            sentences.append(say("To fit, it trains with {changes}.").format(changes=changes))
+        return " ".join(sentences)
 
 
 def plan_of(

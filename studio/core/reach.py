@@ -7,6 +7,7 @@ import os
 
 from studio.core.catalog import BASES, BaseSpec
 from studio.core.errors import InputError, Problem
+from studio.core.language import say, spoken
 from studio.core.machine import Machine, default_base, has_room
 from studio.core.units import gigabytes_text
 
@@ -26,6 +27,8 @@ _ELSEWHERE = (
     "on a rented GPU, as a Space of yours: `python -m studio space push gpu --repo YOUR-NAME/likeness-studio`",
 )
 
+_PATIENT = "on this machine's processor with {base}: roughly {hours} on {cores} for 8 photos, and 8 GB of memory"
+
 
 def lacks(base: BaseSpec, here: Machine) -> str:
     """Return what this machine lacks for a base, for example "needs a GPU with 6 GB"; empty if nothing.
@@ -34,11 +37,11 @@ def lacks(base: BaseSpec, here: Machine) -> str:
     """
     if not base.vram_gb:
         return ""
-    needs = f"needs a GPU with {gigabytes_text(base.vram_gb)}"
+    needs = say("needs a GPU with {memory}").format(memory=gigabytes_text(base.vram_gb))
     if here.kind == "cpu":
         return needs
     small = here.memory_bytes is not None and not has_room(here.memory_bytes, base.vram_gb)
-    return f"{needs}; this one has less" if small else ""
+    return say("{needs}; this one has less").format(needs=needs) if small else ""
 
 
 def draws_cartoons(base: str) -> bool:
@@ -60,11 +63,11 @@ def ways(cores: int | None = None) -> tuple[str, ...]:
     """
     count = cores or os.cpu_count() or 1
     hours = max(1, round(_CPU_CORE_HOURS / count))
-    spans = f"{hours} hour{'s' * (hours > 1)} on {count} core{'s' * (count > 1)}"
-    patient = (
-        f"on this machine's processor with {BASES[CPU_BASE].title}: roughly {spans} for 8 photos, and 8 GB of memory"
-    )
-    return (*_ELSEWHERE, patient)
+    spans = {
+        "hours": say("{count} hour" if hours == 1 else "{count} hours").format(count=hours),
+        "cores": say("{count} core" if count == 1 else "{count} cores").format(count=count),
+    }
+    return (*spoken(_ELSEWHERE), say(_PATIENT).format(base=BASES[CPU_BASE].title, **spans))
 
 
 def require_photo_base(*, is_named: bool, drawn: bool | None, here: Machine) -> None:
@@ -80,6 +83,7 @@ def require_photo_base(*, is_named: bool, drawn: bool | None, here: Machine) -> 
     """
     if is_named or drawn is not False or has_photo_base(here):
         return
-    message = f"these are real photos, and this machine has no GPU for a base that knows real pictures. {CARTOONS}"
-    cure = f"train them {'; or '.join(ways())}; or name the base pocket for a cartoon"
+    message = say("these are real photos, and this machine has no GPU for a base that knows real pictures. {cartoons}")
+    message = message.format(cartoons=say(CARTOONS))
+    cure = say("train them {ways}; or name the base pocket for a cartoon").format(ways=say("; or ").join(ways()))
     raise InputError.of([Problem("base", message, cure, "real_photos")])

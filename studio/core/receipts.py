@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+from studio.core.language import say
 from studio.core.units import bytes_text
 
 _JOBS = {
@@ -18,6 +19,7 @@ _JOBS = {
     "finish": ("set of finished pictures", "sets of finished pictures"),
     "publish": ("publishing", "publishings"),
 }
+_FILES = ("file", "files")
 _PLACES = {
     "backup": "in the backup",
     "copies": "among uploads and copies for the page",
@@ -66,22 +68,25 @@ class Receipt:
     def words(self) -> str:
         """Return the receipt in full sentences, one a line."""
         if not self.jobs and not self.files and not self.waits_for:
-            return "There is nothing to delete."
-        held = ", ".join(_counted(count, _JOBS[kind]) for kind, count in self._kinds()) or "nothing but files"
-        files = _counted(self.files, ("file", "files"))
+            return say("There is nothing to delete.")
+        held = ", ".join(_counted(count, _JOBS[kind]) for kind, count in self._kinds()) or say("nothing but files")
+        told = {"held": held, "files": _counted(self.files, _FILES), "size": bytes_text(self.bytes)}
         if self.dry_run:
-            lines = [f"This would be deleted for good: {held}; {files}, {bytes_text(self.bytes)}."]
+            lines = [say("This would be deleted for good: {held}; {files}, {size}.").format(**told)]
         else:
             when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.forgotten_s or self.asked_s))
-            lines = [f"Deleted for good on {when}: {held}; {files}, {bytes_text(self.bytes)}."]
+            lines = [say("Deleted for good on {when}: {held}; {files}, {size}.").format(when=when, **told)]
         for share in self.shares:
             if share.place != "folders":
-                lines.append(f"Of that {_counted(share.files, ('file', 'files'))} {_PLACES[share.place]}.")
-        for place in self.waits_for:
-            lines.append(f"What is {_PLACES[place]} could not be reached yet; it is deleted as soon as it can be.")
+                files, place = _counted(share.files, _FILES), say(_PLACES[share.place])
+                lines.append(say("Of that {files} {place}.").format(files=files, place=place))
+        for name in self.waits_for:
+            waiting = say("What is {place} could not be reached yet; it is deleted as soon as it can be.")
+            lines.append(waiting.format(place=say(_PLACES[name])))
         if self.published:
-            names = " and ".join(self.published)
-            lines.append(f"Not touched: {names} on the Hugging Face Hub; the command unpublish deletes it there.")
+            names = say(" and ").join(self.published)
+            kept = say("Not touched: {names} on the Hugging Face Hub; the command unpublish deletes it there.")
+            lines.append(kept.format(names=names))
         return "\n".join(lines)
 
     def _kinds(self) -> list[tuple[str, int]]:
@@ -90,4 +95,4 @@ class Receipt:
 
 
 def _counted(count: int, words: tuple[str, str]) -> str:
-    return f"{count:,} {words[count != 1]}"
+    return f"{count:,} {say(words[count != 1])}"

@@ -5,6 +5,7 @@ The only reader of the environment. Ground level: no torch, no gradio.
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ SHIPPED_ROOT = _PACKAGED if _PACKAGED.is_dir() else PROJECT_ROOT
 
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+LanguageName = Literal["auto", "en", "de"]
 
 
 class Settings(BaseSettings):
@@ -101,6 +103,9 @@ class Settings(BaseSettings):
     """Host names, separated by commas, under which this server is reached beside its IP address; * allows any."""
     frame_ancestors: str = "'self'"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
+    language: LanguageName = "auto"
+    """Language of the page and of the commands' help: en (English) or de (German). auto takes the system's; where that
+    is another one, English."""
 
     @field_validator("token")
     @classmethod
@@ -175,6 +180,14 @@ def load_settings() -> Settings:
     if settings.login is None:
         settings = settings.model_copy(update={"login": offered})
     return settings
+
+
+def language_of(settings: Settings, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the language to speak: as set, or for ``auto`` as the system's variables say, in the order of POSIX."""
+    if settings.language != "auto":
+        return settings.language
+    told = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
+    return re.split(r"[^A-Za-z]", told, maxsplit=1)[0].lower()
 
 
 def _by_variable(found: Problem) -> Problem:

@@ -1,11 +1,13 @@
 """How sizes, lengths of time and likeness are written for people; the only module that formats them.
 
-Ground level: standard library only.
+Ground level: standard library only, and the language that is spoken.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
+
+from studio.core.language import say
 
 _SIZES = ("kB", "MB", "GB", "TB")
 
@@ -17,7 +19,7 @@ def bytes_text(count: int) -> str:
     another. Graphics cards are sold in binary units, so that a card "of 24 GB" reads 25.8 GB here.
     """
     if count < 1000:
-        return f"{count} byte" if count == 1 else f"{count} bytes"
+        return say("{count} byte" if count == 1 else "{count} bytes").format(count=count)
     value, name = count / 1000, 0
     while value >= 999.5 and name < len(_SIZES) - 1:  # three digits would round it to 1000
         value, name = value / 1000, name + 1
@@ -49,7 +51,7 @@ def mean_text(mean: float | None, spread: float | None, *, raw: bool = False) ->
 
 def mean_words(summary: Mapping[str, Any], *, raw: bool = False) -> str:
     """Return the mean of a summary that has one, its spread and its word: "0.82 ± 0.07 (alike)"."""
-    word = f" ({summary['word']})" if summary.get("word") else ""
+    word = f" ({say(summary['word'])})" if summary.get("word") else ""
     return mean_text(summary["mean"], summary.get("spread"), raw=raw) + word
 
 
@@ -62,17 +64,18 @@ def likeness_sentence(summary: Mapping[str, Any] | None, things: str = "pictures
         raw: also above 1.00, as measured.
     """
     if not summary or summary.get("mean") is None:
-        return "likeness not measured"
-    text = f"likeness {mean_words(summary, raw=raw)}"
+        return say("likeness not measured")
+    text = say("likeness {mean}").format(mean=mean_words(summary, raw=raw))
     if summary.get("pictures"):
-        text += f", {summary['measured']} of {summary['pictures']} {things} measured"
+        told = say("{text}, {measured} of {count} {things} measured")
+        return told.format(text=text, measured=summary["measured"], count=summary["pictures"], things=say(things))
     return text
 
 
 def caveat_after(summary: Mapping[str, Any] | None) -> str:
     """Return for whom the scores are known to be worse, as a sentence to go on with; empty where nothing is known."""
     caveat = (summary or {}).get("caveat")
-    return f" {caveat}" if caveat else ""
+    return f" {say(caveat)}" if caveat else ""
 
 
 def likeness_text(value: float | None, missing: str = "-", *, raw: bool = False) -> str:

@@ -23,11 +23,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.routing import Mount
 
-from studio.core import redaction
+from studio.core import language, redaction
 from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.private import make_file, make_folder, make_home, served_folder
 from studio.core.server_token import require_guarded, server_token
-from studio.core.settings import Settings
+from studio.core.settings import Settings, language_of
 from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
@@ -49,6 +49,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
             login with.
         ResourceError: the home folder cannot be used.
     """
+    language.use(language_of(settings))
     import gradio as gr
 
     from studio.web.api.errors import ErrorShapes
@@ -114,7 +115,7 @@ def page_options(settings: Settings) -> dict[str, Any]:
     import gradio as gr
 
     from studio.web.page.script import script
-    from studio.web.page.theme import CSS, HEAD, WORDS, theme
+    from studio.web.page.theme import CSS, HEAD, theme, widget_words
     from studio.web.session import OPEN_STATES
 
     return {
@@ -130,7 +131,8 @@ def page_options(settings: Settings) -> dict[str, Any]:
         "theme": theme(),
         "css": CSS,
         "head": HEAD + script(OPEN_STATES),
-        "i18n": gr.I18n(en=WORDS),
+        # Gradio takes its own texts in the browser's language; the page has one language for all.
+        "i18n": gr.I18n(**dict.fromkeys(language.languages(), widget_words())),
     }
 
 

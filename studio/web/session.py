@@ -483,7 +483,8 @@ def label(job: JobView) -> str:
 def outcome_of(job: JobView) -> str:
     """Return what came of a job, or its state, and when it was submitted."""
     moment = datetime.fromtimestamp(job.created_s)
-    when = f"{moment.day} {moment:%b %H:%M}"
+    month = words.MONTHS[moment.month - 1]
+    when = words.MOMENT.format(day=moment.day, month=month, time=f"{moment:%H:%M}")
     result = job.result or {}
     made = result.get({"generate": "images", "finish": "pictures"}.get(job.kind, ""))
     if job.kind == "check" and result:

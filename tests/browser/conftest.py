@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from studio.core.settings import Settings
+from studio.pocket.samples import sample_photos
+
 CHROMIUM = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
 ARGUMENTS = [
     "--headless",
@@ -100,6 +103,28 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     assert outside == []
     queued = [url for url in asked if "/queue/" in url]
     assert queued == [], "an event that goes through Gradio's queue can be left without an answer"
+
+
+@pytest.fixture(scope="session")
+def full_studio(edge: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a studio with one job of every kind, for all tests that can live with what the others press there."""
+    folder = tmp_path_factory.mktemp("full")
+    settings = Settings(home=folder / "home", port=0, presets_dir=edge.write_presets(folder / "presets"))
+    with edge.serve(settings, folder / "server.txt") as address:
+        _fill(address, sample_photos(folder / "photos", count=5, size_px=64))
+        yield address
+
+
+def _fill(address: str, photos: list[Path]) -> None:
+    from gradio_client import Client, handle_file
+
+    client = Client(address, verbose=False, analytics_enabled=False)
+    check = client.predict([handle_file(str(path)) for path in photos], "Ada", "woman", api_name="/check_photos")
+    run = client.predict(check["id"], api_name="/train")
+    pictures = client.predict(run["id"], pack="places", api_name="/generate")
+    client.predict([], "plain_white", generate_job=pictures["id"], api_name="/finish")
+    client.predict(run["id"], "ada/portrait", dry_run=True, api_name="/publish")
+    client.close()
 
 
 @pytest.fixture

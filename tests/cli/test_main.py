@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from studio.cli import common, main, verbs
+from studio.core import language
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import (
     Dataset,
@@ -189,6 +191,29 @@ def test_help_is_the_sentence_of_the_config_field(
     main.run(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert TrainConfig.model_fields["base"].description in shown
+
+
+def helps(command: Any) -> Iterator[str]:
+    for part in (command, *command.params):
+        if getattr(part, "help", None):
+            yield part.help
+    for inner in getattr(command, "commands", {}).values():
+        yield from helps(inner)
+
+
+def test_help_is_german_where_the_settings_say_so_and_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    english = list(helps(typer.main.get_command(main.app)))
+    german = language.catalogue("de")
+    assert [text for text in english if ("", text) not in german] == [], "add them to languages/de/cli.po"
+    monkeypatch.setenv("STUDIO_LANGUAGE", "de")
+    assert main.run(["check", "--help"]) == 0
+    assert "Ordner mit Fotos." in capsys.readouterr().out
+    assert language.current() == "en", "what the verbs write stays English"
+    monkeypatch.setenv("STUDIO_LANGUAGE", "xx")
+    assert main.run(["check", "--help"]) == 0
+    assert "Folder of photos." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,6 @@ from studio.web.page.rename_panel import connect_renaming
 from studio.web.page.train_tab import train_tab
 from studio.web.session import StudioSession, is_open
 
-# Gradio fills the name into empty braces.
-_LOG_OUT = words.LOG_OUT.replace("{name}", "{}")
 _DOORS = frozenset({"library", "check", "train", "generate", "finish", "publish"})
 """Ids of the tabs, as an address may name them: those of ``gr.Tab`` below."""
 _CACHE_SWEEP_S = (3600, 24 * 3600)
@@ -152,8 +150,9 @@ def _lead_from_library(
 def _login_row() -> list[gr.components.Component]:
     """Add the button that logs in and out, and the place for a notice to those who are not logged in."""
     with gr.Row():
+        log_out = words.LOG_OUT.replace("{name}", "{}")  # Gradio fills the name into empty braces
         button = gr.LoginButton(
-            words.LOG_IN, logout_value=_LOG_OUT, size="md", scale=0, min_width=260, elem_id="ls-login"
+            words.LOG_IN, logout_value=log_out, size="md", scale=0, min_width=260, elem_id="ls-login"
         )
     # Gradio's own event that names the visitor on the button is queued and offered to programs; on_open does it here.
     button.load_event_to_attach = None

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.core import language
 from studio.core.errors import NotFoundError
 from studio.core.finish_config import SIZES, STEPS, FinishConfig
 from studio.core.presets import Chain, finish_config, parse_assignments
@@ -67,7 +68,7 @@ def finish_form(chains: Mapping[str, Chain]) -> FinishForm:
         visible=False,
         elem_id="ls-finish-drop",
     )
-    titles = [(row.title, row.name) for row in chains.values()]
+    titles = [(language.say(row.title), row.name) for row in chains.values()]
     chain = gr.Dropdown(titles, value=first, label=words.FINISH_CHAIN, interactive=True)
     hint = gr.HTML(parts_pictures.chain_hint(chains.get(first or "")))
     size = gr.Dropdown(size_choices(), value=_AS_IT_IS, label=words.FINISH_SIZE, interactive=True)

@@ -22,7 +22,6 @@ from studio.web.page.frame import (
 from studio.web.page.history import JobHistory
 from studio.web.session import USABLE_STATES
 
-_LABELS = {"pictures": words.FINISH_PICTURES}
 _PRESSES = """
 element.addEventListener('click', (event) => {
     const button = event.target.closest('[data-choose]');
@@ -38,7 +37,13 @@ def finish_tab(context: TabContext) -> JobTab:
     chains = {chain.name: chain for chain in session.chains()}
     welcome = parts.empty(words.FINISH_WELCOME, words.FINISH_POINTS)
     frame = job_frame(
-        context, "finish", "finish", earlier=words.EARLIER, retry=words.FINISH_RETRY, welcome=welcome, labels=_LABELS
+        context,
+        "finish",
+        "finish",
+        earlier=words.EARLIER,
+        retry=words.FINISH_RETRY,
+        welcome=welcome,
+        labels={"pictures": words.FINISH_PICTURES},
     )
     with gr.Row(equal_height=False):
         with form_column():

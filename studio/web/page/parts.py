@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
-from studio.core.job_words import place_of, waiting_for
+from studio.core.job_words import place_of, shown_title, waiting_for
+from studio.core.language import retell
 from studio.core.units import duration_text, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
@@ -29,7 +30,7 @@ def header() -> Markup:
 
 def footer() -> Markup:
     """Return the bottom of the page."""
-    return render("page.footer", text=words.FOOTER, link=words.API_LINK)
+    return render("page.footer", text=words.FOOTER, link=words.FOOTER_LINK)
 
 
 def log_in() -> Markup:
@@ -68,12 +69,12 @@ def error(
         fields: the id of a setting's field; the page's script says the problem there once more.
     """
     if not caught.problems:
-        return notice(_sentence(str(caught)), tone="bad")
+        return notice(_sentence(retell(str(caught))), tone="bad")
     names = labels or {}
     lines = [
         render(
             "page.problem",
-            text=f"{names.get(row.where, row.where)}: {row.message}; {row.cure}.",
+            text=f"{names.get(row.where, row.where)}: {retell(row.message)}; {retell(row.cure)}.",
             field=(fields or {}).get(row.where, ""),
             says=problem_text({"message": row.message, "cure": row.cure}),
         )
@@ -100,7 +101,7 @@ def progress(job: JobView, history: JobHistory) -> Markup:
         detail.append(words.LEFT.format(time=duration_text(eta_s)))
     if job.place is not None:
         detail.append(place_of(job.place, job.starts_in_s).capitalize())
-    trouble = notice(words.NOT_STORED, [_sentence(job.cause)]) if job.cause else Markup()
+    trouble = notice(words.NOT_STORED, [_sentence(retell(job.cause))]) if job.cause else Markup()
     return trouble + render(
         "page.progress",
         state=job.state,
@@ -114,7 +115,7 @@ def _doing(job: JobView, history: JobHistory) -> str:
     """Return what a job does now: its stage, which is nearer to the truth than its state while it works."""
     if job.state in ("pending", "pendingGpu", "pendingImages") or not history.stage:
         return words.STATES[job.state]
-    return words.DOING.get(f"{job.kind}.{history.stage_name}") or history.stage.removesuffix(".")
+    return words.DOING.get(f"{job.kind}.{history.stage_name}") or retell(history.stage.removesuffix("."))
 
 
 def _cancelled(job: JobView, history: JobHistory) -> str:
@@ -131,22 +132,22 @@ def _stopped(job: JobView, history: JobHistory) -> Markup:
     if job.state == "cancelled":
         return notice(_cancelled(job, history))
     lines = [f"{problem.get('where', '')}: {problem_text(problem)}".lstrip(": ") for problem in job.problems]
-    causes = [line for line in (job.cause or "").splitlines() if line.strip()]
+    causes = [retell(line.strip()) for line in (job.cause or "").splitlines() if line.strip()]
     if lines or len(causes) > 1:
         return notice(words.NOT_FINISHED, lines or causes, tone="bad")
-    return notice(_sentence(job.cause or words.NOT_FINISHED), tone="bad")
+    return notice(_sentence(causes[0] if causes else words.NOT_FINISHED), tone="bad")
 
 
 def of_job(job: JobView, html: str) -> Markup:
     """Return what is shown of a job, marked with the job, its state and its share done: see ``script``."""
     step, total = job.progress.get("step") or 0, job.progress.get("total")
     share = f"{min(1.0, step / total):.4f}" if total and is_open(job) else ""
-    return render("page.of_job", id=job.id, state=job.state, title=job.title, share=share, html=html)
+    return render("page.of_job", id=job.id, state=job.state, title=shown_title(job), share=share, html=html)
 
 
 def warnings(history: JobHistory) -> Markup:
     """Return the warnings of a job."""
-    return notice(words.WORTH_KNOWING, history.warnings) if history.warnings else Markup()
+    return notice(words.WORTH_KNOWING, [retell(text) for text in history.warnings]) if history.warnings else Markup()
 
 
 def result(
@@ -183,7 +184,7 @@ def picture_downloads(result: Mapping[str, Any], url: Url) -> list[tuple[str | N
 
 def problem_text(problem: Mapping[str, str]) -> str:
     """Return a problem and its cure as two sentences."""
-    return f"{_sentence(problem['message'])} {_sentence(problem['cure'])}"
+    return f"{_sentence(retell(problem['message']))} {_sentence(retell(problem['cure']))}"
 
 
 def _sentence(text: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from markupsafe import Markup
 
 from studio.core.domain import JobView
-from studio.core.job_words import name_of, place_of, waiting_for
+from studio.core.job_words import name_of, place_of, shown_title, waiting_for
 from studio.core.units import duration_text, likeness_sentence
 from studio.web.page import words
 from studio.web.page.parts import likeness_scale
@@ -44,7 +44,7 @@ def subject_shelf(shelf: Shelf, link: Callable[[str, str], str | None]) -> Marku
         about=" · ".join(filter(None, (shelf.class_noun, *counts))),
         likeness=words.LIBRARY_LIKENESS.format(likeness=likeness_sentence(shelf.likeness)) if shelf.likeness else "",
         scale=likeness_scale(shelf.likeness),
-        at_work=[{"id": job.id, "title": job.title, "detail": _at_work(job)} for job in shelf.at_work],
+        at_work=[{"id": job.id, "title": shown_title(job), "detail": _at_work(job)} for job in shelf.at_work],
         groups=[
             {"title": words.LIBRARY_GROUPS[kind], "jobs": [_row(job) for job in shelf.jobs[kind][:_MOST_JOBS]]}
             for kind in KINDS

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from studio.core.language import retell
 from studio.core.units import caveat_after, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.parts import Url, notice, problem_text
@@ -41,7 +42,7 @@ def _verdict_card(verdict: Mapping[str, Any], url: Url, edits: Edits | None) -> 
     will, buttons = "", []
     if edits is not None:
         risks = [problem["risk"] for problem in verdict["problems"] if problem.get("risk")]
-        problems += [words.PHOTO_RISK.format(risk=risk) for risk in dict.fromkeys(risks)]
+        problems += [words.PHOTO_RISK.format(risk=retell(risk)) for risk in dict.fromkeys(risks)]
         changed = words.PHOTO_CHANGED if name in edits.captions or name in edits.crops else ""
         will = words.PHOTO_WILL.get(edits.action_of(name), changed)
         buttons = [(action, words.PHOTO_ACTIONS[action]) for action in actions(verdict, edits)]
@@ -52,7 +53,7 @@ def _verdict_card(verdict: Mapping[str, Any], url: Url, edits: Edits | None) -> 
         "link": url(preview) if preview else None,
         "likeness": "" if likeness is None else words.LIKE_THE_OTHERS.format(likeness=likeness_text(likeness)),
         "percent": percent,
-        "notes": [f"{note[:1].upper()}{note[1:]}." for note in verdict.get("notes", ())],
+        "notes": [f"{note[:1].upper()}{note[1:]}." for note in map(retell, verdict.get("notes", ()))],
         "problems": problems,
         "will": will,
         "actions": buttons,
@@ -82,7 +83,7 @@ def check_summary(dataset: Mapping[str, Any], warnings: Iterable[str] = ()) -> M
         text += " " + words.SET_LIKENESS.format(likeness=likeness_sentence(dataset["likeness_summary"], "photos"))
         text += caveat_after(dataset["likeness_summary"])
     of_set = {f"{problem['message']}; {problem['cure']}" for problem in problems}
-    others = [warning for warning in warnings if warning not in of_set]
+    others = [retell(warning) for warning in warnings if warning not in of_set]
     summary = render(
         "photos.summary",
         tone=tone,

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from studio.core import language
 from studio.core.domain import JobView
 from studio.core.packs import Pack, Shot, subject_kind
 from studio.core.presets import Chain
@@ -31,7 +32,7 @@ def pack_preview(
         return hint(words.NO_PACK)
     shots = {
         shot.name: {
-            "title": shot.title,
+            "title": language.say(shot.title),
             "prompt": _readable_prompt(pack, shot, subject, class_noun),
             "link": (pictures or {}).get(shot.name),
         }
@@ -41,7 +42,7 @@ def pack_preview(
     return render(
         "pictures.pack",
         bands=_bands(pack),
-        description=pack.description,
+        description=language.say(pack.description),
         previewed=[shots[shot.name] for shot in pack.previewed()],
         about=" · ".join(part for part in about if part),
         shots=list(shots.values()),
@@ -71,14 +72,14 @@ def picture_order(
 
 def picture_caption(image: Mapping[str, Any], *, measured: bool = True) -> str:
     """Return the caption of one picture: its likeness, unless nobody meant to measure it, and its shot."""
-    shot = str(image.get("shot", "")).replace("-", " ").replace("_", " ")
+    shot = language.say(str(image.get("shot", "")).replace("-", " ").replace("_", " "))
     likeness = likeness_text(image.get("likeness"), words.NOT_MEASURED) if measured else ""
     return " · ".join(part for part in (likeness, shot) if part)
 
 
 def pack_choice(pack: Pack) -> str:
     """Return a pack's name on its tile, with the number of its shots below."""
-    return f"{pack.title}\n{words.counted(words.PACK_SHOTS, len(pack.shots))}"
+    return f"{language.say(pack.title)}\n{words.counted(words.PACK_SHOTS, len(pack.shots))}"
 
 
 def pack_tiles(into: str, packs: Iterable[Pack], pictures: Mapping[str, Sequence[str]]) -> Markup:
@@ -218,7 +219,7 @@ def chain_hint(chain: Chain | None) -> Markup:
     if chain is None:
         return Markup()
     steps = " → ".join(words.CHAIN_STEPS[step.do] for step in chain.steps)
-    return render("pictures.chain", description=chain.description, steps=steps)
+    return render("pictures.chain", description=language.say(chain.description), steps=steps)
 
 
 def finished_caption(picture: Mapping[str, Any]) -> str:

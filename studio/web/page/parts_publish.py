@@ -3,6 +3,7 @@
 from markupsafe import Markup
 
 from studio.core.domain import JobView
+from studio.core.language import retell
 from studio.core.units import bytes_text
 from studio.web.page import words
 from studio.web.page.parts import notice
@@ -47,7 +48,7 @@ def then_published(run: JobView, job: JobView | None) -> Markup:
         text = words.THEN_STALLED
     else:
         text = words.THEN_WAITING if job.state == "pendingImages" else words.THEN_PUBLISHING
-    text = text.format(repo=repo, commit=commit, cause=job.cause)
+    text = text.format(repo=repo, commit=commit, cause=retell(job.cause or ""))
     return render("page.then_published", state=job.state, text=text)
 
 

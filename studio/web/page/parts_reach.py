@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from studio.core import reach
+from studio.core import language, reach
 from studio.core.catalog import BaseSpec
 from studio.core.fit import FitPlan
 from studio.core.machine import DEMO_TIME, Machine, has_room
@@ -25,7 +25,7 @@ _STRIP = Path(__file__).parent / "templates" / "strip.jpg"
 def intro(here: Machine) -> Markup:
     """Return what a new visitor reads first: before and after, the three steps, how long, and what to expect here."""
     limits = words.INTRO_GPU if reach.has_photo_base(here) else words.INTRO_CPU
-    steps = [(title, text.format(time=DEMO_TIME)) for title, text in words.INTRO_STEPS]
+    steps = [(title, text.format(time=language.say(DEMO_TIME))) for title, text in words.INTRO_STEPS]
     texts = {"about": words.INTRO_STRIP, "captions": words.INTRO_CAPTIONS, "steps": steps, "limits": limits}
     return render("start.intro", strip=_strip(), **texts)
 
@@ -40,7 +40,7 @@ def real_photos(dataset: Mapping[str, Any] | None, here: Machine) -> Markup:
     if not dataset or dataset.get("drawn") is not False or reach.has_photo_base(here):
         return Markup()
     ways = [_coded(way[:1].upper() + way[1:] + ".") for way in reach.ways()]
-    return notice(words.REAL_PHOTOS, [reach.CARTOONS, *ways, words.REAL_PHOTOS_POCKET])
+    return notice(words.REAL_PHOTOS, [language.say(reach.CARTOONS), *ways, words.REAL_PHOTOS_POCKET])
 
 
 def _coded(text: str) -> Markup:
@@ -59,14 +59,14 @@ def base_card(base: BaseSpec, here: Machine, plan: FitPlan | None) -> str:
     """
     missing = reach.lacks(base, here)
     price = words.CARD_ELSEWHERE if missing else words.CARD_HERE
-    return "\n".join([base.title, *_costs(plan, missing), f"{base.licence} · {price}"])
+    return "\n".join([language.say(base.title), *_costs(plan, missing), f"{base.licence} · {price}"])
 
 
 def preset_card(preset: TrainPreset, here: Machine, plan: FitPlan | None) -> str:
     """Return a preset's card as lines: its title, time and memory of a run here; arguments as of ``base_card``."""
     gpu = preset.memory_gb and (here.kind == "cpu" or not _has_room(here, preset.memory_gb))
     missing = words.CARD_NEEDS.format(memory=gigabytes_text(preset.memory_gb)) if gpu else ""
-    return "\n".join([preset.title, *_costs(plan, missing)])
+    return "\n".join([language.say(preset.title), *_costs(plan, missing)])
 
 
 def _has_room(here: Machine, memory_gb: int) -> bool:
@@ -90,7 +90,7 @@ def base_hint(base: BaseSpec | None, here: Machine) -> Markup:
         return hint(words.BASE_NONE)
     sentence = words.BASE_HINT_GPU if base.vram_gb else words.BASE_HINT_CPU
     memory = gigabytes_text(base.vram_gb or 0)
-    text = sentence.format(description=base.description, memory=memory, licence=base.licence)
+    text = sentence.format(description=language.say(base.description), memory=memory, licence=base.licence)
     missing = reach.lacks(base, here)
     if not missing:
         return hint(text)

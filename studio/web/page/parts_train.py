@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from studio.core import language
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
 from studio.core.presets import TrainPreset
@@ -21,7 +22,7 @@ _MAX_POINTS = 400
 
 def preset_hint(preset: TrainPreset | None) -> Markup:
     """Return what a preset is for."""
-    return hint(preset.description if preset else words.NO_PRESET)
+    return hint(language.say(preset.description) if preset else words.NO_PRESET)
 
 
 def plan(found: FitPlan) -> Markup:

@@ -103,9 +103,9 @@ def photo_editor(session: StudioSession) -> PhotoEditor:
         preview = gr.HTML(elem_id="ls-crop")
         shape = gr.Radio(list(words.PHOTO_SHAPES), value=words.PHOTO_SHAPES[0], label=words.PHOTO_SHAPE)
         with gr.Row():
-            size = gr.Slider(10, 100, value=100, step=0.1, label=words.PHOTO_SIZE, min_width=120)
-            across = gr.Slider(0, 100, value=50, step=0.1, label=words.PHOTO_ACROSS, min_width=120)
-            down = gr.Slider(0, 100, value=50, step=0.1, label=words.PHOTO_DOWN, min_width=120)
+            size = gr.Slider(10, 100, value=100, step=0.1, label=words.PHOTO_SIZE, min_width=120, buttons=[])
+            across = gr.Slider(0, 100, value=50, step=0.1, label=words.PHOTO_ACROSS, min_width=120, buttons=[])
+            down = gr.Slider(0, 100, value=50, step=0.1, label=words.PHOTO_DOWN, min_width=120, buttons=[])
         caption = gr.Textbox(label=words.PHOTO_CAPTION, info=words.PHOTO_CAPTION_INFO, max_lines=2)
         with gr.Row():
             keep = gr.Button(words.PHOTO_KEEP, variant="primary", min_width=120)

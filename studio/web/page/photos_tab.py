@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.core import machine
+from studio.core import language, machine
 from studio.core.config import CheckConfig
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
@@ -25,13 +25,20 @@ from studio.web.session import DONE, StudioSession, can_continue, is_open
 _ELSEWHERE = {"subject", "class_noun", "consent", "max_photos"}
 _FIELDS = widgets.describe(CheckConfig, without=_ELSEWHERE)
 _DEFAULTS = widgets.values_of(CheckConfig(), _FIELDS)
-_LABELS = {
-    "subject": words.PHOTOS_NAME,
-    "class_noun": words.PHOTOS_CLASS_NOUN,
-    "consent": words.PHOTOS_CONSENT,
-    "photos": words.TAB_PHOTOS,
-}
 
+
+def _labels() -> dict[str, str]:
+    """Return what the form calls its settings."""
+    return {
+        "subject": words.PHOTOS_NAME,
+        "class_noun": words.PHOTOS_CLASS_NOUN,
+        "consent": words.PHOTOS_CONSENT,
+        "photos": words.TAB_PHOTOS,
+    }
+
+
+_CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
+"""Offered in the form; any other noun may be typed. They go into prompts, so their values stay English."""
 _PRESSES = """
 element.addEventListener('click', (event) => {
     const button = event.target.closest('[data-do]');
@@ -64,7 +71,7 @@ def _about(**info: str) -> _About:
             label=words.PHOTOS_NAME, placeholder=SAMPLE_NAME, info=info.get("name"), max_lines=1, min_width=120
         )
         class_noun = gr.Dropdown(
-            list(words.CLASS_NOUNS),
+            [(language.say(noun), noun) for noun in _CLASS_NOUNS],
             value=None,
             label=words.PHOTOS_CLASS_NOUN,
             info=words.PHOTOS_CLASS_NOUN_INFO,
@@ -86,7 +93,7 @@ def photos_tab(context: TabContext) -> JobTab:
         forward=words.PHOTOS_FORWARD,
         retry=words.PHOTOS_RETRY,
         earlier_states=DONE,
-        labels={**widgets.labels(_FIELDS), **_LABELS},
+        labels={**widgets.labels(_FIELDS), **_labels()},
     )
     with gr.Row(equal_height=False):
         with form_column():

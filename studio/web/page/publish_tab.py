@@ -27,13 +27,17 @@ _SAMPLES = ""
 """Stands for the run's own samples among the picture sets."""
 _GALLERY, _MOST = PublishConfig.model_fields["gallery"].default, 50
 """Pictures of a gallery by itself, and the most that may be chosen for it."""
-_LABELS = {
-    "repo": words.REPOSITORY,
-    "token": words.TOKEN,
-    "licence": words.PUBLISH_LICENCE,
-    "about": words.PUBLISH_ABOUT,
-    "choose": words.PUBLISH_CHOSEN,
-}
+
+
+def _labels() -> dict[str, str]:
+    """Return what the form calls its settings."""
+    return {
+        "repo": words.REPOSITORY,
+        "token": words.TOKEN,
+        "licence": words.PUBLISH_LICENCE,
+        "about": words.PUBLISH_ABOUT,
+        "choose": words.PUBLISH_CHOSEN,
+    }
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,13 @@ def publish_tab(context: TabContext) -> JobTab:
     session = context.session
     welcome = parts.empty(words.PUBLISH_WELCOME, words.PUBLISH_POINTS)
     frame = job_frame(
-        context, "publish", "publish", earlier=words.EARLIER, retry=words.PUBLISH_RETRY, welcome=welcome, labels=_LABELS
+        context,
+        "publish",
+        "publish",
+        earlier=words.EARLIER,
+        retry=words.PUBLISH_RETRY,
+        welcome=welcome,
+        labels=_labels(),
     )
     with gr.Row(equal_height=False):
         with form_column():

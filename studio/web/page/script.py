@@ -7,10 +7,12 @@ when a training starts. Jobs are found by ``data-job`` (see ``parts.of_job``).
 
 import json
 
+from studio.core import language
 from studio.web.page import words
 
 _SCRIPT = """
 (() => {
+  document.documentElement.lang = %(language)s;
   const TITLE = %(title)s, ENDED = %(ended)s, STOPPED = %(stopped)s;
   const OPEN = %(open)s;
   const seen = new Map();
@@ -55,6 +57,7 @@ def script(open_states: frozenset[str]) -> str:
         open_states: states of jobs that have not ended.
     """
     filled = _SCRIPT % {
+        "language": json.dumps(language.current()),
         "title": json.dumps(words.TITLE),
         "ended": json.dumps(words.NOTE_ENDED),
         "stopped": json.dumps(words.NOTE_STOPPED),

@@ -97,7 +97,7 @@ def theme() -> gr.themes.Base:
 
 
 CSS = """
-:root { --ls-good: #3f7d4f; --ls-fair: #b7791f; --ls-bad: #b23b32; --ls-bad-text: #a3332b;
+:root { --ls-good: #3f7d4f; --ls-fair: #946014; --ls-bad: #b23b32; --ls-bad-text: #a3332b;
   --ls-serif: 'Iowan Old Style', 'Palatino Linotype', Palatino, 'Book Antiqua', Georgia, serif; }
 .dark { --ls-good: #74b585; --ls-fair: #dda74f; --ls-bad: #e0786f; --ls-bad-text: #ee968e; }
 .ls { --ls-line: var(--border-color-primary); --ls-soft: var(--body-text-color-subdued); }
@@ -245,6 +245,8 @@ CSS = """
   text-underline-offset: 3px; }
 .ls-job, .ls-answer { scroll-margin: 12px; }
 .ls-hint { font-size: 13.5px; color: var(--ls-soft); padding: 0 2px; }
+#ls-card { overflow: visible !important; overflow-wrap: anywhere; }
+#ls-card :is(pre, code) { white-space: pre-wrap; }
 .ls-foot { color: var(--ls-soft); font-size: 13px; padding: 28px 2px 0; border-top: 1px solid var(--ls-line);
   margin-top: 28px; padding-top: 14px; }
 .ls-fold:has([aria-expanded="false"]) + .ls-folded { display: none !important; }
@@ -298,16 +300,20 @@ footer { display: none !important; }
 
 HEAD = "".join(
     f"<script>{(Path(__file__).parent / 'templates' / name).read_text(encoding='utf-8')}</script>"
-    for name in ("press.js", "pictures.js")
+    for name in ("press.js", "pictures.js", "access.js")
 )
-"""The page's own scripts: what a press shows before the server answers, pictures in their own size."""
-
-WORDS = {
-    "common.upload": words.MORE_FILES,
-    "upload_text.drop_file": words.PHOTOS_DROP,
-    "upload_text.click_to_upload": words.PHOTOS_CHOOSE,
-}
-"""Texts of Gradio's own widgets that the page replaces, by Gradio's key."""
+"""The page's own scripts: what a press shows before the server answers, pictures in their own size,
+names for screen readers."""
 
 CSS = CSS + (Path(__file__).parent / "templates" / "pictures.css").read_text(encoding="utf-8")
 """And that of what is chosen among pictures: checkpoints side by side, hearts, rows of strengths."""
+
+
+def widget_words() -> dict[str, str]:
+    """Return the texts of Gradio's own widgets that the page replaces, by Gradio's key."""
+    return {
+        "common.upload": words.MORE_FILES,
+        "common.or": words.OR,
+        "upload_text.drop_file": words.PHOTOS_DROP,
+        "upload_text.click_to_upload": words.PHOTOS_CHOOSE,
+    }

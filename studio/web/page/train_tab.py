@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.core import machine, reach
+from studio.core import language, machine, reach
 from studio.core.catalog import BASES
 from studio.core.domain import JobView
 from studio.core.errors import StudioError
@@ -22,13 +22,17 @@ from studio.web.session import USABLE_STATES, StudioSession, is_open, label
 _FIELDS = widgets.describe(TrainConfig, without={"subject", "class_noun", "base"})
 _FIRST = frozenset({"steps", "learning_rate", "method.rank"})
 """The numbers that stand in sight; all others are folded away."""
-_LABELS = {
-    **widgets.labels(_FIELDS),
-    "repo": words.REPOSITORY,
-    "token": words.TOKEN,
-    "form": words.TRAIN_PUBLISH,
-    "licence": words.TRAIN_PUBLISH,
-}
+
+
+def _labels() -> dict[str, str]:
+    """Return what the form calls its settings."""
+    return {
+        **widgets.labels(_FIELDS),
+        "repo": words.REPOSITORY,
+        "token": words.TOKEN,
+        "form": words.TRAIN_PUBLISH,
+        "licence": words.TRAIN_PUBLISH,
+    }
 
 
 class _Presets:
@@ -119,7 +123,7 @@ def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     fields = [field for field in _FIELDS if field.path not in _FIRST]
     form = widgets.build([field for field in fields if not mark_of(field.path).group], values)
     for title in GROUPS:
-        with widgets.folded(title):
+        with widgets.folded(language.say(title)):
             form |= widgets.build([field for field in fields if mark_of(field.path).group == title], values)
     return form
 
@@ -147,7 +151,7 @@ def train_tab(context: TabContext) -> JobTab:
         welcome=parts.empty(words.TRAIN_WELCOME, words.TRAIN_POINTS),
         forward=words.TRAIN_FORWARD,
         retry=words.TRAIN_RETRY,
-        labels=_LABELS,
+        labels=_labels(),
     )
     with gr.Row(equal_height=False):
         with form_column():

@@ -15,6 +15,7 @@ import gradio as gr
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from studio.core import language
 from studio.web.page import parts, words
 
 Kind = Literal["integer", "number", "flag", "choice", "text"]
@@ -28,14 +29,38 @@ class Field:
 
     path: str
     """Dotted name, for example ``method.rank``."""
-    label: str
-    info: str
+    sentence: str
+    """What it does, in English."""
     kind: Kind
     optional: bool
     """True if the setting may be left empty."""
     choices: tuple[Any, ...] = ()
-    range: str = ""
-    """Allowed values in words; empty if all are."""
+    limits: tuple[tuple[str, Any], ...] = ()
+    """Pydantic's limits, by name: ge, gt, le, lt, multiple_of."""
+
+    @property
+    def label(self) -> str:
+        """The name that people read."""
+        return language.say(_label(self.path))
+
+    @property
+    def info(self) -> str:
+        """The help text."""
+        return re.sub(r"\bNone\b", words.AUTOMATIC, language.say(self.sentence))
+
+    @property
+    def range(self) -> str:
+        """Allowed values in words, for example ``1 to 64``; empty if all are."""
+        limits = dict(self.limits)
+        low = f"{limits['ge']:,}" if "ge" in limits else ""
+        low = words.ABOVE.format(limit=limits["gt"]) if "gt" in limits and not low else low
+        high = f"{limits['le']:,}" if "le" in limits else ""
+        high = words.BELOW.format(limit=limits["lt"]) if "lt" in limits and not high else high
+        if not (low and high):
+            return ""
+        text = words.RANGE.format(low=low, high=high)
+        step = limits.get("multiple_of")
+        return words.RANGE_MULTIPLE.format(range=text, step=step) if step else text
 
 
 def describe(model: type[BaseModel], *, without: Collection[str] = ()) -> tuple[Field, ...]:
@@ -89,27 +114,22 @@ def _field(path: str, info: FieldInfo, scalar: Any, optional: bool) -> Field | N
         return None
     else:
         kind = "text"
-    sentence = re.sub(r"\bNone\b", words.AUTOMATIC, info.description or "")
-    return Field(path, _label(path), sentence, kind, optional, choices, _range(info))
+    return Field(path, info.description or "", kind, optional, choices, _limits(info))
 
 
 def _label(path: str) -> str:
-    words = " ".join(_ACRONYMS.get(word, word) for word in path.replace(".", "_").removeprefix("method_").split("_"))
-    return words[:1].upper() + words[1:]
+    parts = " ".join(_ACRONYMS.get(word, word) for word in path.replace(".", "_").removeprefix("method_").split("_"))
+    return parts[:1].upper() + parts[1:]
 
 
-def _range(info: FieldInfo) -> str:
-    """Return a field's limits in words, for example ``1 to 64``; pydantic keeps each limit as an object of its own."""
-    limits = {
-        name: getattr(rule, name)
+def _limits(info: FieldInfo) -> tuple[tuple[str, Any], ...]:
+    """Return a field's limits by name; pydantic keeps each limit as an object of its own."""
+    return tuple(
+        (name, getattr(rule, name))
         for rule in info.metadata
         for name in ("ge", "gt", "le", "lt", "multiple_of")
         if getattr(rule, name, None) is not None
-    }
-    low = f"{limits['ge']:,}" if "ge" in limits else f"above {limits['gt']:,}" if "gt" in limits else ""
-    high = f"{limits['le']:,}" if "le" in limits else f"below {limits['lt']:,}" if "lt" in limits else ""
-    multiple = f", a multiple of {limits['multiple_of']}" if "multiple_of" in limits else ""
-    return f"{low} to {high}{multiple}" if low and high else ""
+    )
 
 
 @contextmanager

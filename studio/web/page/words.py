@@ -1,14 +1,20 @@
 """Every sentence of the page and of its endpoints: whole, in one place, so that it can be translated.
 
-Braces are filled in with ``str.format``. A pair is for one thing and for several; ``counted`` chooses.
+Braces are filled in with ``str.format``. A pair is for one thing and for several; ``counted`` chooses. Who reads one of
+these names from outside gets it in the language that is spoken then (``studio.core.language``); the sentences for
+programs (``API_...``) are English only.
 """
+
+import sys
+
+from studio.core import language
 
 # -- the whole page --
 
 TITLE = "Likeness Studio"
 TAGLINE = "A few photos in, a portrait series out."
 FOOTER = "Photos and pictures stay on the machine that runs this studio."
-API_LINK = "Use the studio from a program"
+FOOTER_LINK = "Use the studio from a program"
 LOG_IN = "Log in with Hugging Face"
 LOG_OUT = "Log out ({name})"
 LOG_IN_NOTICE = "Log in to begin"
@@ -107,6 +113,8 @@ EARLIER = "Earlier"
 JOB_PHOTOS = ("{count} photo", "{count} photos")
 JOB_STATES = {"completed": "finished", "stalled": "stopped early", "cancelled": "cancelled"}
 JOB_OPEN = "in progress"
+MOMENT = "{day} {month} {time}"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 NOTHING_CHOSEN = {
     "check": "No photos are chosen; check some in the Photos tab first.",
     "train": "No run is chosen; train one in the Train tab first.",
@@ -124,6 +132,8 @@ NO_CHAIN = "no chain is chosen; choose one first."
 # -- what several forms have --
 
 AUTOMATIC = "automatic"
+RANGE, ABOVE, BELOW = "{low} to {high}", "above {limit:,}", "below {limit:,}"
+RANGE_MULTIPLE = "{range}, a multiple of {step}"
 ADVANCED = "Advanced"
 REPOSITORY = "Repository"
 WHO_CAN_SEE = "Who can see it"
@@ -195,11 +205,10 @@ PHOTOS_POINTS = (
 )
 PHOTOS_DROP = "Drop photos here"
 PHOTOS_CHOOSE = "choose them"
+OR = "or"
 PHOTOS_NAME = "Name"
 PHOTOS_CLASS_NOUN = "What is it?"
 PHOTOS_CLASS_NOUN_INFO = "Choose, type, or leave empty to have it guessed."
-CLASS_NOUNS = ("woman", "man", "girl", "boy", "person", "dog", "cat", "thing")
-"""Offered in the form; any other noun may be typed. They go into prompts, so they stay English."""
 PHOTOS_CONSENT = "The person in the photos agrees"
 PHOTOS_CONSENT_INFO = "Or it is you, or your child. Not needed for pets and things. Kept with the set."
 PHOTOS_START = "Check photos"
@@ -518,3 +527,6 @@ UNKNOWN_KIND, UNKNOWN_KIND_CURE = "{kind!r} is not a kind of job", "use one of: 
 def counted(forms: tuple[str, str], count: int, **more: object) -> str:
     """Return the form for one or for several, filled in."""
     return forms[count != 1].format(count=count, **more)
+
+
+sys.modules[__name__].__class__ = language.Spoken

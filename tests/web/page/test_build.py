@@ -1,11 +1,15 @@
 """The page as Gradio describes it to the browser."""
 
+import html
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from studio.core.settings import Settings
+from studio.core import language
+from studio.core.settings import PROJECT_ROOT, Settings
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +41,46 @@ def test_the_endpoints_for_programs_stay_behind_the_queue(events: list[dict[str,
 
 def test_no_part_of_the_page_is_made_only_when_it_is_opened_over_what_was_filled_in(page: dict[str, Any]) -> None:
     assert [row["props"]["label"] for row in page["components"] if row["type"] == "accordion"] == []
+
+
+SEEN = ("label", "info", "placeholder", "value", "choices")
+"""Properties of components that a person reads."""
+ENGLISH = re.compile(r"\b(the|of|is|are|with|your|this|from|and|which|not|what)\b", re.IGNORECASE)
+"""Words that hardly a sentence does without; none of them is German."""
+FOR_MODELS = re.compile("at the sea, smiling|a photo of {subject} at the beach|a pencil sketch of {subject}")
+"""Examples of prompts and captions, which models understand best in English."""
+
+
+def read_by_people(page: dict[str, Any]) -> Iterator[str]:
+    """Yield what stands on the page before anything happened: texts of components, of their HTML and of choices."""
+    for part in (row for row in page["components"] if row["type"] != "api"):
+        for name in SEEN:
+            waiting = [part["props"].get(name)]
+            while waiting:
+                value = waiting.pop()
+                if isinstance(value, str) and part["type"] in ("html", "markdown"):
+                    yield from re.findall(r'(?:alt|title|aria-label)="([^"]+)"', value)
+                    yield from re.split(r"<[^>]+>", re.sub(r"<style>.*?</style>", "", value))
+                elif isinstance(value, str):
+                    yield value
+                elif isinstance(value, list):
+                    waiting.extend(value[:1] if name == "choices" and value and isinstance(value[0], str) else value)
+
+
+def test_nothing_english_is_left_on_a_german_page_and_no_german_on_an_english_one(
+    settings: Settings, serving: Any, tmp_path: Any, page: dict[str, Any]
+) -> None:
+    spoken = settings.model_copy(
+        update={"language": "de", "home": tmp_path / "home", "presets_dir": PROJECT_ROOT / "presets"}
+    )
+    with serving(spoken, tmp_path / "server.txt") as address:
+        described = httpx.get(f"{address}/config").json()
+    said = {html.unescape(text).strip() for text in read_by_people(described)} - {""}
+    german = language.catalogue("de")
+    translated = {english for (_, english), text in german.items() if english != text} - set(german.values())
+    assert len(said) > 150
+    assert sorted(said & translated) == []
+    assert [text for text in said if ENGLISH.search(FOR_MODELS.sub("", text))] == []
+    assert 'documentElement.lang = "de"' in described["head"], "readers and screen readers are told the language"
+    before = {html.unescape(text).strip() for text in read_by_people(page)}
+    assert {"Fotos hier ablegen", "Bibliothek"} <= said and {"Drop photos here", "Library"} <= before

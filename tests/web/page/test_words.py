@@ -1,9 +1,11 @@
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from studio.core import language
 from studio.core.domain import JobKind, JobState
 from studio.core.finish_config import STEPS
 from studio.core.settings import PROJECT_ROOT
@@ -51,3 +53,32 @@ def test_one_thing_and_several_have_forms_of_their_own(count: int, sentence: str
 def test_more_than_a_count_can_be_filled_in() -> None:
     facts: dict[str, Any] = {"size": "4 kB", "licence": "mit"}
     assert words.counted(words.PUBLISHED_FACTS, 1, **facts) == "1 file, 4 kB, licence mit."
+
+
+def leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ():
+        yield from leaves(part)
+
+
+def test_every_sentence_for_people_is_translated() -> None:
+    known = language.catalogue("de")
+    named = [(name, text) for name, value in vars(words).items() if name.isupper() for text in leaves(value)]
+    missing = [row for row in named if not row[0].startswith("API_") and not {row, ("", row[1])} & set(known)]
+    assert missing == [], "add them to studio/core/languages/de/page.po"
+
+
+def test_no_translation_is_left_of_a_sentence_that_is_gone() -> None:
+    folder = language.FOLDER / "de"
+    said = {text for value in vars(words).values() for text in leaves(value)}
+    of_page = language.read((folder / "page.po").read_text(encoding="utf-8"))
+    assert [text for _, text in of_page if text not in said] == []
+    assert [context for context, _ in of_page if context and context not in vars(words)] == []
+
+
+def test_who_asks_for_a_sentence_gets_it_in_the_language_that_is_spoken() -> None:
+    with language.speaking("de"):
+        assert (words.TAB_TRAIN, words.TRAIN_START) == ("Training", "Training starten")
+        assert words.counted(words.PICTURES, 2) == "2 Bilder"
+    assert (words.TAB_TRAIN, words.TRAIN_START) == ("Train", "Train")

@@ -1,6 +1,6 @@
 // What a press shows before the server answers, and where the answer is shown: the page's own script, without Gradio.
 (() => {
-  const BUTTON = '[role=tabpanel] button.lg, .ls-chooser button.thumbnail-item';
+  const BUTTON = '[role=tabpanel] button:is(.lg, .thumbnail-item, .ls-actions *), #ls-forget-open, #ls-forget button';
   const LOOK_MS = 50, DRAWN_MS = 1500, TOAST_MS = 7000;
   const busy = new Map(); // button -> when it was pressed, and what its tab showed then
 
@@ -45,12 +45,13 @@
     }
   }
 
-  const shown = (button) => [...button.closest('[role=tabpanel]').querySelectorAll(
-    '.ls-answer .ls, .ls-status .ls, .ls-chosen img')].map((part) => part.src ?? part.innerHTML).join();
+  const panelOf = (button) => button.closest('[role=tabpanel]') ?? document.body; // the last stand below all tabs
+  const shown = (button) => [...panelOf(button).querySelectorAll(
+    '.ls-answer .ls, .ls-status .ls, .ls-chosen img, .ls-crop img, #ls-shelf .ls, #ls-forget')].map((part) => part.src ?? part.innerHTML).join();
 
   // The answer is here; Gradio draws it a little later, or not at all where it changes nothing.
   function settle(button, before, until) {
-    if (button.isConnected && shown(button) === before && performance.now() < until) {
+    if (button.isConnected && button.checkVisibility() && shown(button) === before && performance.now() < until) {
       setTimeout(() => settle(button, before, until), LOOK_MS);
       return;
     }
@@ -59,7 +60,7 @@
   }
 
   function answered(button) {
-    const panel = button.closest('[role=tabpanel]');
+    const panel = panelOf(button);
     const answer = panel.querySelector('.ls-answer'), status = panel.querySelector('.ls-status');
     const chosen = panel.querySelector('.ls-chosen');
     if (chosen && button.closest('.ls-chooser')) {
@@ -69,8 +70,9 @@
     if (!answer || !button.closest('.ls-form')) return;
     const said = answer.querySelector('.ls'); // without it, there is only what Gradio hides
     if (said) {
+      const watched = isSeen(button); // folds that open above it push it away
       besideFields(answer);
-      if (isSeen(button)) show(answer, 'nearest');
+      if (watched) show(answer, 'nearest');
       else toast(said.innerText.trim());
     } else if (status && !isSeen(status)) {
       show(status.closest('.ls-job') || status, 'start');
@@ -80,25 +82,26 @@
   document.addEventListener('click', (event) => {
     const button = event.target.closest?.(BUTTON);
     if (!button || button.disabled) return;
-    forget(button.closest('[role=tabpanel]'));
+    forget(panelOf(button));
     button.setAttribute('aria-busy', 'true');
     busy.set(button, {since: performance.now(), before: shown(button)});
   }, {capture: true});
 
   // The request of a press names what was pressed; others, of a field or the clock, may end earlier and answer nothing.
-  function isPress(trigger) {
+  function isPress({trigger_id: trigger, event_data: told}) {
     const part = window.gradio_config?.components?.find((one) => one.id === trigger);
-    return !part || part.type === 'button' || part.type === 'gallery';
+    // Of HTML, a press tells what was pressed in it; other events of it tell nothing.
+    return !part || part.type === 'button' || part.type === 'gallery' || (part.type === 'html' && told);
   }
 
   const ask = window.fetch;
   window.fetch = (...request) => {
     const begun = performance.now(), answer = ask(...request), body = request[1]?.body;
     if (String(request[0]?.url ?? request[0]).includes('/gradio_api/run/') && typeof body === 'string') {
-      const trigger = JSON.parse(body).trigger_id;
+      const asked = JSON.parse(body);
       const over = () => {
         for (const [button, {since, before}] of busy) {
-          if (begun < since || !isPress(trigger)) continue;
+          if (begun < since || !isPress(asked)) continue;
           busy.delete(button);
           settle(button, before, performance.now() + DRAWN_MS);
         }
