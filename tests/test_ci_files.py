@@ -100,6 +100,15 @@ def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
         assert step in text
 
 
+def test_the_check_installs_postgres_and_forbids_to_skip_its_tests() -> None:
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "apt-get install -y -q --no-install-recommends postgresql" in text
+    assert "STUDIO_REQUIRE_POSTGRES=1 python -m pytest -n 2\n" in text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (extra,) = project["optional-dependencies"]["postgres"]
+    assert Requirement(extra) in _requirements("requirements-dev.txt"), "what users install is what the tests run with"
+
+
 def _last_step(tmp_path: Path, newest: str) -> subprocess.CompletedProcess[str]:
     """Run the end of the check script, from its last step but one, with another script in the place of `.ci/newest`."""
     text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
