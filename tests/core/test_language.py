@@ -11,7 +11,8 @@ from studio.checking.seen import SAY_IT
 from studio.core import language
 from studio.core.catalog import BASES
 from studio.core.config import CheckConfig, GenerateConfig
-from studio.core.presets import list_chains, list_packs, list_presets
+from studio.core.errors import InputError
+from studio.core.presets import list_chains, list_packs, list_presets, override
 from studio.core.settings import PROJECT_ROOT, Settings, language_of
 from studio.core.train_config import GROUPS, TrainConfig
 
@@ -166,3 +167,15 @@ def test_every_sentence_of_the_photo_check_is_told_again_in_german() -> None:
     found = [text for name in CHECK_ROOM for text in sentences_of(PROJECT_ROOT / "studio" / name)]
     assert len(found) > 30
     assert [text for text in found if language.retell(text) == text and text not in PUT_TOGETHER] == []
+
+
+def test_a_refusal_of_the_settings_is_told_again_in_german() -> None:
+    with pytest.raises(InputError) as caught:
+        override(TrainConfig(), {"steps": "many", "batch_size": 0, "learning_rate": "fast", "nothing": 1})
+    language.use("de")
+    told = {
+        problem.where: (language.retell(problem.message), language.retell(problem.cure))
+        for problem in caught.value.problems
+    }
+    assert told["steps"][0].startswith("ist keine ganze Zahl") and told["learning_rate"][0].startswith("ist keine Zahl")
+    assert told["batch_size"][1].startswith("nimm mindestens 1") and told["nothing"][0].startswith("diese Einstellung")

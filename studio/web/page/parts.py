@@ -100,7 +100,7 @@ def progress(job: JobView, history: JobHistory) -> Markup:
     if total and eta_s is not None:
         detail.append(words.LEFT.format(time=duration_text(eta_s)))
     if job.place is not None:
-        detail.append(place_of(job.place, job.starts_in_s).capitalize())
+        detail.append(capital(place_of(job.place, job.starts_in_s)))
     trouble = notice(words.NOT_STORED, [_sentence(retell(job.cause))]) if job.cause else Markup()
     return trouble + render(
         "page.progress",
@@ -187,6 +187,11 @@ def problem_text(problem: Mapping[str, str]) -> str:
     return f"{_sentence(retell(problem['message']))} {_sentence(retell(problem['cure']))}"
 
 
+def capital(text: str) -> str:
+    """Return a text with a capital at its beginning; the others stay, which is more than ``str.capitalize`` does."""
+    return text[:1].upper() + text[1:]
+
+
 def _sentence(text: str) -> str:
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    text = capital(text.strip())
+    return text + ("" if text.endswith((".", "!", "?")) else ".")

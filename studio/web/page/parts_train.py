@@ -13,7 +13,7 @@ from studio.core.presets import TrainPreset
 from studio.core.units import caveat_after, duration_text, likeness_sentence, likeness_text
 from studio.web.page import words
 from studio.web.page.history import JobHistory
-from studio.web.page.parts import Url, hint, likeness_scale, notice
+from studio.web.page.parts import Url, capital, hint, likeness_scale, notice
 from studio.web.page.templates import render
 
 _MAX_POINTS = 400
@@ -202,8 +202,8 @@ def train_result(job: JobView, url: Url) -> Markup:
     else:
         summary = result.get("likeness_summary") or {"mean": after}
         # The word stands above the bar, the numbers between them.
-        title = str(summary.get("word") or words.TRAINED).capitalize()
-        likeness = likeness_sentence({**summary, "word": None}).capitalize() + "."
+        title = capital(language.say(summary.get("word") or "") or words.TRAINED)
+        likeness = capital(likeness_sentence({**summary, "word": None})) + "."
         scale = likeness_scale(summary)
         sentences += [words.JUDGEMENTS[summary["word"]]] if summary.get("word") else []
         if before is not None:

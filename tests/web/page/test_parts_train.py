@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from studio.core import language
 from studio.core.domain import JobView
 from studio.core.fit import FitPlan
 from studio.web.page import parts_train, words
@@ -107,6 +108,16 @@ def test_a_likeness_without_measured_borders_is_not_judged() -> None:
     result = {"likeness_after": 0.85, "likeness_summary": {"mean": 0.85, "word": None}, "best_step": 8, "steps": 9}
     html = parts_train.train_result(replace(JOB, state="completed", result=result), linked)
     assert not any(sentence in html for sentence in words.JUDGEMENTS.values())
+
+
+def test_a_german_title_keeps_its_capitals() -> None:
+    result = {"likeness_after": 0.85, "likeness_summary": {"mean": 0.85, "word": None}, "best_step": 8, "steps": 9}
+    job = replace(JOB, state="completed", result=result)
+    with language.speaking("de"):
+        assert "Das Training ist fertig" in parts_train.train_result(job, linked)
+        result["likeness_summary"] = {"mean": 0.85, "word": "alike"}
+        html = parts_train.train_result(job, linked)
+    assert "Ähnlich<" in html and "Ähnlichkeit 0.85." in html and "deutlich das Motiv" in html
 
 
 def test_a_plan_that_does_not_fit_is_framed_and_one_that_does_is_a_hint() -> None:
