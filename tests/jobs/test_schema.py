@@ -33,6 +33,6 @@ def test_a_new_row_says_nothing_that_nobody_has_said(new_database):
     told = {"number", "id", "kind", "state", "owner", "title", "fingerprint", "created_s"}
     assert {name: value for name, value in row.items() if name not in told and value is not None} == {
         "facts": "", "attempt": 0, "losses": 0, "stage": "", "reached": "{}", "cancel_requested": 0, "last_seq": 0,
-        "problems": "[]", "progress": "{}",
+        "problems": "[]", "progress": "{}", "hearts": "[]",
     }  # fmt: skip
     assert row["number"] == 1 and json.loads(row["reached"]) == {}
