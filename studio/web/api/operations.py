@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from studio.web.routes import SessionOf, Uploads
 from studio.web.session import StudioSession
 
 _LARGE_BYTES = 2**18
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _log = logging.getLogger("studio.web")
 _Model = TypeVar("_Model", bound=StrictModel)
@@ -162,15 +164,22 @@ def _query_of(request: Request, problems: list[Problem]) -> dict[str, str]:
 
 async def _json_of(request: Request, problems: list[Problem]) -> dict[str, Any] | None:
     text = await request.body()
+    # A large one, with pictures inside, would keep everybody else waiting.
+    data = await run_in_threadpool(_loaded, text) if len(text) > _LARGE_BYTES else _loaded(text)
+    if data is None:
+        problems.append(Problem("body", "is not a JSON object", "send one", "not_json"))
+    return data
+
+
+def _loaded(text: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a body, an empty one of an empty body; None of anything else."""
     try:
-        # A large one, with pictures inside, would keep everybody else waiting.
-        data = await run_in_threadpool(json.loads, text) if len(text) > _LARGE_BYTES else json.loads(text or b"{}")
+        data = json.loads(text or b"{}")
+        if _SURROGATE.search(text):  # halves of characters, which JSON can say and nothing can store
+            json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        data = None
-    if isinstance(data, dict):
-        return data
-    problems.append(Problem("body", "is not a JSON object", "send one", "not_json"))
-    return None
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def _parsed(model: type[_Model], data: Any, problems: list[Problem]) -> _Model | None:

@@ -29,9 +29,11 @@ def client_of(handler: Callable[[Call], Any], tmp_path: Path, session: Any = Non
 
 
 def test_what_is_no_json_object_is_told_together_with_the_address(http: httpx.Client) -> None:
-    for text in (b"{", b"[]", b"1", b"\xff", b"[" * 100_000):
+    for text in (b"{", b"[]", b"1", b"\xff", b"[" * 100_000, b'{"pack": "\\ud800"}'):
         answer = http.post("/v1/generate?sure=1", content=text)
         assert {row["code"] for row in answer.json()["problems"]} == {"not_json", "unknown_setting"}, text[:9]
+    whole = http.post("/v1/generate", content=b'{"prompts": ["\\ud83d\\ude00"], "run": "x"}')
+    assert whole.status_code == 404, "two halves are a character"
     both = http.post("/v1/generate?sure=1&whatif=perhaps", json={"prompts": ["a"], "colour": 1})
     assert {row["where"] for row in both.json()["problems"]} == {"sure", "whatif", "colour"}
     twice = http.get("/v1/jobs?limit=1&limit=2")
