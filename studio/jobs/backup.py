@@ -359,9 +359,8 @@ class Backup:
 
     def _bring(self, remote: BackupFolder, job_id: str) -> bool:
         """Bring one job there; False if the studio has closed."""
-        assert self._held is not None
         there: Mapping[str, Any] = {}
-        if job_id in self._held:
+        if self._held is not None and job_id in self._held:
             there = remote.unseal(job_id).get("files", {})
             self._held.discard(job_id)
         folder, files = self._jobs_dir / job_id, {}
