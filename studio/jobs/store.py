@@ -30,7 +30,7 @@ from studio.jobs.schema import EVENTS, JOBS, TURNS, facts_from_title
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, waiting_state
 
-LEASE_S = 8.0
+LEASE_S = 7.0
 """So long after its last heartbeat a job counts as abandoned: another server takes over within ten seconds."""
 
 _BEFORE_ALL = 10**16
@@ -46,6 +46,21 @@ _OWN_ONE = _ONE.where(JOBS.c.owner == _OWNER)
 _NUMBER = select(JOBS.c.number).where(JOBS.c.id == _ID, JOBS.c.owner == _OWNER)
 _OWNER_OF = select(JOBS.c.owner).where(JOBS.c.id == _ID)
 _STANDS = select(JOBS.c.attempt, JOBS.c.state, JOBS.c.cancel_requested).where(JOBS.c.id == _ID)
+_LOOK_AFTER = (
+    select(JOBS.c.id, JOBS.c.kind, JOBS.c.state, SOURCES.c.state)
+    .outerjoin(SOURCES, SOURCES.c.id == JOBS.c.source)
+    .where(JOBS.c.state.in_(_WAITING))
+)
+_WHY = (
+    select(
+        SOURCES.c.state.label("source_state"),
+        SOURCES.c.kind.label("source_kind"),
+        SOURCES.c.facts.label("source_facts"),
+        SOURCES.c.cause.label("source_cause"),
+    )
+    .join(JOBS, JOBS.c.source == SOURCES.c.id)
+    .where(JOBS.c.id == _ID)
+)
 _EVENTS = (
     select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.data)
     .where(EVENTS.c.job == _ID, EVENTS.c.seq > bindparam("after"))
@@ -212,29 +227,19 @@ class Store(JobQueue):
     def survey(self, device_busy: bool) -> None:
         """Bring the states of waiting jobs up to date."""
         with self._database.read() as db:
-            waiting = db.execute(
-                select(
-                    JOBS.c.id,
-                    JOBS.c.kind,
-                    JOBS.c.state,
-                    SOURCES.c.state.label("source_state"),
-                    SOURCES.c.kind.label("source_kind"),
-                    SOURCES.c.facts.label("source_facts"),
-                    SOURCES.c.cause.label("source_cause"),
-                )
-                .outerjoin(SOURCES, SOURCES.c.id == JOBS.c.source)
-                .where(JOBS.c.state.in_(_WAITING))
-            )
-            rows = waiting.mappings().all()
-        for row in rows:
-            target = waiting_state(self._verbs[row["kind"]], row["source_state"], device_busy)
-            if target == row["state"]:
+            waiting = db.execute(_LOOK_AFTER).all()
+        for job_id, kind, state, source_state in waiting:
+            target = waiting_state(self._verbs[kind], source_state, device_busy)
+            if target == state:
                 continue
-            ending: dict[str, Any] = {}
-            if target == "stalled":
-                ending = {"cause": cause_of_source(row), "finished_s": self._now_s}
             with self._database.write() as db:
-                move(db, row["id"], target, only_from=(row["state"],), **ending)
+                ending: dict[str, Any] = {}
+                if target == "stalled":
+                    why = db.execute(_WHY, {"job_id": job_id}).mappings().one_or_none()
+                    if why is None:  # erased a moment ago
+                        continue
+                    ending = {"cause": cause_of_source(why), "finished_s": self._now_s}
+                move(db, job_id, target, only_from=(state,), **ending)
 
     def claim(self, kinds: Collection[JobKind] | None = None) -> Claim | None:
         """Take the job whose turn it is, with a lease on it."""
