@@ -1,10 +1,9 @@
 """README and docs/API.md: every command and every block of code is executed, with tiny numbers where it is long."""
 
+import importlib.util
 import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,25 +46,21 @@ def sandbox(tiny_presets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def server(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of ``python app.py``, run as the README says; its token lies in the user's home."""
-    (sandbox / ".likeness-studio").symlink_to(os.environ["STUDIO_HOME"])
+def server(tiny_presets: Path, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of the whole app with scripted jobs; its token lies in the user's home, as after ``python app.py``.
+
+    Scripted, because each real job loads torch anew: minutes for all of these. test_app.py starts the real one.
+    """
+    spec = importlib.util.spec_from_file_location("edge_of_readme", ROOT / "tests" / "web" / "conftest.py")
+    assert spec and spec.loader
+    edge = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(edge)
+    home = Path(os.environ["STUDIO_HOME"])
+    (sandbox / ".likeness-studio").symlink_to(home)
     monkeypatch.setattr(Path, "home", lambda: sandbox)
-    child = subprocess.Popen(
-        [sys.executable, str(ROOT / "app.py")],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "STUDIO_PORT": "0", "OMP_NUM_THREADS": "2"},
-    )
-    assert child.stdout is not None
-    try:
-        with child.stdout as lines:
-            address = re.search(r"http://\S+", lines.readline())
-            assert address, "app.py did not say where it is"
-            yield address.group().partition("/?token=")[0]
-    finally:
-        child.terminate()
-        child.wait(timeout=60)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(home / "web-cache"))
+    with edge.serve(Settings(home=home, port=0, presets_dir=tiny_presets), sandbox / "log.txt", token="") as address:
+        yield address
 
 
 def _parts(command: str) -> list[list[str]]:
