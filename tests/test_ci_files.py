@@ -95,7 +95,13 @@ def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text(encoding="utf-8")
     assert "set -euo pipefail" in text
-    steps = ("ruff check .", "ruff format --check .", "mypy studio/", "python -m pytest -n 2\n", "-m browser")
+    steps = (
+        "ruff check .",
+        "ruff format --check .",
+        "mypy studio/",
+        "python -m pytest -n 2\n",
+        '-m "browser and not slow"',
+    )
     for step in (*steps, "python -m pytest tests/compute/test_quantization.py"):
         assert step in text
 
