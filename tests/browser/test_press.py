@@ -44,11 +44,11 @@ window.seen = () => {
         range.selectNodeContents(node);
         if (inside(range.getBoundingClientRect())) found.push(node.data.trim());
     }
-    const parts = 'img, input, textarea, [aria-busy=true], [aria-expanded], [aria-selected]';
+    const parts = 'img, input, textarea, [aria-busy=true], [aria-expanded], [aria-selected], [aria-pressed]';
     for (const part of document.querySelectorAll(parts)) {
         if (!isShown(part) || !inside(part.getBoundingClientRect())) continue;
         found.push([part.tagName, part.currentSrc, part.value, part.checked, part.ariaBusy, part.ariaExpanded,
-            part.ariaSelected].join());
+            part.ariaSelected, part.ariaPressed].join());
     }
     return found.join('\\n');
 };
@@ -74,7 +74,9 @@ UNPRESSED = """
     const name = (button) => (button.dataset.do || button.ariaLabel || button.innerText || button.title
         || button.className).trim().replace(/\\s+/g, ' ').slice(0, 60);
     // Gradio's second row of tabs, for narrow screens; how fast a screen is filled is the window system's affair.
-    const foreign = '[role=tab], .tab-wrapper, .overflow-menu, [aria-label=Fullscreen]';
+    // A checkpoint that is chosen already stays chosen.
+    const chosen = '[data-frame][aria-pressed=true]';
+    const foreign = `[role=tab], .tab-wrapper, .overflow-menu, [aria-label=Fullscreen], ${chosen}`;
     const inside = (button) => Boolean(button.closest('[role=tabpanel]')) !== below;
     const buttons = [...document.querySelectorAll('.gradio-container button')].filter((button) =>
         isShown(button) && inside(button) && !button.disabled && !button.closest(foreign)
