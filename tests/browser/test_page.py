@@ -102,7 +102,7 @@ def test_from_dropped_photos_to_a_zip_that_opens(
         assert "Traceback" not in page.content()
 
 
-@pytest.mark.parametrize("slowdown", [1, 6])
+@pytest.mark.parametrize("slowdown", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_press_is_answered_however_early_it_comes(
     visit: Visit, edge: Any, settings: Settings, log: Path, fill_samples: Callable[[Any], None], slowdown: int
 ) -> None:
