@@ -24,9 +24,9 @@ from studio.core.train_config import OPTIONAL_PACKAGES, TrainConfig
 
 Kind = Literal["cpu", "cuda", "mps"]
 
-DEMO_TIME = "about three minutes on two idle CPU cores"
-"""How long the demo takes, wherever it is said; 198 s were measured beside other jobs. Measure again when base or
-preset change."""
+DEMO_TIME = "three to six minutes on two idle CPU cores"
+"""How long the demo takes, wherever it is said: 198 to 311 s were measured, more where others take from the machine.
+Measure again when base or preset change."""
 
 _GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 """Made by the drivers: NVIDIA on Linux, any GPU below Windows' Linux, AMD on Linux."""
