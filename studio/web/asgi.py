@@ -71,6 +71,37 @@ async def answer(
     await send({"type": "http.response.body", "body": body})
 
 
+def rewritten(
+    send: Send, is_meant: Callable[[Message], bool], rewrite: Callable[[Message, bytes], tuple[Message, bytes]]
+) -> Send:
+    """Return a channel that holds some answers back until they are whole, and sends others in their place.
+
+    Args:
+        send: where answers go.
+        is_meant: takes the beginning of an answer, status and headers; tells whether it is held back.
+        rewrite: takes the beginning and the whole body; returns those that are sent.
+    """
+    start: Message | None = None
+    chunks: list[bytes] = []
+
+    async def held(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start" and is_meant(message):
+            start = message
+            return
+        if start is None:
+            await send(message)
+            return
+        chunks.append(message.get("body", b""))
+        if message.get("more_body"):
+            return
+        first, body = rewrite(start, b"".join(chunks))
+        await send(first)
+        await send({"type": "http.response.body", "body": body})
+
+    return held
+
+
 def parsed(body: bytes) -> Any:
     """Return a JSON body; None where it is none, so that nobody behind reads anything out of it either."""
     try:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from studio.core.errors import Problem
 from studio.core.names import nearest
-from studio.web.asgi import FAILED, App, Message, Receive, Scope, Send, answer, parsed, read, replayed
+from studio.web.asgi import FAILED, App, Message, Receive, Scope, Send, answer, parsed, read, replayed, rewritten
 
 if TYPE_CHECKING:
     from gradio.blocks import Blocks
@@ -221,28 +221,15 @@ def _in_words(send: Send) -> Send:
 
     Gradio answers 500 whether a handler refused, failed, or never got the values; and null in the third case.
     """
-    start: Message | None = None
-    chunks: list[bytes] = []
 
-    async def told(message: Message) -> None:
-        nonlocal start
-        if message["type"] == "http.response.start" and message["status"] == 500:
-            start = message
-            return
-        if start is None:
-            await send(message)
-            return
-        chunks.append(message.get("body", b""))
-        if message.get("more_body"):
-            return
-        data = parsed(b"".join(chunks))
+    def told(start: Message, body: bytes) -> tuple[Message, bytes]:
+        data = parsed(body)
         told_words = data.get("error") if isinstance(data, dict) else None
         data = {**(data if isinstance(data, dict) else {}), "error": told_words or _DO_NOT_FIT}
         body = json.dumps(data).encode()
         kept = [(name, value) for name, value in start.get("headers", []) if name.lower() != b"content-length"]
         status = 500 if told_words == FAILED else 422
         length = (b"content-length", str(len(body)).encode())
-        await send({"type": "http.response.start", "status": status, "headers": [*kept, length]})
-        await send({"type": "http.response.body", "body": body})
+        return {"type": "http.response.start", "status": status, "headers": [*kept, length]}, body
 
-    return told
+    return rewritten(send, lambda start: start["status"] == 500, told)

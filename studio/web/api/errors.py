@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from studio.web.asgi import App, Message, Receive, Scope, Send, parsed
+from studio.web.asgi import App, Message, Receive, Scope, Send, parsed, rewritten
 
 Problems = Sequence[Mapping[str, Any]]
 PROBLEM_JSON = "application/problem+json"
@@ -68,23 +68,11 @@ class ErrorShapes:
 
 
 def _shaped(send: Send, shape: Shape) -> Send:
-    start: Message | None = None
-    chunks: list[bytes] = []
+    def is_refusal(start: Message) -> bool:
+        return start["status"] >= 400 and _is_json(start)
 
-    async def shaped(message: Message) -> None:
-        nonlocal start
-        if message["type"] == "http.response.start" and message["status"] >= 400 and _is_json(message):
-            start = message
-            return
-        if start is None:
-            await send(message)
-            return
-        chunks.append(message.get("body", b""))
-        if message.get("more_body"):
-            return
-        body = b"".join(chunks)
-        headers = start.get("headers", [])
-        data = parsed(body)
+    def shaped(start: Message, body: bytes) -> tuple[Message, bytes]:
+        headers, data = start.get("headers", []), parsed(body)
         if isinstance(data, dict):
             made = shape(start["status"], _words(data, start["status"]), data.get("problems") or [])
             body = json.dumps(made.body).encode()
@@ -92,10 +80,9 @@ def _shaped(send: Send, shape: Shape) -> Send:
             ours = [(name.encode(), value.encode()) for name, value in said.items()]
             headers = [row for row in headers if row[0].lower() not in (b"content-type", b"content-length")] + ours
             start["status"] = made.status
-        await send({**start, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        return {**start, "headers": headers}, body
 
-    return shaped
+    return rewritten(send, is_refusal, shaped)
 
 
 def _words(data: Mapping[str, Any], status: int) -> str:
