@@ -31,6 +31,8 @@ window.fetch = async (...request) => {
 """Keeps every question to the server back until the press has had its effect, or should have had it."""
 
 SEEN = """
+window.drawn = performance.now();
+new MutationObserver(() => { window.drawn = performance.now(); }).observe(document, {childList: true, subtree: true});
 window.isShown = (part) => part.checkVisibility({visibilityProperty: true, opacityProperty: true});
 window.seen = () => {
     const inside = (box) => box.width && box.height && box.bottom > 0 && box.top < innerHeight
@@ -90,8 +92,16 @@ UNPRESSED = """
 """
 """Finds the first button that was not pressed yet, brought into the window as little as a reader would."""
 
-CALM = "() => !window.asked && !document.querySelector('[aria-busy=true]')"
-"""Whether every press has its answer."""
+CALM = """
+() => !window.asked && !document.querySelector('[aria-busy=true]') && performance.now() - window.drawn > 200
+    && [...document.querySelectorAll('[role=tabpanel]')].some((panel) => isShown(panel) && panel.innerText.trim())
+"""
+"""Whether every press has its answer, and the page is drawn: a tab is filled some time after it is chosen."""
+
+UNANSWERED = """
+() => [window.asked, ...[...document.querySelectorAll('[aria-busy=true]')].map((part) => part.outerHTML.slice(0, 300))]
+"""
+"""What keeps a page from being calm."""
 
 IN_SIGHT = """
 (part => { const box = part.getBoundingClientRect(); return box.height && box.top > -2 && box.top < innerHeight; })
@@ -109,8 +119,12 @@ def empty_studio(edge: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def settle(page: Any) -> None:
-    page.wait_for_function(CALM, polling=20)
-    page.wait_for_timeout(60)  # Gradio draws what it was told
+    from playwright.sync_api import TimeoutError as Late
+
+    try:
+        page.wait_for_function(CALM, polling=20, timeout=30_000)
+    except Late:
+        pytest.fail(f"Still without an answer: {page.evaluate(UNANSWERED)}")
 
 
 def press_all(page: Any, tab: str, choosers: list[Any]) -> tuple[list[str], list[str]]:

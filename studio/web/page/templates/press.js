@@ -1,8 +1,8 @@
 // What a press shows before the server answers, and where the answer is shown: the page's own script, without Gradio.
 (() => {
   const BUTTON = '[role=tabpanel] button:is(.lg, .thumbnail-item, .ls-actions *), #ls-forget-open, #ls-forget button';
-  const LOOK_MS = 50, DRAWN_MS = 1500, TOAST_MS = 7000;
-  const busy = new Map(); // button -> when it was pressed, and what its tab showed then
+  const LOOK_MS = 50, DRAWN_MS = 1500, ASKED_MS = 1000, TOAST_MS = 7000;
+  const busy = new Map(); // button -> when it was pressed, what its tab showed then, and whether the server was asked
 
   const isSeen = (part) => {
     const box = part.getBoundingClientRect();
@@ -84,7 +84,14 @@
     if (!button || button.disabled) return;
     forget(panelOf(button));
     button.setAttribute('aria-busy', 'true');
-    busy.set(button, {since: performance.now(), before: shown(button)});
+    const press = {since: performance.now(), before: shown(button), isAsked: false};
+    busy.set(button, press);
+    // A press may ask for nothing: that of a picture that is chosen already.
+    setTimeout(() => {
+      if (press.isAsked || busy.get(button) !== press) return;
+      busy.delete(button);
+      button.removeAttribute('aria-busy');
+    }, ASKED_MS);
   }, {capture: true});
 
   // The request of a press names what was pressed; others, of a field or the clock, may end earlier and answer nothing.
@@ -98,10 +105,11 @@
   window.fetch = (...request) => {
     const begun = performance.now(), answer = ask(...request), body = request[1]?.body;
     if (String(request[0]?.url ?? request[0]).includes('/gradio_api/run/') && typeof body === 'string') {
-      const asked = JSON.parse(body);
+      const isOfPress = isPress(JSON.parse(body));
+      if (isOfPress) for (const press of busy.values()) press.isAsked = true;
       const over = () => {
         for (const [button, {since, before}] of busy) {
-          if (begun < since || !isPress(asked)) continue;
+          if (begun < since || !isOfPress) continue;
           busy.delete(button);
           settle(button, before, performance.now() + DRAWN_MS);
         }
