@@ -95,6 +95,7 @@ def notebook_cells() -> list[str]:
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
+@pytest.mark.slow  # the check runs it
 @pytest.mark.timeout(900)
 def test_the_notebook_runs_top_to_bottom(
     tmp_path: Path, tiny_presets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

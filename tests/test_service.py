@@ -473,7 +473,7 @@ def test_child_that_does_not_listen_is_killed_after_the_grace_time(studio, photo
 def test_child_that_tells_nothing_for_too_long_is_ended_with_a_cause(tmp_path, monkeypatch, photos):
     monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
     settings = Settings(home=tmp_path / "home", device="cpu", job_silence_s=2)
-    studio = Studio(settings, verbs=load_fakes().VERBS)
+    studio = Studio(settings, verbs=load_fakes().VERBS, grace_s=0.5)
     studio.start()
     try:
         job = studio.submit_check(CheckConfig(subject="stubborn"), photos, owner=OWNER)

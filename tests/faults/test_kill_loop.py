@@ -110,7 +110,7 @@ def load_fakes() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("stops", "steps"), [(6, 80), pytest.param(60, 800, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+    ("stops", "steps"), [(4, 60), pytest.param(60, 800, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
 )
 def test_a_job_whose_server_is_stopped_again_and_again_completes(stops: int, steps: int, tmp_path: Path) -> None:
     photo = tmp_path / "one.jpg"

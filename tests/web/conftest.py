@@ -101,7 +101,7 @@ def serve(
             assert address, log.read_text()
             yield address
         finally:
-            child.terminate()
+            child.kill()  # nothing in it is kept; a polite end waits three seconds for open connections
             child.wait(timeout=30)
 
 

@@ -46,7 +46,7 @@ def test_answers_that_nobody_fetches_are_dropped_oldest_first_but_none_of_a_call
 
 
 def _grown_mb(api: httpx.Client, calls: int, *, fetch: bool) -> float:
-    """Return how much the server grew by so many calls without a session, MB; the first sixty are not counted."""
+    """Return how much the server grew by so many calls without a session, MB; the first twenty are not counted."""
     port = api.base_url.port
     (server,) = {
         row.pid for row in psutil.net_connections() if row.laddr and row.laddr[1] == port and row.status == "LISTEN"
@@ -56,8 +56,8 @@ def _grown_mb(api: httpx.Client, calls: int, *, fetch: bool) -> float:
         return psutil.Process(server).memory_info().rss / 1e6
 
     before_mb = 0.0
-    for number in range(60 + calls):
-        if number == 60:
+    for number in range(20 + calls):
+        if number == 20:
             before_mb = rss_mb()
         started = api.post("/gradio_api/call/jobs", json={"data": [50]})
         if fetch:
@@ -66,7 +66,7 @@ def _grown_mb(api: httpx.Client, calls: int, *, fetch: bool) -> float:
 
 
 def test_calls_without_a_session_keep_no_memory(api: httpx.Client) -> None:
-    assert abs(_grown_mb(api, 60, fetch=True)) < 10, "0.45 MB for each before: 27 MB"
+    assert abs(_grown_mb(api, 40, fetch=True)) < 10, "0.45 MB for each before: 18 MB"
 
 
 @pytest.mark.slow
