@@ -258,12 +258,11 @@ def _open_folder(out_dir: Path, source: _ExportSource) -> ExportResult | None:
     """Claim the folder for this request; return the result if it is already finished."""
     request = {
         "verb": "export",
-        "config": source.config.model_dump(mode="json"),
         "base": source.info.base,
         "revision": source.info.revision,
         "adapter_sha256": adapter_sha256(source.weights_dir),
     }
-    if not output.claim(out_dir, request, what="an export"):
+    if not output.claim(out_dir, request, what="an export", config=source.config):
         return None
     if output.is_finished(out_dir):
         result = records.read(ExportResult, out_dir / RESULT_NAME)

@@ -340,13 +340,14 @@ def _open_folder(out_dir: Path, config: GenerateConfig, info: AdapterInfo, sha25
     """Claim the folder for this request; return the result if it is already finished."""
     request = {
         "verb": "generate",
-        # These change no picture beyond its last bits, so that others may go on.
-        "config": config.model_dump(mode="json", exclude={"batch_size", "use_cache"}),
         "base": info.base,
         "revision": info.revision,
         "adapter_sha256": sha256,
     }
-    if not output.claim(out_dir, request, what="pictures") or not output.is_finished(out_dir):
+    # Two settings change no picture beyond its last bits, so that others may go on.
+    without = {"batch_size", "use_cache"}
+    claimed = output.claim(out_dir, request, what="pictures", config=config, without=without)
+    if not claimed or not output.is_finished(out_dir):
         return None
     data = read_json(out_dir / INDEX_NAME)
     if data is None or not all((out_dir / row["file"]).is_file() for row in data["images"]):

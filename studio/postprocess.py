@@ -260,11 +260,10 @@ def _open_folder(
         ConflictError: it holds other things, or pictures made otherwise.
     """
     request = {
-        "config": config.model_dump(mode="json"),
         "pictures": list(names),
         "backdrop_sha256": sha256_of(backdrop) if backdrop else None,
     }
-    if output.claim(out_dir, request, what="pictures") and output.is_finished(out_dir):
+    if output.claim(out_dir, request, what="pictures", config=config) and output.is_finished(out_dir):
         return records.read(FinishResult, out_dir / INDEX_NAME)
     for name in (PICTURES_FOLDER, PREVIEWS_FOLDER, _RECORDS_FOLDER):
         (out_dir / name).mkdir(exist_ok=True)

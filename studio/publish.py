@@ -135,15 +135,15 @@ def _claim(out_dir: Path, source: PublishSource) -> None:
     """Claim the folder for this request, or refuse it."""
     request = {
         "verb": "publish",
-        # These three decide what happens on the Hub, not what is assembled.
-        "config": source.config.model_dump(mode="json", exclude={"dry_run", "public", "update"}),
         "base": source.info.base,
         "revision": source.info.revision,
         "adapter_sha256": source.adapter_sha256,
         "pictures": [[shown.name, sha256(shown.path)] for shown in source.pictures],
     }
     # The exports of a call that was cut off are gone on with, whatever else is asked for.
-    output.claim(out_dir, request, what="a repository", scratch={_WORK})
+    # Three settings decide what happens on the Hub, not what is assembled.
+    online = {"dry_run", "public", "update"}
+    output.claim(out_dir, request, what="a repository", config=source.config, without=online, scratch={_WORK})
 
 
 def _result_before(out_dir: Path) -> PublishResult | None:

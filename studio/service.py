@@ -505,7 +505,7 @@ class Studio(Marks):
         request.require_names(owner=owner, key=key)
         self._make_home()
         if key is not None and self._store.knows_key(owner, key):
-            known = self._store.find(owner, key, request.fingerprint(kind, config, source, intake.digest(uploads)))
+            known = self._store.find(owner, key, request.fingerprints(kind, config, source, intake.digest(uploads)))
             if known is not None:
                 return known
         before = None if source is None else self._source(kind, source, owner)
@@ -536,7 +536,7 @@ class Studio(Marks):
 
     def _known(self, kind: JobKind, config: StrictModel, source: str, owner: str, key: str | None) -> JobView | None:
         """Return the job that was submitted with this key; raises ConflictError if that was another request."""
-        return None if key is None else self._store.find(owner, key, request.fingerprint(kind, config, source, ()))
+        return None if key is None else self._store.find(owner, key, request.fingerprints(kind, config, source, ()))
 
     def _token(self, owner: str, token: str | None) -> str | None:
         """Return the token of a request; that of this machine only for the owner of the machine."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from diffusers.training_utils import free_memory
 from PIL import Image
 from torch import Tensor
@@ -34,7 +35,7 @@ from studio.core import folder as output
 from studio.core.adapters import EMBEDS_NAME, WEIGHTS_NAME, AdapterInfo, write_info
 from studio.core.domain import Dataset, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop
 from studio.core.errors import InputError, Problem, ResourceError
-from studio.core.files import full_disk_in_words, sha256_of, write_json, write_text
+from studio.core.files import full_disk_in_words, read_json, sha256_of, write_json, write_text
 from studio.core.fit import MeasuredRun, checkpoint_steps
 from studio.core.packs import subject_phrase
 from studio.core.presets import dump
@@ -115,8 +116,17 @@ def train(
     config = config.for_subject(dataset.subject, dataset.class_noun, is_guessed=dataset.class_noun_guessed)
     if dataset.drawn is False and reach.draws_cartoons(config.base):
         reporter.warn(f"These are real photos. {reach.CARTOONS}")
-    inputs = _inputs(config, dataset, dataset_dir)
-    claimed = output.look(out_dir, inputs, what="a run", name=INPUTS_NAME, scratch={CONFIG_NAME})
+    inputs = {"photos": _photos_digest(config, dataset, dataset_dir)}
+    _update_inputs(out_dir)
+    claimed = output.look(
+        out_dir,
+        inputs,
+        what="a run",
+        config=config,
+        without={"subject"},  # the name is for people only: a run goes on after the subject was renamed
+        name=INPUTS_NAME,
+        scratch={CONFIG_NAME},
+    )
     before = claimed or {}
     if before and output.is_finished(out_dir):
         return records.read(TrainResult, out_dir / REPORT_NAME, ignore_others=True)
@@ -138,7 +148,8 @@ def train(
     if not before:
         out_dir.mkdir(parents=True, exist_ok=True)
         write_text(out_dir / CONFIG_NAME, dump(config))
-        write_json(out_dir / INPUTS_NAME, {**inputs, "revision": base.revision})
+        settings_asked = config.model_dump(mode="json", exclude={"subject"})
+        write_json(out_dir / INPUTS_NAME, {**inputs, "config": settings_asked, "revision": base.revision})
     while True:
         try:
             with exact_arithmetic(device, settings.threads):
@@ -277,19 +288,27 @@ def _train(run: TrainingRun, start: StartingLora | None, reporter: TrainingRepor
     return _export(run, rows, reference, engine_reason, started_s)
 
 
-def _inputs(config: TrainConfig, dataset: Dataset, dataset_dir: Path) -> dict[str, str]:
-    """Return what a run depends on, as digests."""
+def _photos_digest(config: TrainConfig, dataset: Dataset, dataset_dir: Path) -> str:
+    """Return a digest of photos, captions, crops and masks: what a run depends on beside its settings."""
     masks = dataset_dir / MASKS_FOLDER if config.background_weight is not None else Path()
     rows = [
         (photo.sha256, photo.caption, photo.bucket, *_mask_digest(masks / Path(photo.file).name))
         for photo in dataset.photos
     ]
-    # The subject's name is for people only: a run goes on after the subject was renamed.
-    settings = config.model_dump_json(exclude={"subject"})
-    return {
-        "settings": hashlib.sha256(settings.encode()).hexdigest(),
-        "photos": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
-    }
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _update_inputs(out_dir: Path) -> None:
+    """Put the settings into the inputs of a run of an earlier version, which held a digest of them."""
+    inputs = read_json(out_dir / INPUTS_NAME)
+    if not isinstance(inputs, dict) or "config" in inputs or "settings" not in inputs:
+        return
+    try:
+        config = yaml.safe_load((out_dir / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # then it is a run of other settings
+    known = {name: value for name, value in inputs.items() if name != "settings"}
+    write_json(out_dir / INPUTS_NAME, {**known, "config": config})
 
 
 def _mask_digest(path: Path) -> tuple[str, ...]:

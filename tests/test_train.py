@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from studio import train as train_module
 from studio.core.adapters import EMBEDS_NAME, FULL_NAME, WEIGHTS_NAME, adapter_folder, checkpoint_steps, read_info
 from studio.core.catalog import FAMILIES
-from studio.core.domain import Dataset, Event, TrainResult
+from studio.core.domain import Event, TrainResult
 from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, ResourceError, TrainingError
 from studio.core.train_config import TrainConfig
 from studio.exporting import certificate, reload
@@ -188,13 +188,40 @@ def test_a_run_goes_on_from_a_lora_and_from_its_own_checkpoint_when_that_file_is
     assert not (tmp_path / "third").exists()
 
 
-def test_a_run_can_go_on_after_its_subject_was_renamed(tmp_path: Path) -> None:
-    dataset = Dataset("Ada", "woman", (), (), (), None)
-    ada, grace, cat = (
-        train_module._inputs(TrainConfig(subject=name, class_noun=noun), dataset, tmp_path)
-        for name, noun in (("Ada", "woman"), ("Grace", "woman"), ("Ada", "cat"))
+def _has_step(events: Sequence[Event], step: int) -> bool:
+    return any(event.kind == "progress" and event.data["step"] >= step for event in events)
+
+
+def test_a_run_that_an_earlier_version_was_stopped_in_goes_on(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It held a digest of its settings, of which there are more now."""
+    dataset, run = make_dataset(), tmp_path / "run"
+    steps: list[Event] = []
+    with pytest.raises(JobCancelled):
+        train(config(steps=4), dataset, run, on_event=steps.append, should_stop=lambda: _has_step(steps, 2))
+    inputs = json.loads((run / "inputs.json").read_text())
+    (run / "inputs.json").write_text(
+        json.dumps({"settings": "0" * 64, **{k: inputs[k] for k in ("photos", "revision")}})
     )
-    assert ada == grace != cat
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    del settings["block_offload"]
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConflictError, match="a run made with other settings"):
+        train(config(steps=5), dataset, run)
+    assert train(config(steps=4), dataset, run) and checkpoint_steps(run)[-1] == 4
+
+
+def test_a_run_can_go_on_after_its_subject_was_renamed(
+    config: Callable[..., TrainConfig], make_dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset, run = make_dataset(), tmp_path / "run"
+    wanted = config(steps=1, samples_per_checkpoint=0)
+    result = train(wanted, dataset, run)
+    (dataset / "dataset.json").write_text((dataset / "dataset.json").read_text().replace('"Ada"', '"Grace"'))
+    assert train(wanted.model_copy(update={"subject": "Grace"}), dataset, run) == result
+    with pytest.raises(ConflictError, match="a run made with other settings"):
+        train(wanted.model_copy(update={"subject": "Grace", "seed": 2}), dataset, run)
 
 
 def test_nothing_in_the_run_names_a_photo(

@@ -15,8 +15,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from pydantic import ValidationError
+
 from studio.core.errors import ConflictError
 from studio.core.files import read_json, sync_folder, sync_tree, write_bytes, write_json
+from studio.core.strict import StrictModel
 
 REQUEST_NAME = "request.json"
 DONE_NAME = "DONE"
@@ -77,14 +80,24 @@ def require_free(out_dir: Path, *, but: Collection[str] = ()) -> None:
 
 
 def look(
-    out_dir: Path, request: Mapping[str, Any], *, what: str, name: str = REQUEST_NAME, scratch: Collection[str] = ()
+    out_dir: Path,
+    request: Mapping[str, Any],
+    *,
+    what: str,
+    config: StrictModel | None = None,
+    without: Collection[str] = (),
+    name: str = REQUEST_NAME,
+    scratch: Collection[str] = (),
 ) -> dict[str, Any] | None:
     """Look whether a folder is free for a request, or was claimed with it before; change nothing.
 
     Args:
         out_dir: need not be there.
-        request: plain JSON data: everything that decides what will be made.
+        request: plain JSON data: everything that decides what will be made, beside the settings.
         what: what the folder would hold, for the refusal: "a run", "pictures".
+        config: the settings that decide it, too. A folder of an earlier version lacks those that were added since: it
+            was made with what is now their default.
+        without: names of settings that decide nothing.
         name: of the file that holds the request.
         scratch: names of files that are worth nothing by themselves.
 
@@ -98,8 +111,9 @@ def look(
     if not isinstance(known, dict) or known.get("verb") != request.get("verb"):
         require_free(out_dir, but={name, *scratch})
         return None
-    asked = json.loads(json.dumps(request))  # as it comes back from the file: lists for tuples
-    others = [key for key, value in asked.items() if known.get(key) != value]
+    asked = json.loads(json.dumps(_whole(request, config, without)))  # as it comes back from the file: lists for tuples
+    before = known if config is None else {**known, "config": _as_now(known.get("config"), config, without)}
+    others = [key for key, value in asked.items() if before.get(key) != value]
     if not others:
         return known
     if all(path.name in {name, *scratch} for path in contents(out_dir)):
@@ -108,8 +122,26 @@ def look(
     raise ConflictError(f"{out_dir.name} holds {what} made with other {words}; choose another folder.")
 
 
+def _whole(request: Mapping[str, Any], config: StrictModel | None, without: Collection[str]) -> dict[str, Any]:
+    return {**request} if config is None else {**request, "config": config.model_dump(mode="json", exclude={*without})}
+
+
+def _as_now(settings: Any, config: StrictModel, without: Collection[str]) -> Any:
+    """Return settings that an earlier version wrote as this one writes them; unchanged if it cannot read them."""
+    try:
+        return type(config).model_validate(settings).model_dump(mode="json", exclude={*without})
+    except ValidationError:
+        return settings
+
+
 def claim(
-    out_dir: Path, request: Mapping[str, Any], *, what: str, name: str = REQUEST_NAME, scratch: Collection[str] = ()
+    out_dir: Path,
+    request: Mapping[str, Any],
+    *,
+    what: str,
+    config: StrictModel | None = None,
+    without: Collection[str] = (),
+    scratch: Collection[str] = (),
 ) -> bool:
     """Claim a folder for a request, making it if it is not there; the arguments are those of ``look``.
 
@@ -119,10 +151,10 @@ def claim(
     Raises:
         ConflictError: as ``look``.
     """
-    before = look(out_dir, request, what=what, name=name, scratch=scratch)
+    before = look(out_dir, request, what=what, config=config, without=without, scratch=scratch)
     if before is None:
         out_dir.mkdir(parents=True, exist_ok=True)
-        write_json(out_dir / name, request, sort_keys=True)
+        write_json(out_dir / REQUEST_NAME, _whole(request, config, without), sort_keys=True)
     return before is not None
 
 

@@ -67,8 +67,8 @@ class OwnersQueue(Protocol):
             ConflictError: the key belongs to another request. NotFoundError: its source has been forgotten.
         """
 
-    def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
-        """Return the job that was stored with this key; raises ConflictError if that was another request."""
+    def find(self, owner: str, key: str, fingerprints: Collection[str]) -> JobView | None:
+        """Return the job that was stored with this key; ConflictError if its fingerprint is none of these."""
 
     def knows_key(self, owner: str, key: str) -> bool:
         """Return whether the owner has used this key."""

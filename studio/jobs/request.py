@@ -54,8 +54,20 @@ def known_facts(source: JobView) -> JobFacts:
 
 
 def fingerprint(kind: str, config: StrictModel, source: str | None, files: Sequence[Sequence[str]]) -> str:
-    """Return the hash of a whole request; ``files`` holds the name and the SHA-256 of each upload, in order."""
-    request = [kind, config.model_dump(mode="json"), source, [list(file) for file in files]]
+    """Return the hash of a whole request; ``files`` holds the name and the SHA-256 of each upload, in order.
+
+    Of the settings those count that differ from their defaults: one that a later version adds changes no request.
+    """
+    return _hash([kind, config.model_dump(mode="json", exclude_defaults=True), source, [list(file) for file in files]])
+
+
+def fingerprints(kind: str, config: StrictModel, source: str | None, files: Sequence[Sequence[str]]) -> frozenset[str]:
+    """Return each hash that may be stored of a request: ``fingerprint``, and the one before it, of all settings."""
+    earlier = _hash([kind, config.model_dump(mode="json"), source, [list(file) for file in files]])
+    return frozenset({fingerprint(kind, config, source, files), earlier})
+
+
+def _hash(request: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 

@@ -93,7 +93,7 @@ class Store(JobQueue):
         with self._database.write() as db:
             if job.key is not None:
                 self._database.serialize(db, f"key {job.owner} {job.key}")
-                known = self._by_key(db, job.owner, job.key, job.fingerprint)
+                known = self._by_key(db, job.owner, job.key, {job.fingerprint})
                 if known is not None:
                     return known, False
             verb = self._verbs[job.kind]
@@ -114,10 +114,10 @@ class Store(JobQueue):
             )
             return self._view(db, job.id), True
 
-    def find(self, owner: str, key: str, fingerprint: str) -> JobView | None:
+    def find(self, owner: str, key: str, fingerprints: Collection[str]) -> JobView | None:
         """Return the job that was stored with this key."""
         with self._database.read() as db:
-            return self._by_key(db, owner, key, fingerprint)
+            return self._by_key(db, owner, key, fingerprints)
 
     def knows_key(self, owner: str, key: str) -> bool:
         """Return whether the owner has used this key."""
@@ -464,12 +464,12 @@ class Store(JobQueue):
             raise _no_job(job_id)
         return number
 
-    def _by_key(self, db: Connection, owner: str, key: str, fingerprint: str) -> JobView | None:
+    def _by_key(self, db: Connection, owner: str, key: str, fingerprints: Collection[str]) -> JobView | None:
         known = select(JOBS.c.id, JOBS.c.fingerprint).where(JOBS.c.owner == owner, JOBS.c.key == key)
         row = db.execute(known).one_or_none()
         if row is None:
             return None
-        if row.fingerprint != fingerprint:
+        if row.fingerprint not in fingerprints:
             raise ConflictError(f"key {key!r} was used for another request (job {row.id}); use a new key.")
         return self._view(db, row.id)
 

@@ -51,6 +51,19 @@ def test_another_request_is_refused_and_told_what_is_different(out: Path) -> Non
     assert claim(out), "a refusal changes nothing"
 
 
+def test_settings_that_were_added_since_do_not_make_it_another_request(out: Path) -> None:
+    now = GenerateConfig(prompts=("a dog",), seed=7)
+    before = {name: value for name, value in now.model_dump(mode="json").items() if name != "keep"}
+    assert not folder.claim(out, {**REQUEST, "config": before}, what="pictures")
+    (out / "001.png").write_bytes(b"made")
+    asked = {name: value for name, value in REQUEST.items() if name != "config"}
+    assert folder.claim(out, asked, what="pictures", config=now)
+    for other in (now.model_copy(update={"seed": 8}), now.model_copy(update={"keep": 1, "count": 2})):
+        with pytest.raises(ConflictError, match="made with other settings"):
+            folder.claim(out, asked, what="pictures", config=other)
+    assert folder.claim(out, asked, what="pictures", config=now.model_copy(update={"seed": 8}), without={"seed"})
+
+
 @pytest.mark.parametrize("name", [None, *CLUTTER, "config.yaml", ".001.png.part"])
 def test_a_folder_in_which_nothing_was_made_is_free_for_another_request(out: Path, name: str | None) -> None:
     claim(out)

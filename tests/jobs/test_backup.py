@@ -185,7 +185,7 @@ def test_finished_jobs_come_back_into_an_empty_home_as_they_were(make: Callable[
     for job_id in ids:
         assert empty.store.get(job_id, "ada") == before[job_id]
         assert empty.store.events(job_id, "ada", 0) == home.store.events(job_id, "ada", 0)
-    assert empty.store.find("ada", "key-1", "print") == before[ids[1]], "the same request finds it again"
+    assert empty.store.find("ada", "key-1", {"print"}) == before[ids[1]], "the same request finds it again"
     unsaved = ("/photos/me.jpg", "child.lock", ".part")
     kept = {
         name: data
@@ -244,7 +244,7 @@ def test_a_key_that_was_used_again_in_the_meantime_stays_with_the_new_job(make: 
     empty.store.insert(NewJob(new, "check", "ada", "again", "print", key="same"))
     empty.backup.start()
     until(lambda: old in empty.store.completed())
-    found = empty.store.find("ada", "same", "print")
+    found = empty.store.find("ada", "same", {"print"})
     assert found is not None and found.id == new
 
 

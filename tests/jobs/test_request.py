@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import pytest
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
@@ -5,7 +8,7 @@ from studio.core.domain import JobFacts
 from studio.core.errors import InputError
 from studio.core.finish_config import FinishConfig
 from studio.core.train_config import TrainConfig
-from studio.jobs.request import facts_of, fingerprint, require_names
+from studio.jobs.request import facts_of, fingerprint, fingerprints, require_names
 
 CHECKED = JobFacts(subject="Ada", class_noun="woman")
 TRAINED = JobFacts(subject="Ada", class_noun="woman", base="pocket", preset="pocket_lora_cpu")
@@ -40,3 +43,17 @@ def test_every_unprintable_name_is_refused():
     with pytest.raises(InputError) as caught:
         require_names(owner="a\nb", key="")
     assert [problem.where for problem in caught.value.problems] == ["owner", "key"]
+
+
+def test_a_request_is_the_same_before_and_after_a_setting_was_added():
+    class Later(CheckConfig):
+        added: int = 3
+        """A setting of a later version."""
+
+    assert fingerprint("check", Later(subject="Ada"), None, []) == fingerprint(
+        "check", CheckConfig(subject="Ada"), None, []
+    )
+    assert fingerprint("check", Later(added=4), None, []) != fingerprint("check", CheckConfig(), None, [])
+    asked = ["check", CheckConfig(subject="Ada").model_dump(mode="json"), None, []]
+    stored = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    assert stored in fingerprints("check", CheckConfig(subject="Ada"), None, ()), "as earlier versions wrote it"
