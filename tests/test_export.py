@@ -316,9 +316,16 @@ def test_a_full_disk_leaves_nothing_behind(
 def test_a_process_that_dies_is_reported_in_its_own_last_words(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificate, "_run", lambda *_: (-9, ""))
+    requests: list[Path] = []
+
+    def killed(command: Sequence[str], *_: Any) -> tuple[int, str]:
+        requests.append(Path(command[-1]))
+        return -9, ""
+
+    monkeypatch.setattr(certificate, "_run", killed)
     with pytest.raises(TrainingError, match="exit status -9"):
         export(config(), run_dir, tmp_path / "out")
+    assert requests[0].is_relative_to(tmp_path / "out"), "what a kill leaves of pictures goes with the job's folder"
 
 
 def test_the_process_is_fresh_and_knows_nothing_of_the_studio(run_dir: Path, tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def certify(
         TrainingError: the file does not load, not every tensor arrived, or the pictures differ.
         JobCancelled: ``should_stop`` answered True.
     """
-    with tempfile.TemporaryDirectory(prefix="studio-certificate-") as scratch:
+    # Beside the export, not where the system keeps such things: what a kill leaves of pictures is deleted with the job.
+    with tempfile.TemporaryDirectory(dir=export.path.parent, prefix=".certificate-", suffix=".part") as scratch:
         found, pictures = _reloaded(export, shots, threads, should_stop, Path(scratch))
     differences = [_difference(*pair) for pair in zip(wanted, pictures, strict=True)]
     effects = [_difference(*pair) for pair in zip(wanted, without_adapter, strict=False)]
