@@ -46,6 +46,7 @@ from studio.jobs.queue import NewJob
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.sweep import Clock
+from studio.jobs.webhooks.sender import Sender, reach_of
 from studio.jobs.worker import Worker
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
@@ -99,6 +100,7 @@ class Studio(Marks):
         self._clock = Clock(
             self._home, self._store, self._forgetter, keep_days=settings.keep_days, leads=self._worker.leads
         )
+        self._sender = Sender(self._store, lambda: reach_of(settings.webhook_loopback), leads=self._worker.leads)
 
     def start(self) -> None:
         """Start the local worker. Jobs whose server died go back to pending and continue from their folders.
@@ -115,10 +117,12 @@ class Studio(Marks):
             self._backup.start()
         self._worker.start()
         self._clock.start()
+        self._sender.start()
 
     def close(self) -> None:
         """Stop the worker and its children; a job that was running is pending again and continues at the next start."""
         self._clock.close()
+        self._sender.close()
         self._worker.close()
         if self._backup:
             self._backup.close()

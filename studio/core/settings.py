@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     refused where others reach the server."""
     trusted_hosts: str = ""
     """Host names, separated by commas, under which this server is reached beside its IP address; * allows any."""
+    webhook_loopback: bool = False
+    """Webhooks may also lead to this machine itself, over plain http and on any port: for development."""
     frame_ancestors: str = "'self'"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
     language: LanguageName = "auto"

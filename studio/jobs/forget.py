@@ -418,6 +418,8 @@ def _drop_logs(desk: Desk, forgetting: Forgetting) -> None:
 def _drop_rows(desk: Desk, forgetting: Forgetting) -> None:
     for job_id in desk.store.erase(forgetting.jobs) - set(forgetting.jobs):  # queued behind them since
         _remove(_folders(desk, job_id))
+    if forgetting.whole:
+        desk.store.webhooks.forget(forgetting.owner)
     desk.store.scrub()
 
 

@@ -1,12 +1,13 @@
 """What an owner writes on jobs afterwards: hearts on pictures, another name for a subject, a name for a photo set.
 
-A part of ``studio.service.Studio``. Hearts and names lie in the job's row, so that they go where it goes.
+Also who is to be told of them. A part of ``studio.service.Studio``. Hearts and names lie in the job's row, so that they
+go where it goes.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.core.domain import TERMINAL_STATES, JobKind, JobView
 from studio.core.errors import ConflictError, InputError, NotFoundError, Problem
@@ -21,6 +22,9 @@ from studio.jobs.here import HereAndNow
 from studio.jobs.intake import disk_errors
 from studio.jobs.queue import late
 from studio.jobs.states import VerbSpec
+
+if TYPE_CHECKING:
+    from studio.jobs.webhooks.desk import WebhookDesk
 
 _RECORDS: dict[JobKind, str] = {"check": f"{OUT_FOLDER}/dataset.json", "train": f"{OUT_FOLDER}/adapter/adapter.json"}
 """Record of a job that tells those made from it whose they are, below the job's folder."""
@@ -48,6 +52,14 @@ class Marks(HereAndNow):
         self._store = late(lambda: resolve("studio.jobs.store:open_store")(settings, self._home, verbs))
         self._backup: Backup | None = None
         self._ready = False
+
+    @property
+    def webhooks(self) -> "WebhookDesk":
+        """Where owners say who is to be told of their jobs; raises ResourceError."""
+        self._make_home()
+        reach = resolve("studio.jobs.webhooks.addresses:Reach")(loopback=self._settings.webhook_loopback)
+        desk: WebhookDesk = resolve("studio.jobs.webhooks.desk:WebhookDesk")(self._store.webhooks, reach)
+        return desk
 
     def heart(self, job_id: str, files: Collection[str], *, owner: str, on: bool = True) -> JobView:
         """Give hearts to pictures of a generate job, or take them back.

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select
 from studio.core.domain import Event, plain
 from studio.jobs.schema import EVENTS, JOBS
 from studio.jobs.states import RUNNING, origins
+from studio.jobs.webhooks import outbox
 
 IS_RUNNING = tuple(sorted(RUNNING))
 
@@ -35,7 +36,7 @@ def move(
     """Enter ``target`` if TRANSITIONS, ``only_from`` and the attempt allow it; nothing else changes a state.
 
     Whoever comes too late (an attempt that has been replaced, a second cancel) changes nothing. A job that does not run
-    any more has no lease.
+    any more has no lease. Webhooks are told in the same transaction.
     """
     allowed = [state for state in origins(target) if only_from is None or state in only_from]
     if target not in RUNNING:
@@ -43,7 +44,11 @@ def move(
     change = update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state.in_(allowed)).values(state=target, **columns)
     if attempt_is is not None:
         change = change.where(JOBS.c.attempt == attempt_is)
-    return db.execute(change).rowcount == 1
+    webhooks = outbox.listening(db, job_id)
+    moved = db.execute(change).rowcount == 1
+    if moved and webhooks:
+        outbox.add_move(db, webhooks, job_id)
+    return moved
 
 
 def storable(text: str | None) -> str | None:

@@ -239,6 +239,9 @@ class JobQueue(OwnersQueue, WorkersQueue, KeepersQueue, Protocol):
         ConflictError: by the first call, when a newer version of the studio made the table.
     """
 
+    webhooks: Any
+    """Webhooks of owners, and what is to be told to them: a ``studio.jobs.webhooks.ledger.Ledger``."""
+
 
 class _Late:
     """A queue that is opened when it is first asked something."""

@@ -82,6 +82,56 @@ TURNS = Table(
     sqlite_with_rowid=False,
 )
 
+WEBHOOKS = Table(
+    "webhooks",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False, server_default="[]"),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("progress_every_s", SECONDS, nullable=False),
+    Column("is_active", Integer, nullable=False, server_default=text("1")),
+    Column("cause", Text),
+    Column("secret", Text, nullable=False),
+    Column("old_secret", Text),
+    Column("old_until_s", SECONDS),
+    Column("created_s", SECONDS, nullable=False),
+    Column("job", Text),
+    Column("form", Text),
+    Column("context", Text, nullable=False, server_default="{}"),
+    Index("webhooks_by_owner", "owner"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""One with a ``job`` came with that job's request and hears of it alone. ``form`` names the function that makes the
+bodies of its events, ``context`` is what that function is told beside the job."""
+DELIVERIES = Table(
+    "deliveries",
+    METADATA,
+    Column("number", NUMBER, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("webhook", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("job", Text),
+    Column("type", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="waiting"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("created_s", SECONDS, nullable=False),
+    Column("due_s", SECONDS, nullable=False, server_default=text("0")),
+    Column("ended_s", SECONDS),
+    UniqueConstraint("id"),
+    Index("deliveries_by_state", "state", "due_s"),
+    Index("deliveries_by_webhook", "webhook", "number"),
+    Index("deliveries_by_job", "job"),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+"""What happened and where it is to be told: written in the transaction in which it happens, read by the sender."""
+
 REVISION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 """The one row that says which version of the tables is there; alembic moves it, so it is no part of ``METADATA``."""
 

@@ -29,6 +29,8 @@ from studio.jobs.rows import KEPT, SEEN, SOURCES, cause_of_source, views_of
 from studio.jobs.schema import EVENTS, JOBS, TURNS, facts_from_title
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, waiting_state
+from studio.jobs.webhooks import outbox
+from studio.jobs.webhooks.ledger import Ledger
 
 LEASE_S = 7.0
 """So long after its last heartbeat a job counts as abandoned: another server takes over within ten seconds."""
@@ -84,6 +86,7 @@ class Store(JobQueue):
         self._verbs = verbs
         self.lease_s = lease_s
         self._now_s = database.now_s
+        self.webhooks = Ledger(database)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     # Owner's calls
@@ -297,6 +300,8 @@ class Store(JobQueue):
             note_advance(db, row, events)
             if row["state"] == "pendingModel" and any(event.kind in _PROGRESS_KINDS for event in events):
                 move(db, claim.id, self._verbs[claim.kind].working)
+            if any(event.kind == "progress" for event in events):
+                outbox.add_progress(db, claim.id)
             return bool(row["cancel_requested"])
 
     def finish(self, claim: Claim, outcome: Outcome) -> bool:
@@ -419,6 +424,7 @@ class Store(JobQueue):
                 found = set(db.scalars(select(JOBS.c.id).where(JOBS.c.source.in_(these))))
             if gone:
                 db.execute(delete(EVENTS).where(EVENTS.c.job.in_(sorted(gone))))
+                outbox.erase(db, gone)
                 db.execute(delete(JOBS).where(JOBS.c.id.in_(sorted(gone))))
             db.execute(delete(TURNS).where(TURNS.c.owner.not_in(select(JOBS.c.owner))))
         return frozenset(gone)
