@@ -5,7 +5,7 @@ Source: replicate-python 1.0.7 (training.py, prediction.py, run.py) and the HTTP
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -36,7 +36,19 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait(?:=(\d{1,4}))?(?:$|[,;\s])", re.ASCII)
 _ENDS = {"completed": "succeeded", "stalled": "failed", "cancelled": "canceled"}
 
 
-class TrainingBody(StrictModel):
+Hears = Literal["start", "output", "logs", "completed"]
+
+
+class Hooked(StrictModel):
+    """What tells of a training or a prediction."""
+
+    webhook: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """Address that gets the whole object at each event; https, and no address of a private network."""
+    webhook_events_filter: tuple[Hears, ...] | None = None
+    """Events that are sent: start; logs, at most once a second; output and completed, both at the end. None: all."""
+
+
+class TrainingBody(Hooked):
     """Body of a training."""
 
     input: dict[str, Any]
@@ -45,7 +57,7 @@ class TrainingBody(StrictModel):
     """Taken, without effect: the adapter stays here."""
 
 
-class PredictionBody(StrictModel):
+class PredictionBody(Hooked):
     """Body of a prediction."""
 
     version: Annotated[str, Field(min_length=1, max_length=200)]
@@ -56,7 +68,7 @@ class PredictionBody(StrictModel):
     """Pictures come when they are done."""
 
 
-class InputBody(StrictModel):
+class InputBody(Hooked):
     """Body of a prediction whose model stands in the address."""
 
     input: dict[str, Any]
@@ -103,6 +115,7 @@ def add_replicate(app: FastAPI, desk: Desk) -> None:
 def create_training(call: Call) -> Answer:
     """Check the photos if some are given, and train on them or on a check that was made before."""
     _require_model(call, TRAINER)
+    _require_webhook(call)
     given: Data = dict(call.body.input)
     version = call.path["version"]
     base, preset = given.pop("base", ""), "" if version == "default" else version
@@ -125,6 +138,8 @@ def create_training(call: Call) -> Answer:
     if not isinstance(check, str):
         raise _wrong("check", "is not text", "give the id of a check")
     run = call.session.submit_train(check, base=base, preset=preset, changes=changes, key=call.key)
+    method = call.session.train_config(base, preset, changes)[0].method.name
+    _follow(call, run, "training_told", weights=FULL_NAME if method == "full" else WEIGHTS_NAME)
     return Answer(_training(call, run), 201)
 
 
@@ -138,15 +153,26 @@ def _checked(call: Call, images: Any, form: Data) -> str:
 
 
 def _training(call: Call, job: JobView) -> Data:
+    folder = (job.result or {}).get("adapter", "adapter")
+    names = (f"{folder}/{name}" for name in (WEIGHTS_NAME, FULL_NAME))
+    done = job.state == "completed"
+    weights = next((name for name in names if call.session.out_file(job.id, name)), None) if done else None
+    return _training_at(str(call.request.base_url), job, weights)
+
+
+def _training_at(base_url: str, job: JobView, weights: str | None) -> Data:
     output = None
     if job.state == "completed":
-        folder = (job.result or {}).get("adapter", "adapter")
-        names = (f"{folder}/{name}" for name in (WEIGHTS_NAME, FULL_NAME))
-        weights = next((name for name in names if call.session.out_file(job.id, name)), None)
-        link = None if weights is None else f"{call.request.base_url}files/{job.id}/{weights}"
+        link = None if weights is None else f"{base_url}files/{job.id}/{weights}"
         output = {"version": f"studio/{ADAPTER}:{code_of(job.id)}", "weights": link}
-    told = _told(call, job, "trainings", job.facts.preset or "default", f"studio/{TRAINER}")
+    told = _told(base_url, job, "trainings", job.facts.preset or "default", f"studio/{TRAINER}")
     return {**told, "input": {"check": job.source, "base": job.facts.base}, "output": output}
+
+
+def training_told(job: JobView, context: Mapping[str, Any]) -> Data:
+    """Return a training as its webhook is told of it; ``context`` is what ``create_training`` kept for that."""
+    folder = (job.result or {}).get("adapter", "adapter")
+    return _training_at(context["base_url"], job, f"{folder}/{context['weights']}")
 
 
 # Predictions
@@ -157,7 +183,9 @@ async def create_prediction(call: Call) -> Answer:
     version = call.path.get("name") or call.body.version.rpartition(":")[2]
     if "name" in call.path:
         _require_owner(call)
+    await run_in_threadpool(_require_webhook, call)
     job = await run_in_threadpool(_submitted, call, version)
+    await run_in_threadpool(_follow, call, job, "prediction_told")
     wait_s = _wait_of(call.request)
     if wait_s is None:
         return Answer(_prediction(call, job), 201)
@@ -185,21 +213,63 @@ def _wait_of(request: Request) -> float | None:
 
 
 def _prediction(call: Call, job: JobView) -> Data:
-    images = (job.result or {}).get("images")
-    output = None if images is None else [f"{call.request.base_url}files/{job.id}/{row['file']}" for row in images]
+    return prediction_told(job, {"base_url": str(call.request.base_url)})
+
+
+def prediction_told(job: JobView, context: Mapping[str, Any]) -> Data:
+    """Return a prediction, also as its webhook is told of it."""
+    images, base_url = (job.result or {}).get("images"), context["base_url"]
+    output = None if images is None else [f"{base_url}files/{job.id}/{row['file']}" for row in images]
     version = job.facts.adapter if job.source is None else code_of(job.source)
-    told = _told(call, job, "predictions", version or "", f"studio/{ADAPTER}")
+    told = _told(base_url, job, "predictions", version or "", f"studio/{ADAPTER}")
     return {**told, "input": {"prompt": job.facts.prompt, "pack": job.facts.pack}, "output": output}
 
 
 # Both
 
 
-def _told(call: Call, job: JobView, kind: str, version: str, model: str) -> Data:
+_END = ("job.completed", "job.stalled", "job.cancelled")
+_HEARD: Mapping[str, tuple[str, ...]] = {
+    "start": ("job.started",),
+    "logs": ("job.progress",),
+    "output": _END,
+    "completed": _END,
+}
+"""Event there -> events here."""
+
+
+def _require_webhook(call: Call) -> None:
+    """Refuse an address that may not be reached; raises InputError."""
+    if call.body.webhook is not None:
+        call.session.studio.webhooks.require(call.body.webhook, "webhook")
+
+
+def _follow(call: Call, job: JobView, form: str, **context: Any) -> None:
+    """Have the webhook of a request hear of its job, in the same way as those below ``/v1``."""
+    body: Hooked = call.body
+    if body.webhook is None:
+        return
+    chosen = _HEARD if body.webhook_events_filter is None else body.webhook_events_filter
+    call.session.studio.webhooks.follow(
+        job.id,
+        owner=call.session.owner,
+        url=body.webhook,
+        events={event for name in chosen for event in _HEARD[name]},
+        form=f"studio.web.api.replicate_runs:{form}",
+        context={"base_url": str(call.request.base_url), **context},
+    )
+
+
+def webhook_secret(call: Call) -> Data:
+    """Return the secret that signs what the webhooks of requests are sent."""
+    return {"key": call.session.studio.webhooks.secret_of_requests(owner=call.session.owner)}
+
+
+def _told(base_url: str, job: JobView, kind: str, version: str, model: str) -> Data:
     """Return what trainings and predictions have in common."""
     seconds = None if job.started_s is None or job.finished_s is None else job.finished_s - job.started_s
     working = "starting" if job.state.startswith("pending") else "processing"
-    place = f"{call.request.base_url}replicate/v1/{kind}/{job.id}"
+    place = f"{base_url}replicate/v1/{kind}/{job.id}"
     return {
         "id": job.id,
         "model": model,
@@ -287,6 +357,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", _P, "List predictions.", _list("generate", "predictions", _prediction), dict, query=Cursor),
     Operation("GET", f"{_P}/{{id}}", "Look at a prediction.", _get("generate", _prediction), dict),
     Operation("POST", f"{_P}/{{id}}/cancel", "Cancel a prediction.", _cancel("generate", _prediction), dict),
+    Operation("GET", "/replicate/v1/webhooks/default/secret", "Show the secret of webhooks.", webhook_secret, dict),
     Operation("GET", f"{_MODEL}/versions/{{version}}", "Describe a version.", version, dict),
 )
 """Every operation below ``/replicate``."""

@@ -2,8 +2,10 @@
 
 import base64
 import io
+import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +17,11 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from studio.core.config import GenerateConfig
+from studio.core.domain import Event
 from studio.core.settings import Settings
+from studio.jobs.events import Outcome
+from studio.jobs.webhooks.transport import signed
+from studio.service import Studio
 from studio.web.api import replicate_runs
 from studio.web.api.interfaces import add_interfaces
 from studio.web.api.replicate_runs import _wait_of
@@ -110,7 +116,7 @@ def test_a_wrong_prediction_is_refused_in_words(client: replicate.Client, work: 
         ({"version": "10000000", "input": {"prompt": "a"}}, 404),
         ({"version": work["check"]["id"], "input": {"prompt": "a"}}, 404),
         ({"version": code, "input": {"prompt": "", "steps": 3}}, 422),
-        ({"version": code, "input": {"prompt": "a"}, "webhook": "https://example.org"}, 422),
+        ({"version": code, "input": {"prompt": "a"}, "webhook": "https://10.0.0.1/"}, 422),
         ({"version": code, "input": {"prompt": "a"}, "stream": True}, 422),
         ({"model": f"you/{code}", "input": {"prompt": "a"}}, 404),
     ):
@@ -178,3 +184,89 @@ def test_lists_go_on_by_their_links(inside: Any, monkeypatch: pytest.MonkeyPatch
         found += [row["id"] for row in part["results"]]
         place = part["next"]
     assert found == [f"generate-list-{number}" for number in reversed(range(5))]
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[tuple[TestClient, Studio]]:
+    """A client of the routes alone before a real studio that is not started and may reach this machine."""
+    settings = Settings(home=tmp_path / "home", webhook_loopback=True)
+    studio = Studio(settings)
+    app, session = FastAPI(), StudioSession(studio, settings)
+    add_routes(app, lambda request: session, settings)
+    add_interfaces(app, lambda request: session, settings)
+    with TestClient(app, base_url="http://127.0.0.1:7860") as client:
+        yield client, studio
+    studio.close()
+
+
+def sent(studio: Studio, job_id: str) -> list[tuple[str, Any]]:
+    """Return what waits to be sent about a job: type and body."""
+    due, found = studio._store.webhooks, []
+    while rows := due.due():
+        for row in rows:
+            found.append(json.loads(row.body))
+            due.settle(row, 200, None)
+    return [(row["status"], row) for row in found if row["id"] == job_id]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "statuses"),
+    [
+        (None, ["processing", "processing", "succeeded"]),
+        (["start"], ["processing"]),
+        (["logs"], ["processing"]),
+        (["output"], ["succeeded"]),
+        (["output", "completed"], ["succeeded"]),
+    ],
+)
+def test_a_training_tells_its_webhook_in_replicates_shape(
+    real: Any, photo: bytes, wanted: Any, statuses: list[str]
+) -> None:
+    """Each event in the transaction in which it happens, whole objects, signed with the secret that its client asks."""
+    http, studio = real
+    photos = [{"name": "a.jpg", "data": base64.b64encode(photo).decode()}]
+    check = http.post("/v1/check", json={"photos": photos, "class_noun": "woman", "min_photos": 1}).json()["id"]
+    body = {"input": {"check": check, "steps": 40}, "webhook": "http://127.0.0.1:9/hook"}
+    if wanted is not None:
+        body["webhook_events_filter"] = wanted
+    path = "/replicate/v1/models/studio/train/versions/default/trainings"
+    made = [http.post(path, json=body, headers={"Idempotency-Key": "one"}).json() for _ in range(2)]
+    run = made[0]["id"]
+    assert made[1]["id"] == run and sent(studio, run) == [], "it waits"
+    store, told = studio._store, []
+    store.finish(store.claim(), Outcome("completed"))
+    claim = store.claim()
+    told += sent(studio, run)
+    store.append(claim, [Event("progress", {"step": 1, "total": 2, "eta_s": None, "message": "drawing"})])
+    told += sent(studio, run)
+    store.finish(claim, Outcome("completed", result={"adapter": "adapter"}))
+    told += sent(studio, run)
+    # before its first progress a run is pendingModel, which is "starting" there
+    assert [status.replace("starting", "processing") for status, _ in told] == statuses
+    if told[-1][0] == "succeeded":
+        shown, last = http.get(f"/replicate/v1/trainings/{run}").json(), told[-1][1]
+        weights = last["output"].pop("weights")
+        assert weights.startswith("http://127.0.0.1:7860/files/") and shown["output"].pop("weights") is None
+        assert last == shown
+    assert http.get("/v1/webhooks").json()["items"] == []
+
+
+def test_its_official_client_verifies_what_a_webhook_is_sent(real: Any) -> None:
+    http, _ = real
+    key = http.get("/replicate/v1/webhooks/default/secret").json()["key"]
+    assert http.get("/replicate/v1/webhooks/default/secret").json()["key"] == key
+    headers = signed("msg_1", '{"id": "x"}', [key])
+    secret = replicate.webhook.WebhookSigningSecret(key=key)
+    replicate.webhooks.validate(headers=headers, body='{"id": "x"}', secret=secret)
+    with pytest.raises(replicate.webhook.InvalidSignatureError):
+        replicate.webhooks.validate(headers=headers, body='{"id": "y"}', secret=secret)
+
+
+def test_an_address_that_may_not_be_reached_starts_nothing(real: Any) -> None:
+    http, studio = real
+    body = {"input": {"check": "c"}, "webhook": "http://169.254.169.254/x", "webhook_events_filter": ["done"]}
+    path = "/replicate/v1/models/studio/train/versions/default/trainings"
+    assert http.post(path, json=body).status_code == 422
+    answer = http.post(path, json={**body, "webhook_events_filter": []})
+    assert [row["where"] for row in answer.json()["problems"]] == ["webhook"]
+    assert studio.list(owner="local") == []
