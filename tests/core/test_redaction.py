@@ -17,6 +17,7 @@ SECRET = "S3cretValue0123456789"
     "text",
     [
         "hf_S3cretValue0123456789",
+        f"signed with whsec_{SECRET}==",
         f"Authorization: Bearer {SECRET}",
         f"authorization: basic {SECRET}",
         f"http://127.0.0.1:7860/?token={SECRET}&job=1",

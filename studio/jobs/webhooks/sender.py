@@ -154,7 +154,7 @@ class Sender:
         from studio.jobs.webhooks import transport  # with the HTTP client, which nobody needs who has no webhook
 
         if self._tls is None:
-            self._tls = ssl.create_default_context()
+            self._tls = transport.usual_tls()
         checked = transport.CheckedTransport(self._reach(), self._tls, self._resolver)
         headers = transport.signed(due.id, due.body, due.secrets)
         return await transport.post(due.url, headers, due.body, checked, self._limits or transport.Limits())

@@ -83,6 +83,11 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
+def usual_tls() -> ssl.SSLContext:
+    """Return how certificates are checked: by the system's authorities, or those that SSL_CERT_FILE names."""
+    return httpx2.create_ssl_context()
+
+
 def signed(message: str, body: str, secrets: Sequence[str]) -> dict[str, str]:
     """Return the headers of a delivery, with one signature for each secret.
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import socket
 import ssl
@@ -10,13 +11,14 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from studio.core.errors import ResourceError
 from studio.core.settings import PROJECT_ROOT
+from studio.core.webhooks import WebhookEvent
 from studio.jobs.events import Outcome
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.store import Store
@@ -395,3 +397,33 @@ def test_a_port_that_is_closed_is_told_in_words(place: Store, hook: Any, sending
     with sending(place, waits_s=()):
         until(lambda: listed(place, webhook).state == "failed")
     assert listed(place, webhook).error == "The connection failed (ConnectError)."
+
+
+def test_the_receiver_of_the_docs_takes_what_is_signed_and_nothing_else(
+    place: Store, hook: Any, put: Any, sending: Any, until: Any, tmp_path: Path
+) -> None:
+    text = (PROJECT_ROOT / "docs" / "WEBHOOKS.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    webhook, secret = hook(place, f"http://127.0.0.1:{port}/hooks", events=("job.cancelled",))
+    environment = {**os.environ, "PORT": str(port), "WEBHOOK_SECRET": secret}
+    command = [sys.executable, "-c", code]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as receiver, sending(place, waits_s=(0.2,) * 100):
+        try:
+            put(place, "c")
+            place.cancel("c", OWNER)
+            until(lambda: listed(place, webhook).state == "delivered", 30)
+            said = receiver.stdout.readline()
+            assert listed(place, webhook).id in said and "'job': 'c'" in said
+            place.webhooks.rotate(OWNER, webhook.id)
+            place.webhooks.rotate(OWNER, webhook.id)  # the receiver knows neither of the two any more
+            place.webhooks.test(OWNER, webhook.id)
+            newest = lambda: place.webhooks.deliveries(OWNER, webhook.id, 1)[0]  # noqa: E731
+            until(lambda: newest().status == 401)
+        finally:
+            receiver.terminate()
+    events = set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", text, re.MULTILINE))
+    assert events == {*get_args(WebhookEvent), "webhook.test"}, "the table lists all there are"
