@@ -29,7 +29,7 @@ _FILE = re.compile(r"/uploads/[^/]*")
 
 _BASE64 = re.compile(
     r"(?:/v1/(?:check|finish)|(?:/background)?/remove(?:-opacity)?|(?:/upscaler)?/upsampler"
-    r"|/replicate/v1/models/[^/]+/[^/]+/versions/[^/]+/trainings)/?"
+    r"|(?:/dreambooth)?/service/train|/replicate/v1/models/[^/]+/[^/]+/versions/[^/]+/trainings)/?"
 )
 """Takes files inside its JSON, in base64: four characters for three bytes, and some for the JSON around them."""
 _AROUND_BYTES = 2**16

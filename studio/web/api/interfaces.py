@@ -11,12 +11,15 @@ from studio.web.api.native import add_native
 from studio.web.api.openai_images import add_openai, openai_error
 from studio.web.api.operations import Desk
 from studio.web.api.replicate_runs import add_replicate
+from studio.web.api.service_routes import service_words
 from studio.web.routes import SessionOf, Uploads
 
 SHAPES: Mapping[str, Shape] = {
     "/v1": problem_json,
     "/upsampler": upsampler_words,
     "/upscaler": upsampler_words,
+    "/service": service_words,
+    "/dreambooth": service_words,
     "/openai": openai_error,
     "/replicate": problem_json,
 }

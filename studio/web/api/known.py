@@ -1,7 +1,8 @@
 """Routes that clients of earlier services know: backgrounds removed, pictures enlarged, asked and answered in base64.
 
-Each request is a finish job of its sender, in the queue like any other, and the answer waits for it. The key of the job
-is the digest of the request: whoever sends the same again, say after a time-out, gets the same job and its picture.
+Those of an earlier DreamBooth service are in ``service_routes``. Each request is a finish job of its sender, in the
+queue like any other, and the answer waits for it. The key of the job is the digest of the request: whoever sends the
+same again, say after a time-out, gets the same job and its picture.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from studio.core.errors import InputError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.core.names import choice_cure
 from studio.core.strict import StrictModel
+from studio.web.api import service_routes
 from studio.web.api.errors import Problems, Refusal
 from studio.web.api.operations import Call, Desk, Operation, add_operations
 from studio.web.api.pictures import as_base64, picture_from_base64, staged
@@ -192,6 +194,7 @@ def upsampler_words(status: int, words: str, problems: Problems) -> Refusal:
 
 
 ROUTES: tuple[Operation, ...] = (
+    *service_routes.ROUTES,
     Operation("POST", "/remove", "Put the subject on white.", remove_on_white, dict, body=RemoveBody),
     Operation("POST", "/remove-opacity", "Cut the subject out.", remove_transparent, dict, body=RemoveBody),
     Operation("POST", "/upsampler", "Enlarge a picture.", upsample, dict, body=PromptedBody, parse_body=False),
@@ -201,5 +204,7 @@ ROUTES: tuple[Operation, ...] = (
 SERVICES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "/background": ("Likeness Studio removes backgrounds.", ("/remove", "/remove-opacity")),
     "/upscaler": ("Likeness Studio enlarges pictures.", ("/upsampler",)),
+    "/dreambooth": ("Likeness Studio trains models and draws.", ("/service/train", "/service/inference")),
+    "/service": ("Likeness Studio trains models and draws.", ()),
 }
 """Prefix of a service -> its greeting and its routes."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from fastapi.concurrency import run_in_threadpool
 
@@ -15,33 +16,48 @@ _OF_A_PROBLEM = ("where", "message", "cure", "code")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
+async def _nobody_is() -> bool:
+    return False
+
+
 class StillAtWorkError(StudioError):
     """The job did not end in time; it goes on."""
 
     status = 504
 
 
-async def watched(session: StudioSession, job_id: str, wait_s: float = WAIT_S) -> JobView:
-    """Return a job once it has ended, or as it is after ``wait_s`` seconds; holds no thread meanwhile."""
+async def watched(
+    session: StudioSession, job_id: str, wait_s: float = WAIT_S, *, is_gone: Callable[[], Awaitable[bool]] = _nobody_is
+) -> JobView:
+    """Return a job once it has ended, or as it is after ``wait_s`` seconds; holds no thread meanwhile.
+
+    Args:
+        session: of the owner.
+        job_id: the job.
+        wait_s: longest wait, seconds.
+        is_gone: tells whether nobody waits for the answer any more; then the wait is over, too.
+    """
     end_s, pause_s = time.monotonic() + wait_s, _FIRST_PAUSE_S
     while True:
         view = await run_in_threadpool(session.studio.get, job_id, owner=session.owner)
         left_s = end_s - time.monotonic()
-        if view.state in TERMINAL_STATES or left_s <= 0:
+        if view.state in TERMINAL_STATES or left_s <= 0 or await is_gone():
             return view
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(1.3 * pause_s, _LONGEST_PAUSE_S)
 
 
-async def completed(session: StudioSession, job_id: str, wait_s: float = WAIT_S) -> JobView:
-    """Return a job that is completed.
+async def completed(
+    session: StudioSession, job_id: str, wait_s: float = WAIT_S, *, is_gone: Callable[[], Awaitable[bool]] = _nobody_is
+) -> JobView:
+    """Return a job that is completed; the arguments are those of ``watched``.
 
     Raises:
         StillAtWorkError: it has not ended after ``wait_s`` seconds; it goes on.
         InputError: it stalled over what it was given, with its problems. StudioError: it stalled otherwise.
         ConflictError: it was cancelled.
     """
-    view = await watched(session, job_id, wait_s)
+    view = await watched(session, job_id, wait_s, is_gone=is_gone)
     if view.state == "completed":
         return view
     if view.state == "cancelled":

@@ -304,8 +304,8 @@ def test_every_operation_is_described_with_an_example_that_is_taken(
     assert http.put(f"/uploads/{sha256}", content=photo).status_code in (200, 201)
     for path, rows in described["paths"].items():
         for method, row in rows.items():
-            if "requestBody" not in row or path.endswith("/retry"):
-                continue
+            if "requestBody" not in row or path.endswith("/retry") or path.startswith("/v1/webhooks"):
+                continue  # what an example of a webhook names would be looked up: see test_webhooks
             example = copy.deepcopy(row["requestBody"]["content"]["application/json"]["example"])
             handles = {"check": work["check"]["id"], "run": work["train"]["id"], "job": work["generate"]["id"]}
             example |= {name: handle for name, handle in handles.items() if name in example}

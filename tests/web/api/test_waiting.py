@@ -49,3 +49,16 @@ def test_a_job_without_a_result_says_why() -> None:
     gone: Any = Session("cancelled")
     with pytest.raises(ConflictError, match="was cancelled"):
         asyncio.run(completed(gone, "finish-1"))
+
+
+def test_nobody_waits_for_a_client_that_is_gone() -> None:
+    """Who is cut off asks again, and again; a training of ten hours must not be waited for by all of them."""
+    asked = []
+
+    async def is_gone() -> bool:
+        asked.append(len(asked))
+        return len(asked) > 2
+
+    session: Any = Session("training")
+    assert asyncio.run(watched(session, "train-1", 1000.0, is_gone=is_gone)).state == "training"
+    assert len(asked) == 3

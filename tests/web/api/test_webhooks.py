@@ -127,3 +127,10 @@ def test_forgetting_everything_takes_webhooks_too(both: Any) -> None:
     ada.studio.forget(owner="local", everything=True)
     assert ada.get("/v1/webhooks").json()["items"] == []
     assert [row["id"] for row in eve.get("/v1/webhooks").json()["items"]] == [kept[eve]]
+
+
+def test_examples_are_what_is_taken() -> None:
+    bodies = [(row.body, row.example) for row in OURS if row.body is not None]
+    assert len(bodies) == 2
+    for body, example in bodies:
+        assert body.parse(example).model_dump(exclude_unset=True)
