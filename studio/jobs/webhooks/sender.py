@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -68,6 +69,8 @@ class Sender:
         self._look_s = look_s
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._bell: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        """Wakes the thread, so that nobody waits for it at the end."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         """Places that are taken, by owner and host."""
         self._sending: dict[str, Due] = {}
@@ -82,13 +85,17 @@ class Sender:
     def close(self) -> None:
         """End the thread; what is on its way is cut off and sent again by the next server."""
         self._closing.set()
+        if self._bell is not None:
+            with suppress(RuntimeError):  # its loop has ended by itself
+                self._bell[0].call_soon_threadsafe(self._bell[1].set)
         if self._thread is not None:
             self._thread.join(10.0)
-            self._thread = None
+            self._thread = self._bell = None
 
     # The thread
 
     async def _main(self) -> None:
+        self._bell = asyncio.get_running_loop(), asyncio.Event()
         self._database = ThreadPoolExecutor(1, "studio-sender-table")
         self._resolver = ThreadPoolExecutor(_RESOLVERS, "studio-sender-names")
         pruned_s, told = -_PRUNE_S, False
@@ -110,11 +117,11 @@ class Sender:
             await self._stop()
 
     async def _pause(self) -> None:
-        """Wait until a place is free again, at most the usual pause; look up soon when the server closes."""
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=self._look_s, return_when=asyncio.FIRST_COMPLETED)
-        else:
-            await asyncio.sleep(self._look_s)
+        """Wait until a place is free again or the server closes, at most the usual pause."""
+        assert self._bell is not None
+        rings = asyncio.ensure_future(self._bell[1].wait())
+        await asyncio.wait([rings, *self._tasks.values()], timeout=self._look_s, return_when=asyncio.FIRST_COMPLETED)
+        rings.cancel()
 
     async def _look(self) -> None:
         """Begin attempts of what is due, for places that are free."""

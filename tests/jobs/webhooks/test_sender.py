@@ -16,13 +16,16 @@ from typing import Any, get_args
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from studio.core.config import CheckConfig
 from studio.core.errors import ResourceError
-from studio.core.settings import PROJECT_ROOT
-from studio.core.webhooks import WebhookEvent
+from studio.core.settings import PROJECT_ROOT, Settings
+from studio.core.train_config import TrainConfig
+from studio.core.webhooks import WebhookConfig, WebhookEvent
 from studio.jobs.events import Outcome
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.store import Store
 from studio.jobs.webhooks.addresses import Reach
+from studio.service import Studio
 
 OWNER = "ada"
 
@@ -327,6 +330,14 @@ def test_a_closing_server_puts_back_what_is_on_its_way(
     assert [thread.name for thread in threading.enumerate() if thread.name == "studio-sender"] == []
 
 
+def test_to_close_takes_no_time(place: Store, sending: Any) -> None:
+    """Commands start and close a studio for a moment's work."""
+    with sending(place, look_s=30.0):
+        time.sleep(0.2)
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 5.0
+
+
 def test_a_table_that_cannot_be_read_stops_no_sender(
     place: Store, hook: Any, sending: Any, new_receiver: Any, until: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,3 +438,29 @@ def test_the_receiver_of_the_docs_takes_what_is_signed_and_nothing_else(
             receiver.terminate()
     events = set(re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", text, re.MULTILINE))
     assert events == {*get_args(WebhookEvent), "webhook.test"}, "the table lists all there are"
+
+
+def test_a_studio_at_work_tells_its_owners_webhook(
+    tmp_path: Path, fake_verbs: Any, new_receiver: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real children, real sockets: from the photos to the end of the training, and nothing to anybody else."""
+    monkeypatch.setenv("PYTHONPATH", fake_verbs.FOLDER)
+    photo = tmp_path / "one.jpg"
+    photo.write_bytes(b"a photo")
+    mine, theirs = new_receiver(), new_receiver()
+    settings = Settings(home=tmp_path / "home", device="cpu", webhook_loopback=True)
+    studio = Studio(settings, verbs=fake_verbs.VERBS, grace_s=1.0)
+    try:
+        _, secret = studio.webhooks.create(WebhookConfig(url=mine.url), owner=OWNER)
+        studio.webhooks.create(WebhookConfig(url=theirs.url), owner="eve")
+        check = studio.submit_check(CheckConfig(subject="quick", class_noun="person"), [photo], owner=OWNER)
+        train = studio.submit_train(TrainConfig(instance_token="count 3 10"), check.id, owner=OWNER)
+        studio.start()
+        until(lambda: any(train.id in body and "job.completed" in body for _, body in mine.got), 60)
+    finally:
+        studio.close()
+    events = [Webhook(secret).verify(body, headers) for headers, body in mine.got]
+    of_train = [event["type"] for event in events if event["data"]["job"] == train.id]
+    of_train = [name for name in of_train if name != "job.progress"]
+    assert of_train == ["job.images_ready", "job.model_ready", "job.completed"]
+    assert theirs.got == []
