@@ -134,3 +134,12 @@ def test_examples_are_what_is_taken() -> None:
     assert len(bodies) == 2
     for body, example in bodies:
         assert body.parse(example).model_dump(exclude_unset=True)
+
+
+def test_a_served_app_answers_them_behind_all_its_gates(http: Any) -> None:
+    assert http.get("/v1/webhooks").json() == {"items": [], "next_cursor": None}
+    for method in ("GET", "PATCH", "DELETE"):
+        answer = http.request(method, "/v1/webhooks/wh_none", json={} if method == "PATCH" else None)
+        assert answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json", method
+    private = http.post("/v1/webhooks", json={"url": "https://127.0.0.1/"})
+    assert private.status_code == 422 and private.json()["problems"][0]["code"] == "forbidden_address"
