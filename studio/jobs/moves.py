@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from studio.core.domain import Event, plain
+from studio.jobs import usage
 from studio.jobs.schema import EVENTS, JOBS
 from studio.jobs.states import RUNNING, origins
 
@@ -43,7 +44,10 @@ def move(
     change = update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state.in_(allowed)).values(state=target, **columns)
     if attempt_is is not None:
         change = change.where(JOBS.c.attempt == attempt_is)
-    return db.execute(change).rowcount == 1
+    moved = db.execute(change).rowcount == 1
+    if moved and target not in RUNNING:
+        usage.book(db, job_id)
+    return moved
 
 
 def storable(text: str | None) -> str | None:
