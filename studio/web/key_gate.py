@@ -20,7 +20,7 @@ from studio.core.errors import ForbiddenError, LoginError, StudioError
 from studio.core.keys import ApiKey, Quota, quota_of
 from studio.core.settings import Settings
 from studio.web.asgi import App, Message, Receive, Scope, Send, answer, read
-from studio.web.guard import limited
+from studio.web.guard import RequestState, limited
 from studio.web.limits import Count, RequestCounter, rate_headers, require_scope
 from studio.web.login import VISITOR, Visitor
 
@@ -133,10 +133,29 @@ class KeyMiddleware:
         except StudioError as error:
             await answer(send, error.status, str(error))
             return
-        if quota.body_bytes is not None and scope["method"] not in _READS:
-            receive = limited(receive, quota.body_bytes)
         scope[VISITOR] = Visitor(owner, key.name or key.id, key=replace(key, owner=owner))
-        await self._while_live(scope, receive, send, key)
+        if quota.body_bytes is None or scope["method"] in _READS:
+            await self._while_live(scope, receive, send, key)
+        else:
+            await self._within(quota.body_bytes, scope, receive, send, key)
+
+    async def _within(self, most_bytes: int, scope: Scope, receive: Receive, send: Send, key: ApiKey) -> None:
+        """Pass a request on whose body may take so many bytes."""
+        state = RequestState()
+
+        async def unless_cut(message: Message) -> None:
+            # The app behind takes the cut for a fault of its own; its answer must not hide ours.
+            if state.cut is None or state.answered:
+                state.answered = True
+                await send(message)
+
+        try:
+            await self._while_live(scope, limited(receive, most_bytes, state), unless_cut, key)
+        except Exception:
+            if state.cut is None:
+                raise
+        if state.cut is not None and not state.answered:
+            await answer(send, *state.cut.refusal)
 
     async def _while_live(self, scope: Scope, receive: Receive, send: Send, key: ApiKey) -> None:
         """Pass a request on, and end its stream of events when the key opens nothing any more."""

@@ -7,7 +7,7 @@ revision = "0006"
 down_revision = "0004"
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-_SECONDS = sa.Double().with_variant(sa.REAL, "sqlite")
+_SECONDS: sa.Double[float] = sa.Double().with_variant(sa.REAL, "sqlite")
 
 
 def upgrade() -> None:
