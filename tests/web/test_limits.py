@@ -70,7 +70,7 @@ def test_a_key_is_refused_what_its_scopes_do_not_name(scopes: tuple[Any, ...], m
         call = getattr(limited(studio, scopes), name)
         if scope is None or scope in may:
             given: tuple[Any, ...] = {"submit_check": (None, []), "usage": ()}.get(name, ("job",))
-                call(*given, owner="ada")
+            call(*given, owner="ada")
         else:
             with pytest.raises(ForbiddenError, match=f"needs the scope {scope}"):
                 call("job", owner="ada")
