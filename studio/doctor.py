@@ -31,7 +31,7 @@ from studio.core.files import sha256_of
 from studio.core.machine import has_room
 from studio.core.presets import list_packs, list_presets
 from studio.core.private import make_home
-from studio.core.server_token import is_off
+from studio.core.server_token import is_off, uses_keys
 from studio.core.settings import LOOPBACK, PROJECT_ROOT, SHIPPED_ROOT, Settings, load_settings
 from studio.core.units import bytes_text
 
@@ -231,6 +231,8 @@ def _reach(settings: Settings) -> Iterator[Finding]:
         where += ": only programs of this machine reach it"
     if settings.login:
         yield ok("reach", f"{where}, and everybody logs in with Hugging Face")
+    elif uses_keys(settings):
+        yield ok("reach", f"{where}, and only with an API key (python -m studio keys list)")
     elif is_off(settings):
         cure = "leave STUDIO_TOKEN out"
         if everybody:

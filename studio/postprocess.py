@@ -30,10 +30,11 @@ from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
 from studio.finishing.steps import STEP_OPENERS, Canvas, Step, StepContext, alpha_of, on_white, refused
 from studio.imaging import compose
-from studio.imaging.apart import decode_bytes, made_record
+from studio.imaging.apart import decode_bytes, is_generated, made_record
 from studio.imaging.decode import display_name
 from studio.imaging.fit import ENDINGS, encode
 from studio.imaging.pictures import PictureSource, find_pictures
+from studio.imaging.provenance import save_picture
 from studio.imaging.sheet import contact_sheet
 
 INDEX_NAME = "index.json"
@@ -112,12 +113,14 @@ def finish(
         reporter.start(len(sources))
         pictures: list[FinishedPicture] = []
         thumbnails: list[Image.Image] = []
+        any_generated = False
         failed: list[Problem] = []
         names = _file_names([one.name for one in sources])
         for number, (one, stem) in enumerate(zip(sources, names, strict=True), start=1):
             reporter.tick(f"{one.name}: reading")
             try:
                 data = one.read()
+                any_generated = is_generated(data) or any_generated
                 picture = _kept(out_dir, number, data) or _finished(
                     one, data, number, stem, steps, last, config, out_dir, reporter
                 )
@@ -148,7 +151,7 @@ def finish(
         title=title or None,
     )
     with replacing(out_dir / SHEET_NAME, durable=False) as part:
-        sheet.save(part, format="PNG")
+        save_picture(sheet, part, "PNG", generated=any_generated)
     if config.steps:
         write_zip(out_dir / ARCHIVE_NAME, [(Path(one.file).name, out_dir / one.file) for one in pictures])
     result = FinishResult(
@@ -196,6 +199,7 @@ def _finished(
     }
     if generated := made_record(data):
         record["made"] = generated
+    marked = is_generated(data)  # a photo that was only finished is none
     encoded = encode(
         picture,
         file_format=last.format,
@@ -204,13 +208,14 @@ def _finished(
         max_bytes=last.max_bytes,
         record=record,
         software=f"Likeness Studio {__version__}",
+        generated=marked,
     )
     if encoded.quality is not None and encoded.quality < last.quality:
         work.notes.append(f"quality lowered to {encoded.quality} to stay below {last.max_bytes} bytes")
     file = f"{PICTURES_FOLDER}/{stem}{ENDINGS[last.format]}"
     names = [f"{PREVIEWS_FOLDER}/{number:03d}_{which}.webp" for which in ("before", "after")]
     for name, shown in zip(names, (Image.fromarray(canvas.original), picture), strict=True):
-        _save_preview(out_dir / name, _at_most(shown, PREVIEW_PX))
+        _save_preview(out_dir / name, _at_most(shown, PREVIEW_PX), generated=marked)
     write_bytes(out_dir / file, encoded.data, durable=False)
     made = FinishedPicture(
         file=file,
@@ -321,6 +326,6 @@ def _at_most(picture: Image.Image, longest_px: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _save_preview(path: Path, picture: Image.Image) -> None:
+def _save_preview(path: Path, picture: Image.Image, *, generated: bool) -> None:
     with replacing(path, durable=False) as part:
-        picture.save(part, format="WEBP", quality=85)
+        save_picture(picture, part, "WEBP", generated=generated, quality=85)

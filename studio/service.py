@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import (
@@ -49,8 +50,17 @@ from studio.jobs.sweep import Clock
 from studio.jobs.webhooks.sender import Sender, reach_of
 from studio.jobs.worker import Worker
 
+if TYPE_CHECKING:
+    from studio.jobs.keys import Keys
+
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _NumberedEvents = list[tuple[int, Event]]
+
+
+def open_keys(settings: Settings) -> "Keys":
+    """Return the API keys of an installation; raises as ``studio.jobs.keys.open_keys``."""
+    keys: Keys = resolve("studio.jobs.keys:open_keys")(settings)
+    return keys
 
 
 class Studio(Marks):

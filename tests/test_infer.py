@@ -24,6 +24,7 @@ from studio.core.catalog import FAMILIES
 from studio.core.config import GenerateConfig
 from studio.core.domain import Event, GenerateResult
 from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, NotFoundError
+from studio.imaging.provenance import is_marked
 from studio.likeness.base import Scale
 from studio.pictures import render, request, scorer
 
@@ -148,6 +149,8 @@ def test_generate_writes_pictures_sheet_zip_index_and_done(run_dir: Path, tmp_pa
         ]
 
     assert result.sheets == ("Ada_prompt_1/contact_sheet.png", "Ada_prompt_2/contact_sheet.png")
+    for file in (*files, *result.sheets, result.contact_sheet):
+        assert is_marked((out / file).read_bytes()), f"{file} does not say that it was generated"
     assert all(opened(out / sheet).width > 2 * 192 for sheet in result.sheets)
 
     told = [event.data for event in events if event.kind == "image"]

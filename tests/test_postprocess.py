@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from studio import postprocess
 from studio.core.errors import ConflictError, InputError, JobCancelled
@@ -20,6 +21,8 @@ from studio.finishing import steps as steps_module
 from studio.finishing.networks.read import read_weights
 from studio.finishing.upscaling.network import NetworkUpscaler
 from studio.imaging.faces import Face
+from studio.imaging.png import JSON_KEY, write_png
+from studio.imaging.provenance import SOURCE_TYPE
 from studio.postprocess import finish
 
 
@@ -441,6 +444,38 @@ def test_what_generate_wrote_is_finished_best_first(tmp_path):
     (run / "index.json").write_text(json.dumps({"images": [{"file": "beach/001.png"}, {"file": "beach/000.png"}]}))
     made = finish(steps(FIT), run, tmp_path / "out")
     assert [row.file for row in made.pictures] == ["pictures/beach-001.png", "pictures/beach-000.png"]
+
+
+def source_type(data):
+    """Return what another reader finds in a file about the source of its picture."""
+    with Image.open(io.BytesIO(data)) as file:
+        said = file.getxmp()
+    return said.get("xmpmeta", {}).get("RDF", {}).get("Description", {}).get("DigitalSourceType")
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpeg", "webp"])
+def test_the_mark_of_generated_pictures_is_kept_and_photos_get_none(file_format, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_png(tmp_path / "in/generated.png", picture(), parameters="", record={"prompt": "photo of sks woman"})
+    (tmp_path / "in/photo.png").write_bytes(png(picture(), exif=Image.Exif()))
+    earlier = PngInfo()
+    earlier.add_text(JSON_KEY, json.dumps({"prompt": "of a studio that knew no mark"}))
+    (tmp_path / "in/earlier.png").write_bytes(png(picture(), pnginfo=earlier))
+    lossy = {} if file_format == "png" else {"max_bytes": 1700}  # encoded again and again until it fits
+    out = tmp_path / "out"
+    made = finish(steps({**FIT, "format": file_format, **lossy}), tmp_path / "in", out)
+    wanted = {"generated.png": SOURCE_TYPE, "earlier.png": SOURCE_TYPE, "photo.png": None}
+    with zipfile.ZipFile(out / made.archive) as archive:
+        for row in made.pictures:
+            files = [(out / row.file).read_bytes(), (out / row.after).read_bytes(), (out / row.before).read_bytes()]
+            files.append(archive.read(Path(row.file).name))
+            assert [source_type(data) for data in files] == [wanted[row.source]] * 4, row.source
+    assert source_type((out / made.contact_sheet).read_bytes()) == SOURCE_TYPE
+
+
+def test_a_sheet_of_photos_alone_is_not_marked(one, tmp_path):
+    made = finish(steps(FIT), one, tmp_path / "out")
+    assert source_type((tmp_path / "out" / made.contact_sheet).read_bytes()) is None
 
 
 def test_without_steps_there_is_a_contact_sheet_and_nothing_else(one, tmp_path):

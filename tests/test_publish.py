@@ -33,6 +33,7 @@ from studio.core.settings import PROJECT_ROOT
 from studio.exporting import certificate, reload
 from studio.imaging.fit import encode
 from studio.imaging.png import made_record, write_png
+from studio.imaging.provenance import PACKET
 from studio.infer import generate
 from studio.pocket.samples import sample_photos
 from studio.publishing import assemble
@@ -189,7 +190,8 @@ def test_nothing_of_the_photos_no_path_and_no_key_is_pushed(
     settings = yaml.safe_load(commit.files["config.yaml"].data)
     assert settings["method"]["start_from"] == "old.safetensors" and "subject" not in settings
     with Image.open(io.BytesIO(commit.files["gallery/01.png"].data)) as picture:
-        assert picture.info == {} and not picture.getexif()
+        assert set(picture.info) <= {"xmp", "XML:com.adobe.xmp"} and picture.text == {"XML:com.adobe.xmp": PACKET}
+        assert not picture.getexif()
 
 
 def test_a_dry_run_needs_neither_token_nor_network_and_is_what_gets_pushed(

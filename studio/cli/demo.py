@@ -20,6 +20,7 @@ from studio.core.folder import contents
 from studio.core.presets import PRESETS_DIR, train_config
 from studio.core.strict import StrictModel
 from studio.core.units import likeness_sentence, likeness_text
+from studio.imaging.provenance import save_picture
 from studio.imaging.sheet import PAPER, contact_sheet
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 
@@ -172,4 +173,4 @@ def _mean_text(result: GenerateResult) -> str:
 
 def _write(path: Path, picture: Image.Image) -> None:
     with replacing(path) as part:
-        picture.save(part, format="PNG")
+        save_picture(picture, part, "PNG")

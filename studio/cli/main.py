@@ -20,6 +20,7 @@ from studio.cli import lists, settings, verbs  # noqa: F401  (their commands are
 from studio.cli.bench import bench
 from studio.cli.common import Json, app
 from studio.cli.jobs import jobs
+from studio.cli.keys import keys
 from studio.cli.output import open_output
 from studio.cli.remote import remote
 from studio.cli.space import space
@@ -50,6 +51,9 @@ app.add_typer(bench, name="bench")
 
 
 app.add_typer(jobs, name="jobs")
+
+
+app.add_typer(keys, name="keys")
 
 
 app.add_typer(remote, name="remote")

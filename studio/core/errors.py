@@ -60,6 +60,18 @@ class LoginError(StudioError):
     status = 401
 
 
+class ForbiddenError(StudioError):
+    """Who asks is known, but may not do this."""
+
+    status = 403
+
+
+class QuotaError(StudioError):
+    """It would be more than the owner may have, or comes too often."""
+
+    status = 429
+
+
 class NotFoundError(StudioError):
     """Nothing has that name or id."""
 

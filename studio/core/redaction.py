@@ -18,6 +18,7 @@ _SHORTEST = 6
 _PATTERNS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{6,}"), HIDDEN),
     (re.compile(r"\bwhsec_[A-Za-z0-9+/]{6,}={0,2}"), HIDDEN),
+    (re.compile(r"\blsk_[0-9a-f]{12}_[A-Za-z0-9_-]{8,}"), HIDDEN),
     (re.compile(r"(?i)\b(bearer)(?:\s+|%20)[A-Za-z0-9._~+/=-]{12,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"(?i)\b(authorization\W{1,4}basic)\s+[A-Za-z0-9+/=]{4,}"), rf"\1 {HIDDEN}"),
     # In addresses and forms: token=..., api_key=...

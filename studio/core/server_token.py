@@ -31,12 +31,17 @@ def server_token(settings: Settings) -> str | None:
     Raises:
         OSError: the home cannot be written or read.
     """
-    if is_off(settings) or (settings.login and settings.host not in LOOPBACK):
+    if is_off(settings) or uses_keys(settings) or (settings.login and settings.host not in LOOPBACK):
         return None
     if settings.token is not None:
         return settings.token.get_secret_value()
     home = settings.home.expanduser().absolute()
-    return _read(home) or _make(home)
+    return kept_secret(home, TOKEN_FILE)
+
+
+def uses_keys(settings: Settings) -> bool:
+    """Tell whether requests are known by API keys, and the token opens nothing."""
+    return settings.auth == "keys"
 
 
 def is_off(settings: Settings) -> bool:
@@ -49,12 +54,12 @@ def lends_logins(settings: Settings, owner: str) -> bool:
 
     Without a token and a login whoever reaches the server is its owner to it, and has shown nothing.
     """
-    return owner == settings.owner and (bool(settings.login) or not is_off(settings))
+    return owner == settings.owner and (bool(settings.login) or uses_keys(settings) or not is_off(settings))
 
 
 def require_guarded(settings: Settings) -> None:
     """Refuse to serve without token and login where others reach the server; raises InputError."""
-    if is_off(settings) and not settings.login and settings.host not in LOOPBACK:
+    if is_off(settings) and not settings.login and not uses_keys(settings) and settings.host not in LOOPBACK:
         message = f"cannot be off while the server listens on {settings.host}: whoever reaches it would own it"
         raise InputError.of(
             [Problem("STUDIO_TOKEN", message, "leave it out, or set STUDIO_HOST=127.0.0.1", "no_token")]
@@ -95,16 +100,25 @@ def is_this_machine(host: str) -> bool:
         return False
 
 
-def _read(home: Path) -> str | None:
+def kept_secret(home: Path, name: str) -> str:
+    """Return a secret of this home, random and of 256 bits; the first call makes it, in a file of that name.
+
+    Raises:
+        OSError: the home cannot be written or read.
+    """
+    return _read(home, name) or _make(home, name)
+
+
+def _read(home: Path, name: str = TOKEN_FILE) -> str | None:
     try:
-        return (home / TOKEN_FILE).read_text(encoding="ascii").strip() or None
+        return (home / name).read_text(encoding="ascii").strip() or None
     except (OSError, ValueError):
         return None
 
 
-def _make(home: Path) -> str:
+def _make(home: Path, name: str) -> str:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path, part = home / TOKEN_FILE, home / f".{TOKEN_FILE}-{secrets.token_hex(8)}"
+    path, part = home / name, home / f".{name}-{secrets.token_hex(8)}"
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
@@ -117,7 +131,7 @@ def _make(home: Path) -> str:
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    found = _read(home)
+    found = _read(home, name)
     if found is None:
         raise OSError(f"{path} cannot be read; delete it")
     return found

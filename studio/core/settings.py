@@ -99,6 +99,19 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(default=None, exclude=True)  # never in what jobs get as their settings
     """Token that opens this server; None makes one at the first start and keeps it in home; off asks for none, and is
     refused where others reach the server."""
+    auth: Literal["auto", "keys"] = "auto"
+    """How requests are known: auto by the token, or by a login where people log in; keys by API keys, which
+    `python -m studio keys create` makes for each owner."""
+    quota_requests_per_minute: int | None = Field(default=600, ge=1)
+    """Requests of one API key in a minute; a browser that is signed in with it may make ten times as many."""
+    quota_body_bytes: int | None = Field(default=None, ge=1)
+    """Bytes of the body of one request with an API key; None leaves it at what the address takes."""
+    quota_photos: int | None = Field(default=None, ge=0)
+    """Photos that are kept of one owner; None is without limit."""
+    quota_jobs: int | None = Field(default=None, ge=0)
+    """Jobs of one owner that have not ended; None is without limit."""
+    quota_gpu_minutes: float | None = Field(default=None, ge=0)
+    """Minutes that the jobs of one owner may run in a calendar month (UTC), all but checks; None is without limit."""
     trusted_hosts: str = ""
     """Host names, separated by commas, under which this server is reached beside its IP address; * allows any."""
     webhook_loopback: bool = False
@@ -179,6 +192,11 @@ def load_settings() -> Settings:
         message = "cannot be true here: anybody could make up who they are"
         cure = "leave it out, or run on a Space whose front matter says hf_oauth: true"
         raise InputError.of([Problem("STUDIO_LOGIN", message, cure, "no_login")])
+    if settings.login and settings.auth == "keys":
+        cure = "leave out one of the two"
+        raise InputError.of([Problem("STUDIO_AUTH", "cannot be keys where people log in", cure, "two_logins")])
+    if settings.auth == "keys":
+        return settings.model_copy(update={"login": False})
     if settings.login is None:
         settings = settings.model_copy(update={"login": offered})
     return settings

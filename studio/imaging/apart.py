@@ -72,6 +72,15 @@ def made_record(data: bytes) -> dict[str, Any] | None:
     return record
 
 
+def is_generated(data: bytes) -> bool:
+    """Tell whether a file says that its picture was generated; see ``studio.imaging.png.is_generated``."""
+    try:
+        told, _ = _answered({"name": "", "record": True, "bytes": len(data)}, data)
+    except InputError:
+        return False
+    return bool(told["generated"])
+
+
 def _answered(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the answer of the process; raises InputError where it does not answer."""
     message = "makes the decoder crash"

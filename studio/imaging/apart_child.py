@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin, Image
 from studio.core.errors import InputError, Problem
 from studio.imaging import sniff
 from studio.imaging.decode import MAX_BYTES, MAX_DECODING_BYTES, damaged, decode_bytes, display_name
-from studio.imaging.png import made_record
+from studio.imaging.png import is_generated, made_record
 from studio.imaging.whole import jpeg_has_hole
 
 _THREADS = 4
@@ -37,7 +37,7 @@ def main() -> None:
         asked = json.loads(line)
         data = sys.stdin.buffer.read(asked.pop("bytes"))
         if asked.pop("record", False):
-            _tell(answers, {"record": made_record(data)})
+            _tell(answers, {"record": made_record(data), "generated": is_generated(data)})
         else:
             _answer(answers, data, asked)
 

@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio.core.errors import InputError, Problem
 from studio.imaging.png import JSON_KEY
+from studio.imaging.provenance import save_picture
 
 Format = Literal["png", "jpeg", "webp"]
 
@@ -93,6 +94,7 @@ def encode(
     max_bytes: int | None = None,
     record: Mapping[str, Any],
     software: str,
+    generated: bool = False,
 ) -> Encoded:
     """Return a picture as a file.
 
@@ -104,6 +106,7 @@ def encode(
         max_bytes: largest file; the highest quality that meets it is taken.
         record: JSON data that the file carries.
         software: name and version that the file carries.
+        generated: the file carries the mark of generated pictures; it counts in ``max_bytes``.
 
     Raises:
         InputError: the format cannot hold so large a picture (code too_large), or the bytes cannot be met (code
@@ -116,14 +119,14 @@ def encode(
         text = f"{longest} px are more than {file_format.upper()} can hold ({_LONGEST_PX[file_format]} px)"
         raise InputError.of([Problem("fit", text, "use png or a smaller size", "too_large")])
     if file_format == "png":
-        data = _png(picture, record, software)
+        data = _png(picture, record, software, generated)
         if max_bytes is not None and len(data) > max_bytes:
             text = f"needs {len(data)} bytes as PNG, which is lossless, but only {max_bytes} are allowed"
             raise InputError.of([Problem("fit", text, "use jpeg or webp, or allow more bytes", "too_many_bytes")])
         return Encoded(data, None)
 
     def made(at: int) -> bytes:
-        return _lossy(picture, file_format, at, record, software)
+        return _lossy(picture, file_format, at, record, software, generated)
 
     data = made(quality)
     if max_bytes is None or len(data) <= max_bytes:
@@ -153,21 +156,29 @@ def srgb_profile() -> bytes:
     return bytes(data)
 
 
-def _png(picture: Image.Image, record: Mapping[str, Any], software: str) -> bytes:
+def _png(picture: Image.Image, record: Mapping[str, Any], software: str, generated: bool) -> bytes:
     info = PngInfo()
     info.add_text("Software", software)
     info.add_text(JSON_KEY, json.dumps(record, sort_keys=True))
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", pnginfo=info, icc_profile=srgb_profile())
+    save_picture(picture, buffer, "PNG", generated=generated, pnginfo=info, icc_profile=srgb_profile())
     return buffer.getvalue()
 
 
-def _lossy(picture: Image.Image, file_format: Format, quality: int, record: Mapping[str, Any], software: str) -> bytes:
+def _lossy(
+    picture: Image.Image,
+    file_format: Format,
+    quality: int,
+    record: Mapping[str, Any],
+    software: str,
+    generated: bool,
+) -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Software.value] = software
     exif[ExifTags.Base.ImageDescription.value] = json.dumps(record, sort_keys=True)
     buffer = io.BytesIO()
     # Optimized tables cost little time and are exact; progressive files are a little smaller still.
     extra: dict[str, Any] = {"optimize": True, "progressive": True} if file_format == "jpeg" else {"method": 4}
-    picture.save(buffer, format=file_format.upper(), quality=quality, exif=exif, icc_profile=srgb_profile(), **extra)
+    extra |= {"quality": quality, "exif": exif, "icc_profile": srgb_profile()}
+    save_picture(picture, buffer, file_format.upper(), generated=generated, **extra)
     return buffer.getvalue()

@@ -1,7 +1,7 @@
 """PNG files that say how they were made: text chunks, written at once and whole.
 
-Two chunks: ``parameters``, the lines that the common viewers of generated pictures show, and ``likeness_studio``,
-the same and more as JSON for programs. Called by ``studio.infer``.
+Beside the mark of generated pictures (``provenance``) two chunks: ``parameters``, the lines that the common viewers of
+generated pictures show, and ``likeness_studio``, the same and more as JSON for programs. Called by ``studio.infer``.
 """
 
 import io
@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from studio.core.files import replacing
+from studio.imaging.provenance import is_marked, save_picture
 
 JSON_KEY = "likeness_studio"
 PARAMETERS_KEY = "parameters"
@@ -89,7 +90,7 @@ def write_png(
     info.add_text(JSON_KEY, json.dumps({**record, LIKENESS_KEY: likeness} if likeness else record, sort_keys=True))
     # Not flushed: there may be hundreds, and one that a power cut has torn is refused by ``read_png`` and made again.
     with replacing(path, durable=False) as part:
-        picture.save(part, format="PNG", pnginfo=info)
+        save_picture(picture, part, "PNG", pnginfo=info)
 
 
 def _likeness_text(likeness: Mapping[str, Any] | None) -> str:
@@ -145,3 +146,8 @@ def made_record(data: bytes) -> dict[str, Any] | None:
         return None
     record = record.get("made", record) if isinstance(record, dict) else None
     return record if isinstance(record, dict) and isinstance(record.get("prompt"), str) else None
+
+
+def is_generated(data: bytes) -> bool:
+    """Tell whether a file says that its picture was generated, as those of earlier versions do by their record only."""
+    return is_marked(data) or made_record(data) is not None

@@ -1,7 +1,7 @@
 """What an owner writes on jobs afterwards: hearts on pictures, another name for a subject, a name for a photo set.
 
-Also who is to be told of them. A part of ``studio.service.Studio``. Hearts and names lie in the job's row, so that they
-go where it goes.
+Also who is to be told of them, and what the owner has of what quotas limit. A part of ``studio.service.Studio``. Hearts
+and names lie in the job's row, so that they go where it goes.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from studio.core.domain import TERMINAL_STATES, JobKind, JobView
 from studio.core.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.core.files import read_json, write_json
+from studio.core.keys import Use
 from studio.core.private import make_home
 from studio.core.settings import Settings
 from studio.core.strict import Name, NameOrEmpty, StrictModel
 from studio.jobs import request
 from studio.jobs.backup import Backup
-from studio.jobs.child import OUT_FOLDER, REQUEST_FILE, resolve
+from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, resolve
 from studio.jobs.here import HereAndNow
 from studio.jobs.intake import disk_errors
 from studio.jobs.queue import late
@@ -143,6 +144,19 @@ class Marks(HereAndNow):
         self._store.rename(owner, {job_id: replace(view.facts, name=given or None)})
         self._changed([job_id])
         return self._store.get(job_id, owner)
+
+    def usage(self, *, owner: str) -> Use:
+        """Return what an owner has of what quotas limit: photos, open jobs, and how long jobs have run this month."""
+        self._make_home()
+        use, uncounted = self._store.use(owner)
+        folders = (self._jobs_dir / job_id / PHOTOS_FOLDER for job_id in uncounted)
+        waiting = sum(path.suffix != ".txt" for folder in folders if folder.is_dir() for path in folder.rglob("*.*"))
+        return replace(use, photos=use.photos + waiting)
+
+    def knows(self, key: str, *, owner: str) -> bool:
+        """Tell whether the owner has used an idempotency key, so that a request with it starts nothing new."""
+        self._make_home()
+        return self._store.knows_key(owner, key)
 
     def _changed(self, jobs: Collection[str]) -> None:
         if self._backup:

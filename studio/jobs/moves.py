@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
 from studio.core.domain import Event, plain
+from studio.jobs import usage
 from studio.jobs.schema import EVENTS, JOBS
 from studio.jobs.states import RUNNING, origins
 from studio.jobs.webhooks import outbox
@@ -46,6 +47,8 @@ def move(
         change = change.where(JOBS.c.attempt == attempt_is)
     webhooks = outbox.listening(db, job_id)
     moved = db.execute(change).rowcount == 1
+    if moved and target not in RUNNING:
+        usage.book(db, job_id)
     if moved and webhooks:
         outbox.add_move(db, webhooks, job_id)
     return moved

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from studio.core.domain import Event, JobFacts, JobKind, JobView
+from studio.core.keys import Use
 from studio.jobs.events import Outcome
 
 
@@ -114,6 +115,9 @@ class OwnersQueue(Protocol):
 
     def heart(self, job_id: str, owner: str, files: Collection[str], *, on: bool) -> JobView:
         """Give hearts to pictures of a job, or take them back; the newest one comes last. Raises NotFoundError."""
+
+    def use(self, owner: str) -> tuple[Use, list[str]]:
+        """Return what an owner has of what quotas limit, and the ids of checks whose photos it does not count."""
 
     def rename(self, owner: str, facts: Mapping[str, JobFacts]) -> None:
         """Change what jobs of an owner are about, by id, and with it their titles and the subject in their results.

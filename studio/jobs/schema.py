@@ -55,6 +55,7 @@ JOBS = Table(
     Column("hearts", Text, nullable=False, server_default="[]"),
     Column("holder", Text),
     Column("leased_until_s", SECONDS),
+    Column("claimed_s", SECONDS),
     UniqueConstraint("id"),
     Index("jobs_by_key", "owner", "key", unique=True, sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
     Index("jobs_by_state", "state"),
@@ -131,6 +132,48 @@ DELIVERIES = Table(
     sqlite_autoincrement=True,
 )
 """What happened and where it is to be told: written in the transaction in which it happens, read by the sender."""
+
+KEYS = Table(
+    "keys",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_s", SECONDS, nullable=False),
+    Column("expires_s", SECONDS),
+    Column("revoked_s", SECONDS),
+    Column("last_used_day", Text),
+    Column("quota", Text, nullable=False, server_default="{}"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+ACCESSES = Table(
+    "accesses",
+    METADATA,
+    Column("number", NUMBER, primary_key=True),
+    Column("at_s", SECONDS, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_autoincrement=True,
+)
+"""What keys of administrators did in the name of other owners."""
+
+USED = Table(
+    "used",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("month", Text, primary_key=True),
+    Column("gpu_s", SECONDS, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""How long an owner's jobs have run in a month, also those that are forgotten since."""
 
 REVISION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 """The one row that says which version of the tables is there; alembic moves it, so it is no part of ``METADATA``."""

@@ -18,8 +18,10 @@ from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, d
 from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError
 from studio.core.job_words import title_of
+from studio.core.keys import Use
 from studio.core.private import TABLE_NAME
 from studio.core.settings import Settings
+from studio.jobs import usage
 from studio.jobs.database import Database
 from studio.jobs.events import Outcome
 from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say, storable
@@ -274,6 +276,7 @@ class Store(JobQueue):
                 stage="",
                 holder=self._holder,
                 leased_until_s=self._now_s + self.lease_s,
+                claimed_s=self._now_s,
             )
             if not moved:
                 return None
@@ -357,6 +360,11 @@ class Store(JobQueue):
         with self._database.write() as db:
             rows = db.execute(query).mappings().all()
             return [row["id"] for row in rows if requeue(db, row, row["attempt"], reason, finished_s=self._now_s)]
+
+    def use(self, owner: str) -> tuple[Use, list[str]]:
+        """Return what an owner has of what quotas limit, and the ids of checks whose photos it does not count."""
+        with self._database.read() as db:
+            return usage.use_of(db, owner)
 
     # The keepers' calls
 
@@ -501,12 +509,14 @@ def open_store(settings: Settings, home: Path, verbs: Mapping[JobKind, VerbSpec]
     Raises:
         InputError, MissingExtraError: that address cannot be used.
     """
-    database: Database
+    return Store(open_database(settings, home), verbs=verbs)
+
+
+def open_database(settings: Settings, home: Path) -> Database:
+    """Return the database of an installation; raises as ``open_store``."""
     if settings.database_url is None:
-        database = SqliteDatabase(home / TABLE_NAME)
-    else:
-        database = PostgresDatabase(settings.database_url.get_secret_value())
-    return Store(database, verbs=verbs)
+        return SqliteDatabase(home / TABLE_NAME)
+    return PostgresDatabase(settings.database_url.get_secret_value())
 
 
 def _counts(row: Mapping[Any, Any] | None, claim: Claim) -> bool:

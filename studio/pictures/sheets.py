@@ -13,6 +13,7 @@ from studio.core import records
 from studio.core.domain import GenerateResult, Image
 from studio.core.files import replacing, write_zip
 from studio.core.units import likeness_sentence, likeness_text
+from studio.imaging.provenance import save_picture
 from studio.imaging.quality import Fingerprint
 from studio.imaging.sheet import contact_sheet
 from studio.pictures.request import PlannedPicture
@@ -116,7 +117,7 @@ def _write_sheet(
         subtitle=" · ".join(parts),
     )
     with replacing(path, durable=False) as part:
-        sheet.save(part, format="PNG")
+        save_picture(sheet, part, "PNG")
 
 
 def write_archive(out_dir: Path, result: GenerateResult, subject: str) -> None:

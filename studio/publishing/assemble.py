@@ -21,6 +21,7 @@ from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig, mark_of
 from studio.export import export
 from studio.imaging.apart import decode_bytes, made_record
+from studio.imaging.provenance import save_picture
 from studio.publishing.card import CardFacts, GalleryPicture, check_card, model_card
 from studio.publishing.source import CONFIG_NAME, PublishSource, base_on_hub
 from studio.training.checkpoints import read_scores
@@ -95,7 +96,7 @@ def _lay(source: Path, target: Path) -> None:
 
 
 def _write_gallery(source: PublishSource, repo_dir: Path) -> tuple[GalleryPicture, ...]:
-    """Write the gallery: pixels only, under names that say nothing.
+    """Write the gallery: pixels and the mark of generated pictures, under names that say nothing.
 
     Raises:
         InputError: names every picture that cannot be read or that the studio did not generate.
@@ -122,7 +123,7 @@ def _write_gallery(source: PublishSource, repo_dir: Path) -> tuple[GalleryPictur
         file = f"{GALLERY_FOLDER}/{number:02d}.png"
         (repo_dir / GALLERY_FOLDER).mkdir(exist_ok=True)
         picture.info.clear()
-        picture.save(repo_dir / file, format="PNG")
+        save_picture(picture, repo_dir / file, "PNG")
         shown.append(GalleryPicture(file, " ".join(str(prompt).split())))
     if problems:
         raise InputError.of(problems)

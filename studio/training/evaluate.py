@@ -24,6 +24,7 @@ from studio.core.files import replacing, write_json
 from studio.core.progress import TrainingReporter
 from studio.core.settings import load_settings
 from studio.core.units import likeness_text
+from studio.imaging.provenance import save_picture
 from studio.likeness.base import Embeddings, LikenessEngine, centroid, photo_spread, scores, shows_subject, summarise
 from studio.likeness.registry import choose_engine
 from studio.training import checkpoints
@@ -278,7 +279,7 @@ def evaluate(
     folder = run.out_dir / "samples" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in zip(names, pictures, strict=True):
-        picture.save(folder / name)
+        save_picture(picture, folder / name, "PNG")
 
     found: list[float | None] = [None] * count
     measured: dict[str, Any] = dict.fromkeys(("likeness", "bleed", "class_likeness", "likeness_summary"))

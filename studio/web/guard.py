@@ -90,7 +90,7 @@ class GuardMiddleware:
         if scope["type"] != "http":
             return  # no part of the app speaks websockets
 
-        state = _RequestState()
+        state = RequestState()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -246,7 +246,7 @@ class BodyCutError(Exception):
 
 
 @dataclass
-class _RequestState:
+class RequestState:
     """How one request stands."""
 
     answered: bool = False
@@ -257,13 +257,13 @@ _TOO_LARGE = (413, "That is too much at once; send fewer or smaller photos.")
 _TOO_SLOW = (408, "The rest of the request did not come in time; send it again.")
 
 
-def limited(receive: Receive, max_bytes: int, state: _RequestState | None = None) -> Receive:
+def limited(receive: Receive, max_bytes: int, state: RequestState | None = None) -> Receive:
     """Return a channel that gives a body of so many bytes at most, and at no less than the slowest rate.
 
     Raises:
         BodyCutError: from the channel, as soon as the body is too large or too slow.
     """
-    state = state or _RequestState()
+    state = state or RequestState()
     began_s = time.monotonic()
     seen_bytes, is_whole = 0, False
 

@@ -13,12 +13,13 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from starlette.middleware.sessions import SessionMiddleware
 
 from studio.core.errors import InputError, LoginError, StudioError
+from studio.core.keys import ApiKey
 from studio.core.private import served_folder
 from studio.web.asgi import App, Message, Receive, Scope, Send, answer, lies_in, named_paths, parsed, read, replayed
 from studio.web.guard import limited
@@ -74,6 +75,8 @@ class Visitor:
     """The account's name, to be shown."""
     token: str | None = field(default=None, repr=False)
     """What the login may do on the Hub; None of programs, whose token only tells who they are."""
+    key: ApiKey | None = None
+    """With which API key they came, where these are used; its owner is the one in whose name they ask."""
 
 
 def visitor_of(scope: Scope | None) -> Visitor:
@@ -171,6 +174,13 @@ class Authenticator:
         return found
 
 
+class Identifier(Protocol):
+    """Knows who sends requests."""
+
+    async def identify(self, scope: Scope) -> Visitor | LoginError:
+        """Return who sent a request, or why nobody is known to have."""
+
+
 class LoginMiddleware:
     """ASGI middleware: everybody reaches the page, nobody reaches what is somebody else's.
 
@@ -181,7 +191,7 @@ class LoginMiddleware:
         public: files that belong to the page itself; filled when Gradio is mounted.
     """
 
-    def __init__(self, app: App, authenticator: Authenticator, folder: Path, public: Collection[Path]) -> None:
+    def __init__(self, app: App, authenticator: Identifier, folder: Path, public: Collection[Path]) -> None:
         self._app = app
         self._authenticator = authenticator
         self._folder = folder

@@ -26,12 +26,13 @@ from starlette.routing import Mount
 from studio.core import language, redaction
 from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.private import make_file, make_folder, make_home, served_folder
-from studio.core.server_token import require_guarded, server_token
+from studio.core.server_token import require_guarded, server_token, uses_keys
 from studio.core.settings import Settings, language_of
 from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
-from studio.web.login import Authenticator, LoginMiddleware, visitor_of
+from studio.web.key_gate import KeyMiddleware, KnownVisitor
+from studio.web.login import Authenticator, LoginMiddleware, Visitor, visitor_of
 from studio.web.slow_headers import timed_protocol
 from studio.web.token_gate import TokenMiddleware
 
@@ -52,9 +53,11 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     language.use(language_of(settings))
     import gradio as gr
 
+    from studio.service import open_keys
     from studio.web.api.errors import ErrorShapes
     from studio.web.api.interfaces import SHAPES, add_interfaces
     from studio.web.calls import CallsMiddleware, tell_failures_in_words
+    from studio.web.limits import LimitedStudio, is_limited
     from studio.web.page.build import build
     from studio.web.page.visitors import current_visitor
     from studio.web.routes import add_routes
@@ -64,13 +67,21 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     require_guarded(settings)
     token = _token(settings)
 
+    keys = open_keys(settings) if uses_keys(settings) else None
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         studio.close()
+        if keys is not None:
+            keys.close()
 
     app = FastAPI(title="Likeness Studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    session = StudioSession(studio, settings, current_visitor if settings.login else None)
+    with_keys = uses_keys(settings)
+    by_owner = bool(settings.login) or with_keys
+    visitor = current_visitor if by_owner else None
+    limited: Any = LimitedStudio(studio, settings, visitor) if with_keys or is_limited(settings) else None
+    session = StudioSession(limited or studio, settings, visitor)
     page = build(session)
     # Only launch() sets this, and without it Gradio takes any file of this machine for an upload when it is named.
     page.has_launched = True
@@ -81,17 +92,27 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     app.add_middleware(UploadedFilesMiddleware, settings=settings)
     if settings.login:
         _require_account()
-        app.add_middleware(LoginMiddleware, authenticator=authenticator, folder=upload_folder(settings), public=public)
+    if by_owner:
+        known = KnownVisitor() if with_keys else authenticator
+        app.add_middleware(LoginMiddleware, authenticator=known, folder=upload_folder(settings), public=public)
         app.post("/gradio_api/upload")(_upload_of_an_owner(page, settings))
 
     def session_of(request: Request) -> StudioSession:
-        return replace(session, visitor=lambda: visitor_of(request.scope)) if settings.login else session
+        if not by_owner:
+            return session
+
+        def sender() -> Visitor:
+            return visitor_of(request.scope)
+
+        return replace(session, studio=limited.seen_by(sender) if limited else studio, visitor=sender)
 
     add_routes(app, session_of, settings)
     add_interfaces(app, session_of, settings)
     app.add_middleware(FullDisk)
     if token is not None:
         app.add_middleware(TokenMiddleware, token=token)
+    if keys is not None:
+        app.add_middleware(KeyMiddleware, keys=keys, settings=settings)
     app.add_middleware(GuardMiddleware, settings=settings)
     app.add_middleware(ErrorShapes, shapes=SHAPES)  # added last, it comes first
     gr.mount_gradio_app(
@@ -106,6 +127,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     mounted.state_holder = SessionStates(page)
     if settings.login:
         authenticator.session_secret = _session_secret(mounted)
+    if by_owner:
         public.update(map(Path, named_paths(json.dumps(page.config, default=str).encode())))
     return app
 

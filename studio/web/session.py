@@ -28,7 +28,7 @@ from studio.core.presets import (
     override,
 )
 from studio.core.receipts import Receipt
-from studio.core.server_token import is_off
+from studio.core.server_token import is_off, uses_keys
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
 from studio.core.units import mean_words
@@ -120,6 +120,11 @@ class StudioSession:
         if subject:
             return self.studio.rename(subject, name, owner=self.owner)
         return (self.studio.name_set(check_job, name, owner=self.owner).id,)
+
+    @property
+    def has_login(self) -> bool:
+        """Whether people log in here with Hugging Face."""
+        return self.visitor is not None and not uses_keys(self.settings)
 
     @property
     def has_owner(self) -> bool:

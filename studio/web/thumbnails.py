@@ -10,7 +10,9 @@ from pathlib import Path
 
 from studio.core.errors import InputError
 from studio.core.files import write_bytes
-from studio.imaging.apart import decode
+from studio.imaging.apart import decode_bytes, is_generated
+from studio.imaging.decode import read_photo
+from studio.imaging.provenance import save_picture
 from studio.web.session import StudioSession
 
 THUMBNAIL_PX = 256
@@ -44,8 +46,9 @@ def thumbnail_of(session: StudioSession, job_id: str, picture: Path) -> Path | N
 
 
 def _small(path: Path) -> bytes:
-    picture = decode(path, at_least_px=THUMBNAIL_PX, keep_alpha=True).picture
+    original = read_photo(path)
+    picture = decode_bytes(original, path.name, at_least_px=THUMBNAIL_PX, keep_alpha=True).picture
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     data = io.BytesIO()
-    picture.save(data, "WEBP", quality=80)
+    save_picture(picture, data, "WEBP", generated=is_generated(original), quality=80)
     return data.getvalue()

@@ -94,3 +94,17 @@ def test_no_other_machine_is_given_the_token_of_this_one(url: str, tmp_path: Pat
 )
 def test_logins_are_lent_to_an_owner_who_has_shown_who_they_are(owner: str, settings: dict, lends: bool) -> None:
     assert lends_logins(Settings(**settings), owner) == lends
+
+
+def test_where_keys_are_used_the_token_opens_nothing_and_others_may_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_keys = Settings(home=tmp_path / "home", auth="keys", token="off", host="0.0.0.0")
+    require_guarded(by_keys)
+    assert server_token(by_keys) is None and not (tmp_path / "home").exists()
+    assert lends_logins(by_keys, by_keys.owner) and not lends_logins(by_keys, "ada")
+    monkeypatch.setenv("STUDIO_AUTH", "keys")
+    assert load_settings().login is False
+    monkeypatch.setenv("STUDIO_LOGIN", "true")
+    with pytest.raises(InputError, match="STUDIO_AUTH: cannot be keys where people log in"):
+        load_settings()

@@ -102,9 +102,11 @@ def test_request_to_stop_that_goes_to_all_processes_leaves_the_file_to_its_job()
 
 
 ROOT = Path(__file__).resolve().parents[2]
+DECODERS = {"decode", "decode_bytes", "made_record", "is_marked", "is_generated"}
 DECODES_ITSELF = {
     "imaging/decode.py": "is what the process runs",
     "imaging/png.py": "is what the process runs; the other function there reads the studio's own files",
+    "imaging/provenance.py": "is what the process runs",
     "training/photos.py": "PNG files that check wrote",
     "training/evaluate.py": "samples of the run itself",
     "train.py": "samples of the run itself",
@@ -125,11 +127,15 @@ def test_no_foreign_picture_is_decoded_outside_of_the_process() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Image.open", "cv2.imread", "load_image"):
                 opens.add(name)
-            if isinstance(node, ast.ImportFrom) and node.module in ("studio.imaging.decode", "studio.imaging.png"):
-                taken = {alias.name for alias in node.names} & {"decode", "decode_bytes", "made_record"}
+            if isinstance(node, ast.ImportFrom) and node.module in (
+                "studio.imaging.decode",
+                "studio.imaging.png",
+                "studio.imaging.provenance",
+            ):
+                taken = {alias.name for alias in node.names} & DECODERS
                 imports |= {name} if taken else set()
     assert {name for name in opens if not name.startswith("pocket/")} == set(DECODES_ITSELF)
-    assert imports == {"imaging/apart_child.py"}
+    assert imports == {"imaging/apart_child.py", "imaging/png.py"}
 
 
 def test_what_a_file_says_of_itself_is_read_there_too(tmp_path: Path) -> None:
@@ -137,6 +143,8 @@ def test_what_a_file_says_of_itself_is_read_there_too(tmp_path: Path) -> None:
     write_png(tmp_path / "1.png", SCENE, parameters="", record=record)
     assert apart.made_record((tmp_path / "1.png").read_bytes()) == record
     assert apart.made_record(jpeg()) is None and apart.made_record(b"no picture") is None
+    assert apart.is_generated((tmp_path / "1.png").read_bytes())
+    assert not apart.is_generated(jpeg()) and not apart.is_generated(b"no picture")
 
 
 @pytest.mark.usefixtures("stopped")

@@ -38,6 +38,7 @@ from studio.core.domain import (
 from studio.core.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.core.fit import MeasuredRun, plan_of
 from studio.core.job_words import title_of
+from studio.core.keys import Use
 from studio.core.packs import fill
 from studio.core.presets import load_pack
 from studio.core.receipts import Receipt, Share
@@ -126,6 +127,14 @@ class ScriptedStudio:
             copy.write_bytes(path.read_bytes())
             kept.append((path.name, copy))
         return self._submit("check", config, owner, key, photos=kept)
+
+    def usage(self, *, owner):
+        own = [job for job in self.jobs.values() if job.view.owner == owner]
+        photos = sum(len(job.photos) for job in own if job.view.kind == "check")
+        return Use("2026-11", photos, sum(job.view.state not in _ENDS for job in own), 0.0)
+
+    def knows(self, key, *, owner):
+        return any(job.key == key and job.view.owner == owner for job in self.jobs.values())
 
     def submit_train(
         self, config, source, *, owner, key=None, token=None, preset=None, publish=None, publish_token=None

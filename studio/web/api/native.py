@@ -23,6 +23,7 @@ from studio.web.api.operations import Answer, Call, Desk, Nothing, Operation, ad
 from studio.web.api.pictures import taken
 from studio.web.api.plans import PicturesPlan, plan_pictures
 from studio.web.api.schema import openapi
+from studio.web.api.usage import Usage, usage
 from studio.web.routes import manifest
 from studio.web.session import DONE
 
@@ -336,6 +337,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/presets", "List the training presets.", _presets, _ROWS, tagged=True),
     Operation("GET", "/v1/bases", "List the base models.", _bases, _ROWS, tagged=True),
     *webhooks.OPERATIONS,
+    Operation("GET", "/v1/usage", "Tell what you have of what is limited, and the limits.", usage, Usage),
     Operation("GET", "/v1/health", "Tell that the server answers.", _health, _STATUS),
     Operation(
         "GET", "/v1/ready", "Tell whether a job could be taken now.", _ready, _STATUS, refuses=(503,), query=Nothing

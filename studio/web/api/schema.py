@@ -13,8 +13,9 @@ from studio.web.api.operations import Operation
 Data = dict[str, Any]
 
 _REFS = "#/components/schemas/{model}"
-_REFUSES = (401, 403, 405, 421, 422, 500)
-"""Statuses of refusals that every operation knows: token or login, origin, method, host name, parameters, a fault."""
+_REFUSES = (401, 403, 405, 421, 422, 429, 500)
+"""Statuses of refusals that every operation knows: token or login, origin or scope, method, host name, parameters, a
+quota, a fault."""
 
 PROBLEM: Data = {
     "type": "object",
@@ -85,7 +86,7 @@ def openapi(operations: Iterable[Operation], *, version: str) -> Data:
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The server's token or, where people log in, a personal Hugging Face token.",
+                    "description": "The server's token, an API key, or, where people log in, their Hugging Face token.",
                 }
             },
         },

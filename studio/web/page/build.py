@@ -33,7 +33,7 @@ def build(session: StudioSession) -> gr.Blocks:
     context = TabContext(session, JobHistories(session))
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=_CACHE_SWEEP_S) as page:
         gr.HTML(parts.header())
-        login_row = _login_row() if session.visitor else []
+        login_row = _login_row() if session.has_login else []
         with gr.Tabs(selected="check") as tabs:
             with gr.Tab(words.TAB_LIBRARY, id="library") as library_door:
                 library = library_tab(context)
@@ -69,7 +69,7 @@ def build(session: StudioSession) -> gr.Blocks:
                 updates[tabs] = gr.Tabs(selected=wanted.kind)
             elif door in _DOORS:
                 updates[tabs] = gr.Tabs(selected=door)
-            if session.visitor:
+            if session.has_login:
                 updates |= dict(zip(login_row, _login_state(session), strict=True))
             return updates
 

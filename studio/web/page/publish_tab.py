@@ -139,7 +139,7 @@ def publish_tab(context: TabContext) -> JobTab:
     )
     with gr.Row(equal_height=False):
         with form_column():
-            form = _form(login=session.visitor is not None)
+            form = _form(login=session.has_login)
             preview = gr.Button(words.PUBLISH_PREVIEW)
             start = gr.Button(words.PUBLISH_START, variant="primary")
             frame.place_answer()

@@ -155,7 +155,7 @@ def train_tab(context: TabContext) -> JobTab:
     )
     with gr.Row(equal_height=False):
         with form_column():
-            form = _form(presets, login=session.visitor is not None)
+            form = _form(presets, login=session.has_login)
             plan = gr.HTML(elem_id="ls-train-plan")
             start = gr.Button(words.TRAIN_START, variant="primary", elem_classes="ls-long")
             frame.place_answer()
