@@ -12,6 +12,7 @@ import pytest
 from studio.core.config import CheckConfig
 from studio.core.errors import InputError, UnavailableError
 from studio.core.settings import Settings, load_settings
+from studio.core.train_config import TrainConfig
 from studio.jobs import server
 from studio.service import Studio
 
@@ -85,15 +86,21 @@ def test_a_draining_server_refuses_new_jobs_and_lets_those_that_run_end(
 ) -> None:
     studio = new_studio()
     studio.start()
-    runs, waits = submit(studio, tmp_path / "a", "count 40 50"), submit(studio, tmp_path / "b", "quick")
-    known = submit  # a repeated request is no new job
+    quick = submit(studio, tmp_path / "a", "quick")
+    studio.wait(quick, owner=OWNER, timeout_s=60)
+    runs = submit(studio, tmp_path / "b", "meet")  # until there is a second note
     until(lambda: studio.server.running() == 1)
+    waits = studio.submit_train(TrainConfig(instance_token="quick"), quick, owner=OWNER).id
     assert not studio.server.drain(0.2) and codes(studio) == ["draining"]
     with pytest.raises(UnavailableError, match="about to stop") as refused:
-        known(studio, tmp_path / "c", "quick")
+        submit(studio, tmp_path / "c", "quick")
     assert (refused.value.status, refused.value.retry_after_s) == (503, 10)
+    note = tmp_path / "home" / "jobs" / "another" / "out" / "gpu.txt"
+    note.parent.mkdir(parents=True)
+    note.touch()
     assert studio.server.drain(60)
-    assert [studio.get(job, owner=OWNER).state for job in (runs, waits)] == ["completed", "pending"]
+    assert studio.get(runs, owner=OWNER).state == "completed"
+    assert studio.get(waits, owner=OWNER).state in ("pending", "pendingGpu")
 
 
 def test_what_does_not_end_in_time_goes_on_at_the_next_start(new_studio: Callable[..., Studio], tmp_path: Path) -> None:
@@ -122,7 +129,7 @@ def test_two_servers_on_one_database_work_at_once_where_they_are_told_to_and_one
     workers = [new_studio(database_url=url, works="always") for _ in range(2)]
     for worker in workers:
         worker.start()
-    jobs = [submit(answers, tmp_path / str(number), "count 40 100") for number in range(2)]
+    jobs = [submit(answers, tmp_path / str(number), "count 2000 50") for number in range(2)]
     until(lambda: [worker.server.running() for worker in workers] == [1, 1])
     assert answers.server.running() == 0 and codes(answers) == []
     assert sum(worker.server.leads() for worker in workers) == 1
@@ -130,8 +137,10 @@ def test_two_servers_on_one_database_work_at_once_where_they_are_told_to_and_one
     leader.server.drain(0)
     until(other.server.leads)  # the lead is handed on while the job goes on here
     assert leader.server.running() == 1
-    assert [answers.wait(job, owner=OWNER, timeout_s=60).state for job in jobs] == ["completed"] * 2
-    assert [answers.get(job, owner=OWNER).attempt for job in jobs] == [1, 1]
+    for job in jobs:
+        answers.cancel(job, owner=OWNER)
+    ends = [answers.wait(job, owner=OWNER, timeout_s=60) for job in jobs]
+    assert [(end.state, end.attempt) for end in ends] == [("cancelled", 1)] * 2
 
 
 def test_without_a_database_for_several_servers_only_the_leading_one_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,12 @@ def add_native(app: FastAPI, desk: Desk) -> None:
 
 
 def _accepted(call: Call, view: JobView) -> Answer:
-    return Answer(views.whole_job(call.session, view), 202, {"Location": f"/v1/jobs/{view.id}"})
+    return Answer(views.whole_job(call.session, view), 202, {"Location": f"{_root(call)}/v1/jobs/{view.id}"})
+
+
+def _root(call: Call) -> str:
+    """Return what stands before all addresses here."""
+    return call.desk.settings.root_path
 
 
 def _check(call: Call) -> Answer:
@@ -188,12 +193,12 @@ def _forget(call: Call) -> Data:
 
 def _files(call: Call) -> Data:
     listed = manifest(call.session, call.path["job_id"])
-    rows = [{**row, "url": f"/files/{listed['job']}/{row['path']}"} for row in listed["files"]]
+    rows = [{**row, "url": f"{_root(call)}/files/{listed['job']}/{row['path']}"} for row in listed["files"]]
     return {**listed, "files": rows}
 
 
 def _images(call: Call) -> Data:
-    return {"items": views.images(_own(call))}
+    return {"items": views.images(_own(call), _root(call))}
 
 
 def _adapters(call: Call) -> Data:
