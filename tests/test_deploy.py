@@ -205,6 +205,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(NGINX is None or shutil.which("curl") is None, reason="needs nginx-light and curl")
 def test_the_walk_without_containers_ends_with_a_job_done_through_the_gateway(
     folder: Path, postgres_servers: Any
@@ -252,6 +253,8 @@ def test_the_walk_without_containers_ends_with_a_job_done_through_the_gateway(
         finally:
             if walk.poll() is None:
                 os.killpg(walk.pid, signal.SIGKILL)
+            for running in folder.glob("*/postgres/postmaster.pid"):  # it has left the group
+                os.kill(int(running.read_text().split()[0]), signal.SIGQUIT)
 
 
 def look_around(address: str, token: str, servers: list[int]) -> None:
