@@ -43,7 +43,9 @@ from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
 from studio.jobs.forget import SLOW_PLACES, Forgetter
 from studio.jobs.inherited import machines_login
 from studio.jobs.marks import Marks
+from studio.jobs.observed import observed
 from studio.jobs.queue import NewJob
+from studio.jobs.server import Server
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.sweep import Clock
@@ -84,8 +86,9 @@ class Studio(Marks):
         super().__init__(settings, verbs)
         self._tokens: dict[str, str] = {}
         """Tokens of jobs that have not ended, by job id: in memory, and nowhere else."""
+        queue, watched = observed(self._store)
         self._worker = Worker(
-            self._store,
+            queue,
             self._home,
             self._jobs_dir,
             verbs=verbs,
@@ -97,7 +100,9 @@ class Studio(Marks):
             secrets=self._secrets_of,
             slots=slots_of(settings),
             beside=kinds_beside(settings),
+            works=settings.works,
         )
+        self.server = Server(self._home, self._store, self._worker, watched)
         if settings.backup_url:
             self._backup = Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads)
         self._forgetter = Forgetter(
@@ -435,6 +440,7 @@ class Studio(Marks):
         Raises:
             NotFoundError: the owner has no such job. ConflictError: it is neither stalled nor cancelled.
         """
+        self.server.require_open()
         self._make_home()
         if token and self._store.get(job_id, owner).state in ("stalled", "cancelled"):
             self._tokens[job_id] = self._tokens.get(job_id) or token
@@ -522,6 +528,7 @@ class Studio(Marks):
             known = self._store.find(owner, key, request.fingerprints(kind, config, source, intake.digest(uploads)))
             if known is not None:
                 return known
+        self.server.require_open()
         before = None if source is None else self._source(kind, source, owner)
         if before is not None:
             request.require_may_complete(before)

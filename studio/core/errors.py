@@ -33,6 +33,8 @@ class StudioError(Exception):
     """HTTP status of the answer."""
     retry = False
     """True if the same job may succeed when it is simply tried again."""
+    retry_after_s: int | None = None
+    """So many seconds later the same request may be sent again; None where time alone changes nothing."""
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
@@ -98,6 +100,14 @@ class ResourceError(StudioError):
 
     status = 507
     retry = True
+
+
+class UnavailableError(StudioError):
+    """The server can take no job now; it, or another one behind the same address, soon will."""
+
+    status = 503
+    retry = True
+    retry_after_s = 10
 
 
 class TrainingError(StudioError):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from studio.core.errors import InputError, Problem
@@ -29,6 +29,7 @@ SHIPPED_ROOT = _PACKAGED if _PACKAGED.is_dir() else PROJECT_ROOT
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 LanguageName = Literal["auto", "en", "de"]
+WorksName = Literal["lead", "always", "never"]
 
 
 class Settings(BaseSettings):
@@ -79,6 +80,19 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None  # may hold a password
     """Postgres database for the table of jobs, for several servers on one shared STUDIO_HOME:
     postgresql://USER:PASSWORD@HOST/DATABASE. None keeps the table in STUDIO_HOME."""
+    works: WorksName = "lead"
+    """Which of several servers on one database runs jobs: lead, the one that leads does; always, this one does beside
+    others, for one worker on each GPU; never, this one only answers."""
+    drain_s: int = Field(default=0, ge=0, le=7 * 24 * 3600)
+    """Told to stop (SIGTERM), the server takes no more jobs; those that run may go on for so many seconds. Then they
+    stop, and go on at the next start or on another server. 0 stops them at once."""
+    root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")
+    """Path below which a gateway serves this studio, such as /studio."""
+    log: Literal["text", "json"] = "text"
+    """How the server logs: text, or json for one object a line, each request among them; the address that is printed
+    at the start then comes without its token."""
+    metrics_token: SecretStr | None = Field(default=None, exclude=True)
+    """Token that opens /v1/metrics and nothing else, where people log in, too; None leaves it to the server's token."""
     backup_url: SecretStr | None = None  # may hold a key
     """Folder that finished jobs are copied to, and restored from at the start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None
@@ -130,6 +144,20 @@ class Settings(BaseSettings):
             raise ValueError("must be off, or 16 and more letters, digits, hyphens and underscores")
         return value
 
+    @field_validator("metrics_token")
+    @classmethod
+    def _as_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError("must be 16 and more letters, digits, hyphens and underscores")
+        return value
+
+    @field_validator("works")
+    @classmethod
+    def _beside_others(cls, value: str, info: ValidationInfo) -> str:
+        if value != "lead" and info.data.get("database_url") is None:
+            raise ValueError("needs STUDIO_DATABASE_URL: only there can several servers share the jobs")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
@@ -152,7 +180,7 @@ _OAUTH = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", 
 
 _CACHES = re.compile(r"^(disk|off|rediss?(\+cluster)?://.+)$")
 
-_SECRETS = frozenset({"token", "database_url"})
+_SECRETS = frozenset({"token", "metrics_token", "database_url"})
 """Settings that hold a secret and have a rule: what was given must not be shown with it."""
 
 _POSTGRES = re.compile(r"^postgres(ql(\+psycopg)?)?://")

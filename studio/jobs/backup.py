@@ -43,6 +43,8 @@ _WAITS_S = (5.0, 15.0, 60.0, 300.0)
 _LEAVE_S = 10.0
 _LOOK_S = 1.0
 """How often a server that only looks on asks whether the other one is gone."""
+_OTHERS_S = 60.0
+"""How often it looks for jobs that other servers on the same database have completed."""
 
 
 class DamagedError(Exception):
@@ -237,6 +239,7 @@ class Backup:
         self._jobs_dir = jobs_dir
         self._waits_s = waits_s
         self._leads = leads
+        self._look_s = _OTHERS_S if settings.database_url else None
         self._led = False
         self._held: set[str] | None = None
         """Jobs that are there; None until that is known."""
@@ -308,7 +311,7 @@ class Backup:
             else:
                 failures = 0
                 if not self._closing.is_set():
-                    self._wake.wait()
+                    self._wake.wait(self._look_s)
 
     def _once(self) -> None:
         """Bring back what is missing here, bring there what is missing there; raise the first failure at the end."""

@@ -39,6 +39,17 @@ class Claim:
     """The fence: whatever is told in the name of another number than the job's own changes nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """The jobs of one kind in one state."""
+
+    kind: str
+    state: str
+    jobs: int
+    oldest_s: float
+    """Seconds since the oldest of them was submitted."""
+
+
 class Lead(Protocol):
     """The right to dispatch: of all servers on one queue one has it at a time."""
 
@@ -212,6 +223,9 @@ class KeepersQueue(Protocol):
         Raises:
             KeyError, TypeError, ValueError: ``dump`` is not what the method ``dump`` returned for that job.
         """
+
+    def figures(self) -> list[Figure]:
+        """Return how many jobs of all owners there are of each kind in each state."""
 
     def owners(self) -> list[str]:
         """Return everybody who has a job."""

@@ -24,9 +24,10 @@ from studio.core.settings import Settings
 from studio.jobs import usage
 from studio.jobs.database import Database
 from studio.jobs.events import Outcome
+from studio.jobs.figures import figures
 from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say, storable
 from studio.jobs.postgres import PostgresDatabase
-from studio.jobs.queue import Claim, JobQueue, Lead, NewJob
+from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob
 from studio.jobs.rows import KEPT, SEEN, SOURCES, cause_of_source, views_of
 from studio.jobs.schema import EVENTS, JOBS, TURNS, facts_from_title
 from studio.jobs.sqlite import SqliteDatabase
@@ -413,6 +414,11 @@ class Store(JobQueue):
             if events:
                 db.execute(insert(EVENTS), events)
             return True
+
+    def figures(self) -> list[Figure]:
+        """Return how many jobs there are of each kind in each state."""
+        with self._database.read() as db:
+            return figures(db, self._now_s)
 
     def owners(self) -> list[str]:
         """Return everybody who has a job."""

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from studio.core.domain import Event, JobKind
 from studio.core.errors import ResourceError, StudioError
-from studio.core.settings import PROJECT_ROOT
+from studio.core.settings import PROJECT_ROOT, WorksName
 from studio.core.units import duration_text
 from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
@@ -69,6 +69,7 @@ class Worker:
             one of the others away.
         slots: variables of the environment for each job that may run at the same time.
         beside: kinds of jobs of which one runs while all slots are taken.
+        works: whether it runs jobs while it leads, always (where several servers may work at once), or never.
         tick_s: how often the worker looks up from the child's lines.
     """
 
@@ -87,6 +88,7 @@ class Worker:
         secrets: Callable[[str, bool], Mapping[str, str | None]] = lambda job_id, ended: {},
         slots: Sequence[Slot] = ({},),
         beside: Collection[JobKind] = (),
+        works: WorksName = "lead",
         tick_s: float = 0.2,
     ) -> None:
         self._store = store
@@ -100,6 +102,7 @@ class Worker:
         self._silence_s = silence_s
         self._secrets = secrets
         self._tick_s = tick_s
+        self._works = works
         self._slots = tuple(slots)
         self._beside = frozenset(beside)
         self._taken = 0
@@ -115,6 +118,7 @@ class Worker:
         """The process groups of those whose child runs."""
         self._troubles: dict[str | None, str] = {}
         self._wake = threading.Event()
+        self._draining = threading.Event()
         self._closing = threading.Event()
         self._closed = threading.Event()
 
@@ -122,6 +126,7 @@ class Worker:
         """Put the jobs of a dead server back into the queue and start the threads; raises ResourceError."""
         if self._threads:
             return
+        self._draining.clear()
         self._closing.clear()
         self._closed.clear()
         self._take_over()
@@ -149,8 +154,23 @@ class Worker:
         """Say that the store has changed."""
         self._wake.set()
 
+    def busy(self) -> int:
+        """Return how many attempts run here."""
+        with self._counting:
+            return len(self._renewed_s)
+
+    def drain(self) -> None:
+        """Take no more jobs; what runs goes on. Where servers share the queue, another one may lead from now on."""
+        self._draining.set()
+        with self._taking_over:
+            if self._lead is not None and not self._lead.is_proof:
+                self._leads = False
+                self._lead.leave()
+        self._wake.set()
+
     def close(self) -> None:
         """Stop the children, put their jobs back into the queue, end the threads, give the lead back."""
+        self._draining.set()
         self._closing.set()
         self._wake.set()
         for thread in self._threads:
@@ -171,7 +191,7 @@ class Worker:
             self._wake.clear()
             claim, now_s = None, time.monotonic()
             try:
-                if self._take_over():
+                if self._may_claim():
                     claim = self._claim(slot)
                 self._troubles.pop(None, None)
             except ResourceError as error:
@@ -190,6 +210,12 @@ class Worker:
                 with self._counting:
                     self._renewed_s.pop(claim.id, None)
 
+    def _may_claim(self) -> bool:
+        """Tell whether this server may take a job now, and take the lead if nobody has it."""
+        leads = self._take_over()
+        beside_others = self._works == "always" and self._lead is not None and not self._lead.is_proof
+        return (leads or beside_others) and not self._draining.is_set()
+
     def _claim(self, slot: Slot) -> Claim | None:
         """Take a job for this slot. The one beside serves only while all others are taken: a free slot does it best."""
         if slot is not BESIDE:
@@ -207,6 +233,8 @@ class Worker:
         """Become the one worker of this queue if no other server is, and clean up after a dead one."""
         with self._taking_over:
             self._lead = self._lead or self._store.lead(self._home)
+            if self._works == "never" or (self._draining.is_set() and not self._leads):
+                return False
             try:
                 taken = self._lead.take()
                 if taken and not self._leads:
@@ -289,7 +317,7 @@ class Worker:
         with contextlib.suppress(ResourceError):
             if self._store.append(claim, ()):  # its owner has cancelled it
                 return False
-        return self._closing.wait(_STOP_TOGETHER_S)
+        return self._draining.wait(_STOP_TOGETHER_S)
 
     def _attempt(self, claim: Claim, slot: Slot) -> tuple[Outcome | None, int]:
         """Run one child; return its own word and its exit status, negative for a signal."""

@@ -87,7 +87,8 @@ def add_routes(app: FastAPI, session_of: SessionOf, settings: Settings) -> None:
     @app.exception_handler(StudioError)
     async def refused(_: Request, error: StudioError) -> JSONResponse:
         found = [asdict(problem) for problem in error.problems]
-        return JSONResponse({"error": str(error), "problems": found}, status_code=error.status)
+        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        return JSONResponse({"error": str(error), "problems": found}, status_code=error.status, headers=headers)
 
     @app.get("/uploads")
     def held(request: Request) -> dict[str, Any]:

@@ -11,11 +11,14 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -23,8 +26,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.routing import Mount
 
-from studio.core import language, redaction
-from studio.core.errors import InputError, Problem, ResourceError
+from studio.core import language, logs, redaction
+from studio.core.errors import InputError, MissingExtraError, Problem, ResourceError
 from studio.core.private import make_file, make_folder, make_home, served_folder
 from studio.core.server_token import require_guarded, server_token, uses_keys
 from studio.core.settings import Settings, language_of
@@ -33,6 +36,8 @@ from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
 from studio.web.key_gate import KeyMiddleware, KnownVisitor
 from studio.web.login import Authenticator, LoginMiddleware, Visitor, visitor_of
+from studio.web.metrics import Metrics
+from studio.web.observe import ObserveMiddleware
 from studio.web.slow_headers import timed_protocol
 from studio.web.token_gate import TokenMiddleware
 
@@ -114,13 +119,16 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     if keys is not None:
         app.add_middleware(KeyMiddleware, keys=keys, settings=settings)
     app.add_middleware(GuardMiddleware, settings=settings)
-    app.add_middleware(ErrorShapes, shapes=SHAPES)  # added last, it comes first
+    app.add_middleware(ErrorShapes, shapes=SHAPES)
+    app.state.metrics = _metrics(studio)
+    app.add_middleware(ObserveMiddleware, settings=settings, metrics=app.state.metrics)  # added last, it comes first
     gr.mount_gradio_app(
         app,
         page,
         path="/",
         server_name=settings.host,
         server_port=settings.port,
+        root_path=settings.root_path or None,
         **page_options(settings),
     )
     mounted = _mounted(app)
@@ -156,6 +164,16 @@ def page_options(settings: Settings) -> dict[str, Any]:
         # Gradio takes its own texts in the browser's language; the page has one language for all.
         "i18n": gr.I18n(**dict.fromkeys(language.languages(), widget_words())),
     }
+
+
+def _metrics(studio: "Studio") -> Metrics | None:
+    """Return what counts for Prometheus; None where its package is not installed."""
+    try:
+        metrics = Metrics(studio.server)
+    except MissingExtraError:
+        return None
+    studio.server.observe(metrics)
+    return metrics
 
 
 def _require_account() -> None:
@@ -265,10 +283,15 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     host, port = settings.host, listener.getsockname()[1]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
     token = _token(settings)
-    on_ready((f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}") + _way_in(token))
+    address = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    if settings.log == "json":  # what is printed here is kept by others, for long
+        logs.install()
+        on_ready(address)
+    else:
+        on_ready(address + _way_in(token))
     keep_secrets_out_of_logs(settings)  # only now: the address was printed with its token
     redaction.hide(token)
-    run(app, listener)
+    run(app, listener, drain=lambda: studio.server.drain(settings.drain_s), log_config=settings.log == "text")
 
 
 def _way_in(token: str | None) -> str:
@@ -283,15 +306,45 @@ def keep_secrets_out_of_logs(settings: Settings) -> None:
         settings.backup_url,
         settings.database_url,
         settings.remote_token,
+        settings.metrics_token,
     )
     redaction.hide(*(secret.get_secret_value() for secret in secrets if secret is not None))
     redaction.install()
 
 
-def run(app: FastAPI, listener: socket.socket) -> None:
-    """Serve ``app`` on a bound socket until the process is told to stop; pages that are open then are cut off."""
+def run(
+    app: FastAPI, listener: socket.socket, *, drain: Callable[[], object] | None = None, log_config: bool = True
+) -> None:
+    """Serve ``app`` on a bound socket until the process is told to stop; pages that are open then are cut off.
+
+    Args:
+        app: what answers.
+        listener: where it listens.
+        drain: called when a service manager tells the process to stop (SIGTERM), while requests are answered still;
+            the server stops when it returns, or at once when it is told again or interrupted.
+        log_config: whether uvicorn sets its loggers up as it likes.
+    """
     import uvicorn
 
+    class DrainingServer(uvicorn.Server):
+        """Stops when everything is drained."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            nonlocal drain
+            if drain is None or sig != signal.SIGTERM or self.should_exit:
+                super().handle_exit(sig, frame)
+                return
+            first, drain = drain, None  # told again, it stops at once
+
+            def drained() -> None:
+                try:
+                    first()
+                finally:
+                    uvicorn.Server.handle_exit(self, sig, frame)
+
+            threading.Thread(target=drained, name="studio-drain", daemon=True).start()
+
+    more: dict[str, Any] = {} if log_config else {"log_config": None}
     config = uvicorn.Config(
         app,
         http=timed_protocol(),
@@ -299,9 +352,10 @@ def run(app: FastAPI, listener: socket.socket) -> None:
         access_log=False,
         timeout_graceful_shutdown=3,
         server_header=False,
+        **more,
     )
     logging.getLogger("uvicorn.error").addFilter(_ShutdownLogFilter())
-    uvicorn.Server(config).run(sockets=[listener])
+    DrainingServer(config).run(sockets=[listener])
 
 
 class _ShutdownLogFilter(logging.Filter):

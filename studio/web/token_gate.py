@@ -93,6 +93,7 @@ class TokenMiddleware:
         )
         if scope.get("scheme") == "https":
             cookie += "; Secure"
+        place = f"{scope.get('root_path', '')}{place}"
         headers = [(b"location", place.encode("latin-1")), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         headers.append((b"cache-control", b"no-store"))
         await send({"type": "http.response.start", "status": 303, "headers": headers})
@@ -109,7 +110,7 @@ _PAGE = """<!doctype html>
 <style>body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 15vh auto; padding: 0 1rem }}
 input, button {{ font: inherit; padding: .4rem .6rem }}</style></head>
 <body><h1>Likeness Studio</h1><p>{words}</p>
-<form method="get" action="/"><label>Token <input type="password" name="token" autocomplete="off" required autofocus>
+<form method="get" action="./"><label>Token <input type="password" name="token" autocomplete="off" required autofocus>
 </label> <button>Open</button></form></body></html>
 """
 

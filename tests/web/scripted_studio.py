@@ -80,6 +80,31 @@ class _Stop(Exception):  # noqa: N818
     pass
 
 
+class ScriptedServer:
+    """Stands in for studio.jobs.server.Server: all is well."""
+
+    def observe(self, observer):
+        pass
+
+    def problems(self):
+        return []
+
+    def figures(self):
+        return []
+
+    def free_bytes(self):
+        return 10**9
+
+    def running(self):
+        return 0
+
+    def leads(self):
+        return True
+
+    def is_draining(self):
+        return False
+
+
 class ScriptedStudio:
     """Stands in for studio.service.Studio."""
 
@@ -87,6 +112,7 @@ class ScriptedStudio:
         self.settings, self.pace_s, self.hold = settings, pace_s, set(hold)
         self.jobs = {}
         self.closed = False
+        self.server = ScriptedServer()
         self._lock = threading.Lock()
         self._store = None
 

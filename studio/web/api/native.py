@@ -4,17 +4,16 @@
 the session, as the other routes do: what belongs to somebody else is not there.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
 from studio import __version__
 from studio.core.domain import JobView
-from studio.core.errors import InputError, NotFoundError, Problem, ResourceError, StudioError
+from studio.core.errors import InputError, NotFoundError, Problem, StudioError, UnavailableError
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
 from studio.core.receipts import Receipt
@@ -24,6 +23,8 @@ from studio.web.api.pictures import taken
 from studio.web.api.plans import PicturesPlan, plan_pictures
 from studio.web.api.schema import openapi
 from studio.web.api.usage import Usage, usage
+from studio.web.metrics import MEDIA_TYPE, Metrics
+from studio.web.observe import METRICS_PATH
 from studio.web.routes import manifest
 from studio.web.session import DONE
 
@@ -48,7 +49,12 @@ def add_native(app: FastAPI, desk: Desk) -> None:
 
 
 def _accepted(call: Call, view: JobView) -> Answer:
-    return Answer(views.whole_job(call.session, view), 202, {"Location": f"/v1/jobs/{view.id}"})
+    return Answer(views.whole_job(call.session, view), 202, {"Location": f"{_root(call)}/v1/jobs/{view.id}"})
+
+
+def _root(call: Call) -> str:
+    """Return what stands before all addresses here."""
+    return call.desk.settings.root_path
 
 
 def _check(call: Call) -> Answer:
@@ -188,12 +194,12 @@ def _forget(call: Call) -> Data:
 
 def _files(call: Call) -> Data:
     listed = manifest(call.session, call.path["job_id"])
-    rows = [{**row, "url": f"/files/{listed['job']}/{row['path']}"} for row in listed["files"]]
+    rows = [{**row, "url": f"{_root(call)}/files/{listed['job']}/{row['path']}"} for row in listed["files"]]
     return {**listed, "files": rows}
 
 
 def _images(call: Call) -> Data:
-    return {"items": views.images(_own(call))}
+    return {"items": views.images(_own(call), _root(call))}
 
 
 def _adapters(call: Call) -> Data:
@@ -236,29 +242,24 @@ def _health(call: Call) -> Data:
 
 
 def _ready(call: Call) -> Answer:
-    """Tell whether a job could be taken now: the table answers, and the home can be written."""
-    problems = []
-    try:
-        call.session.studio.list(owner=call.session.owner, limit=1)
-    except StudioError as error:
-        problems.append(Problem("jobs", str(error), "see the server's log", "no_table"))
-    home = call.desk.settings.home.expanduser()
-    try:
-        with tempfile.TemporaryFile(dir=home) as probe:
-            probe.write(b"\0" * 4096)
-            probe.flush()
-    except OSError as error:
-        words = f"cannot be written ({error.strerror})"
-        problems.append(Problem("home", words, "free some space there, or mend its rights", "no_room"))
-    if problems:
-        raise NotReadyError.of(problems)
+    """Tell whether a job could be taken now, and would be run."""
+    if problems := call.session.studio.server.problems():
+        raise UnavailableError.of(problems)
     return Answer({"status": "ok"})
 
 
-class NotReadyError(ResourceError):
-    """No job could be taken now."""
+def _metrics(call: Call) -> Response:
+    """Answer with the figures of the server; where people log in, none of them runs it."""
+    if call.session.visitor is not None:
+        raise NotForVisitorsError("the metrics are for who runs this server; they open to STUDIO_METRICS_TOKEN.")
+    metrics = getattr(call.request.app.state, "metrics", None) or Metrics(call.session.studio.server)
+    return Response(metrics.text(), headers={"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"})
 
-    status = 503
+
+class NotForVisitorsError(StudioError):
+    """Only whoever runs the server may see this."""
+
+    status = 403
 
 
 _STATUS: Data = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
@@ -341,6 +342,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/health", "Tell that the server answers.", _health, _STATUS),
     Operation(
         "GET", "/v1/ready", "Tell whether a job could be taken now.", _ready, _STATUS, refuses=(503,), query=Nothing
+    ),
+    Operation(
+        "GET", METRICS_PATH, "Tell Prometheus how the server does; for its operator only.", _metrics,
+        {"type": "string", "x-media-type": "text/plain"}, refuses=(501,),
     ),
 )  # fmt: skip
 """Every operation below ``/v1``."""

@@ -98,7 +98,8 @@ def _described(operation: Operation, schemas: Data) -> Data:
     responses: Data = {str(status): _response(status, answer, operation, schemas) for status, answer in good.items()}
     if operation.tagged:
         responses["304"] = {"description": phrase(304)}
-    for status in sorted({*_REFUSES, *operation.refuses}):
+    stopping = (503,) if operation.status == 202 else ()
+    for status in sorted({*_REFUSES, *operation.refuses, *stopping}):
         content = {PROBLEM_JSON: {"schema": {"$ref": _REFS.format(model="Problem")}}}
         responses[str(status)] = {"description": phrase(status), "content": content}
     found: Data = {

@@ -51,17 +51,21 @@ def adapter(session: StudioSession, view: JobView) -> Data:
         "best_step": result.get("best_step"),
         "created_s": view.created_s,
         "finished_s": view.finished_s,
-        "files_url": f"/files/{view.id}",
+        "files_url": f"{session.settings.root_path}/files/{view.id}",
     }
 
 
-def images(view: JobView) -> list[Data]:
-    """Return the pictures of a generate or finish job with their addresses; none of any other."""
+def images(view: JobView, root: str = "") -> list[Data]:
+    """Return the pictures of a generate or finish job with their addresses; none of any other.
+
+    Args:
+        view: the job.
+        root: what stands before all addresses of the studio.
+    """
     rows = (view.result or {}).get(PICTURES_OF.get(view.kind, ""), ())
-    return [
-        {**row, "url": f"/files/{view.id}/{row['file']}", "small_url": f"/files/{view.id}/{row['file']}?small=true"}
-        for row in rows
-    ]
+    place = f"{root}/files/{view.id}"
+    urls = [f"{place}/{row['file']}" for row in rows]
+    return [{**row, "url": url, "small_url": f"{url}?small=true"} for row, url in zip(rows, urls, strict=True)]
 
 
 def a_list(item: Data) -> Data:

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -226,14 +227,31 @@ def test_the_lists_of_what_there_is_and_the_servers_health_answer(http: httpx.Cl
     assert http.get("/v1/packs?base=pocket").json()["problems"][0]["where"] == "base"
 
 
-def test_a_server_that_can_take_no_job_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, studio = real(tmp_path)
-    with studio:
+def test_a_server_that_can_take_no_job_is_not_ready(tmp_path: Path) -> None:
+    client, real_one = real(tmp_path)
+    with real_one:
+        real_one.studio.start()
         assert client.get("/v1/ready").json() == {"status": "ok"}
-        monkeypatch.setattr(Studio, "list", broken)
-        shutil.rmtree(studio.settings.home)
+        real_one.studio.server.drain(0)
         answer = client.get("/v1/ready")
-        assert answer.status_code == 503 and [row["where"] for row in answer.json()["problems"]] == ["jobs", "home"]
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+        assert [row["code"] for row in answer.json()["problems"]] == ["draining"]
+        refused = client.post("/v1/check", json={"photos": [{"name": "a.jpg", "data": "aGFsbG8="}]})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        real_one.studio.close()
+        shutil.rmtree(real_one.settings.home)
+        codes = {row["code"] for row in client.get("/v1/ready").json()["problems"]}
+        assert codes >= {"draining", "no_room"}, codes
+
+
+def test_the_metrics_are_there_for_whoever_runs_the_server(http: httpx.Client, tmp_path: Path) -> None:
+    answer = http.get("/v1/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4") and "studio_running 0" in answer.text
+    assert 'studio_http_request_seconds_count{method="GET",route="/v1/metrics"' in http.get("/v1/metrics").text
+    client, real_one = real(tmp_path, visitor=lambda: SimpleNamespace(owner="hf:1", token=None))
+    with real_one:
+        refused = client.get("/v1/metrics")
+        assert refused.status_code == 403 and "STUDIO_METRICS_TOKEN" in refused.json()["error"]
 
 
 # ---------------------------------------------------------------------------------------------------- the real studio
@@ -242,10 +260,10 @@ def test_a_server_that_can_take_no_job_is_not_ready(tmp_path: Path, monkeypatch:
 class real:  # noqa: N801  a context, used like a function
     """A client of the routes alone before a real studio that is not started."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, visitor: Any = None) -> None:
         self.settings = Settings(home=tmp_path / "real")
         self.studio = Studio(self.settings)
-        app, session = FastAPI(), StudioSession(self.studio, self.settings)
+        app, session = FastAPI(), StudioSession(self.studio, self.settings, visitor)
         add_routes(app, lambda request: session, self.settings)
         add_interfaces(app, lambda request: session, self.settings)
         self.client = TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=False)
