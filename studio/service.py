@@ -45,6 +45,7 @@ from studio.jobs.inherited import machines_login
 from studio.jobs.marks import Marks
 from studio.jobs.observed import observed
 from studio.jobs.queue import NewJob
+from studio.jobs.sealed import Tokens
 from studio.jobs.server import Server
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
@@ -84,8 +85,7 @@ class Studio(Marks):
         max_losses: int = 3,
     ) -> None:
         super().__init__(settings, verbs)
-        self._tokens: dict[str, str] = {}
-        """Tokens of jobs that have not ended, by job id: in memory, and nowhere else."""
+        self._tokens = Tokens(self._store, settings)
         queue, watched = observed(self._store)
         self._worker = Worker(
             queue,
@@ -424,7 +424,7 @@ class Studio(Marks):
         self._make_home()
         view = self._store.cancel(job_id, owner)
         if view.state in TERMINAL_STATES:
-            self._tokens.pop(job_id, None)
+            self._tokens.drop(job_id)
         self._worker.wake()
         return view
 
@@ -443,7 +443,7 @@ class Studio(Marks):
         self.server.require_open()
         self._make_home()
         if token and self._store.get(job_id, owner).state in ("stalled", "cancelled"):
-            self._tokens[job_id] = self._tokens.get(job_id) or token
+            self._tokens.give(job_id, token)
         view = self._store.retry(job_id, owner)
         self._worker.wake()
         return view
@@ -476,7 +476,7 @@ class Studio(Marks):
         self._make_home()
         receipt = self._forgetter.forget(owner, job=job, subject=subject, everything=everything, dry_run=dry_run)
         for job_id in () if dry_run else receipt.jobs:
-            self._tokens.pop(job_id, None)
+            self._tokens.drop(job_id)
         return receipt
 
     def events(self, job_id: str, *, owner: str, after: int = 0) -> _NumberedEvents:
@@ -540,17 +540,16 @@ class Studio(Marks):
         try:
             # A job of somebody else must never take the machine's token, not even when its own is lost.
             own_token = token is not None or not lends_logins(self._settings, owner)
-            if own_token:
-                self._tokens[job_id] = token or ""
+            sealed = self._tokens.take(job_id, token or "") if own_token else None
             max_bytes = self._settings.max_upload_bytes
             digest = request.write_request(
                 job_dir, kind, config, source, uploads, max_bytes=max_bytes, own_token=own_token
             )
             title = title_of(kind, facts)
-            view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, digest, source, key, facts))
+            view, accepted = self._store.insert(NewJob(job_id, kind, owner, title, digest, source, key, facts, sealed))
         finally:
             if not accepted:  # an error, or another thread was faster with the same key
-                self._tokens.pop(job_id, None)
+                self._tokens.drop(job_id)
                 shutil.rmtree(job_dir, ignore_errors=True)
         self._worker.wake()
         return view
@@ -568,12 +567,13 @@ class Studio(Marks):
 
     def _secrets_of(self, job_id: str, ended: bool) -> Mapping[str, str | None]:
         """Return what one job's process alone must know, and what it must not; forget it when the job has ended."""
-        token = self._tokens.pop(job_id, None) if ended else self._tokens.get(job_id)
         if ended:
+            self._tokens.drop(job_id)
             self._clock.has_ended(job_id)
             if self._backup:
                 self._backup.wake()
             return {}
+        token = self._tokens.of(job_id)
         lends = lends_logins(self._settings, self._store.owner_of(job_id))
         known: dict[str, str | None] = {**machines_login()} if lends else dict(NOT_FOR_OTHERS)
         return known | ({} if token is None else {TOKEN_VARIABLE: token})

@@ -81,6 +81,7 @@ FOREIGN: dict[str, str] = {
     "huggingface_hub": "bases publishing likeness web jobs cli doctor",
     "sqlite3": "jobs",
     "sqlalchemy": "jobs",
+    "cryptography": "jobs",
     "alembic": "jobs",
     "fsspec": "jobs",
     "redis": "pictures",

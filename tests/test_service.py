@@ -149,7 +149,29 @@ def test_a_run_is_published_with_a_token_that_is_in_memory_only(studio, photos, 
     assert studio.get(check.id, owner=OWNER).result["hub_token"] == "", "no other job's process knows it"
     for path in (tmp_path / "home").rglob("*"):
         assert not path.is_file() or token.encode() not in path.read_bytes(), path
-    assert studio._tokens == {}
+    assert studio._tokens._known == {}
+
+
+def test_with_a_key_a_publish_goes_on_after_a_restart_and_the_table_tells_no_token(tmp_path, monkeypatch, photos, hub):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
+    settings = Settings(home=tmp_path / "home", device="cpu", secrets_key="k" * 32)
+    before = Studio(settings, verbs=load_fakes().VERBS)
+    check = before.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+    train = before.submit_train(TrainConfig(instance_token="quick"), check.id, owner=OWNER)
+    token = "hf_write0123456789"
+    job = before.submit_publish(PublishConfig(repo="ada/portrait", title="quick"), train.id, token=token, owner=OWNER)
+    before.close()
+    after = Studio(settings, verbs=load_fakes().VERBS)
+    after.start()
+    try:
+        ended = after.wait(job.id, owner=OWNER, timeout_s=60)
+        assert ended.state == "completed", ended.cause
+        assert ended.result["hub_token"] == hashlib.sha256(token.encode()).hexdigest()
+        assert after._store.sealed_of(job.id) is None, "it goes with the end of the job"
+    finally:
+        after.close()
+    for path in (tmp_path / "home").rglob("*"):
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path
 
 
 def test_a_token_that_cannot_write_is_refused_at_submit_and_nothing_is_queued(studio, photos, hub):
@@ -191,7 +213,7 @@ def test_a_run_is_published_when_it_is_done_with_a_token_that_was_asked_before(s
     assert studio.get(train.id, owner=OWNER).result["hub_token"] == "", "the training never knew it"
     for path in (tmp_path / "home").rglob("*"):
         assert not path.is_file() or token.encode() not in path.read_bytes(), path
-    assert studio._tokens == {}
+    assert studio._tokens._known == {}
 
 
 def test_a_cancelled_run_that_goes_on_is_published_with_the_token_that_was_given_for_it(studio, photos, hub):
@@ -233,7 +255,7 @@ def test_what_cannot_be_published_is_refused_before_the_training(studio, photos,
     with pytest.raises(InputError, match=words) as caught:
         studio.submit_train(config, check.id, owner=OWNER, publish=then, publish_token=token)
     assert not token or token not in str(caught.value)
-    assert [job.id for job in studio.list(owner=OWNER)] == [check.id] and not any(studio._tokens.values())
+    assert [job.id for job in studio.list(owner=OWNER)] == [check.id] and not any(studio._tokens._known.values())
 
 
 def test_a_taken_name_and_a_hub_that_is_away_are_told_before_the_training(studio, photos, hub, monkeypatch):
@@ -280,7 +302,7 @@ def test_only_the_owner_of_the_machine_may_use_the_machines_token(studio, photos
     mine = studio.submit_publish(wanted, jobs[studio._settings.owner].id, owner=studio._settings.owner)
     theirs = studio.submit_generate(GenerateConfig(prompts=("quick",), adapter="ada/portrait"), owner=OWNER)
     lost = studio.submit_publish(wanted, jobs[OWNER].id, token="hf_write0123456789", owner=OWNER)
-    studio._tokens.pop(lost.id)  # as after a restart of the server
+    studio._tokens.drop(lost.id)  # as after a restart of the server
     studio.start()
     ended = studio.wait(mine.id, owner=studio._settings.owner, timeout_s=60)
     assert ended.result["hub_token"] == hashlib.sha256(b"hf_write0123456789").hexdigest()

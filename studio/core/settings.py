@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     at the start then comes without its token."""
     metrics_token: SecretStr | None = Field(default=None, exclude=True)
     """Token that opens /v1/metrics and nothing else, where people log in, too; None leaves it to the server's token."""
+    secrets_key: SecretStr | None = None
+    """Key that seals the tokens of waiting jobs in the table, 32 characters and more, such as `openssl rand -hex 32`
+    gives; several, separated by commas: the first one seals, all open. None keeps tokens in memory until a restart."""
     backup_url: SecretStr | None = None  # may hold a key
     """Folder that finished jobs are copied to, and restored from at the start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None
@@ -165,6 +168,13 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return value
 
+    @field_validator("secrets_key")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and any(len(key.strip()) < 32 for key in value.get_secret_value().split(",")):
+            raise ValueError("must be 32 characters and more, such as `openssl rand -hex 32` gives")
+        return value
+
     @field_validator("results_cache")
     @classmethod
     def _known_cache(cls, value: str) -> str:
@@ -180,7 +190,7 @@ _OAUTH = ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", 
 
 _CACHES = re.compile(r"^(disk|off|rediss?(\+cluster)?://.+)$")
 
-_SECRETS = frozenset({"token", "metrics_token", "database_url"})
+_SECRETS = frozenset({"token", "metrics_token", "database_url", "secrets_key"})
 """Settings that hold a secret and have a rule: what was given must not be shown with it."""
 
 _POSTGRES = re.compile(r"^postgres(ql(\+psycopg)?)?://")

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 
-from studio.core.domain import Event, plain
+from studio.core.domain import TERMINAL_STATES, Event, plain
 from studio.jobs import usage
 from studio.jobs.schema import EVENTS, JOBS
 from studio.jobs.states import RUNNING, origins
@@ -42,6 +42,8 @@ def move(
     allowed = [state for state in origins(target) if only_from is None or state in only_from]
     if target not in RUNNING:
         columns |= {"holder": None, "leased_until_s": None}
+    if target in TERMINAL_STATES and (attempt_is is not None or target == "cancelled"):
+        columns["sealed"] = None  # one that stalls before it ran keeps its token for a retry
     change = update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state.in_(allowed)).values(state=target, **columns)
     if attempt_is is not None:
         change = change.where(JOBS.c.attempt == attempt_is)

@@ -27,6 +27,8 @@ class NewJob:
     source: str | None = None
     key: str | None = None
     facts: JobFacts = field(default_factory=JobFacts)
+    sealed: str | None = None
+    """The token that it came with, sealed; see ``jobs/sealed.py``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,12 @@ class OwnersQueue(Protocol):
 
     def owner_of(self, job_id: str) -> str:
         """Return whose a job is that is in the table."""
+
+    def sealed_of(self, job_id: str) -> str | None:
+        """Return the sealed token of a job; None if there is none, or no such job."""
+
+    def keep_sealed(self, job_id: str, sealed: str | None) -> None:
+        """Keep another sealed token with a job, or none."""
 
     def events(self, job_id: str, owner: str, after: int) -> list[tuple[int, Event]]:
         """Return the job's events with a sequence number above ``after``, in order; raises NotFoundError."""

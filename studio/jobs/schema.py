@@ -53,6 +53,7 @@ JOBS = Table(
     Column("progress", Text, nullable=False, server_default="{}"),
     Column("result", Text),
     Column("hearts", Text, nullable=False, server_default="[]"),
+    Column("sealed", Text),
     Column("holder", Text),
     Column("leased_until_s", SECONDS),
     Column("claimed_s", SECONDS),

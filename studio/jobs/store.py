@@ -116,6 +116,7 @@ class Store(JobQueue):
                     key=job.key,
                     fingerprint=job.fingerprint,
                     created_s=self._now_s,
+                    sealed=job.sealed,
                 )
             )
             return self._view(db, job.id), True
@@ -164,6 +165,17 @@ class Store(JobQueue):
         """Return whose a job is that is in the table."""
         with self._database.read() as db:
             return str(db.execute(_OWNER_OF, {"job_id": job_id}).scalar_one())
+
+    def sealed_of(self, job_id: str) -> str | None:
+        """Return the sealed token of a job."""
+        with self._database.read() as db:
+            found = db.scalar(select(JOBS.c.sealed).where(JOBS.c.id == job_id))
+            return None if found is None else str(found)
+
+    def keep_sealed(self, job_id: str, sealed: str | None) -> None:
+        """Keep another sealed token with a job, or none."""
+        with self._database.write() as db:
+            db.execute(update(JOBS).where(JOBS.c.id == job_id).values(sealed=sealed))
 
     def events(self, job_id: str, owner: str, after: int) -> list[tuple[int, Event]]:
         """Return the job's events with a sequence number above ``after``, in order."""
