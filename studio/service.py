@@ -42,6 +42,7 @@ from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
 from studio.jobs.forget import SLOW_PLACES, Forgetter
 from studio.jobs.inherited import machines_login
 from studio.jobs.marks import Marks
+from studio.jobs.operation import Operation
 from studio.jobs.queue import NewJob
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
@@ -99,6 +100,9 @@ class Studio(Marks):
         self._clock = Clock(
             self._home, self._store, self._forgetter, keep_days=settings.keep_days, leads=self._worker.leads
         )
+
+        self.operation = Operation(settings, self._home, self._store, self._worker, self)
+        """What the operator may see and do; whoever calls it must know that they are one."""
 
     def start(self) -> None:
         """Start the local worker. Jobs whose server died go back to pending and continue from their folders.

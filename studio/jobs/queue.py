@@ -101,7 +101,7 @@ class OwnersQueue(Protocol):
         """
 
     def owner_of(self, job_id: str) -> str:
-        """Return whose a job is that is in the table."""
+        """Return whose a job is; raises NotFoundError."""
 
     def events(self, job_id: str, owner: str, after: int) -> list[tuple[int, Event]]:
         """Return the job's events with a sequence number above ``after``, in order; raises NotFoundError."""
@@ -211,6 +211,12 @@ class KeepersQueue(Protocol):
 
     def owners(self) -> list[str]:
         """Return everybody who has a job."""
+
+    def whose(self) -> dict[str, str]:
+        """Return job id -> owner of all jobs."""
+
+    def newest_of_all(self, limit: int, *, states: Collection[str]) -> list[JobView]:
+        """Return the newest jobs of all owners in one of these states, newest first."""
 
     def erase(self, jobs: Collection[str]) -> frozenset[str]:
         """Delete jobs with their events, what is queued behind them by now, and turns of owners without a job left.
