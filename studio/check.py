@@ -85,7 +85,7 @@ def check(
 
     names = _distinct_names(files)
     _refuse_unknown(config, names)
-    reporter.start(3 * len(files))
+    reporter.start(3 * len(files), counted=False)
     reporter.stage("reading", f"Reading {len(files)} photos")
     everything = []
     for path, name in zip(files, names, strict=True):

@@ -44,6 +44,7 @@ from studio.jobs.forget import SLOW_PLACES, Forgetter
 from studio.jobs.inherited import machines_login
 from studio.jobs.marks import Marks
 from studio.jobs.observed import observed
+from studio.jobs.operation import Operation
 from studio.jobs.queue import NewJob
 from studio.jobs.sealed import Tokens
 from studio.jobs.server import Server
@@ -116,6 +117,9 @@ class Studio(Marks):
             self._home, self._store, self._forgetter, keep_days=settings.keep_days, leads=self._worker.leads
         )
         self._sender = Sender(self._store, lambda: reach_of(settings.webhook_loopback), leads=self._worker.leads)
+
+        self.operation = Operation(settings, self._home, self._store, self._worker, self)
+        """What the operator may see and do; whoever calls it must know that they are one."""
 
     def start(self) -> None:
         """Start the local worker. Jobs whose server died go back to pending and continue from their folders.

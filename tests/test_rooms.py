@@ -142,13 +142,17 @@ WITHOUT_TEST = {
     # a part of the Train tab
     "web/page/film_strip.py": "web/page/test_train_tab.py",
     # sentences
+    "web/page/words_admin.py": "web/page/test_words.py",
     "web/page/words_api.py": "web/page/test_words.py",
     # seen in a browser only
+    "web/page/admin_tab.py": "browser/test_admin.py",
     "web/page/generate_tab.py": "browser/test_page.py",
     "web/page/library_tab.py": "browser/test_library.py",
     "web/page/photo_editor.py": "browser/test_photos.py",
     "web/page/theme.py": "browser/test_page.py",
     "web/page/visitors.py": "web/page/test_endpoints.py",
+    # refused to others, and given to operators
+    "web/page/endpoints_admin.py": "web/test_login.py",
     # the recipe, whose stages run one after the other
     "pocket/layers.py": "pocket/test_faces.py",
     "pocket/recipe/__main__.py": "pocket/recipe/test_exports.py",

@@ -236,7 +236,7 @@ def compare_subjects(
     for (candidate, _), score, is_odd in zip(compared, scores, odd, strict=True):
         candidate.likeness = None if np.isnan(score) else round(float(score), 4)
         if is_odd:
-            cure = f"remove it, or check that it shows the same {config.class_noun}"
+            cure = f"remove it, or use it anyway if it does show the same {config.class_noun}"
             message = "does not look like the subject of the other photos"
             candidate.findings.append(PhotoFinding("not_same_subject", message, cure, serious=True))
 

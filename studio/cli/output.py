@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
 from studio.cli.shown import likeness_sentence, likeness_text
@@ -28,6 +28,20 @@ class _EtaColumn(ProgressColumn):
         return Text(_eta(task.fields["eta_s"]), style="dim")
 
 
+def _done(step: float, total: float | None, counted: bool) -> str:
+    """Return how much is done, as a number of things or, where they are gone through several times, in percent."""
+    if counted:
+        return f"{step:.0f} of {total or '?'}"
+    return f"{100 * min(1.0, step / total):.0f} %" if total else ""
+
+
+class _DoneColumn(ProgressColumn):
+    """Shows how much is done."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_done(task.completed, task.total, task.fields["counted"]), style="progress.download")
+
+
 class TerminalOutput:
     """Shows events to a person: one bar per stage on a terminal, plain lines elsewhere.
 
@@ -42,7 +56,7 @@ class TerminalOutput:
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
-            MofNCompleteColumn(),
+            _DoneColumn(),
             _EtaColumn(),
             TextColumn("{task.fields[metrics]}", style="cyan", markup=False),
             console=self.err,
@@ -85,7 +99,11 @@ class TerminalOutput:
             if self._task is None:
                 self._begin(str(data.get("message") or "working"))
             self._progress.update(
-                self._task, completed=data.get("step", 0), total=data.get("total"), eta_s=data.get("eta_s")
+                self._task,
+                completed=data.get("step", 0),
+                total=data.get("total"),
+                eta_s=data.get("eta_s"),
+                counted=data.get("counted", True),
             )
             self._say_how_long(data)
         elif event.kind == "metrics":
@@ -97,7 +115,7 @@ class TerminalOutput:
     def _begin(self, title: str) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(title, total=None, eta_s=None, metrics="")
+        self._task = self._progress.add_task(title, total=None, eta_s=None, counted=True, metrics="")
         if title != self._stage and not self.err.is_terminal:
             self.err.print(title)
         self._stage = title
@@ -106,7 +124,8 @@ class TerminalOutput:
         """Print a line now and then for a reader that has no bar: a pipe, a file, the log of another program."""
         if self.err.is_terminal or data.get("eta_s") is None or not data.get("total") or not self._line_is_due():
             return
-        self.err.print(f"{self._stage}: {data.get('step', 0)} of {data['total']}, {_eta(data['eta_s'])}")
+        done = _done(data.get("step", 0), data["total"], data.get("counted", True))
+        self.err.print(f"{self._stage}: {done}, {_eta(data['eta_s'])}")
 
     def _measure(self, data: Mapping[str, Any]) -> None:
         shown = [f"loss {data['loss']:.3f}"] if data.get("loss") is not None else []

@@ -18,7 +18,7 @@ class Event:
 
     Kinds and their ``data`` (all JSON):
       ``stage``    name (loading, caching, training ...), message
-      ``progress`` step, total, eta_s (float or None), message
+      ``progress`` step, total, eta_s (float or None), message, and counted (False) where step is only a share of total
       ``metrics``  step, and any of loss, val_loss, learning_rate, step_s, likeness, likeness_summary, bleed
       ``sample``   step, path, prompt, likeness (float or None)   path of a picture below the output folder
       ``verdict``  one Verdict as a dict

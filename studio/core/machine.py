@@ -31,6 +31,7 @@ Measure again when base or preset change."""
 _GPU_DEVICES = ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")
 """Made by the drivers: NVIDIA on Linux, any GPU below Windows' Linux, AMD on Linux."""
 _NVIDIA = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+_NVIDIA_NOW = ("nvidia-smi", "--query-gpu=name,memory.used,memory.total", "--format=csv,noheader,nounits")
 _NVIDIA_TIMEOUT_S = 10.0
 _AMD = ("/sys/class/drm", "card*/device/mem_info_vram_total")
 _APPLE_SHARE = 2 / 3  # of the memory that all share, as Metal recommends for the smaller machines
@@ -50,6 +51,25 @@ class Machine:
     """Of the GPU, or of the machine where there is none; None if unknown."""
     packages: frozenset[str]
     """Optional packages that can be used here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """How a GPU stands now, as its driver says."""
+
+    name: str
+    used_bytes: int
+    total_bytes: int
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Return the NVIDIA GPUs of this machine; none where the driver's program is missing or does not answer."""
+    try:
+        said = subprocess.run(_NVIDIA_NOW, capture_output=True, text=True, timeout=_NVIDIA_TIMEOUT_S, check=True).stdout
+        rows = [[part.strip() for part in line.rsplit(",", 2)] for line in said.splitlines()]
+        return tuple(Gpu(name, int(used) * 2**20, int(total) * 2**20) for name, used, total in rows)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return ()
 
 
 @cache

@@ -115,13 +115,16 @@ class ProgressReporter:
         """Report a warning."""
         self.message(text, "warning")
 
-    def start(self, total: int, done: int = 0) -> None:
+    def start(self, total: int, done: int = 0, *, counted: bool = True) -> None:
         """Begin to count; the time that is left is estimated from what is done from here on.
 
         Args:
             total: things to do.
             done: how many of them were done before.
+            counted: whether that is a number of things that a person knows; False where all of them are gone through
+                several times, and only the share that is done tells anything.
         """
+        self._counted = counted
         self._total, self._done, self._before = total, done, done
         self._started_s = self._clock()
         self._each_s: float | None = None
@@ -144,7 +147,7 @@ class ProgressReporter:
         if not self._throttle.is_due(always=done == self._total):
             return False
         data = {"step": done, "total": self._total, "eta_s": self._eta_s() if eta_s is None else eta_s}
-        self.on_event(Event("progress", {**data, "message": message}))
+        self.on_event(Event("progress", {**data, "message": message, **({} if self._counted else {"counted": False})}))
         return True
 
     def advance(self, message: str, count: int = 1) -> None:

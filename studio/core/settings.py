@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     """Send the token over plain http to another machine, too, where everybody on the way can read it."""
     owner: str = "local"
     """Owner whose jobs may use this machine's tokens: local, or hf: and the id of an account where people log in."""
+    admins: str = ""
+    """Where people log in: who sees the tab Admin, beside STUDIO_OWNER; owners such as hf:ID, separated by commas."""
     login: bool | None = None
     """Whether visitors log in with Hugging Face and see only their own jobs; None: if the platform offers it."""
     guest: bool = False

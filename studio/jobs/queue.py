@@ -115,7 +115,7 @@ class OwnersQueue(Protocol):
         """
 
     def owner_of(self, job_id: str) -> str:
-        """Return whose a job is that is in the table."""
+        """Return whose a job is; raises NotFoundError."""
 
     def sealed_of(self, job_id: str) -> str | None:
         """Return the sealed token of a job; None if there is none, or no such job."""
@@ -237,6 +237,12 @@ class KeepersQueue(Protocol):
 
     def owners(self) -> list[str]:
         """Return everybody who has a job."""
+
+    def whose(self) -> dict[str, str]:
+        """Return job id -> owner of all jobs."""
+
+    def newest_of_all(self, limit: int, *, states: Collection[str]) -> list[JobView]:
+        """Return the newest jobs of all owners in one of these states, newest first."""
 
     def erase(self, jobs: Collection[str]) -> frozenset[str]:
         """Delete jobs with their events, what is queued behind them by now, and turns of owners without a job left.

@@ -162,9 +162,12 @@ class Store(JobQueue):
             return views_of(db, query)
 
     def owner_of(self, job_id: str) -> str:
-        """Return whose a job is that is in the table."""
+        """Return whose a job is."""
         with self._database.read() as db:
-            return str(db.execute(_OWNER_OF, {"job_id": job_id}).scalar_one())
+            owner = db.scalar(_OWNER_OF, {"job_id": job_id})
+        if owner is None:
+            raise _no_job(job_id)
+        return str(owner)
 
     def sealed_of(self, job_id: str) -> str | None:
         """Return the sealed token of a job."""
@@ -436,6 +439,17 @@ class Store(JobQueue):
         """Return everybody who has a job."""
         with self._database.read() as db:
             return sorted(db.scalars(select(JOBS.c.owner).distinct()))
+
+    def whose(self) -> dict[str, str]:
+        """Return job id -> owner of all jobs."""
+        with self._database.read() as db:
+            return {row.id: row.owner for row in db.execute(select(JOBS.c.id, JOBS.c.owner))}
+
+    def newest_of_all(self, limit: int, *, states: Collection[str]) -> list[JobView]:
+        """Return the newest jobs of all owners in one of these states."""
+        query = SEEN.where(JOBS.c.state.in_(sorted(states))).order_by(JOBS.c.number.desc()).limit(limit)
+        with self._database.read() as db:
+            return views_of(db, query)
 
     def erase(self, jobs: Collection[str]) -> frozenset[str]:
         """Delete jobs with their events, what is queued behind them by now, and turns of owners without a job left."""

@@ -32,6 +32,7 @@ from studio.core.units import duration_text
 from studio.jobs.child import LOCK_FILE
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.inherited import inherited
+from studio.jobs.pause import is_paused
 from studio.jobs.queue import Claim, Lead, WorkersQueue
 from studio.jobs.slots import BESIDE, Slot
 from studio.jobs.states import VerbSpec
@@ -150,6 +151,11 @@ class Worker:
         """Tell whether this server is the one of its queue that works."""
         return self._leads
 
+    def running(self) -> dict[str, int]:
+        """Return job id -> process of the jobs that run here."""
+        with self._counting:
+            return dict(self._groups)
+
     def wake(self) -> None:
         """Say that the store has changed."""
         self._wake.set()
@@ -191,7 +197,7 @@ class Worker:
             self._wake.clear()
             claim, now_s = None, time.monotonic()
             try:
-                if self._may_claim():
+                if self._may_claim() and not is_paused(self._home):
                     claim = self._claim(slot)
                 self._troubles.pop(None, None)
             except ResourceError as error:

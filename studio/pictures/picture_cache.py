@@ -51,6 +51,9 @@ class PictureCache(Protocol):
         Pictures that an earlier version kept go, too, whatever drew them: their keys do not tell.
         """
 
+    def clear(self, *, dry_run: bool = False) -> tuple[int, int]:
+        """Delete all pictures; return how many files and bytes that are."""
+
     def close(self) -> None:
         """Give connections back."""
 
@@ -66,6 +69,21 @@ def forget(settings: Settings, adapters: Collection[str], *, dry_run: bool = Fal
         return 0, 0
     try:
         return cache.forget(adapters, dry_run=dry_run)
+    finally:
+        cache.close()
+
+
+def clear(settings: Settings, *, dry_run: bool = False) -> tuple[int, int]:
+    """Delete all pictures of the cache that the settings name, or only count them; see ``PictureCache.clear``.
+
+    Raises:
+        OSError: the cache cannot be reached. MissingExtraError: as ``open_cache``.
+    """
+    cache = open_cache(settings)
+    if cache is None:
+        return 0, 0
+    try:
+        return cache.clear(dry_run=dry_run)
     finally:
         cache.close()
 
@@ -179,6 +197,18 @@ class DiskCache:
         self._taken_bytes = None
         return files, taken
 
+    def clear(self, *, dry_run: bool = False) -> tuple[int, int]:
+        """See ``PictureCache.clear``; a job that draws meanwhile only misses what goes."""
+        files = taken = 0
+        for path in list(self._folder.glob("*/*")):
+            with contextlib.suppress(OSError):  # another process evicts too
+                files, taken = files + 1, taken + path.stat().st_size
+                if not dry_run:
+                    path.unlink(missing_ok=True)
+                    path.parent.rmdir()  # fails while others lie in it
+        self._taken_bytes = None
+        return files, taken
+
     def close(self) -> None:
         """See ``PictureCache.close``: there is nothing to give back."""
 
@@ -240,17 +270,28 @@ class RedisCache:
     def forget(self, adapters: Collection[str], *, dry_run: bool = False) -> tuple[int, int]:
         """See ``PictureCache.forget``."""
 
+        def is_theirs(adapter: str, picture: str) -> bool:
+            return adapter in adapters or not picture
+
+        return self._drop(is_theirs, dry_run=dry_run) if adapters else (0, 0)
+
+    def clear(self, *, dry_run: bool = False) -> tuple[int, int]:
+        """See ``PictureCache.clear``."""
+        return self._drop(lambda adapter, picture: True, dry_run=dry_run)
+
+    def _drop(self, is_meant: Callable[[str, str], bool], *, dry_run: bool) -> tuple[int, int]:
         def all_of(client: Any) -> tuple[int, int]:
             files = taken = 0
             for name in client.scan_iter(match=self._name("*"), count=1000):
                 adapter, _, picture = name.decode().removeprefix(self._name("")).partition("/")
-                if adapter in adapters or not picture:
+                if is_meant(adapter, picture):
                     files, taken = files + 1, taken + client.strlen(name)
                     if not dry_run:
                         client.delete(name)
             return files, taken
 
-        return self._ask(all_of) if adapters else (0, 0)
+        found: tuple[int, int] = self._ask(all_of)
+        return found
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         try:

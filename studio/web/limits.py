@@ -50,6 +50,9 @@ NEEDS: Mapping[str, Scope | None] = {
 }
 """Method of the studio -> scope that a key needs for it; None tells nobody anything about an owner."""
 
+PARTS: Mapping[str, Scope | None] = {"webhooks": "jobs", "operation": None}
+"""Part of the studio -> scope for all of it; whether somebody is the operator, the session asks itself."""
+
 _STARTS: Mapping[str, str] = {
     "submit_check": "check",
     "submit_train": "train",
@@ -86,13 +89,16 @@ class LimitedStudio:
         return made
 
     def __getattr__(self, name: str) -> Any:
+        if name in PARTS:
+            self._require(PARTS[name], {})
+            return getattr(self._studio, name)
         if name not in NEEDS:
             raise AttributeError(name)
         method = getattr(self._studio, name)
 
         @wraps(method)
         def allowed(*args: Any, **kwargs: Any) -> Any:
-            key = self._require(name, kwargs)
+            key = self._require(NEEDS[name], kwargs)
             if name not in _STARTS and name != "retry":
                 return method(*args, **kwargs)
             with self._submitting[kwargs["owner"]]:  # or two at once would both find room for one
@@ -101,15 +107,14 @@ class LimitedStudio:
 
         return allowed
 
-    def _require(self, name: str, kwargs: Mapping[str, Any]) -> ApiKey | None:
+    def _require(self, scope: Scope | None, kwargs: Mapping[str, Any]) -> ApiKey | None:
         """Return the key of the visitor, None where none are used; raises ForbiddenError if it may not do this."""
-        scope = NEEDS[name]
         if self._visitor is None or scope is None:
             return None
         key = self._visitor().key
         if key is not None:
             require_scope(key, scope)
-            if name == "submit_train" and kwargs.get("publish") is not None:
+            if kwargs.get("publish") is not None:  # a training that is published
                 require_scope(key, "publish")
         return key
 

@@ -34,9 +34,10 @@ from studio.core.train_config import TrainConfig
 from studio.core.units import mean_words
 from studio.web import codes
 from studio.web.login import Visitor
-from studio.web.page import words
+from studio.web.page import words, words_admin
 
 if TYPE_CHECKING:
+    from studio.jobs.operation import Operation
     from studio.service import Studio
 
 
@@ -133,6 +134,30 @@ class StudioSession:
             return bool(self.owner)
         except LoginError:
             return False
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the visitor runs this studio: whoever is let in where nobody logs in, else those that are named.
+
+        Where API keys are used, it is those whose key has the scope admin.
+        """
+        if self.visitor is None:
+            return True
+        if self.has_owner and (key := self.visitor().key) is not None:
+            return key.may("admin")
+        named = {name.strip() for name in self.settings.admins.split(",")} | {self.settings.owner}
+        return self.has_owner and self.owner in named
+
+    @property
+    def operation(self) -> "Operation":
+        """What an operator sees and does.
+
+        Raises:
+            LoginError: people log in here, and nobody is logged in. NotFoundError: the visitor is no operator.
+        """
+        if self.owner and not self.is_operator:
+            raise NotFoundError(words_admin.ADMIN_ONLY)
+        return self.studio.operation
 
     def jobs(
         self, kind: JobKind, *, states: Collection[str] = (), source: str | None = None, limit: int | None = None
@@ -257,6 +282,15 @@ class StudioSession:
             publish=then,
             publish_token=self._publish_token(then, token) if then else None,
         )
+
+    def submit_whole_way(self, check_job: str | None) -> tuple[JobView, JobView]:
+        """Queue a run on the photos of a check as this machine does best, and pictures with it from the first pack.
+
+        Raises: as ``submit_train`` and ``submit_generate``.
+        """
+        run = self.submit_train(check_job)
+        pack = next(iter(self.packs(base=run.facts.base, class_noun=run.facts.class_noun)), None)
+        return run, self.submit_generate(run.id, {"pack": pack.name if pack else ""})
 
     def publishing_of(self, run: JobView) -> JobView | None:
         """Return the newest job that publishes a run; None if there is none."""

@@ -4,9 +4,11 @@ STUDIO_SCREENSHOTS=<folder> keeps a picture of each station, to be looked at.
 """
 
 import importlib.util
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +30,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+_NUMBERS = itertools.count(1)
 PATIENCE_MS = 120_000
 """For what waits on a busy machine; nothing is slow by itself."""
 
@@ -113,6 +116,43 @@ def full_studio(edge: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> I
     with edge.serve(settings, folder / "server.txt") as address:
         _fill(address, sample_photos(folder / "photos", count=5, size_px=64))
         yield address
+
+
+@dataclass(frozen=True)
+class OwnRun:
+    """A run that only one test knows, in a studio that it shares with others."""
+
+    address: str
+    client: Any
+    """A ``gradio_client`` of that studio."""
+    subject: str
+    run: str
+    """Its id."""
+
+
+@pytest.fixture(scope="session")
+def shared_studio(edge: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any, list[Any]]]:
+    """Address, client and photos of an empty studio for tests that look only at what they have made themselves."""
+    from gradio_client import Client, handle_file
+
+    folder = tmp_path_factory.mktemp("shared")
+    settings = Settings(home=folder / "home", port=0, presets_dir=edge.write_presets(folder / "presets"))
+    photos = [handle_file(str(path)) for path in sample_photos(folder / "photos", count=5, size_px=64)]
+    with edge.serve(settings, folder / "server.txt") as address:
+        client = Client(address, verbose=False, analytics_enabled=False)
+        yield address, client, photos
+        client.close()
+    assert "Traceback" not in (folder / "server.txt").read_text()
+
+
+@pytest.fixture
+def own_run(shared_studio: tuple[str, Any, list[Any]]) -> OwnRun:
+    """A finished run of 300 steps, of a subject that nobody else has, in a studio that is shared."""
+    address, client, photos = shared_studio
+    subject = f"Ada{next(_NUMBERS)}"
+    check = client.predict(photos, subject, "woman", api_name="/check_photos")["id"]
+    run = client.predict(check, settings={"steps": 300}, api_name="/train")["id"]
+    return OwnRun(address, client, subject, run)
 
 
 def _fill(address: str, photos: list[Path]) -> None:

@@ -83,6 +83,8 @@ def test_a_pack_is_chosen_by_its_tile_and_its_pictures_are_looked_at_and_handed_
         assert viewer.locator("img").get_attribute("src") != first
         if os.environ.get("STUDIO_SCREENSHOTS"):
             page.screenshot(path=Path(os.environ["STUDIO_SCREENSHOTS"]) / f"generate-viewer-{width_px}.png")
+        viewer.locator("p").evaluate("caption => caption.textContent += ' and a long prompt'.repeat(60)")
+        assert viewer.evaluate("view => view.scrollHeight <= view.clientHeight"), "long captions cut nothing off"
         with page.expect_download() as download:
             viewer.get_by_text("Download").click()
         with Image.open(download.value.path()) as original:

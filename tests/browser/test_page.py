@@ -102,6 +102,29 @@ def test_from_dropped_photos_to_a_zip_that_opens(
         assert "Traceback" not in page.content()
 
 
+@pytest.mark.parametrize(("width_px", "height_px"), [(1280, 720), (390, 844)])
+def test_from_an_empty_page_to_the_zip_of_the_sample_in_three_presses(
+    visit: Visit, edge: Any, settings: Settings, log: Path, shot: Shot, width_px: int, height_px: int
+) -> None:
+    with edge.serve(settings, log, pace_s=0.02) as address:
+        page = visit(address, width_px=width_px, height_px=height_px)
+        presses = "addEventListener('click', (event) => window.presses = (window.presses || 0) + event.isTrusted, true)"
+        page.evaluate(presses)
+        page.get_by_role("button", name="Try it with sample photos").click()
+        page.get_by_role("button", name="Train and make pictures").click()
+        page.get_by_role("tab", name="Generate", selected=True).wait_for()
+        waiting = page.locator("#ls-generate-status").get_by_text("Waiting for the training of Ada")
+        waiting.or_(page.get_by_text("Download all (zip)")).first.wait_for()
+        shot(page, f"whole-way-{width_px}")
+        with page.expect_download() as download:
+            page.get_by_text("Download all (zip)").click()
+        assert page.evaluate("window.presses") == 3
+        with zipfile.ZipFile(download.value.path()) as archive:
+            assert archive.testzip() is None and len(archive.namelist()) == 2
+        page.get_by_role("tab", name="Train").click()
+        page.locator("#ls-train-status").get_by_text("Likeness").first.wait_for()
+
+
 @pytest.mark.parametrize("slowdown", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_press_is_answered_however_early_it_comes(
     visit: Visit, edge: Any, settings: Settings, log: Path, fill_samples: Callable[[Any], None], slowdown: int

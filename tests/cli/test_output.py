@@ -55,3 +55,14 @@ def test_a_reader_without_a_bar_is_told_now_and_then_how_long_it_takes(
 
     assert lines(60) == ["Learning the subject", "Learning the subject: 2 of 400, 2 min left"]
     assert lines(0)[2:] == ["Learning the subject: 3 of 400, 2 min left"]
+
+
+def test_photos_that_are_gone_through_several_times_are_not_counted_beyond_their_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = TerminalOutput(line_every_s=0)
+    with output:
+        output.event(Event("stage", {"name": "preparing", "message": "Preparing 8 photos"}))
+        data = {"step": 17, "total": 24, "eta_s": 5.0, "message": "", "counted": False}
+        output.event(Event("progress", data))
+    assert capsys.readouterr().err.splitlines()[1:] == ["Preparing 8 photos: 71 %, 5 s left"]

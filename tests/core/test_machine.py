@@ -147,6 +147,17 @@ def test_nvidias_own_program_is_asked_for_the_memory(
     assert found == (size_mib * MIB if size_mib else None)
 
 
+def test_how_each_gpu_stands_is_asked_anew_and_none_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "NVIDIA H200, 512, 143771\nOdd, with a comma, 0, 24564\n")
+    assert machine.gpus() == (
+        machine.Gpu("NVIDIA H200", 512 * MIB, 143771 * MIB),
+        machine.Gpu("Odd, with a comma", 0, 24564 * MIB),
+    )
+    for broken in ("H200, [N/A], [N/A]\n", FileNotFoundError("nvidia-smi")):
+        answer(monkeypatch, broken)
+        assert machine.gpus() == ()
+
+
 def test_amds_driver_tells_the_memory_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answer(monkeypatch, FileNotFoundError("nvidia-smi"))
     for card, size in (("card0", 512 * MIB), ("card1", 16 * 2**30)):

@@ -138,3 +138,11 @@ def test_a_training_step_brings_its_metrics_and_counts_the_evaluations_to_come(h
     assert heard[1].data == {"step": 0, "path": "a", "prompt": "b", "likeness": 0.5}
     assert heard[2].data == {"step": 1, "total": 3, "eta_s": 2.0 * 2 + 5.0 * 2, "message": "step 1 of 3"}
     assert heard[-1].data["step"] == 3
+
+
+def test_what_is_no_number_of_things_says_so(reporter: ProgressReporter, heard: list[Event]) -> None:
+    reporter.start(3, counted=False)
+    reporter.step(3, "Looked at one.jpg")
+    reporter.start(1)
+    reporter.step(1, "Picture 1")
+    assert [event.data.get("counted") for event in heard] == [False, None]

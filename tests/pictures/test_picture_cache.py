@@ -112,6 +112,24 @@ def test_what_an_adapter_has_drawn_is_forgotten_with_it(redis_url: str, tmp_path
     cache.close()
 
 
+@pytest.mark.parametrize("where", ["disk", "redis"])
+def test_all_pictures_go_at_once_and_others_of_the_server_stay(redis_url: str, tmp_path: Path, where: str) -> None:
+    settings = Settings(home=tmp_path, results_cache="disk" if where == "disk" else redis_url)
+    cache = open_cache(settings)
+    assert cache is not None
+    for key in KEYS:
+        cache.put(key, b"value")
+    if isinstance(cache, RedisCache):
+        cache._ask(lambda client: client.set("somebody else's", b"x"))
+    assert picture_cache.clear(settings, dry_run=True) == (4, 20) and cache.get(KEYS[0]) == b"value"
+    assert picture_cache.clear(settings) == (4, 20) and picture_cache.clear(settings) == (0, 0)
+    assert cache.get(KEYS[0]) is None
+    if isinstance(cache, RedisCache):
+        assert cache._ask(lambda client: client.get("somebody else's")) == b"x"
+    cache.close()
+    assert picture_cache.clear(Settings(home=tmp_path, results_cache="off")) == (0, 0)
+
+
 def test_without_a_cache_there_is_nothing_to_forget() -> None:
     assert picture_cache.forget(Settings(results_cache="off"), [ADAPTER]) == (0, 0)
     with pytest.raises(OSError, match="ConnectionError"):

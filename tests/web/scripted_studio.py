@@ -42,6 +42,7 @@ from studio.core.keys import Use
 from studio.core.packs import fill
 from studio.core.presets import load_pack
 from studio.core.receipts import Receipt, Share
+from studio.jobs.operation import Operation
 from studio.jobs.request import facts_of
 from studio.pocket.renderer.people import sample_identity, sample_scene
 from studio.pocket.renderer.portrait import render
@@ -105,6 +106,36 @@ class ScriptedServer:
         return False
 
 
+class _Queue:
+    """The table of jobs and the worker, as the operator asks them."""
+
+    def __init__(self, jobs):
+        self._jobs = jobs
+
+    def newest_of_all(self, limit, *, states):
+        return [job.view for job in reversed(self._jobs.values()) if job.view.state in states][:limit]
+
+    def whose(self):
+        return {job_id: job.view.owner for job_id, job in self._jobs.items()}
+
+    def owner_of(self, job_id):
+        if job_id not in self._jobs:
+            raise NotFoundError(f"there is no job {job_id!r}.")
+        return self._jobs[job_id].view.owner
+
+    def tell(self, job_id, level, text):
+        self._jobs[job_id].events.append(Event("message", {"level": level, "text": text}))
+
+    def leads(self):
+        return True
+
+    def running(self):
+        return {}
+
+    def wake(self):
+        pass
+
+
 class ScriptedStudio:
     """Stands in for studio.service.Studio."""
 
@@ -113,6 +144,8 @@ class ScriptedStudio:
         self.jobs = {}
         self.closed = False
         self.server = ScriptedServer()
+        queue = _Queue(self.jobs)
+        self.operation = Operation(settings, settings.home, queue, queue, self)
         self._lock = threading.Lock()
         self._store = None
 

@@ -56,7 +56,10 @@ SPACE = {
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("login")
-    return Settings(home=folder / "home", port=0, presets_dir=EDGE.write_presets(folder / "presets"), login=True)
+    return Settings(
+        home=folder / "home", port=0, presets_dir=EDGE.write_presets(folder / "presets"), login=True,
+        admins=f"hf:0, hf:{HUB.account_id('ada')}",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -716,3 +719,61 @@ def test_other_interfaces_know_the_same_owners(
     ):
         assert nobody.request(method, path, json={} if method == "POST" else None).status_code == 401, path
     assert nobody.get("/openai/v1/models").json()["error"]["code"] == "invalid_api_key"
+
+
+# ------------------------------------------------------------------------------------------------- who runs the studio
+
+
+def test_an_operator_sees_everybodys_queue_and_nothing_of_what_it_is_about(
+    work: dict[str, Any], programs: dict[str, Client]
+) -> None:
+    seen = programs["ada"].predict(api_name="/admin")
+    shares = {share["owner"]: share["jobs"] for share in seen["holdings"]["owners"]}
+    assert shares["stranger"] == 1 and shares[work["check"]["owner"]] >= 3
+    assert "places" not in json.dumps(seen["queue"]) and "title" not in json.dumps(seen)
+    assert programs["ada"].predict(True, api_name="/admin_pause")["paused"] is True
+    assert programs["ada"].predict(False, api_name="/admin_pause")["paused"] is False
+    with pytest.raises(AppError, match="no job 'train-x'"):
+        programs["ada"].predict("train-x", api_name="/admin_cancel")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("admin", ()),
+        ("admin_pause", (True,)),
+        ("admin_cancel", ("check-foreign",)),
+        ("admin_retry", ("check-foreign",)),
+        ("admin_clear_results", ()),
+    ],
+)
+def test_who_is_no_operator_is_refused_and_nothing_happens(
+    work: dict[str, Any],
+    programs: dict[str, Client],
+    nobody: httpx.Client,
+    settings: Settings,
+    name: str,
+    given: tuple[Any, ...],
+) -> None:
+    with pytest.raises(AppError, match="for whoever runs this studio"):
+        programs["eve"].predict(*given, api_name=f"/{name}")
+    assert nobody.post(f"/gradio_api/call/{name}", json={"data": list(given)}).status_code == 401
+    assert not (settings.home / "queue.paused").exists()
+
+
+def test_the_operators_tab_is_shown_to_operators_only_and_its_buttons_are_closed_to_others(
+    ada: httpx.Client, eve: httpx.Client, nobody: httpx.Client
+) -> None:
+    described = ada.get("/config").json()
+    door = next(row["id"] for row in described["components"] if row["props"].get("label") == "Admin")
+    assert next(row for row in described["components"] if row["id"] == door)["props"]["visible"] is False
+    at = opening(ada)["outputs"].index(door)
+    shown = {who: opened(one, f"admin-{who}", tab="admin")[at]["visible"] for who, one in
+             (("ada", ada), ("eve", eve), ("nobody", nobody))}  # fmt: skip
+    assert shown == {"ada": True, "eve": False, "nobody": False}
+    pause = next(row["id"] for row in described["components"] if row["props"].get("value") == "Pause the queue")
+    press = next(row for row in described["dependencies"] if [pause, "click"] in row["targets"])
+    for one, why in ((eve, "For whoever runs this studio"), (nobody, "Log in with Hugging Face first")):
+        order = {"data": [None], "fn_index": press["id"], "session_hash": "pressed-" + why[:3]}
+        said = one.post("/gradio_api/run/predict", json=order)
+        assert why.lower() in said.text.lower() and "data-queued" not in said.text

@@ -289,3 +289,35 @@ def test_the_preview_of_a_pack_never_compares_scores_of_two_engine_versions_and_
     jobs = [made("new", "2", ("unseen.png", None), ("seen.png", -0.2)), made("old", "1", ("other.png", 0.9))]
     monkeypatch.setattr(StudioSession, "jobs", lambda *args, **kwargs: jobs)
     assert session.pack_pictures("run")["places"] == {"beach": ("new", "seen.png")}
+
+
+def test_who_runs_the_studio_is_named_where_people_log_in_and_else_whoever_is_let_in(
+    session: StudioSession, settings: Settings
+) -> None:
+    assert session.is_operator and session.operation is session.studio.operation
+
+    def seen_by(visitor: Visitor | None, **changes: Any) -> StudioSession:
+        def who() -> Visitor:
+            return visitor_of({"studio.visitor": visitor})
+
+        return replace(session, settings=settings.model_copy(update=changes), visitor=who)
+
+    eve = Visitor("hf:7", "eve")
+    assert not seen_by(eve).is_operator and not seen_by(None, admins="hf:7").is_operator
+    assert not seen_by(eve, admins="hf:70,, 7").is_operator and not seen_by(Visitor("", ""), admins="").is_operator
+    for changes in ({"admins": " hf:1 , hf:7"}, {"owner": "hf:7"}):
+        assert seen_by(eve, **changes).operation is session.studio.operation
+    with pytest.raises(NotFoundError, match="STUDIO_ADMINS"):
+        _ = seen_by(eve).operation
+    with pytest.raises(LoginError):
+        _ = seen_by(None).operation
+
+
+def test_one_press_orders_a_run_and_pictures_with_it_from_the_first_pack_that_fits(
+    session: StudioSession, check_id: str
+) -> None:
+    run, pictures = session.submit_whole_way(check_id)
+    assert (run.kind, run.source, pictures.kind, pictures.source) == ("train", check_id, "generate", run.id)
+    assert pictures.facts.pack == "places" and pictures.state == "completed"
+    with pytest.raises(NotFoundError):
+        session.submit_whole_way("")

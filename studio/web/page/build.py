@@ -1,4 +1,4 @@
-"""The page: five tabs, what joins them, and what happens when it is opened."""
+"""The page: its tabs, what joins them, and what happens when it is opened."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -9,6 +9,7 @@ from studio.core import machine
 from studio.core.domain import JobKind, JobView
 from studio.core.errors import StudioError
 from studio.web.page import parts, parts_pictures, parts_reach, words
+from studio.web.page.admin_tab import admin_tab
 from studio.web.page.context import QUIET, TabContext, Updates
 from studio.web.page.endpoints import add_endpoints
 from studio.web.page.finish_tab import finish_tab
@@ -23,7 +24,7 @@ from studio.web.page.rename_panel import connect_renaming
 from studio.web.page.train_tab import train_tab
 from studio.web.session import StudioSession, is_open
 
-_DOORS = frozenset({"library", "check", "train", "generate", "finish", "publish"})
+_DOORS = frozenset({"library", "check", "train", "generate", "finish", "publish", "admin"})
 """Ids of the tabs, as an address may name them: those of ``gr.Tab`` below."""
 _CACHE_SWEEP_S = (3600, 24 * 3600)
 
@@ -48,10 +49,16 @@ def build(session: StudioSession) -> gr.Blocks:
                 finish = finish_tab(context)
             with gr.Tab(words.TAB_PUBLISH, id="publish") as publish_door:
                 publish = publish_tab(context)
+            alone = session.visitor is None  # nobody is kept out then, and nobody else is there to be looked after
+            label = words.TAB_MACHINE if alone else words.TAB_ADMIN
+            # Opened by the link at the foot: on a phone one tab more would push others into a menu.
+            with gr.Tab(label, id="admin", visible=False) as admin_door:
+                admin = admin_tab(context)
         by_kind = {tab.frame.kind: tab for tab in (photos, train, generate, finish, publish)}
         connect_renaming(context, library.renaming, by_kind.values(), library)
         forget_panel(context, by_kind.values(), library)
-        gr.HTML(parts.footer() + parts_pictures.viewer())
+        footer = gr.HTML(parts.footer(label if alone else ""))
+        gr.HTML(parts_pictures.viewer())
 
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(session, request.query_params.get("job"), by_kind)
@@ -65,9 +72,15 @@ def build(session: StudioSession) -> gr.Blocks:
                 # A job that waits for another one, like a publishing for its run, leaves the page to that other one.
                 if wanted is None and job is not None and is_open(job) and job.state != "pendingImages":
                     updates[tabs] = gr.Tabs(selected=kind)
+            is_admin = session.is_operator
+            if not alone:
+                updates[footer] = parts.footer(label if is_admin else "")
+            updates[admin_door] = gr.Tab(visible=is_admin and door == "admin")
+            if is_admin and door == "admin":
+                updates |= admin.refresh()
             if wanted is not None:
                 updates[tabs] = gr.Tabs(selected=wanted.kind)
-            elif door in _DOORS:
+            elif door in _DOORS and (door != "admin" or is_admin):
                 updates[tabs] = gr.Tabs(selected=door)
             if session.has_login:
                 updates |= dict(zip(login_row, _login_state(session), strict=True))
@@ -78,6 +91,7 @@ def build(session: StudioSession) -> gr.Blocks:
         for tab in by_kind.values():
             for kind, button in tab.onward.items():
                 _hand_over(session, tabs, tab, button, by_kind[kind])
+        _lead_the_whole_way(session, tabs, photos, train, generate)
         _lead_from_library(tabs, library, library.again, library.photos_of, train)
         _lead_from_library(tabs, library, library.pictures, library.run_of, generate)
         library_door.select(library.refresh, library.chosen, list(library.outputs), **QUIET)
@@ -86,7 +100,8 @@ def build(session: StudioSession) -> gr.Blocks:
             door.select(tab.refresh, [tab.source, *tab.kept], list(tab.refreshed), **QUIET)
             _follow(session, tab)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
-        outputs += library.outputs
+        outputs += [*library.outputs, footer, admin_door, *admin.outputs]
+        admin_door.select(admin.refresh, None, list(admin.outputs), **QUIET)
         page.load(on_open, None, [tabs, intro, *login_row, *outputs], **QUIET)
         add_endpoints(session)
     # On a Space Gradio's page would load a banner and fonts from other machines; our policy forbids that anyway.
@@ -116,6 +131,23 @@ def _lead(tabs: gr.Tabs, tab: JobTab, following: JobTab) -> None:
     assert tab.frame.forward is not None
     outputs = [tabs, *following.refreshed, *following.frame.outputs]
     tab.frame.forward.click(on_forward, tab.frame.job, outputs, **QUIET)
+
+
+def _lead_the_whole_way(session: StudioSession, tabs: gr.Tabs, photos: JobTab, train: JobTab, generate: JobTab) -> None:
+    """Let one press queue a run and pictures with it; the pictures' tab waits for both."""
+
+    def on_press(job_id: str) -> Updates:
+        run, pictures = session.submit_whole_way(job_id)
+        trains = {**train.refresh(run.source), **train.frame.show(run)}
+        return {tabs: gr.Tabs(selected=generate.frame.kind), **trains} | {
+            **generate.refresh(run.id),
+            **generate.frame.show(pictures),
+        }
+
+    assert photos.whole_way is not None
+    outputs = [photos.frame.notice, tabs, *train.refreshed, *train.frame.outputs]
+    outputs += [*generate.refreshed, *generate.frame.outputs]
+    photos.whole_way.click(photos.frame.guarded(on_press), photos.frame.job, outputs, **QUIET)
 
 
 def _hand_over(session: StudioSession, tabs: gr.Tabs, tab: JobTab, button: gr.Button, following: JobTab) -> None:

@@ -22,6 +22,7 @@ from studio.core.train_config import TrainConfig
 from studio.web.login import FOR_PROGRAMS
 from studio.web.page import files, words, words_api
 from studio.web.page.endpoint_spec import Endpoint, Parameter, setting
+from studio.web.page.endpoints_admin import ADMIN_ENDPOINTS
 from studio.web.session import StudioSession, is_open, result_files
 
 _KINDS: tuple[JobKind, ...] = get_args(JobKind)
@@ -464,5 +465,6 @@ ENDPOINTS = (
     Endpoint("packs", words_api.API_PACKS, _packs, (), words_api.API_PACKS_RETURNS, list[dict]),
     Endpoint("chains", words_api.API_CHAINS, _chains, (), words_api.API_CHAINS_RETURNS, list[dict]),
     Endpoint("bases", words_api.API_BASES, _bases, (), words_api.API_BASES_RETURNS, list[dict]),
+    *ADMIN_ENDPOINTS,
 )
 """Every endpoint. Names, parameter names and their order are a promise to the programs that call them."""

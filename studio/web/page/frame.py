@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio.core.domain import JobKind, JobView
-from studio.web.page import parts, words
+from studio.web.page import parts, parts_admin, words
 from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, errors_in
 from studio.web.page.history import JobHistories, JobHistory
 from studio.web.session import StudioSession, can_continue, is_open
@@ -129,6 +129,8 @@ class JobFrame:
         }
         updates |= self.details(job, self.histories.read(job.id), seen)
         if self.status in updates:
+            if job.place is not None and self.session.studio.operation.is_paused():
+                updates[self.status] = parts_admin.waits_paused() + updates[self.status]
             updates[self.status] = parts.of_job(job, updates[self.status])
         return updates
 
@@ -179,6 +181,8 @@ class JobTab:
     ``refreshed`` that choose it. None where nothing is handed over."""
     onward: Mapping[JobKind, gr.Button] = field(default_factory=dict)
     """Buttons that hand what is shown over to other tabs, by their kind."""
+    whole_way: gr.Button | None = None
+    """Orders all that follows in one press."""
     kept: Sequence[gr.components.Component] = ()
     """What else is chosen in the form and depends on the jobs that there are."""
 

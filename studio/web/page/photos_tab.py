@@ -15,7 +15,7 @@ from studio.core.errors import StudioError
 from studio.pocket.samples import SAMPLE_CLASS_NOUN, SAMPLE_NAME, sample_photos
 from studio.web.page import files, parts, parts_photos, parts_reach, widgets, words
 from studio.web.page.context import QUIET, TabContext, Updates
-from studio.web.page.frame import JobFrame, JobTab, form_column, job_column, job_frame
+from studio.web.page.frame import JobFrame, JobTab, form_column, job_column, job_frame, onward_button
 from studio.web.page.history import JobHistories, JobHistory
 from studio.web.page.photo_editor import PhotoEditor, photo_editor
 from studio.web.page.photo_edits import OPEN, Edits
@@ -108,6 +108,7 @@ def photos_tab(context: TabContext) -> JobTab:
                 form = widgets.build(_FIELDS, _DEFAULTS)
             frame.earlier.render()
         with job_column(frame):
+            whole_way = onward_button(words.PHOTOS_WHOLE_WAY)
             editor = photo_editor(session)
             recheck = gr.Button(words.SET_RECHECK[0], visible=False, elem_classes="ls-go", elem_id="ls-recheck")
             with gr.Column(visible=False, elem_id="ls-change-set") as change, widgets.folded(words.SET_CHANGE):
@@ -118,6 +119,7 @@ def photos_tab(context: TabContext) -> JobTab:
         session,
         context.histories,
         frame,
+        whole_way,
         photos,
         about,
         form,
@@ -129,7 +131,7 @@ def photos_tab(context: TabContext) -> JobTab:
         cards,
         gr.State({}),
     )
-    frame.connect(tab.details, [*tab.editing, *renamed.fields(), add])
+    frame.connect(tab.details, [*tab.editing, *renamed.fields(), add, whole_way])
     frame.starts(check, tab.on_check, {photos, *about.fields(), *form.values()}, [photos])
     frame.starts(sample, tab.on_sample, {frame.job})
     frame.starts(recheck, tab.on_recheck, {frame.job, tab.edits, *renamed.fields()})
@@ -141,7 +143,7 @@ def photos_tab(context: TabContext) -> JobTab:
     outputs = [frame.notice, cards, add, recheck, change, *editor.outputs]
     dropped = [photos.upload, photos.delete, photos.clear]
     gr.on(dropped, frame.guarded(tab.on_drop), [photos, frame.job], outputs, **QUIET)
-    return JobTab(frame)
+    return JobTab(frame, whole_way=whole_way)
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class _PhotosTab:
     session: StudioSession
     histories: JobHistories
     frame: JobFrame
+    whole_way: gr.Button
     photos: gr.File
     about: _About
     """What a new set is about."""
@@ -185,6 +188,7 @@ class _PhotosTab:
             # What cannot be used does not become better by looking at it again.
             self.frame.retry: gr.Button(visible=can_continue(job) and not can_edit),
             self.frame.forward: gr.Button(visible=bool(job.result and job.result["photos"])),
+            self.whole_way: gr.Button(visible=bool(job.result and job.result["photos"])),
             **self._shown(job, Edits(), can_edit),
             **self.editor.closed(),
             self.edits: {},

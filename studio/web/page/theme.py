@@ -207,10 +207,12 @@ CSS = """
   overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .gradio-container .ls-viewer { border: none; border-radius: 12px; padding: 14px; margin: auto; max-width: 96vw;
   max-height: 96vh; background: var(--block-background-fill); color: var(--body-text-color); }
+.gradio-container .ls-viewer[open] { display: flex; flex-direction: column; }
 .ls-viewer::backdrop { background: rgb(0 0 0 / .72); }
 .gradio-container .ls-viewer img { display: block; margin: 0 auto; max-width: 100%; object-fit: contain;
-  width: min(1024px, 92vw); height: min(1024px, calc(96vh - 130px)); }
-.ls-viewer p { margin: 8px 0; text-align: center; overflow-wrap: anywhere; }
+  width: min(1024px, 92vw); height: 1024px; flex: 0 1 auto; min-height: 0; }
+.ls-viewer :is(p, div) { flex: none; }
+.ls-viewer p { margin: 8px 0; max-width: min(1024px, 92vw); text-align: center; overflow-wrap: anywhere; }
 .ls-viewer > div { display: flex; flex-wrap: wrap; gap: 8px; justify-content: center; }
 .gradio-container .ls-viewer :is(button, a.ls-button), .gradio-container .ls-chip { margin: 0; padding: 7px 14px;
   border: 1px solid var(--button-secondary-border-color); border-radius: 8px; font-weight: 600; font-size: 14px;
@@ -242,6 +244,15 @@ CSS = """
 .gradio-container .ls .ls-jobs li { margin: 0; display: flex; justify-content: space-between; gap: 12px;
   flex-wrap: wrap; padding: 7px 0; border-bottom: 1px solid var(--ls-line); font-variant-numeric: tabular-nums; }
 .ls-jobs a { margin: 0; padding: 0; color: var(--body-text-color); text-decoration: underline;
+  text-underline-offset: 3px; }
+.ls-table { overflow-x: auto; margin-top: 14px; }
+.gradio-container .ls-table table { width: 100%; border-collapse: collapse; margin: 0; font-size: 14px;
+  font-variant-numeric: tabular-nums; }
+.gradio-container .ls-table :is(th, td) { text-align: left; font-weight: 400; padding: 7px 14px 7px 0; border: 0;
+  border-bottom: 1px solid var(--ls-line); white-space: nowrap; }
+.gradio-container .ls-table thead th { color: var(--ls-soft); font-size: 13px; }
+.gradio-container .ls-table :is(table, thead, tbody, tr) { border: 0; }
+.ls-table a { margin: 0; padding: 0; color: var(--body-text-color); text-decoration: underline;
   text-underline-offset: 3px; }
 .ls-job, .ls-answer { scroll-margin: 12px; }
 .ls-hint { font-size: 13.5px; color: var(--ls-soft); padding: 0 2px; }

@@ -40,6 +40,8 @@ TAB_TRAIN = "Train"
 TAB_GENERATE = "Generate"
 TAB_FINISH = "Finish"
 TAB_PUBLISH = "Publish"
+TAB_ADMIN, TAB_MACHINE = "Admin", "This machine"
+"""The operator's tab: where people log in, and where there is one owner."""
 
 # -- jobs --
 
@@ -234,6 +236,7 @@ PHOTO_CAPTION_INFO = "What is seen beside the subject, for example: at the sea, 
 PHOTO_SHAPE, PHOTO_SHAPES = "Shape", ("square", "as the photo")
 PHOTO_SIZE, PHOTO_ACROSS, PHOTO_DOWN = "Size", "Left to right", "Top to bottom"
 PHOTO_KEEP, PHOTO_AUTOMATIC, PHOTO_CLOSE = "Keep crop and caption", "Crop automatically", "Close"
+PHOTOS_WHOLE_WAY = "Train and make pictures"
 PHOTOS_SAMPLE = "Try it with sample photos"
 PHOTOS_SETTINGS = "Check settings"
 PHOTOS_EARLIER = "Earlier sets"

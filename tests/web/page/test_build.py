@@ -36,7 +36,7 @@ def test_no_event_of_the_page_waits_for_the_queues_stream_which_may_close_before
 
 def test_the_endpoints_for_programs_stay_behind_the_queue(events: list[dict[str, Any]]) -> None:
     endpoints = [row for row in events if row["api_visibility"] == "public"]
-    assert len(endpoints) == 23 and all(row["queue"] for row in endpoints)
+    assert len(endpoints) == 28 and all(row["queue"] for row in endpoints)
 
 
 def test_no_part_of_the_page_is_made_only_when_it_is_opened_over_what_was_filled_in(page: dict[str, Any]) -> None:

@@ -39,6 +39,11 @@ PROMISED = {
     "packs": "",
     "chains": "",
     "bases": "",
+    "admin": "",
+    "admin_pause": "on",
+    "admin_cancel": "job_id",
+    "admin_retry": "job_id",
+    "admin_clear_results": "",
 }
 """Endpoint -> its parameters in order; programs rely on both."""
 

@@ -9,8 +9,9 @@ from studio.core import language
 from studio.core.domain import JobKind, JobState
 from studio.core.finish_config import STEPS
 from studio.core.settings import PROJECT_ROOT
-from studio.web.page import words, words_api
+from studio.web.page import words, words_admin, words_api
 
+SENTENCES = {**vars(words), **vars(words_admin)}
 WEB = PROJECT_ROOT / "studio" / "web"
 SHOWN = {"label", "info", "placeholder", "title"}
 """Arguments of Gradio's components that a person reads."""
@@ -18,8 +19,9 @@ SHOWN = {"label", "info", "placeholder", "title"}
 
 def test_every_sentence_is_used() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in WEB.rglob("*.py") if path.name != "words.py")
-    unused = [name for name in vars(words) if name.isupper() and f"words.{name}" not in code]
-    assert unused == []
+    for room in (words, words_admin):
+        of = room.__name__.rpartition(".")[2]
+        assert [name for name in vars(room) if name.isupper() and f"{of}.{name}" not in code] == []
     assert [name for name in vars(words_api) if name.isupper() and f"words_api.{name}" not in code] == []
 
 
@@ -64,17 +66,17 @@ def leaves(value: Any) -> Iterator[str]:
 
 def test_every_sentence_for_people_is_translated() -> None:
     known = language.catalogue("de")
-    named = [(name, text) for name, value in vars(words).items() if name.isupper() for text in leaves(value)]
+    named = [(name, text) for name, value in SENTENCES.items() if name.isupper() for text in leaves(value)]
     missing = [row for row in named if not row[0].startswith("API_") and not {row, ("", row[1])} & set(known)]
     assert missing == [], "add them to studio/core/languages/de/page.po"
 
 
 def test_no_translation_is_left_of_a_sentence_that_is_gone() -> None:
     folder = language.FOLDER / "de"
-    said = {text for value in vars(words).values() for text in leaves(value)}
+    said = {text for value in SENTENCES.values() for text in leaves(value)}
     of_page = language.read((folder / "page.po").read_text(encoding="utf-8"))
     assert [text for _, text in of_page if text not in said] == []
-    assert [context for context, _ in of_page if context and context not in vars(words)] == []
+    assert [context for context, _ in of_page if context and context not in SENTENCES] == []
 
 
 def test_who_asks_for_a_sentence_gets_it_in_the_language_that_is_spoken() -> None:

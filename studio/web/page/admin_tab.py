@@ -1,0 +1,111 @@
+"""The operator's tab: the queue of all owners, cancel and retry, pause, what the disk holds, the result cache.
+
+Visibility is not access control in Gradio: every handler asks the session for the operation, which refuses others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from studio.core.domain import TERMINAL_STATES
+from studio.core.errors import NotFoundError
+from studio.core.units import bytes_text
+from studio.web.page import parts, parts_admin, words, words_admin
+from studio.web.page.context import POLLING, QUIET, TabContext, Updates, errors_in
+from studio.web.page.frame import form_column
+
+_POLL_S = 3.0
+
+
+@dataclass(frozen=True)
+class AdminTab:
+    """The tab as the page sees it."""
+
+    refresh: Callable[[], Updates]
+    """Returns updates of ``outputs``: queue and disk as they are now."""
+    outputs: Sequence[Any]
+
+
+def admin_tab(context: TabContext) -> AdminTab:
+    """Build the tab inside the current ``gr.Tab``."""
+    session = context.session
+    timer = gr.Timer(_POLL_S, active=False)
+    with gr.Row():
+        with form_column():
+            chosen = gr.Dropdown(
+                [],
+                label=words_admin.ADMIN_JOB,
+                info=words_admin.ADMIN_JOB_INFO,
+                interactive=True,
+                elem_id="ls-admin-job",
+            )
+            with gr.Row():
+                cancel = gr.Button(words_admin.ADMIN_CANCEL, min_width=120)
+                retry = gr.Button(words_admin.ADMIN_RETRY, min_width=120)
+            pause = gr.Button(words_admin.ADMIN_PAUSE)
+            clear = gr.Button(words_admin.ADMIN_CLEAR)
+            gr.HTML(parts.hint(words_admin.ADMIN_CLEAR_INFO))
+            again = gr.Button(words_admin.ADMIN_LOOK)
+            notice = gr.HTML(elem_id="ls-admin-notice", elem_classes="ls-answer")
+        with gr.Column(scale=8, min_width=320, elem_classes=["ls-tight", "ls-job"]):
+            welcome = parts.empty(words_admin.ADMIN_WELCOME, words_admin.ADMIN_POINTS)
+            queue = gr.HTML(welcome, elem_id="ls-admin-queue", elem_classes="ls-status")
+            holdings = gr.HTML(elem_id="ls-admin-holdings")
+    guarded = errors_in(notice)
+
+    def look(wanted: str | None) -> Updates:
+        seen = session.operation.look()
+        choices = [(parts_admin.choice_of(job), job.id) for job in seen.jobs]
+        kept = wanted if wanted in {job_id for _, job_id in choices} else None
+        return {
+            queue: parts_admin.queue(seen, session.owner),
+            chosen: gr.Dropdown(choices=choices, value=kept),
+            pause: gr.Button(words_admin.ADMIN_RESUME if seen.paused else words_admin.ADMIN_PAUSE),
+            timer: gr.Timer(active=any(job.state not in TERMINAL_STATES for job in seen.jobs)),
+        }
+
+    def measured() -> Updates:
+        return {holdings: parts_admin.holdings(session.operation.measure())}
+
+    def refresh(wanted: str | None = None) -> Updates:
+        return look(wanted) | measured()
+
+    def steer(handler: Callable[[str], None], says: str) -> Callable[[str | None], Updates]:
+        def on_press(job_id: str | None) -> Updates:
+            if not job_id:
+                raise NotFoundError(words_admin.ADMIN_NO_JOB)
+            handler(job_id)
+            return {notice: parts.notice(says, tone="good")} | look(job_id)
+
+        return on_press
+
+    def on_cancel(job_id: str) -> None:
+        session.operation.cancel(job_id, by=session.owner)
+
+    def on_retry(job_id: str) -> None:
+        session.operation.retry(job_id)
+
+    def on_pause(wanted: str | None) -> Updates:
+        paused = session.operation.is_paused()
+        session.operation.pause(on=not paused)
+        says = parts.notice(words_admin.ADMIN_RESUMED if paused else words_admin.ADMIN_PAUSED, tone="good")
+        return {notice: says} | look(wanted)
+
+    def on_clear() -> Updates:
+        count, size = session.operation.clear_results()
+        says = words.counted(words_admin.ADMIN_CLEARED, count, size=bytes_text(size))
+        return {notice: parts.notice(says, tone="good")} | measured()
+
+    looked = [queue, chosen, pause, timer]
+    timer.tick(guarded(look), chosen, [notice, *looked], **POLLING)
+    for button, handler, says in (
+        (cancel, on_cancel, words_admin.ADMIN_CANCELLED),
+        (retry, on_retry, words_admin.ADMIN_RETRIED),
+    ):
+        button.click(guarded(steer(handler, says)), chosen, [notice, *looked], **QUIET)
+    pause.click(guarded(on_pause), chosen, [notice, *looked], **QUIET)
+    clear.click(guarded(on_clear), None, [notice, holdings], **QUIET)
+    again.click(guarded(refresh), chosen, [notice, *looked, holdings], **QUIET)
+    return AdminTab(guarded(refresh), [notice, *looked, holdings])
