@@ -15,8 +15,9 @@ import dataclasses
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import (
@@ -43,10 +44,15 @@ from studio.jobs.forget import SLOW_PLACES, Forgetter
 from studio.jobs.inherited import machines_login
 from studio.jobs.marks import Marks
 from studio.jobs.queue import NewJob
+from studio.jobs.runners.base import Runner
+from studio.jobs.runners.local import LocalRunner
 from studio.jobs.slots import kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.sweep import Clock
 from studio.jobs.worker import Worker
+
+if TYPE_CHECKING:
+    from studio.jobs.runners.agents import AgentDesk
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _NumberedEvents = list[tuple[int, Event]]
@@ -73,13 +79,19 @@ class Studio(Marks):
         super().__init__(settings, verbs)
         self._tokens: dict[str, str] = {}
         """Tokens of jobs that have not ended, by job id: in memory, and nowhere else."""
+        here = LocalRunner(variables_of(settings), [name.strip() for name in settings.job_environment.split(",")])
+        self.desk: AgentDesk | None = None
+        """What answers agents on other machines; None where all jobs run on this one."""
+        runner_of: Callable[[JobKind, Path], Runner] = _always(here)
+        if settings.runner != here.name:
+            opened = resolve("studio.jobs.runners.opened:open_runner")
+            self.desk, runner_of = opened(settings, self._home, self._store, here, grace_s=grace_s)
         self._worker = Worker(
             self._store,
             self._home,
             self._jobs_dir,
             verbs=verbs,
-            environment=variables_of(settings),
-            more_variables=[name.strip() for name in settings.job_environment.split(",")],
+            runner_of=runner_of,
             grace_s=grace_s,
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
@@ -578,3 +590,7 @@ class Studio(Marks):
     def _with_trouble(self, view: JobView) -> JobView:
         trouble = None if view.state in TERMINAL_STATES else self._worker.trouble_of(view.id)
         return view if trouble is None else dataclasses.replace(view, cause=trouble)
+
+
+def _always(runner: Runner) -> Callable[[JobKind, Path], Runner]:
+    return lambda kind, job_dir: runner

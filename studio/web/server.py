@@ -93,7 +93,12 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     if token is not None:
         app.add_middleware(TokenMiddleware, token=token)
     app.add_middleware(GuardMiddleware, settings=settings)
-    app.add_middleware(ErrorShapes, shapes=SHAPES)  # added last, it comes first
+    app.add_middleware(ErrorShapes, shapes=SHAPES)
+    desk = getattr(studio, "desk", None)
+    if desk is not None:
+        from studio.web.machines import MachinesMiddleware
+
+        app.add_middleware(MachinesMiddleware, desk=desk)  # added last, it comes first
     gr.mount_gradio_app(
         app,
         page,
@@ -237,6 +242,7 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     prepare_environment(settings)
     from studio.service import Studio
 
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     studio = Studio(settings)
     app = create_app(studio, settings)
     studio.start()
@@ -260,6 +266,7 @@ def keep_secrets_out_of_logs(settings: Settings) -> None:
         settings.civitai_key,
         settings.backup_url,
         settings.database_url,
+        settings.storage_url,
         settings.remote_token,
     )
     redaction.hide(*(secret.get_secret_value() for secret in secrets if secret is not None))
