@@ -15,7 +15,7 @@ import dataclasses
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,8 @@ from studio.jobs.marks import Marks
 from studio.jobs.observed import observed
 from studio.jobs.operation import Operation
 from studio.jobs.queue import NewJob
+from studio.jobs.runners.base import Runner
+from studio.jobs.runners.local import LocalRunner
 from studio.jobs.sealed import Tokens
 from studio.jobs.server import Server
 from studio.jobs.slots import kinds_beside, slots_of
@@ -56,6 +58,7 @@ from studio.jobs.worker import Worker
 
 if TYPE_CHECKING:
     from studio.jobs.keys import Keys
+    from studio.jobs.runners.agents import AgentDesk
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _NumberedEvents = list[tuple[int, Event]]
@@ -88,13 +91,19 @@ class Studio(Marks):
         super().__init__(settings, verbs)
         self._tokens = Tokens(self._store, settings)
         queue, watched = observed(self._store)
+        here = LocalRunner(variables_of(settings), [name.strip() for name in settings.job_environment.split(",")])
+        self.desk: AgentDesk | None = None
+        """What answers agents on other machines; None where all jobs run on this one."""
+        runner_of: Callable[[JobKind, Path], Runner] = _always(here)
+        if settings.runner != here.name:
+            opened = resolve("studio.jobs.runners.opened:open_runner")
+            self.desk, runner_of = opened(settings, self._home, self._store, here, grace_s=grace_s)
         self._worker = Worker(
             queue,
             self._home,
             self._jobs_dir,
             verbs=verbs,
-            environment=variables_of(settings),
-            more_variables=[name.strip() for name in settings.job_environment.split(",")],
+            runner_of=runner_of,
             grace_s=grace_s,
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
@@ -603,3 +612,7 @@ class Studio(Marks):
     def _with_trouble(self, view: JobView) -> JobView:
         trouble = None if view.state in TERMINAL_STATES else self._worker.trouble_of(view.id)
         return view if trouble is None else dataclasses.replace(view, cause=trouble)
+
+
+def _always(runner: Runner) -> Callable[[JobKind, Path], Runner]:
+    return lambda kind, job_dir: runner

@@ -25,6 +25,7 @@ _PLACES = {
     "copies": "among uploads and copies for the page",
     "cache": "in the result cache",
     "adapters": "among downloaded adapters",
+    "storage": "in the storage",
     "folders": "in folders of jobs",
     "logs": "among logs of commands",
     "rows": "in the table of jobs",

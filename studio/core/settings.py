@@ -96,6 +96,15 @@ class Settings(BaseSettings):
     secrets_key: SecretStr | None = None
     """Key that seals the tokens of waiting jobs in the table, 32 characters and more, such as `openssl rand -hex 32`
     gives; several, separated by commas: the first one seals, all open. None keeps tokens in memory until a restart."""
+    storage_url: SecretStr | None = None  # may hold a key
+    """Where files lie that other machines fetch and bring: a whole path, s3://BUCKET/FOLDER, gs://... or az://...; None
+    uses the folder storage in STUDIO_HOME. Only runners on other machines need it."""
+    runner: str = Field(default="local", pattern=r"^(local|ssh:[A-Za-z0-9_][\w.@:-]*)$")
+    """What carries out jobs that need a GPU: local is this machine; ssh:HOST or ssh:USER@HOST is another one that
+    OpenSSH reaches without a password."""
+    runner_python: str = Field(default="", pattern=r"^([\w./~+-]*)$")
+    """Python on that machine that has what requirements.txt names; empty installs it there once, below
+    ~/.likeness-studio."""
     backup_url: SecretStr | None = None  # may hold a key
     """Folder that finished jobs are copied to, and restored from at the start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None

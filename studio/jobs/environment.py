@@ -16,7 +16,8 @@ NOT_FOR_OTHERS: dict[str, str | None] = {
 def variables_of(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
     # Not the token for the Hub: only a job of the machine's owner gets it, see ``jobs/inherited.py``.
-    private = {"hub_token", "remote_server", "remote_token", "backup_url", "database_url", "secrets_key", "works"}
+    private = {"hub_token", "remote_server", "remote_token", "backup_url", "database_url", "storage_url", "secrets_key"}
+    private |= {"works"}
     values = settings.model_dump(mode="json", exclude_none=True, exclude=private)
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()

@@ -32,7 +32,7 @@ from studio.jobs.child import OUT_FOLDER, REQUEST_FILE, resolve
 from studio.jobs.forgotten import Forgetting
 from studio.jobs.intake import disk_errors
 from studio.jobs.queue import JobQueue
-from studio.jobs.worker import end_leftovers
+from studio.jobs.runners.local import end_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -438,6 +438,7 @@ BELONGINGS: Mapping[str, Belonging] = {
     "copies": Belonging(lambda desk, it: _sizes(_copies(desk, it)), _drop_copies),
     "cache": _elsewhere("studio.pictures.picture_cache:forget", lambda forgetting: forgetting.adapters),
     "adapters": _elsewhere("studio.bases.pulled:forget", lambda forgetting: forgetting.repos),
+    "storage": _elsewhere("studio.jobs.storage.opened:forget", lambda forgetting: forgetting.jobs),
     "folders": Belonging(
         lambda desk, it: _sizes(_files(_all_folders(desk, it))), lambda desk, it: _remove(_all_folders(desk, it))
     ),
@@ -447,5 +448,5 @@ BELONGINGS: Mapping[str, Belonging] = {
 """Every place where something of a job may be, in the order in which they are emptied: first what is found by the
 folders of the jobs, last the rows, by which a job is known."""
 
-SLOW_PLACES = frozenset({"backup"})
+SLOW_PLACES = frozenset({"backup", "storage"})
 """Places far away: a start does not wait for them, the clock goes on with them."""

@@ -19,7 +19,7 @@ from studio.core.private import UPLOADS_NAME
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER
 from studio.jobs.forget import Forgetter, made_from
 from studio.jobs.queue import JobQueue
-from studio.jobs.worker import LOG_FILE
+from studio.jobs.runners.local import LOG_FILE
 
 logger = logging.getLogger(__name__)
 

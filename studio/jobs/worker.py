@@ -1,25 +1,19 @@
-"""The local worker: one thread for each slot (see ``slots``), which runs one job at a time, each in a child process.
+"""The worker of a server: one thread for each slot (see ``slots``), which runs one job at a time with a runner.
 
 While all slots are taken, one more thread serves the jobs that need no device, so that photos that were dropped do not
 wait for a training.
 
 Each job that runs here has a lease in the store, which one more thread renews; where servers share the store, a job
-whose lease has ended is taken over, and a child whose lease cannot be renewed is killed before that can happen.
+whose lease has ended is taken over, and an attempt whose lease cannot be renewed is ended before that can happen.
 
-It tails the child's lines into the store, asks the child to stop when its owner cancels (SIGTERM, then SIGKILL of
-the whole group after ``grace_s``), and gives every end a cause in words. Of all servers on one queue only the one that
+It carries what an attempt tells into the store, asks it to stop when its owner cancels (and ends it after
+``grace_s``), and gives every end a cause in words. Of all servers on one queue only the one that
 has the lead works; another takes over when that one is gone. Started by ``studio.service``.
 """
 
 import contextlib
-import fcntl
 import logging
 import math
-import os
-import select
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,21 +21,18 @@ from pathlib import Path
 
 from studio.core.domain import Event, JobKind
 from studio.core.errors import ResourceError, StudioError
-from studio.core.settings import PROJECT_ROOT, WorksName
+from studio.core.settings import WorksName
 from studio.core.units import duration_text
-from studio.jobs.child import LOCK_FILE
-from studio.jobs.events import Outcome, parse_line
-from studio.jobs.inherited import inherited
+from studio.jobs.events import Outcome
 from studio.jobs.pause import is_paused
 from studio.jobs.queue import Claim, Lead, WorkersQueue
+from studio.jobs.runners.base import TOLD_TO_STOP, Attempt, Report, Runner
+from studio.jobs.runners.local import end_leftovers, process_of
 from studio.jobs.slots import BESIDE, Slot
 from studio.jobs.states import VerbSpec
 
 logger = logging.getLogger(__name__)
 
-LOG_FILE = "log.txt"
-_LEAVE_S = 10.0
-"""How long a child that has told its outcome may take to leave."""
 _STOP_TOGETHER_S = 5.0
 """How long after its child a server may hear that the service stops: uvicorn first waits for open pages."""
 _WATCH_S = 1.0
@@ -61,17 +52,16 @@ class Worker:
         home: folder of the server.
         jobs_dir: folder that holds one folder per job.
         verbs: the table of verbs.
-        environment: variables that each child gets beside what it inherits of the server's.
-        more_variables: names of variables that it inherits beside those of ``inherited``.
-        grace_s: how long a child may take to stop by itself.
+        runner_of: returns what carries out a job, by its kind and its folder.
+        grace_s: how long an attempt may take to stop by itself.
         max_losses: so many attempts in a row that were killed or crashed and got no further stall a job.
-        silence_s: a child that tells no event for so long hangs: it is killed and its job stalls.
-        secrets: (job id, has it ended) -> variables for that job's child alone; they are written nowhere. None takes
-            one of the others away.
+        silence_s: an attempt that has begun and tells no event for so long hangs: it is ended and its job stalls.
+        secrets: (job id, has it ended) -> variables for that job's process alone; they are written nowhere. None
+            takes one of the others away.
         slots: variables of the environment for each job that may run at the same time.
         beside: kinds of jobs of which one runs while all slots are taken.
         works: whether it runs jobs while it leads, always (where several servers may work at once), or never.
-        tick_s: how often the worker looks up from the child's lines.
+        tick_s: how often the worker looks up from what an attempt tells.
     """
 
     def __init__(
@@ -81,8 +71,7 @@ class Worker:
         jobs_dir: Path,
         *,
         verbs: Mapping[JobKind, VerbSpec],
-        environment: Mapping[str, str],
-        more_variables: Collection[str] = (),
+        runner_of: Callable[[JobKind, Path], Runner],
         grace_s: float,
         max_losses: int,
         silence_s: float,
@@ -96,8 +85,7 @@ class Worker:
         self._home = home
         self._jobs_dir = jobs_dir
         self._verbs = verbs
-        self._environment = environment
-        self._more_variables = frozenset(more_variables)
+        self._runner_of = runner_of
         self._grace_s = grace_s
         self._max_losses = max_losses
         self._silence_s = silence_s
@@ -115,8 +103,8 @@ class Worker:
         self._watchers: list[threading.Thread] = []
         self._renewed_s: dict[str, float] = {}
         """Jobs that run here, and when their leases were renewed last, on the monotonic clock."""
-        self._groups: dict[str, int] = {}
-        """The process groups of those whose child runs."""
+        self._attempts: dict[str, tuple[Runner, str]] = {}
+        """Their runners and handles."""
         self._troubles: dict[str | None, str] = {}
         self._wake = threading.Event()
         self._draining = threading.Event()
@@ -152,9 +140,10 @@ class Worker:
         return self._leads
 
     def running(self) -> dict[str, int]:
-        """Return job id -> process of the jobs that run here."""
+        """Return job id -> process of the jobs that this server runs on this machine."""
         with self._counting:
-            return dict(self._groups)
+            jobs = list(self._attempts)
+        return {job_id: found for job_id in jobs if (found := process_of(self._jobs_dir / job_id)) is not None}
 
     def wake(self) -> None:
         """Say that the store has changed."""
@@ -175,7 +164,7 @@ class Worker:
         self._wake.set()
 
     def close(self) -> None:
-        """Stop the children, put their jobs back into the queue, end the threads, give the lead back."""
+        """Stop what runs, put its jobs back into the queue, end the threads, give the lead back."""
         self._draining.set()
         self._closing.set()
         self._wake.set()
@@ -280,12 +269,13 @@ class Worker:
                 told = True
 
     def _guard_leases(self) -> None:
-        """Kill a child before its lease ends, for then another server may run its job; this asks no database."""
+        """End an attempt before its lease ends, for then another server may run its job; this asks no database."""
         while not self._closed.wait(_GUARD_S):
             with self._counting:
-                for job_id in [job_id for job_id in self._groups if self._lease_ends(job_id)]:
+                for job_id in [job_id for job_id in self._attempts if self._lease_ends(job_id)]:
                     logger.warning("job %s: its lease could not be renewed; its process is ended", job_id)
-                    _kill_group(self._groups.pop(job_id))
+                    runner, handle = self._attempts.pop(job_id)
+                    runner.cancel(handle, 0.0)
 
     def _lease_ends(self, job_id: str) -> bool:
         """Tell whether another server may take a job over before long that runs here."""
@@ -298,9 +288,11 @@ class Worker:
         """Run one attempt to its end and store that end."""
         told_to_stop = False
         try:
-            outcome, returncode = self._attempt(claim, slot)
-            told_to_stop = outcome is not None or returncode == -signal.SIGTERM
-            reason = _TOLD_TO_STOP if told_to_stop else _words(returncode)
+            report = self._attempt(claim, slot)
+            outcome, reason = report.outcome, report.reason
+            told_to_stop = report.told_to_stop or (outcome is not None and outcome.state == "cancelled")
+            if told_to_stop and not report.told_to_stop:
+                reason = TOLD_TO_STOP
         except OSError as error:
             logger.exception("job %s cannot be run", claim.id)
             outcome, reason = None, f"The job's process could not be run ({error.strerror})."
@@ -325,73 +317,36 @@ class Worker:
                 return False
         return self._draining.wait(_STOP_TOGETHER_S)
 
-    def _attempt(self, claim: Claim, slot: Slot) -> tuple[Outcome | None, int]:
-        """Run one child; return its own word and its exit status, negative for a signal."""
+    def _attempt(self, claim: Claim, slot: Slot) -> Report:
+        """Run one attempt; return the report of its end."""
         job_dir = self._jobs_dir / claim.id
         end_leftovers(job_dir)
-        process = self._spawn(claim, job_dir, slot)
+        runner = self._runner_of(claim.kind, job_dir)
+        verb = self._verbs[claim.kind].path
+        handle = runner.start(Attempt(claim, verb, job_dir, slot, self._secrets(claim.id, False)))
         with self._counting:
-            self._groups[claim.id] = process.pid
+            self._attempts[claim.id] = runner, handle
         try:
-            outcome = self._follow(claim, process)
-        except BaseException:
-            _kill_group(process.pid)
-            raise
+            return self._follow(claim, runner, handle)
         finally:
             with self._counting:
-                self._groups.pop(claim.id, None)
-            returncode = _end(process)
-        return outcome, returncode
+                self._attempts.pop(claim.id, None)
+            runner.leave(handle)
 
-    def _spawn(self, claim: Claim, job_dir: Path, slot: Slot) -> "subprocess.Popen[bytes]":
-        search_path = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        kept = inherited(os.environ, self._more_variables)
-        environment = {**kept, **self._environment, **slot, "PYTHONPATH": os.pathsep.join(search_path)}
-        own = {**environment, **self._secrets(claim.id, False)}
-        environment = {name: value for name, value in own.items() if value is not None}
-        # -P: the working folder, which is the server's, must not be searched for modules.
-        command = [sys.executable, "-P", "-m", "studio.jobs.child", str(job_dir)]
-        command += ["--verb", self._verbs[claim.kind].path, "--parent", str(os.getpid())]
-        with (job_dir / LOG_FILE).open("ab") as log:
-            log.write(f"--- attempt {claim.attempt}\n".encode())
-            log.flush()
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,  # held open: its end tells the child that we are gone
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-                umask=0o077,  # what it writes is its owner's alone
-                bufsize=0,
-            )
-
-    def _follow(self, claim: Claim, process: "subprocess.Popen[bytes]") -> Outcome | None:
-        """Carry the child's lines into the store until it ends, is silent or has been asked to stop for too long."""
-        assert process.stdout is not None
-        handle = process.stdout.fileno()
-        os.set_blocking(handle, False)
-        outcome: Outcome | None = None
-        rest = b""
+    def _follow(self, claim: Claim, runner: Runner, handle: str) -> Report:
+        """Carry what the attempt tells into the store until it ends, is silent or was asked to stop for too long."""
         unsaved: list[Event] = []
         look_up_s = survey_s = 0.0
-        kill_s = math.inf
+        asked_to_stop = False
         heard_s = time.monotonic()  # this clock stands still while the machine sleeps
-        more = True
-        while more and outcome is None:
-            exited = process.poll() is not None  # asked before reading, so that its last words are read below
-            select.select([handle], [], [], 0 if exited else self._tick_s)
-            data, more = _read_all(handle)
-            *lines, rest = (rest + data).split(b"\n")
-            for parsed in map(parse_line, lines):
-                if isinstance(parsed, Outcome):
-                    outcome = parsed
-                elif parsed is not None:
-                    unsaved.append(parsed)
-                    heard_s = time.monotonic()
-            more = more and not exited
+        while True:
+            report = runner.poll(handle, self._tick_s)
+            unsaved += report.events
+            has_ended = report.state in ("ended", "lost")
             now_s = time.monotonic()
-            if more and outcome is None and now_s < look_up_s:
+            if report.events or report.state == "queued":
+                heard_s = now_s
+            if not has_ended and now_s < look_up_s:
                 continue  # one transaction per tick, however fast it talks
             look_up_s = now_s + self._tick_s
             stop = self._closing.is_set()
@@ -402,21 +357,21 @@ class Worker:
                     survey_s = now_s + 1.0
                     self._store.survey(device_busy=True)
                 self._troubles.pop(claim.id, None)
-            except ResourceError as error:  # keep the events and the child; there may be room at the next look
+            except ResourceError as error:  # keep the events and the attempt; there may be room at the next look
                 self._troubles[claim.id] = str(error)
                 logger.exception("job %s: its events wait for the store", claim.id)
-            if stop and kill_s == math.inf:
-                process.terminate()
-                kill_s = now_s + self._grace_s
-            if now_s >= kill_s:
-                _kill_group(process.pid)
+            if not has_ended and not stop and now_s - heard_s > self._silence_s:
+                runner.cancel(handle, 0.0)
+                report = Report("ended", outcome=Outcome("stalled", cause=_hung(self._silence_s)))
+                has_ended = True
+            if has_ended:
                 break
-            if more and outcome is None and not stop and now_s - heard_s > self._silence_s:
-                _kill_group(process.pid)
-                outcome = Outcome("stalled", cause=_hung(self._silence_s))
+            if stop and not asked_to_stop:
+                asked_to_stop = True
+                runner.cancel(handle, self._grace_s)
         if unsaved:
             self._persist(claim, lambda: self._store.append(claim, unsaved))
-        return outcome
+        return report
 
     def _persist(self, claim: Claim, change: Callable[[], object]) -> None:
         """Store an end, however long the disk needs; given up when closing, because the next start recovers it."""
@@ -432,79 +387,9 @@ class Worker:
                     return
 
 
-def _read_all(handle: int) -> tuple[bytes, bool]:
-    """Return what can be read now, and whether more may come."""
-    data = b""
-    while True:
-        try:
-            chunk = os.read(handle, 65536)
-        except BlockingIOError:
-            return data, True
-        if not chunk:
-            return data, False
-        data += chunk
-        if len(data) > 2**20:  # a flood must not keep us from looking at the owner's wishes
-            return data, True
-
-
-def _end(process: "subprocess.Popen[bytes]") -> int:
-    """See the child off, and everything that it started; return its status, negative for a signal."""
-    with process:
-        try:
-            process.wait(_LEAVE_S)
-        except subprocess.TimeoutExpired:
-            logger.warning("process %d does not leave and is killed", process.pid)
-        _kill_group(process.pid)
-        return process.wait()
-
-
-def _kill_group(group: int) -> None:
-    # PermissionError: macOS says so of a group that holds only zombies.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
-
-
-def end_leftovers(job_dir: Path, patience_s: float = 5.0) -> None:
-    """Kill what is left of an earlier attempt of this job.
-
-    The lock is the proof: while it is held, the process group in the file exists and is ours, so its number
-    cannot have been given to a stranger.
-    """
-    path = job_dir / LOCK_FILE
-    if not path.exists():
-        return
-    give_up_s = time.monotonic() + patience_s
-    with path.open("r+b") as lock:
-        while time.monotonic() < give_up_s:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                lock.seek(0)
-                pid = lock.read()
-                if pid.isdigit():
-                    _kill_group(int(pid))
-                time.sleep(0.05)
-
-
 def _hung(silence_s: float) -> str:
     return (
         f"The job's process reported nothing for {duration_text(silence_s)} and was stopped. Retry the job; it"
         " continues from where it was. If it only needs more time, for example for a download, increase"
         " STUDIO_JOB_SILENCE_S."
     )
-
-
-_TOLD_TO_STOP = "The job's process was told to stop by another program of this machine."
-
-
-def _words(returncode: int) -> str:
-    """Say how a child ended that told no outcome."""
-    if returncode == -signal.SIGKILL:
-        return (
-            "The job's process was killed, probably out of memory; close other programs, or choose a smaller"
-            " batch size, resolution or base."
-        )
-    if returncode < 0:
-        return f"The job's process crashed ({signal.Signals(-returncode).name}); details are in the job's log."
-    return f"The job's process ended without a result (status {returncode}); details are in the job's log."

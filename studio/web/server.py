@@ -120,6 +120,11 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
         app.add_middleware(KeyMiddleware, keys=keys, settings=settings)
     app.add_middleware(GuardMiddleware, settings=settings)
     app.add_middleware(ErrorShapes, shapes=SHAPES)
+    desk = getattr(studio, "desk", None)
+    if desk is not None:
+        from studio.web.machines import MachinesMiddleware
+
+        app.add_middleware(MachinesMiddleware, desk=desk)
     app.state.metrics = _metrics(studio)
     app.add_middleware(ObserveMiddleware, settings=settings, metrics=app.state.metrics)  # added last, it comes first
     gr.mount_gradio_app(
@@ -277,6 +282,7 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     prepare_environment(settings)
     from studio.service import Studio
 
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     studio = Studio(settings)
     app = create_app(studio, settings)
     studio.start()
@@ -305,6 +311,7 @@ def keep_secrets_out_of_logs(settings: Settings) -> None:
         settings.civitai_key,
         settings.backup_url,
         settings.database_url,
+        settings.storage_url,
         settings.remote_token,
         settings.metrics_token,
     )

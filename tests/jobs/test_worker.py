@@ -1,29 +1,107 @@
-import fcntl
-import os
-import subprocess
-import sys
+import threading
+import time
 
-from studio.jobs import worker
+from studio.core.domain import Event
+from studio.jobs.events import Outcome
+from studio.jobs.queue import NewJob
+from studio.jobs.runners.base import Report
+from studio.jobs.sqlite import SqliteDatabase
+from studio.jobs.states import VERBS
+from studio.jobs.store import Store
+from studio.jobs.worker import Worker
 
 
-def test_leftover_process_that_holds_the_lock_is_killed_and_no_stranger(tmp_path):
-    path = tmp_path / "child.lock"
-    path.write_text(str(os.getpid()))
-    worker.end_leftovers(tmp_path)  # nobody holds the lock: the number in it means nothing, and we live on
+class ScriptedRunner:
+    """Gives one report after the other, the last one for ever."""
 
-    code = (
-        f"import fcntl, os, time; f = open({str(path)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX)"
-        "; f.write(str(os.getpid())); f.flush(); print(flush=True); time.sleep(600)"
+    name = "scripted"
+
+    def __init__(self, *reports):
+        self.reports = list(reports)
+        self.started, self.cancelled, self.left = [], [], threading.Event()
+
+    def start(self, attempt):
+        self.started.append(attempt)
+        return "handle"
+
+    def poll(self, handle, wait_s):
+        time.sleep(0.01)
+        return self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
+
+    def cancel(self, handle, grace_s):
+        self.cancelled.append(grace_s)
+
+    def leave(self, handle):
+        self.left.set()
+
+
+def run(tmp_path, runner, *, silence_s=60.0, do=lambda store: None):
+    """Run one job with a runner; return it as it is afterwards, and its store."""
+    store = Store(SqliteDatabase(tmp_path / "jobs.sqlite3"))
+    store.insert(NewJob("check-1", "check", "ada", "Check", "f"))
+    asked = []
+
+    def runner_of(kind, job_dir):
+        asked.append((kind, job_dir))
+        return runner
+
+    worker = Worker(
+        store, tmp_path, tmp_path / "jobs", verbs=VERBS, runner_of=runner_of, grace_s=5.0, max_losses=1,
+        silence_s=silence_s, tick_s=0.02,
+    )  # fmt: skip
+    worker.start()
+    try:
+        do(store)
+        assert runner.left.wait(20)
+        give_up_s = time.monotonic() + 20
+        while store.get("check-1", "ada").finished_s is None and time.monotonic() < give_up_s:
+            time.sleep(0.02)
+        view, events = store.get("check-1", "ada"), store.events("check-1", "ada", 0)
+    finally:
+        worker.close()
+        store.close()
+    assert asked[0] == ("check", tmp_path / "jobs" / "check-1")
+    return view, [event for _, event in events]
+
+
+def test_what_a_runner_reports_becomes_events_and_the_end_of_the_job(tmp_path):
+    told = Event("metrics", {"step": 1})
+    runner = ScriptedRunner(
+        Report("queued"), Report("running", (told,)), Report("ended", (), Outcome("completed", result={"n": 1}))
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True) as leftover:
-        leftover.stdout.readline()
-        worker.end_leftovers(tmp_path)
-        assert leftover.wait(timeout=10) == -9
-    with path.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    view, events = run(tmp_path, runner)
+    assert (view.state, view.result) == ("completed", {"n": 1})
+    assert told in events
+    assert runner.started[0].claim.attempt == 1
 
 
-def test_every_way_to_end_without_a_result_has_words():
-    assert "probably out of memory" in worker._words(-9)
-    assert "crashed (SIGABRT)" in worker._words(-6)
-    assert "status 3" in worker._words(3)
+def test_an_attempt_that_is_lost_stalls_the_job_with_the_runners_reason(tmp_path):
+    view, _ = run(tmp_path, ScriptedRunner(Report("lost", reason="The machine is gone.")))
+    assert view.state == "stalled"
+    assert view.cause.startswith("The machine is gone.")
+
+
+def test_the_owners_wish_reaches_the_runner_with_the_grace(tmp_path):
+    runner = ScriptedRunner(Report("running"))
+
+    def cancel(store):
+        while not runner.started:
+            time.sleep(0.01)
+        store.cancel("check-1", "ada")
+        while not runner.cancelled:
+            time.sleep(0.01)
+        runner.reports = [Report("ended", (), Outcome("cancelled"))]
+
+    view, _ = run(tmp_path, runner, do=cancel)
+    assert view.state == "cancelled"
+    assert runner.cancelled == [5.0]
+
+
+def test_silence_ends_an_attempt_that_has_begun_and_none_that_waits(tmp_path):
+    runner = ScriptedRunner(*[Report("queued")] * 60, Report("running"))
+    began_s = time.monotonic()
+    view, _ = run(tmp_path, runner, silence_s=0.3)
+    assert view.state == "stalled"
+    assert "reported nothing" in view.cause
+    assert runner.cancelled == [0.0]
+    assert time.monotonic() - began_s > 0.6 + 0.3

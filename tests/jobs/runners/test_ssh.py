@@ -1,0 +1,134 @@
+"""Against a real sshd on loopback, whose sessions see a home of their own."""
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from studio.core.errors import InputError, ResourceError
+from studio.jobs.runners import ssh
+from studio.jobs.runners.ssh import SshLauncher
+
+SSHD = "/usr/sbin/sshd"
+
+CONFIG = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/client.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin yes
+ForceCommand cd {home} && HOME={home} PYTHONPATH={verbs} STUDIO_DEVICE=cpu sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+
+
+@pytest.fixture
+def machine(away: SimpleNamespace) -> Iterator[SimpleNamespace]:
+    """Another machine: what ``ssh`` needs to reach it, and its home."""
+    if not Path(SSHD).exists() or shutil.which("ssh") is None:
+        pytest.skip("needs Debian's packages openssh-server and openssh-client")
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as name:  # a socket's path is short
+        folder = Path(name)
+        home = folder / "h"
+        home.mkdir()
+        Path("/run/sshd").mkdir(exist_ok=True)
+        for key in ("host", "client"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        verbs = Path(__file__).resolve().parents[1]
+        (folder / "config").write_text(CONFIG.format(port=port, folder=folder, home=home, verbs=verbs))
+        options = ["-p", str(port), "-i", str(folder / "client"), "-F", "none"]
+        options += ["-o", f"UserKnownHostsFile={folder}/known", "-o", "StrictHostKeyChecking=accept-new"]
+        with subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "config"], stderr=subprocess.DEVNULL) as process:
+            give_up_s = time.monotonic() + 20
+            while time.monotonic() < give_up_s:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            user = os.environ.get("USER") or "root"
+            yield SimpleNamespace(host=f"{user}@127.0.0.1", options=options, home=home, port=port)
+            process.terminate()
+
+
+@pytest.fixture
+def launcher(machine: SimpleNamespace, away: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SshLauncher:
+    server = away.address.removeprefix("http://")
+    launcher = SshLauncher(machine.host, server, python=sys.executable, options=machine.options)
+    monkeypatch.setattr(away.runner, "_launcher", launcher)
+    away.address = "http://studio"  # what links say
+    return launcher
+
+
+def steps(events):
+    return [event.data["step"] for event in events if event.kind == "metrics"]
+
+
+def test_a_job_runs_there_and_its_files_come_home(away, machine, launcher, new_attempt, follow):
+    attempt = new_attempt("count 3 5")
+    handle = away.runner.start(attempt)
+    report, events = follow(away.runner, handle)
+    said = [path.read_text() for path in machine.home.rglob("agent.log")]
+    assert report.outcome is not None, (report, said)
+    assert report.outcome.state == "completed"
+    assert report.outcome.result["source_files"] == ["a.png"]
+    assert steps(events) == [1, 2, 3]
+    assert len((attempt.job_dir / "out" / "steps.txt").read_text().splitlines()) == 3
+    away.runner.leave(handle)
+    left = [path.name for path in (machine.home / ".likeness-studio" / "agents").iterdir()]
+    assert [name for name in left if not name.startswith("code-")] == []  # no photo stays there
+    assert len(left) == 1
+    assert launcher._lines == {}
+
+
+def test_cancelling_ends_the_process_there(away, machine, launcher, new_attempt, follow, gone):
+    handle = away.runner.start(new_attempt("spawn 500"))
+    follow(away.runner, handle, until=steps)
+    (pids,) = list(machine.home.rglob("pids.txt"))
+    numbers = [int(pid) for pid in pids.read_text().split()]
+    began_s = time.monotonic()
+    away.runner.cancel(handle, 1.0)  # it does not listen
+    report, _ = follow(away.runner, handle)
+    assert report.outcome is None or report.outcome.state == "cancelled"
+    away.runner.leave(handle)
+    assert all(gone(pid) for pid in numbers)
+    assert time.monotonic() - began_s < 20
+    assert list(machine.home.rglob("pids.txt")) == []
+
+
+def test_a_machine_that_does_not_let_us_in_and_one_that_does_not_answer_have_words(machine):
+    stranger = SshLauncher(machine.host, "127.0.0.1:1", options=["-p", str(machine.port), "-F", "none",
+        "-o", "IdentityFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
+        "-o", "UserKnownHostsFile=/dev/null"])  # fmt: skip
+    with pytest.raises(InputError, match="work without a question"):
+        stranger.install()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        closed = free.getsockname()[1]
+    with pytest.raises(ResourceError, match="cannot be reached"):
+        SshLauncher(machine.host, "127.0.0.1:1", options=["-p", str(closed), "-F", "none"]).install()
+
+
+def test_the_code_that_is_sent_is_whole_and_always_the_same():
+    data, version = ssh._code()
+    assert ssh._code()[1] == version
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        names = archive.getnames()
+    assert {"studio/__main__.py", "studio/jobs/child.py", "requirements.txt"} <= set(names)
+    assert not [name for name in names if "__pycache__" in name]
