@@ -239,6 +239,7 @@ def test_one_that_was_cancelled_begins_anew(real: Clients, order: dict[str, Any]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_real_model_is_trained_and_draws(tmp_path: Path) -> None:
     from studio.pocket.samples import sample_photos
 
