@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-TABS = ("Library", "Photos", "Train", "Generate", "Finish", "Publish", "This machine")
+TABS = ("Library", "Photos", "Train", "Generate", "Finish", "Publish")
 SIZES = {"desktop": (1280, 720), "phone": (390, 844)}
 IMPACTS = ("critical", "serious", "moderate", "minor")
 

@@ -51,12 +51,14 @@ def build(session: StudioSession) -> gr.Blocks:
                 publish = publish_tab(context)
             alone = session.visitor is None  # nobody is kept out then, and nobody else is there to be looked after
             label = words.TAB_MACHINE if alone else words.TAB_ADMIN
-            with gr.Tab(label, id="admin", visible=alone) as admin_door:
+            # Opened by the link at the foot: on a phone one tab more would push others into a menu.
+            with gr.Tab(label, id="admin", visible=False) as admin_door:
                 admin = admin_tab(context)
         by_kind = {tab.frame.kind: tab for tab in (photos, train, generate, finish, publish)}
         connect_renaming(context, library.renaming, by_kind.values(), library)
         forget_panel(context, by_kind.values(), library)
-        gr.HTML(parts.footer() + parts_pictures.viewer())
+        footer = gr.HTML(parts.footer(label if alone else ""))
+        gr.HTML(parts_pictures.viewer())
 
         def on_open(request: gr.Request) -> Updates:
             wanted = _wanted(session, request.query_params.get("job"), by_kind)
@@ -70,13 +72,15 @@ def build(session: StudioSession) -> gr.Blocks:
                 # A job that waits for another one, like a publishing for its run, leaves the page to that other one.
                 if wanted is None and job is not None and is_open(job) and job.state != "pendingImages":
                     updates[tabs] = gr.Tabs(selected=kind)
+            is_admin = session.is_operator
             if not alone:
-                updates[admin_door] = gr.Tab(visible=session.is_operator)
-            if door == "admin" and session.is_operator:
+                updates[footer] = parts.footer(label if is_admin else "")
+            updates[admin_door] = gr.Tab(visible=is_admin and door == "admin")
+            if is_admin and door == "admin":
                 updates |= admin.refresh()
             if wanted is not None:
                 updates[tabs] = gr.Tabs(selected=wanted.kind)
-            elif door in _DOORS and (door != "admin" or session.is_operator):
+            elif door in _DOORS and (door != "admin" or is_admin):
                 updates[tabs] = gr.Tabs(selected=door)
             if session.visitor:
                 updates |= dict(zip(login_row, _login_state(session), strict=True))
@@ -96,7 +100,7 @@ def build(session: StudioSession) -> gr.Blocks:
             door.select(tab.refresh, [tab.source, *tab.kept], list(tab.refreshed), **QUIET)
             _follow(session, tab)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
-        outputs += [*library.outputs, admin_door, *admin.outputs]
+        outputs += [*library.outputs, footer, admin_door, *admin.outputs]
         admin_door.select(admin.refresh, None, list(admin.outputs), **QUIET)
         page.load(on_open, None, [tabs, intro, *login_row, *outputs], **QUIET)
         add_endpoints(session)

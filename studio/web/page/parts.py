@@ -28,9 +28,9 @@ def header() -> Markup:
     return render("page.header", title=words.TITLE, tagline=words.TAGLINE)
 
 
-def footer() -> Markup:
-    """Return the bottom of the page."""
-    return render("page.footer", text=words.FOOTER, link=words.FOOTER_LINK)
+def footer(admin: str = "") -> Markup:
+    """Return the bottom of the page; ``admin`` is what the link to the operator's tab says, empty for others."""
+    return render("page.footer", text=words.FOOTER, link=words.FOOTER_LINK, admin=admin)
 
 
 def log_in() -> Markup:
