@@ -120,7 +120,7 @@ def test_from_an_empty_page_to_the_zip_of_the_sample_in_three_presses(
             page.get_by_text("Download all (zip)").click()
         assert page.evaluate("window.presses") == 3
         with zipfile.ZipFile(download.value.path()) as archive:
-            assert archive.testzip() is None and len(archive.namelist()) == 4
+            assert archive.testzip() is None and len(archive.namelist()) == 2
         page.get_by_role("tab", name="Train").click()
         page.locator("#ls-train-status").get_by_text("Likeness").first.wait_for()
 
