@@ -30,7 +30,6 @@ def test_whoever_runs_the_studio_sees_everybodys_queue_and_steers_it(
         kept.parent.mkdir(parents=True)
         kept.write_bytes(b"x" * 5000)
         page = visit(address, width_px=width_px, height_px=height_px, dark=width_px < 500)
-        page.set_default_timeout(60_000)
         assert page.get_by_role("tab", name="This machine").count() == 0
         page.get_by_role("link", name="This machine").click()
         page.get_by_role("tab", name="This machine", selected=True).wait_for()
