@@ -58,10 +58,11 @@ def admin_tab(context: TabContext) -> AdminTab:
     def look(wanted: str | None) -> Updates:
         seen = session.operation.look()
         choices = [(parts_admin.choice_of(job), job.id) for job in seen.jobs]
-        kept = wanted if wanted in {job_id for _, job_id in choices} else None
+        # The value is left alone where it can be: what was chosen since this was asked must not be taken back.
+        gone = {"value": None} if wanted and wanted not in {job_id for _, job_id in choices} else {}
         return {
             queue: parts_admin.queue(seen, session.owner),
-            chosen: gr.Dropdown(choices=choices, value=kept),
+            chosen: gr.Dropdown(choices=choices, **gone),
             pause: gr.Button(words_admin.ADMIN_RESUME if seen.paused else words_admin.ADMIN_PAUSE),
             timer: gr.Timer(active=any(job.state not in TERMINAL_STATES for job in seen.jobs)),
         }
