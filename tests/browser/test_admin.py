@@ -9,7 +9,7 @@ import pytest
 from studio.core.settings import Settings
 from studio.pocket.samples import sample_photos
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize(("width_px", "height_px"), [(1280, 720), (390, 844)])

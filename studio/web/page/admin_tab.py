@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from studio.core.domain import TERMINAL_STATES
-from studio.core.errors import NotFoundError
+from studio.core.errors import NotFoundError, StudioError
 from studio.core.units import bytes_text
 from studio.web.page import parts, parts_admin, words, words_admin
 from studio.web.page.context import POLLING, QUIET, TabContext, Updates, errors_in
@@ -58,10 +58,11 @@ def admin_tab(context: TabContext) -> AdminTab:
     def look(wanted: str | None) -> Updates:
         seen = session.operation.look()
         choices = [(parts_admin.choice_of(job), job.id) for job in seen.jobs]
-        kept = wanted if wanted in {job_id for _, job_id in choices} else None
+        # The value is left alone where it can be: what was chosen since this was asked must not be taken back.
+        gone = {"value": None} if wanted and wanted not in {job_id for _, job_id in choices} else {}
         return {
             queue: parts_admin.queue(seen, session.owner),
-            chosen: gr.Dropdown(choices=choices, value=kept),
+            chosen: gr.Dropdown(choices=choices, **gone),
             pause: gr.Button(words_admin.ADMIN_RESUME if seen.paused else words_admin.ADMIN_PAUSE),
             timer: gr.Timer(active=any(job.state not in TERMINAL_STATES for job in seen.jobs)),
         }
@@ -71,6 +72,14 @@ def admin_tab(context: TabContext) -> AdminTab:
 
     def refresh(wanted: str | None = None) -> Updates:
         return look(wanted) | measured()
+
+    def on_tick() -> Updates:
+        """Show the queue again; what was chosen, and what a press was answered, stay as they are."""
+        try:
+            seen = look(None)
+        except StudioError:
+            return {timer: gr.Timer(active=False)}
+        return {part: seen[part] for part in (queue, pause, timer)}
 
     def steer(handler: Callable[[str], None], says: str) -> Callable[[str | None], Updates]:
         def on_press(job_id: str | None) -> Updates:
@@ -99,7 +108,7 @@ def admin_tab(context: TabContext) -> AdminTab:
         return {notice: parts.notice(says, tone="good")} | measured()
 
     looked = [queue, chosen, pause, timer]
-    timer.tick(guarded(look), chosen, [notice, *looked], **POLLING)
+    timer.tick(on_tick, None, [queue, pause, timer], **POLLING)
     for button, handler, says in (
         (cancel, on_cancel, words_admin.ADMIN_CANCELLED),
         (retry, on_retry, words_admin.ADMIN_RETRIED),
