@@ -15,7 +15,7 @@ import dataclasses
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,15 +39,14 @@ from studio.core.train_config import TrainConfig
 from studio.jobs import edited, intake, request
 from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
-from studio.jobs.environment import NOT_FOR_OTHERS, variables_of
+from studio.jobs.environment import NOT_FOR_OTHERS
 from studio.jobs.forget import SLOW_PLACES, Forgetter
 from studio.jobs.inherited import machines_login
 from studio.jobs.marks import Marks
 from studio.jobs.observed import observed
 from studio.jobs.operation import Operation
 from studio.jobs.queue import NewJob
-from studio.jobs.runners.base import Runner
-from studio.jobs.runners.local import LocalRunner
+from studio.jobs.runners.chosen import runners_of
 from studio.jobs.sealed import Tokens
 from studio.jobs.server import Server
 from studio.jobs.slots import kinds_beside, slots_of
@@ -58,7 +57,6 @@ from studio.jobs.worker import Worker
 
 if TYPE_CHECKING:
     from studio.jobs.keys import Keys
-    from studio.jobs.runners.agents import AgentDesk
 
 _Jobs = list[JobView]  # Studio.list hides the builtin inside the class
 _NumberedEvents = list[tuple[int, Event]]
@@ -91,13 +89,7 @@ class Studio(Marks):
         super().__init__(settings, verbs)
         self._tokens = Tokens(self._store, settings)
         queue, watched = observed(self._store)
-        here = LocalRunner(variables_of(settings), [name.strip() for name in settings.job_environment.split(",")])
-        self.desk: AgentDesk | None = None
-        """What answers agents on other machines; None where all jobs run on this one."""
-        runner_of: Callable[[JobKind, Path], Runner] = _always(here)
-        if settings.runner != here.name:
-            opened = resolve("studio.jobs.runners.opened:open_runner")
-            self.desk, runner_of = opened(settings, self._home, self._store, here, grace_s=grace_s)
+        self.desk, runner_of = runners_of(settings, self._home, self._store, grace_s=grace_s)
         self._worker = Worker(
             queue,
             self._home,
@@ -115,18 +107,11 @@ class Studio(Marks):
         self.server = Server(self._home, self._store, self._worker, watched)
         if settings.backup_url:
             self._backup = Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads)
-        self._forgetter = Forgetter(
-            settings,
-            self._home,
-            self._store,
-            wake=self._worker.wake,
-            patience_s=3 * grace_s + 10.0,
-        )
-        self._clock = Clock(
-            self._home, self._store, self._forgetter, keep_days=settings.keep_days, leads=self._worker.leads
-        )
-        self._sender = Sender(self._store, lambda: reach_of(settings.webhook_loopback), leads=self._worker.leads)
-
+        patience_s = 3 * grace_s + 10.0
+        self._forgetter = Forgetter(settings, self._home, self._store, wake=self._worker.wake, patience_s=patience_s)
+        leads = self._worker.leads
+        self._clock = Clock(self._home, self._store, self._forgetter, keep_days=settings.keep_days, leads=leads)
+        self._sender = Sender(self._store, lambda: reach_of(settings.webhook_loopback), leads=leads)
         self.operation = Operation(settings, self._home, self._store, self._worker, self)
         """What the operator may see and do; whoever calls it must know that they are one."""
 
@@ -612,7 +597,3 @@ class Studio(Marks):
     def _with_trouble(self, view: JobView) -> JobView:
         trouble = None if view.state in TERMINAL_STATES else self._worker.trouble_of(view.id)
         return view if trouble is None else dataclasses.replace(view, cause=trouble)
-
-
-def _always(runner: Runner) -> Callable[[JobKind, Path], Runner]:
-    return lambda kind, job_dir: runner

@@ -59,7 +59,7 @@ def admin_tab(context: TabContext) -> AdminTab:
         seen = session.operation.look()
         choices = [(parts_admin.choice_of(job), job.id) for job in seen.jobs]
         # The value is left alone where it can be: what was chosen since this was asked must not be taken back.
-        gone = {"value": None} if wanted and wanted not in {job_id for _, job_id in choices} else {}
+        gone: dict[str, Any] = {"value": None} if wanted and wanted not in {job_id for _, job_id in choices} else {}
         return {
             queue: parts_admin.queue(seen, session.owner),
             chosen: gr.Dropdown(choices=choices, **gone),
