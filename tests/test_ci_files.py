@@ -28,7 +28,7 @@ COMES_WITH = {
 }
 """What our code imports and the requirement that cannot do without it."""
 
-OPTIONAL = {"bitsandbytes", "prodigyopt", "prometheus-client", "redis", "schedulefree", "xformers"}
+OPTIONAL = {"bitsandbytes", "obstore", "prodigyopt", "prometheus-client", "redis", "schedulefree", "xformers"}
 NAMED_OTHERWISE = {"dlib": "dlib-bin"}
 """Modules whose distribution does not say that they are in it."""
 

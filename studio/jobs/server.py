@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from studio.core.errors import Problem, StudioError, UnavailableError
+from studio.core.units import bytes_text
 from studio.jobs.observed import ObservedQueue, Observer
 from studio.jobs.queue import Figure, JobQueue
 from studio.jobs.worker import Worker
@@ -64,7 +65,7 @@ class Server:
                 probe.write(b"\0" * _PROBE_BYTES)
                 probe.flush()
             if self.free_bytes() < LEAST_FREE_BYTES:
-                words = f"has less than {LEAST_FREE_BYTES // 10**6} MB left"
+                words = f"has less than {bytes_text(LEAST_FREE_BYTES)} left"
                 return [Problem("home", words, "free some space there", "no_room")]
         except OSError as error:
             return [Problem("home", f"cannot be written ({error.strerror})", cure, "no_room")]
