@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from studio.core.domain import Event, plain
-from studio.core.errors import ConflictError, InputError, NotFoundError, Problem, ResourceError, StudioError
+from studio.core.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    Problem,
+    ResourceError,
+    StudioError,
+    UnavailableError,
+)
 from studio.core.files import read_json, sha256_of
 from studio.core.private import make_folder
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE
@@ -58,11 +66,8 @@ class GoneError(StudioError):
     status = 410
 
 
-class NotHereError(StudioError):
+class NotHereError(UnavailableError):
     """The attempt is run by another server of this installation, or this one has just begun."""
-
-    status = 503
-    retry = True
 
 
 class Launcher(Protocol):
