@@ -184,7 +184,7 @@ def test_png_tells_how_it_was_made_but_not_where(run_dir: Path, tiny_base: Path,
     assert lines[:2] == ["sks woman at the beach", "Negative prompt: a hat"]
     assert lines[2].startswith("Steps: 2, Sampler: ")
     assert "CFG scale: 3, Seed: 9, Size: 64x64" in lines[2]
-    assert str(tiny_base.parent) not in json.dumps(dict(picture.info))
+    assert str(tiny_base.parent) not in str(picture.info)
 
 
 def test_scale_zero_gives_the_pictures_of_the_untrained_base(run_dir: Path, tiny_base: Path, tmp_path: Path) -> None:
