@@ -82,7 +82,7 @@ def steps(studio, job):
 def test_child_killed_at_random_moments_goes_on_from_where_it_was(studio, photo):
     dice = random.Random(7)
     studio.start()
-    job = studio.submit_check(CheckConfig(subject="count 60 10"), [photo], owner=OWNER)
+    job = studio.submit_check(CheckConfig(subject="count 200 10"), [photo], owner=OWNER)
     for _ in range(2):
         seen = len(steps(studio, job))
         wanted = seen + dice.randint(1, 20)
@@ -91,7 +91,7 @@ def test_child_killed_at_random_moments_goes_on_from_where_it_was(studio, photo)
         until(lambda pid=int(done[-1][1]): is_gone(pid))
     view = studio.wait(job.id, owner=OWNER, timeout_s=60)
     assert (view.state, view.attempt) == ("completed", 3)
-    assert [int(step) for step, _ in steps(studio, job)] == list(range(1, 61))
+    assert [int(step) for step, _ in steps(studio, job)] == list(range(1, 201))
     assert len({pid for _, pid in steps(studio, job)}) == 3
 
 
