@@ -50,7 +50,7 @@ NEEDS: Mapping[str, Scope | None] = {
 }
 """Method of the studio -> scope that a key needs for it; None tells nobody anything about an owner."""
 
-PARTS: Mapping[str, Scope | None] = {"webhooks": "jobs", "operation": None}
+PARTS: Mapping[str, Scope | None] = {"webhooks": "jobs", "operation": None, "server": None}
 """Part of the studio -> scope for all of it; whether somebody is the operator, the session asks itself."""
 
 _STARTS: Mapping[str, str] = {
