@@ -74,7 +74,8 @@ class SshLauncher(Launcher):
             f"cd {place} || exit 1; export PYTHONPATH=$HOME/{code}${{PYTHONPATH:+:$PYTHONPATH}}"
             " STUDIO_HOME=$HOME/.likeness-studio;"
             f" setsid sh -c 'echo $$ > pid; exec {python} -P -m studio attempt ticket.json'"
-            " > agent.log 2>&1 < /dev/null & sleep 0.2"
+            " > agent.log 2>&1 < /dev/null &"
+            " for _ in $(seq 100); do [ -s pid ] && exit 0; sleep 0.1; done; exit 1"
         )
         self._there(f"umask 077; {start}")
         return place
