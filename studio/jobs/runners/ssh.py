@@ -155,8 +155,9 @@ class SshLauncher(Launcher):
         socket = f"{home}/{place}/{_SOCKET}"
         self._there(f"rm -f {place}/{_SOCKET}")
         self._lines[place] = subprocess.Popen(
-            ["ssh", "-N", *self._options, "-R", f"{socket}:{self._server}", "--", self._host],
-            stdin=subprocess.DEVNULL,
+            # It lives as long as its standard input: a server that is killed leaves no line behind.
+            ["ssh", "-T", *self._options, "-R", f"{socket}:{self._server}", "--", self._host, "exec cat > /dev/null"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -224,5 +225,5 @@ def _files(place: Path) -> list[Path]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.wait()
+    with process:
+        process.kill()
