@@ -96,7 +96,7 @@ def test_a_job_runs_there_and_its_files_come_home(away, machine, launcher, new_a
     assert [name for name in left if not name.startswith("code-")] == []  # no photo stays there
     assert len(left) == 1
     assert launcher._lines == {}
-    assert not [path for path in machine.home.rglob("server.sock")]
+    assert not list(machine.home.rglob("server.sock"))
 
 
 @pytest.mark.slow
