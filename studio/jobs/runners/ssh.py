@@ -74,7 +74,8 @@ class SshLauncher(Launcher):
             f"cd {place} || exit 1; export PYTHONPATH=$HOME/{code}${{PYTHONPATH:+:$PYTHONPATH}}"
             " STUDIO_HOME=$HOME/.likeness-studio;"
             f" setsid sh -c 'echo $$ > pid; exec {python} -P -m studio attempt ticket.json'"
-            " > agent.log 2>&1 < /dev/null & sleep 0.2"
+            " > agent.log 2>&1 < /dev/null &"
+            " for _ in $(seq 100); do [ -s pid ] && exit 0; sleep 0.1; done; exit 1"
         )
         self._there(f"umask 077; {start}")
         return place
@@ -154,8 +155,9 @@ class SshLauncher(Launcher):
         socket = f"{home}/{place}/{_SOCKET}"
         self._there(f"rm -f {place}/{_SOCKET}")
         self._lines[place] = subprocess.Popen(
-            ["ssh", "-N", *self._options, "-R", f"{socket}:{self._server}", "--", self._host],
-            stdin=subprocess.DEVNULL,
+            # It lives as long as its standard input: a server that is killed leaves no line behind.
+            ["ssh", "-T", *self._options, "-R", f"{socket}:{self._server}", "--", self._host, "exec cat > /dev/null"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -223,5 +225,5 @@ def _files(place: Path) -> list[Path]:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.wait()
+    with process:
+        process.kill()

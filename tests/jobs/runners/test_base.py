@@ -59,7 +59,7 @@ def test_one_that_does_not_listen_is_gone_after_the_grace(runner, new_attempt, f
 def test_everything_that_an_attempt_started_goes_with_it(runner, new_attempt, follow, gone, tmp_path):
     handle = runner.start(new_attempt("spawn 500"))
     follow(runner, handle, until=last_step)
-    (pids,) = list(tmp_path.rglob("pids.txt"))
+    pids = next(tmp_path.rglob("pids.txt"))
     runner.cancel(handle, 0.0)
     follow(runner, handle)
     runner.leave(handle)

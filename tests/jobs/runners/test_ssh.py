@@ -80,6 +80,7 @@ def steps(events):
     return [event.data["step"] for event in events if event.kind == "metrics"]
 
 
+@pytest.mark.slow
 def test_a_job_runs_there_and_its_files_come_home(away, machine, launcher, new_attempt, follow):
     attempt = new_attempt("count 3 5")
     handle = away.runner.start(attempt)
@@ -95,12 +96,14 @@ def test_a_job_runs_there_and_its_files_come_home(away, machine, launcher, new_a
     assert [name for name in left if not name.startswith("code-")] == []  # no photo stays there
     assert len(left) == 1
     assert launcher._lines == {}
+    assert not list(machine.home.rglob("server.sock"))
 
 
+@pytest.mark.slow
 def test_cancelling_ends_the_process_there(away, machine, launcher, new_attempt, follow, gone):
     handle = away.runner.start(new_attempt("spawn 500"))
     follow(away.runner, handle, until=steps)
-    (pids,) = list(machine.home.rglob("pids.txt"))
+    pids = next(machine.home.rglob("pids.txt"))
     numbers = [int(pid) for pid in pids.read_text().split()]
     began_s = time.monotonic()
     away.runner.cancel(handle, 1.0)  # it does not listen
