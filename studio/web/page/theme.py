@@ -207,10 +207,12 @@ CSS = """
   overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .gradio-container .ls-viewer { border: none; border-radius: 12px; padding: 14px; margin: auto; max-width: 96vw;
   max-height: 96vh; background: var(--block-background-fill); color: var(--body-text-color); }
+.gradio-container .ls-viewer[open] { display: flex; flex-direction: column; }
 .ls-viewer::backdrop { background: rgb(0 0 0 / .72); }
 .gradio-container .ls-viewer img { display: block; margin: 0 auto; max-width: 100%; object-fit: contain;
-  width: min(1024px, 92vw); height: min(1024px, calc(96vh - 130px)); }
-.ls-viewer p { margin: 8px 0; text-align: center; overflow-wrap: anywhere; }
+  width: min(1024px, 92vw); height: 1024px; flex: 0 1 auto; min-height: 0; }
+.ls-viewer :is(p, div) { flex: none; }
+.ls-viewer p { margin: 8px 0; max-width: min(1024px, 92vw); text-align: center; overflow-wrap: anywhere; }
 .ls-viewer > div { display: flex; flex-wrap: wrap; gap: 8px; justify-content: center; }
 .gradio-container .ls-viewer :is(button, a.ls-button), .gradio-container .ls-chip { margin: 0; padding: 7px 14px;
   border: 1px solid var(--button-secondary-border-color); border-radius: 8px; font-weight: 600; font-size: 14px;
