@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,24 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 FAILED = "Something failed inside the studio; the server's log says what."
 """What a caller is told of a fault of ours."""
+
+
+def header_of(scope: Scope, name: bytes) -> bytes:
+    """Return a request's header by its name in small letters; empty if it is not there."""
+    return next((bytes(value) for known, value in scope["headers"] if known.lower() == name), b"")
+
+
+def cookie_of(scope: Scope, name: str) -> str:
+    """Return the value of a request's cookie; empty if it is not there. A header that cannot be read holds none."""
+    cookies: SimpleCookie = SimpleCookie()
+    for known, value in scope["headers"]:
+        if known.lower() == b"cookie":
+            try:
+                cookies.load(value.decode("latin-1"))
+            except CookieError:
+                continue
+    held = cookies.get(name)
+    return held.value if held is not None else ""
 
 
 async def read(receive: Receive) -> bytes:

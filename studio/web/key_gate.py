@@ -12,14 +12,13 @@ import html
 import logging
 import re
 from dataclasses import replace
-from http.cookies import CookieError, SimpleCookie
 from typing import Protocol
 from urllib.parse import parse_qs
 
 from studio.core.errors import ForbiddenError, LoginError, StudioError
 from studio.core.keys import ApiKey, Quota, quota_of
 from studio.core.settings import Settings
-from studio.web.asgi import App, Message, Receive, Scope, Send, answer, read
+from studio.web.asgi import App, Message, Receive, Scope, Send, answer, cookie_of, header_of, read
 from studio.web.guard import RequestState, limited
 from studio.web.limits import Count, RequestCounter, rate_headers, require_scope
 from studio.web.login import VISITOR, Visitor
@@ -191,22 +190,15 @@ class KeyMiddleware:
     def _key_of(self, scope: Scope) -> tuple[ApiKey, bool]:
         """Return the key of a request, and whether it came as a browser's cookie; raises LoginError."""
         for wanted in _HEADERS:
-            given = _header(scope, wanted).decode("latin-1").strip()
+            given = header_of(scope, wanted).decode("latin-1").strip()
             if given[:7].lower() == "bearer ":
                 given = given[7:].strip()
             if given:
                 return self._keys.by_text(given), False
-        cookies: SimpleCookie = SimpleCookie()
-        for name, value in scope["headers"]:
-            if name.lower() == b"cookie":
-                try:
-                    cookies.load(value.decode("latin-1"))
-                except CookieError:
-                    continue
-        held = cookies.get(self._cookie)
-        if held is None or not held.value:
+        held = cookie_of(scope, self._cookie)
+        if not held:
             raise LoginError(WORDS)
-        return self._keys.by_cookie(held.value), True
+        return self._keys.by_cookie(held), True
 
     async def _sign_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         form = parse_qs((await read(limited(receive, _MOST_FORM_BYTES))).decode("latin-1"))
@@ -227,7 +219,7 @@ class KeyMiddleware:
         return f"{cookie}; Secure" if scope.get("scheme") == "https" else cookie
 
     async def _refuse(self, scope: Scope, send: Send, words: str) -> None:
-        if scope["method"] == "GET" and scope["path"] == "/" and b"text/html" in _header(scope, b"accept"):
+        if scope["method"] == "GET" and scope["path"] == "/" and b"text/html" in header_of(scope, b"accept"):
             await _ask_for_key(send, "" if words == WORDS else words)
         else:
             await answer(send, 401, words, headers=[(b"www-authenticate", b"Bearer")])
@@ -235,7 +227,7 @@ class KeyMiddleware:
 
 def _owner_of(scope: Scope, key: ApiKey) -> str:
     """Return in whose name a request is made; raises ForbiddenError where that is not the key's to say."""
-    named = _header(scope, ACTS_FOR).decode("latin-1").strip()
+    named = header_of(scope, ACTS_FOR).decode("latin-1").strip()
     if not named or named == key.owner:
         return key.owner
     if "admin" not in key.scopes:
@@ -250,7 +242,7 @@ class _TooLargeError(StudioError):
 
 
 def _require_small(scope: Scope, quota: Quota) -> None:
-    length = _header(scope, b"content-length") or b"0"
+    length = header_of(scope, b"content-length") or b"0"
     if quota.body_bytes is not None and length.isdigit() and int(length) > quota.body_bytes:
         raise _TooLargeError(f"that is too much at once; this key may send {quota.body_bytes} bytes in a request.")
 
@@ -268,10 +260,6 @@ async def _cancelled(work: "asyncio.Future[None]") -> None:
     if not work.done():
         work.cancel()
         await asyncio.wait({work})
-
-
-def _header(scope: Scope, wanted: bytes) -> bytes:
-    return next((bytes(value) for name, value in scope["headers"] if name.lower() == wanted), b"")
 
 
 async def _moved(send: Send, place: str, cookie: str) -> None:

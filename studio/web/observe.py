@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from studio.core.logs import FIELDS, REQUEST
 from studio.core.settings import Settings
-from studio.web.asgi import App, Message, Receive, Scope, Send
+from studio.web.asgi import App, Message, Receive, Scope, Send, header_of
 from studio.web.metrics import MEDIA_TYPE, Metrics
 
 METRICS_PATH = "/v1/metrics"
@@ -49,7 +49,7 @@ class ObserveMiddleware:
             await self._app(scope, receive, send)
             return
         self._take_prefix_off(scope)
-        given = _header(scope, _ID_HEADER)
+        given = header_of(scope, _ID_HEADER)
         name = given if _ID.fullmatch(given) else secrets.token_hex(8).encode()
         began_s, status = time.monotonic(), 500
 
@@ -83,7 +83,7 @@ class ObserveMiddleware:
         """Tell whether the sender shows the token for the metrics."""
         if self._token is None or self._metrics is None or scope["method"] != "GET":
             return False
-        kind, _, given = _header(scope, b"authorization").partition(b" ")
+        kind, _, given = header_of(scope, b"authorization").partition(b" ")
         return kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token)
 
     async def _tell_metrics(self, send: Send) -> None:
@@ -107,7 +107,3 @@ def template_of(scope: Scope) -> str:
     """Return the template of the route that answered; other for what none did."""
     route: Any = scope.get("route")
     return str(getattr(route, "path", None) or "other")
-
-
-def _header(scope: Scope, wanted: bytes) -> bytes:
-    return next((bytes(value) for name, value in scope["headers"] if name.lower() == wanted), b"")

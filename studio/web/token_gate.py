@@ -8,11 +8,10 @@ cookie of that host.
 import hashlib
 import hmac
 import html
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
 from studio.core.server_token import TOKEN_FILE
-from studio.web.asgi import App, Receive, Scope, Send, answer
+from studio.web.asgi import App, Receive, Scope, Send, answer, cookie_of, header_of
 
 COOKIE_LIFE_S = 30 * 24 * 3600
 """After so long a browser needs the printed address again."""
@@ -52,27 +51,20 @@ class TokenMiddleware:
             await self._enter(scope, send, rest)
         elif self._is_known(scope):
             await self._app(scope, receive, send)
-        elif scope["method"] == "GET" and scope["path"] == "/" and b"text/html" in _header(scope, b"accept"):
+        elif scope["method"] == "GET" and scope["path"] == "/" and b"text/html" in header_of(scope, b"accept"):
             await _ask_for_token(send)
         else:
             await answer(send, 401, WORDS, headers=[(b"www-authenticate", b"Bearer")])
 
     def _is_known(self, scope: Scope) -> bool:
         for name in _HEADERS:
-            given = _header(scope, name).strip()
+            given = header_of(scope, name).strip()
             if given[:7].lower() == b"bearer ":
                 given = given[7:].strip()
             if given and hmac.compare_digest(given, self._token):
                 return True
-        cookies: SimpleCookie = SimpleCookie()
-        for name, value in scope["headers"]:
-            if name.lower() == b"cookie":
-                try:
-                    cookies.load(value.decode("latin-1"))
-                except CookieError:
-                    continue
-        held = cookies.get(self._cookie)
-        return held is not None and hmac.compare_digest(held.value.encode("latin-1", "replace"), self._cookie_value)
+        held = cookie_of(scope, self._cookie)
+        return hmac.compare_digest(held.encode("latin-1", "replace"), self._cookie_value)
 
     def _given_in_address(self, scope: Scope) -> str | None:
         """Return the page's address without the token, if the right one stands in it."""
@@ -98,10 +90,6 @@ class TokenMiddleware:
         headers.append((b"cache-control", b"no-store"))
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
-
-
-def _header(scope: Scope, wanted: bytes) -> bytes:
-    return next((bytes(value) for name, value in scope["headers"] if name.lower() == wanted), b"")
 
 
 _PAGE = """<!doctype html>

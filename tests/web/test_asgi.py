@@ -68,3 +68,10 @@ def test_a_link_out_of_a_folder_does_not_lie_in_it(tmp_path: Path) -> None:
     assert not asgi.lies_in(tmp_path / "in" / "link", tmp_path / "in")
     assert not asgi.lies_in(tmp_path / "in" / ".." / "out.txt", tmp_path / "in")
     assert not asgi.lies_in("a\x00b", tmp_path / "in")
+
+
+def test_headers_and_cookies_are_found_whatever_their_case_and_however_damaged_others_are() -> None:
+    headers = [(b"X-Token", b"one"), (b"cookie", b"\xff=;;; a b"), (b"Cookie", b"studio=two; other=three")]
+    scope = {"headers": headers}
+    assert (asgi.header_of(scope, b"x-token"), asgi.header_of(scope, b"accept")) == (b"one", b"")
+    assert (asgi.cookie_of(scope, "studio"), asgi.cookie_of(scope, "nobody")) == ("two", "")
