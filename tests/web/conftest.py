@@ -1,15 +1,17 @@
 """The edge is tested against a scripted studio: the service's contract with drawn pictures, no worker, no torch."""
 
+import atexit
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from studio.core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).resolve().parent / "scripted_studio.py"
 
 PRESET = """
 title: Quick portrait
@@ -79,30 +82,67 @@ def serve(
 
     A process, because Gradio leaves event loops unclosed, for which pytest would blame later tests.
     """
-    script = Path(__file__).parent / "scripted_studio.py"
-    order = json.dumps({"settings": settings.model_dump(mode="json"), "pace_s": pace_s, "hold": list(hold)})
+    order = {"settings": settings.model_dump(mode="json"), "pace_s": pace_s, "hold": list(hold)}
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "STUDIO_TOKEN": token}
     if not token:
         del environment["STUDIO_TOKEN"]
-    with (
-        log.open("w") as said,
-        subprocess.Popen(
-            [sys.executable, str(script), order],
+    # Gradio reads the variables of a Space when it is imported.
+    fresh = root != ROOT or any(name.startswith(("OAUTH_", "OPENID_", "SPACE", "SYSTEM")) for name in environment)
+    start = started_afresh if fresh else forked
+    child, address = start(order, environment, log, root)
+    try:
+        assert address, log.read_text()
+        yield address
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)  # nothing in it is kept; a polite end waits 3 s for open connections
+
+
+def started_afresh(order: dict[str, Any], environment: Mapping[str, str], log: Path, root: Path) -> tuple[int, str]:
+    """Return process and address of a server in a new interpreter."""
+    with log.open("w") as said:
+        child = subprocess.Popen(
+            [sys.executable, str(SCRIPT), json.dumps(order)],
             cwd=root,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,
-        ) as child,
-    ):
-        assert child.stdout is not None
-        try:
-            address = child.stdout.readline().strip()
-            assert address, log.read_text()
-            yield address
-        finally:
-            child.kill()  # nothing in it is kept; a polite end waits three seconds for open connections
-            child.wait(timeout=30)
+        )
+    assert child.stdout is not None
+    with child.stdout:
+        address = child.stdout.readline().strip()
+    atexit.register(child.wait)  # or Python says at the end that it still runs
+    return child.pid, address
+
+
+def forked(order: dict[str, Any], environment: Mapping[str, str], log: Path, root: Path) -> tuple[int, str]:
+    """Return process and address of a server forked from one that has imported Gradio already."""
+    template = template_process()
+    assert template.stdin is not None and template.stdout is not None
+    template.stdin.write(json.dumps({"order": order, "environment": dict(environment), "log": str(log)}) + "\n")
+    template.stdin.flush()
+    child, address = json.loads(template.stdout.readline())
+    return child, address
+
+
+def template_process() -> subprocess.Popen[str]:
+    """Return the process that forks servers, one for each process of pytest; it ends with the pipe to it."""
+    name = "scripted_studio_template"  # this file is loaded under several names
+    if name not in sys.modules:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        module = ModuleType(name)
+        module.process = subprocess.Popen(  # type: ignore[attr-defined]
+            [sys.executable, str(SCRIPT)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        sys.modules[name] = module
+        atexit.register(module.process.communicate)
+    return cast("subprocess.Popen[str]", sys.modules[name].process)
 
 
 def write_presets(folder: Path) -> Path:
