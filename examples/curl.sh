@@ -16,22 +16,15 @@ send() { curl -sSf -H @<(printf 'Authorization: Bearer %s\n' "$token") "$@"; }
 
 field() { sed -E "s/.*\"$1\": ?\"([^\"]*)\".*/\1/"; } # the last field of that name in one line of JSON
 
-# Endpoints answer in two steps: an event id, then a stream whose last line is the answer.
-call() { # call NAME JSON
-    local event
-    event=$(send -X POST "$address/gradio_api/call/v2/$1" -H "Content-Type: application/json" -d "$2" | field event_id)
-    send "$address/gradio_api/call/$1/$event" | sed -n 's/^data: //p' | tail -n 1
+post() { # post VERB JSON: submit a job and print its id
+    send -X POST "$address/v1/$1" -H "Content-Type: application/json" -d "$2" | field id
 }
 
+# The stream of a job's events ends with the job; a line of it begins with "data: ", the last one holds the whole job.
 finished() { # finished JOB
     local state
-    while state=$(call job "{\"job_id\": \"$1\", \"after\": 1000000, \"files\": false}" | field state); do
-        case $state in
-        completed) return ;;
-        stalled | cancelled) echo "$1 is $state" >&2 && exit 1 ;;
-        esac
-        sleep 1
-    done
+    state=$(send -N "$address/v1/jobs/$1/events" | sed -n 's/^data: //p' | tail -n 1 | field state)
+    [[ $state == completed ]] || { echo "$1 is ${state:-cut off}" >&2 && exit 1; }
 }
 
 # Photos are known by their SHA-256; what is there already is not kept twice, so that this may be repeated.
@@ -42,10 +35,9 @@ for photo in "$photos"/*.jpg; do
     list+=",{\"sha256\": \"$sha256\", \"name\": \"$(basename "$photo")\"}"
 done
 
-check=$(send -X POST "$address/checks" -H "Content-Type: application/json" \
-    -d "{\"photos\": [${list:1}], \"subject\": \"Ada\", \"class_noun\": \"woman\"}" | field id)
+check=$(post check "{\"photos\": [${list:1}], \"subject\": \"Ada\", \"class_noun\": \"woman\"}")
 finished "$check"
-run=$(call train "{\"check_job\": \"$check\", \"settings\": {\"seed\": 1}}" | field id)
+run=$(post train "{\"check\": \"$check\", \"seed\": 1}")
 finished "$run"
 
 mkdir -p "$out"

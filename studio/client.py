@@ -34,7 +34,7 @@ from studio.core.domain import (
     TrainResult,
     ignore_event,
 )
-from studio.core.errors import StudioError
+from studio.core.errors import InputError, Problem, StudioError
 from studio.core.files import sha256_of
 from studio.core.server_token import known_token
 from studio.core.settings import load_settings
@@ -42,7 +42,7 @@ from studio.core.strict import StrictModel
 from studio.core.train_config import TrainConfig
 from studio.imaging.decode import list_photos
 from studio.remote import run as remote
-from studio.remote.client import Server
+from studio.remote.client import Server, quoted
 
 CONTACT_S = 8.0
 """A server that has never answered is given up after so many seconds."""
@@ -60,7 +60,7 @@ class Job(Generic[_Result]):
 
     def view(self) -> dict[str, Any]:
         """Return how it stands: ``state``, ``progress``, ``cause`` and the other fields of docs/API.md."""
-        return dict(self.server.call("job", job_id=self.id, files=False))
+        return self.server.job(self.id)
 
     def wait(self, *, on_event: OnEvent = ignore_event, timeout_s: float | None = None) -> _Result:
         """Wait for the end and return the result.
@@ -96,11 +96,11 @@ class Job(Generic[_Result]):
 
     def cancel(self) -> None:
         """Ask it to end; what it has done so far is kept."""
-        self.server.call("cancel", job_id=self.id)
+        self.server.cancel(self.id)
 
     def retry(self) -> None:
         """Let it go on from where it stalled or was cancelled."""
-        self.server.call("retry", job_id=self.id)
+        self.server.retry(self.id)
 
 
 class Client:
@@ -165,18 +165,8 @@ class Client:
         """
         files = list_photos(photos)[0] if isinstance(photos, Path) else list(photos)
         files += [caption for photo in files if (caption := photo.with_suffix(".txt")).is_file()]
-        digest_of = {path: sha256_of(path) for path in files}
-        held = self.server.held()
-        for path, sha256 in digest_of.items():
-            if sha256 not in held:
-                self.server.upload(sha256, path.read_bytes())
-        view = self.server.check(
-            photos=[{"sha256": sha256, "name": path.name} for path, sha256 in digest_of.items()],
-            key=key or _new_key(),
-            edits=_id(edits) if edits else "",
-            **_arguments(config, "subject", "class_noun"),
-        )
-        return Job(view["id"], self.server, Dataset)
+        edited = {"edits": _id(edits)} if edits else {}
+        return self._begin("check", Dataset, key, {**_given(config), "photos": self._sent(files), **edited})
 
     def train(
         self,
@@ -196,23 +186,21 @@ class Client:
 
         Raises: as ``check``.
         """
-        given = _dotted(config.model_dump(mode="json", exclude_unset=True)) if config else {}
-        parameters = {"check_job": _id(check), "base": given.pop("base", ""), "preset": preset, "settings": given}
-        return self._begin("train", TrainResult, key, parameters)
+        given = _given(config) if config else {}
+        return self._begin("train", TrainResult, key, {**given, "check": _id(check), "preset": preset})
 
     def generate(
         self, run: Job[TrainResult] | str, config: GenerateConfig, *, key: str | None = None
     ) -> Job[GenerateResult]:
         """Make pictures with a run, finished or not; an empty id goes with ``config.adapter``. Raises as ``check``."""
-        named = _arguments(config, "pack", "prompts", "count", "keep", "seed", "adapter")
-        return self._begin("generate", GenerateResult, key, {"train_job": _id(run), **named})
+        which = {"run": _id(run)} if run else {}
+        return self._begin("generate", GenerateResult, key, {**_given(config), **which})
 
     def export(
         self, run: Job[TrainResult] | str, config: ExportConfig | None = None, *, key: str | None = None
     ) -> Job[ExportResult]:
         """Write a run in another program's format. Raises as ``check``."""
-        named = _arguments(config or ExportConfig(), "format")
-        return self._begin("export", ExportResult, key, {"train_job": _id(run), **named})
+        return self._begin("export", ExportResult, key, {**_given(config or ExportConfig()), "run": _id(run)})
 
     def finish(
         self,
@@ -232,12 +220,8 @@ class Client:
 
         Raises: as ``check``.
         """
-        parameters: dict[str, Any] = {"pictures": [], "chain": chain, "settings": dict(changes or {})}
-        if isinstance(pictures, Job):
-            parameters["generate_job"] = pictures.id
-        else:
-            parameters["pictures"] = self.server.send_pictures(list(pictures))
-        return self._begin("finish", FinishResult, key, parameters)
+        what = {"job": pictures.id} if isinstance(pictures, Job) else {"pictures": self._sent(pictures)}
+        return self._begin("finish", FinishResult, key, {"chain": chain, "settings": dict(changes or {}), **what})
 
     def publish(
         self,
@@ -259,14 +243,13 @@ class Client:
 
         Raises: as ``check``.
         """
-        named = _arguments(config, "repo", "public", "choose", "update", "dry_run")
-        with_pictures = {"pictures_job": pictures.id} if pictures else {}
-        parameters = {"train_job": _id(run), "token": hub_token, **with_pictures, **named}
-        return self._begin("publish", PublishResult, key, parameters)
+        more = {"run": _id(run)} | ({"pictures_job": pictures.id} if pictures else {})
+        more |= {"token": hub_token} if hub_token else {}
+        return self._begin("publish", PublishResult, key, {**_given(config), **more})
 
     def jobs(self, limit: int = 50) -> list[dict[str, Any]]:
         """Return the newest jobs, as ``Job.view`` does."""
-        return list(self.server.call("jobs", limit=limit))
+        return self.server.jobs(limit)
 
     def forget(
         self, job: "Job[Any] | str" = "", *, subject: str = "", everything: bool = False, dry_run: bool = False
@@ -285,7 +268,7 @@ class Client:
         Raises: as ``check``.
         """
         job_id = _id(job) if job else ""
-        return dict(self.server.call("forget", job_id=job_id, subject=subject, everything=everything, dry_run=dry_run))
+        return self.server.forget(job=job_id, subject=subject, everything=everything, dry_run=dry_run)
 
     def heart(self, pictures: "Job[GenerateResult] | str", *files: str, on: bool = True) -> tuple[str, ...]:
         """Give hearts to pictures, or take them back; they come first in the page, and in its zip alone.
@@ -300,7 +283,7 @@ class Client:
 
         Raises: as ``check``.
         """
-        view = self.server.call("heart", job_id=_id(pictures), files=list(files), on=on)
+        view = self.server.send("PUT", f"jobs/{quoted(_id(pictures))}/hearts", {"files": list(files), "on": on})
         return tuple(view["hearts"])
 
     def rename(self, name: str, *, subject: str = "", photo_set: "Job[Dataset] | str" = "") -> list[str]:
@@ -316,17 +299,27 @@ class Client:
 
         Raises: as ``check``.
         """
-        check_job = _id(photo_set) if photo_set else ""
-        return list(self.server.call("rename", name=name, subject=subject, check_job=check_job)["renamed"])
+        if bool(subject) == bool(photo_set):
+            raise InputError.of([Problem("rename", "needs a subject or a photo set", "give one of the two", "what")])
+        if photo_set:
+            return [self.server.send("PATCH", f"jobs/{quoted(_id(photo_set))}", {"name": name})["id"]]
+        return list(self.server.send("PATCH", f"subjects/{quoted(subject)}", {"name": name})["renamed"])
 
     def choices(self, what: str) -> list[dict[str, Any]]:
         """Return what there is to choose from: ``bases``, ``presets``, ``packs`` or ``chains``."""
-        return list(self.server.call(what))
+        return self.server.choices(what)
 
-    def _begin(
-        self, endpoint: str, result: type[_Result], key: str | None, parameters: Mapping[str, Any]
-    ) -> Job[_Result]:
-        view = self.server.call(endpoint, key=key or _new_key(), **parameters)
+    def _sent(self, files: Iterable[Path]) -> list[dict[str, str]]:
+        """Send files that are not there yet, and return them as a request names them."""
+        digest_of = {path: sha256_of(path) for path in files}
+        held = self.server.held()
+        for path, sha256 in digest_of.items():
+            if sha256 not in held:
+                self.server.upload(sha256, path.read_bytes())
+        return [{"sha256": sha256, "name": path.name} for path, sha256 in digest_of.items()]
+
+    def _begin(self, verb: str, result: type[_Result], key: str | None, body: Mapping[str, Any]) -> Job[_Result]:
+        view = self.server.begin(verb, body, key=key or _new_key())
         return Job(view["id"], self.server, result)
 
 
@@ -339,16 +332,6 @@ def _id(job: Job[Any] | str) -> str:
     return job if isinstance(job, str) else job.id
 
 
-def _arguments(config: StrictModel, *named: str) -> dict[str, Any]:
-    """Return what is set in a config as arguments of an endpoint: some by their own name, the others in settings."""
-    given = config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    own = {name: given.pop(name) for name in named if name in given}
-    return {**own, "settings": given}
-
-
-def _dotted(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return settings of settings by their dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in data.items():
-        flat |= _dotted(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
-    return flat
+def _given(config: StrictModel) -> dict[str, Any]:
+    """Return what is set in a config, as the body of a request says it."""
+    return config.model_dump(mode="json", exclude_unset=True, exclude_none=True)

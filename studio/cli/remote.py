@@ -1,10 +1,10 @@
 """Commands that talk to a studio on another machine."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -173,9 +173,7 @@ def remote_generate(
 
     changes = parse_assignments(settings or ())
     GenerateConfig.parse({**changes, **given_options(pack=pack, prompts=prompt), "count": count, "seed": seed})
-    parameters = {
-        "pack": pack or "", "prompts": prompt or [], "count": count, "seed": seed, "settings": plain(changes)
-    }  # fmt: skip
+    parameters = {**plain(changes), **given_options(pack=pack, prompts=prompt), "count": count, "seed": seed}
     output = open_output(as_json)
     with open_server(context, output) as server, output, stop_on_interrupt(output) as should_stop:
         result = far_studio.generate(
@@ -205,8 +203,8 @@ def remote_status(
         if watch:
             view = far_studio.watch(server, job, on_event=output.event, should_stop=should_stop)
         else:
-            view = server.call("job", job_id=job, files=False)
-    output.result(_without_events(view), lambda console: console.print(job_words(view)))
+            view = server.job(job)
+    output.result(view, lambda console: console.print(job_words(view)))
 
 
 @remote.command("list")
@@ -218,7 +216,7 @@ def remote_list(
     """List the jobs, newest first."""
     output = open_output(as_json)
     with open_server(context, output) as server:
-        rows = server.call("jobs", limit=limit)
+        rows = server.jobs(limit)
     output.result({"jobs": rows}, lambda console: console.print(jobs_table(rows)))
 
 
@@ -243,12 +241,8 @@ def remote_cancel(context: typer.Context, job: RemoteJob, as_json: Json = False)
     """Cancel a job; what it has done so far is kept there."""
     output = open_output(as_json)
     with open_server(context, output) as server:
-        view = server.call("cancel", job_id=job)
+        view = server.cancel(job)
     output.result(view, lambda console: console.print(job_words(view)))
-
-
-def _without_events(view: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in view.items() if name not in ("events", "files")}
 
 
 @remote.command("retry")
@@ -256,7 +250,7 @@ def remote_retry(context: typer.Context, job: RemoteJob, as_json: Json = False) 
     """Let a stalled or cancelled job of any kind go on there from where it was."""
     output = open_output(as_json)
     with open_server(context, output) as server:
-        view = server.call("retry", job_id=job)
+        view = server.retry(job)
     output.result(view, lambda console: console.print(job_words(view)))
 
 
@@ -273,7 +267,7 @@ def remote_forget(
     require_one(job, subject, everything)
     output = open_output(as_json)
     with open_server(context, output) as server:
-        receipt = server.call("forget", job_id=job, subject=subject, everything=everything, dry_run=not yes)
+        receipt = server.forget(job=job, subject=subject, everything=everything, dry_run=not yes)
     is_left = not yes and (receipt["jobs"] or receipt["files"])
     said = f"{receipt['words']}\n{SURE}" if is_left else receipt["words"]
     output.result(receipt, lambda console: console.print(said, soft_wrap=True))

@@ -3,9 +3,11 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -30,7 +32,26 @@ _LONGEST_CONNECT_S = 10.0
 _TRIED_AGAIN = frozenset({408, 425, 429, 502, 503, 504})
 
 
-_ANSWERED = "event: "
+_MOST_LISTED = 200
+"""Jobs in one answer."""
+
+
+_LOOK_S = 0.5
+"""While a stream is silent, whoever follows it is asked after so many seconds whether it still wants to."""
+
+
+_LAST = frozenset({"end", "forgotten"})
+"""Kinds of event after which a stream has no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event of a job's stream."""
+
+    number: int
+    """0: it is no event of the job but says how it stands: ``state``, ``end`` (the job), ``forgotten``."""
+    kind: str
+    data: dict[str, Any]
 
 
 class ServerGoneError(ResourceError):
@@ -95,23 +116,133 @@ class Server:
         """Close the connections."""
         self._http.close()
 
-    def call(self, endpoint: str, **parameters: Any) -> Any:
-        """Call a named endpoint (docs/API.md) and return its answer; only what may be repeated is called like this.
+    def get(self, path: str, **query: Any) -> Any:
+        """Return what the studio answers below ``/v1`` (docs/API.md).
 
         Raises:
-            InputError: the studio refuses, in its own words. ServerGoneError: nobody answers.
+            InputError: the studio refuses, in its own words; other refusals as the class that their status stands for.
+            ServerGoneError: nobody answers.
         """
+        return self._patiently(lambda: _require(self._ask("GET", f"/v1/{path}", params=query)).json())
 
-        def once() -> Any:
-            started = self._ask("POST", f"/gradio_api/call/v2/{endpoint}", json=parameters)
-            _require(started)
-            answer = self._ask("GET", f"/gradio_api/call/{endpoint}/{started.json()['event_id']}")
-            if answer.status_code == 404:  # a restart forgot the call
-                raise _RetryableError("the call was lost")
+    def send(self, method: str, path: str, body: Any = None, *, key: str | None = None, **query: Any) -> Any:
+        """Return what the studio answers to a request that changes something; only what may be repeated is sent so.
+
+        Args:
+            method: of HTTP.
+            path: below ``/v1``.
+            body: JSON data.
+            key: the same key with the same body is the same job, however often it is sent.
+            query: parameters of the address.
+
+        Raises: as ``get``.
+        """
+        content: dict[str, Any] = {"params": query} if body is None else {"params": query, "json": body}
+        headers = {} if key is None else {"idempotency-key": key}
+        return self._patiently(lambda: _require(self._ask(method, f"/v1/{path}", headers=headers, **content)).json())
+
+    def job(self, job: str) -> dict[str, Any]:
+        """Return how a job stands; raises as ``get``."""
+        return _view(self.get(f"jobs/{quoted(job)}"))
+
+    def jobs(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest jobs, newest first; raises as ``get``."""
+        rows: list[dict[str, Any]] = []
+        cursor: dict[str, str] = {}
+        while limit > len(rows):
+            part = self.get("jobs", limit=min(_MOST_LISTED, limit - len(rows)), **cursor)
+            rows += map(_view, part["items"])
+            if part["next_cursor"] is None:
+                break
+            cursor = {"cursor": part["next_cursor"]}
+        return rows
+
+    def begin(self, verb: str, body: Mapping[str, Any], *, key: str) -> dict[str, Any]:
+        """Submit a job and return how it stands; raises as ``get``."""
+        return _view(self.send("POST", verb, dict(body), key=key))
+
+    def cancel(self, job: str) -> dict[str, Any]:
+        """Ask a job to end; raises as ``get``."""
+        return _view(self.send("POST", f"jobs/{quoted(job)}/cancel"))
+
+    def retry(self, job: str) -> dict[str, Any]:
+        """Let a job go on from where it stalled or was cancelled; raises as ``get``."""
+        return _view(self.send("POST", f"jobs/{quoted(job)}/retry", {}))
+
+    def forget(self, *, job: str = "", subject: str = "", everything: bool = False, dry_run: bool) -> dict[str, Any]:
+        """Delete one of the three with all that was made from it, and return the receipt; raises as ``get``."""
+        path = f"jobs/{quoted(job)}" if job else "everything" if everything else f"subjects/{quoted(subject)}"
+        return dict(self.send("DELETE", path, dry_run=str(dry_run).lower()))
+
+    def choices(self, what: str) -> list[dict[str, Any]]:
+        """Return what there is to choose from: ``bases``, ``presets``, ``packs`` or ``chains``; raises as ``get``."""
+        return list(self.get(what)["items"])
+
+    def told(self, job: str, *, should_end: Callable[[], bool] = lambda: False) -> Iterator[Told]:
+        """Yield what a job tells until it has ended, each event once; a stream that was cut goes on where it was.
+
+        ``should_end`` is asked after each event and twice in each second of silence.
+
+        Raises: as ``get``.
+        """
+        seen = 0
+        while True:
+            for told in self._stream(job, seen, should_end):
+                seen = max(seen, told.number)
+                yield told
+                if told.kind in _LAST:
+                    return
+            if should_end():
+                return
+            time.sleep(_LOOK_S)  # a proxy that cuts every stream at once is not to be stormed
+
+    def _stream(self, job: str, seen: int, should_end: Callable[[], bool]) -> Iterator[Told]:
+        """Yield what one connection tells, until it is cut."""
+        lines: SimpleQueue[Told | None] = SimpleQueue()
+
+        def once() -> None:
+            opened: SimpleQueue[httpx2.Response | Exception] = SimpleQueue()
+            # A thread, because a read cannot be asked now and then whether it is still wanted.
+            Thread(target=self._read, args=(job, seen, opened, lines), daemon=True).start()
+            try:
+                answer = opened.get(timeout=self._timeout().read)
+            except Empty:
+                raise httpx2.ReadTimeout("nothing came") from None
+            if isinstance(answer, Exception):
+                raise answer
             _require(answer)
-            return _answer(answer.text)
 
-        return self._patiently(once)
+        self._patiently(once)
+        while not should_end():
+            try:
+                told = lines.get(timeout=_LOOK_S)
+            except Empty:
+                continue
+            if told is None:
+                return
+            yield told
+
+    def _read(
+        self, job: str, seen: int, opened: "SimpleQueue[httpx2.Response | Exception]", lines: "SimpleQueue[Told | None]"
+    ) -> None:
+        address, query = f"/v1/jobs/{quoted(job)}/events", {"after": seen}
+        timeout = httpx2.Timeout(_LONGEST_SILENCE_S, connect=_LONGEST_CONNECT_S)
+        is_open = False
+        try:
+            with self._http.stream("GET", address, params=query, timeout=timeout) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                opened.put(answer)
+                is_open = answer.status_code == 200
+                if is_open:
+                    for told in _events(answer.iter_lines()):
+                        lines.put(told)
+        except Exception as error:  # raised where it is waited for; after that it is a cut like any other
+            if not is_open:
+                opened.put(error)
+                return
+        if is_open:
+            lines.put(None)
 
     def held(self) -> frozenset[str]:
         """Return the digests of the uploads that wait there."""
@@ -121,21 +252,10 @@ class Server:
         """Send one file; raises as ``call``."""
         self._patiently(lambda: _require(self._ask("PUT", f"/uploads/{sha256}", content=data)))
 
-    def send_pictures(self, paths: Sequence[Path]) -> list[dict[str, Any]]:
-        """Send picture files or zips and return them as the endpoints take them; raises as ``call``."""
-        contents = [("files", (path.name, path.read_bytes())) for path in paths]
-        there = self._patiently(lambda: _require(self._ask("POST", "/gradio_api/upload", files=contents)).json())
-        kind = {"_type": "gradio.FileData"}
-        return [{"path": at, "orig_name": path.name, "meta": kind} for at, path in zip(there, paths, strict=True)]
-
-    def check(self, **request: Any) -> dict[str, Any]:
-        """Start the check of uploaded photos; raises as ``call``, and ConflictError where uploads are missing."""
-        return self._patiently(lambda: _require(self._ask("POST", "/checks", json=request)).json())
-
     def files(self, job: str) -> list[dict[str, Any]]:
         """Return path, bytes and sha256 of every file that a completed job offers."""
         rows: list[dict[str, Any]] = self._patiently(
-            lambda: _require(self._ask("GET", f"/files/{quote(job, safe='')}")).json()["files"]
+            lambda: _require(self._ask("GET", f"/files/{quoted(job)}")).json()["files"]
         )
         return rows
 
@@ -151,7 +271,7 @@ class Server:
         def once() -> None:
             here = part.stat().st_size if part.is_file() else 0
             headers = {"range": f"bytes={here}-"} if here else {}
-            address = f"/files/{quote(job, safe='')}/{quote(row['path'])}"
+            address = f"/files/{quoted(job)}/{quote(row['path'])}"
             headers["accept-encoding"] = "identity"
             with self._http.stream("GET", address, headers=headers, timeout=self._timeout()) as answer:
                 if answer.status_code == 416:  # the part is as long as the file, or longer
@@ -278,18 +398,29 @@ def _require(answer: httpx2.Response) -> httpx2.Response:
     raise kinds.get(status, InputError)(f"the server refused: {text}", problems)
 
 
-def _answer(stream: str) -> Any:
-    """Return the answer of a call out of Gradio's event stream; heartbeats may come before it."""
-    for block in stream.split("\n\n"):
-        lines = block.strip().splitlines()
-        name = next((line.removeprefix(_ANSWERED) for line in lines if line.startswith(_ANSWERED)), None)
-        text = "".join(line.removeprefix("data: ") for line in lines if line.startswith("data: "))
-        if name == "complete":
-            return json.loads(text)[0]
-        if name == "error":
-            said = json.loads(text) if text else None
-            words = said.get("error") if isinstance(said, dict) else said
-            if words is None:  # a restart forgot the call
-                raise _RetryableError("the call was lost")
-            raise InputError(str(words))
-    raise _RetryableError("the answer was cut off")
+def _events(lines: Iterable[str]) -> Iterator[Told]:
+    """Yield the events of a stream; the comments in between say only that somebody is there.
+
+    Source: WHATWG HTML, "Server-sent events", interpreting an event stream.
+    """
+    found: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        if line and name in ("id", "event", "data"):
+            found[name] = value.removeprefix(" ")
+        elif not line and "data" in found:
+            data, kind = json.loads(found["data"]), found.get("event", "message")
+            yield Told(int(found.get("id", 0)), kind, _view(data) if kind == "end" else data)
+            found = {}
+
+
+def _view(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a job with its parts called as ``Studio`` calls them."""
+    if "queue_position" in data:
+        data["place"] = data.pop("queue_position")
+    return data
+
+
+def quoted(name: str) -> str:
+    """Return a name as one step of an address."""
+    return quote(name, safe="")

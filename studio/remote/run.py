@@ -8,9 +8,6 @@ SHA-256 and jobs by a key, so a broken connection or a killed server costs what 
     server = Server("http://192.168.1.20:7860")
     request = TrainRequest(subject="Ada", class_noun="woman")
     train(run_verb, server, request, Path("photos"), Path("run"))
-
-Own code instead of gradio_client for the calls: it waits on one open stream, and here each call must be repeatable
-after the server died.
 """
 
 import hashlib
@@ -27,7 +24,7 @@ from typing import Any
 
 from studio.core.catalog import BASES, FAMILIES
 from studio.core.config import CheckConfig, ExportConfig
-from studio.core.domain import TERMINAL_STATES, Event, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop, plain
+from studio.core.domain import Event, OnEvent, ShouldStop, TrainResult, ignore_event, never_stop, plain
 from studio.core.errors import (
     ConflictError,
     InputError,
@@ -65,9 +62,6 @@ CHECK_THERE: Mapping[str, Any] = {"crop": "none", "crop_px": 4096, "keep_rejecte
 
 UNKNOWN_BASE_PX = 1024
 """Resolution that a base outside the catalog is taken to have."""
-
-
-_POLL_S = 1.0
 
 
 _SENT_STAYS = "what was sent waits there for a day, and the same command goes on from there"
@@ -179,7 +173,7 @@ def train(
         is_trained = True
         download(server, view["id"], out, on_event=on_event)
         for export in wanted:
-            asked = {"train_job": view["id"], "format": export.format}
+            asked = {"run": view["id"], "format": export.format}
             job = _begun(server, "export", f"{record.key}-{export.format}", asked)
             result_of(watch(server, job, on_event=on_event, should_stop=should_stop))
             download(server, job, out / EXPORTS_FOLDER / export.format, on_event=on_event)
@@ -314,8 +308,8 @@ def _server_config(server: Server, request: TrainRequest) -> TrainConfig:
     Raises:
         InputError: unknown settings or values out of range. NotFoundError: no such preset there.
     """
-    bases = {row["name"]: row for row in server.call("bases")}
-    presets = {row["name"]: row for row in server.call("presets")}
+    bases = {row["name"]: row for row in server.choices("bases")}
+    presets = {row["name"]: row for row in server.choices("presets")}
     default = next((name for name, row in bases.items() if row.get("default")), "pocket")
     preset = presets.get(request.preset) if request.preset else None
     if request.preset and preset is None:
@@ -355,13 +349,13 @@ def _submit(
             "photos": [{"sha256": sha256, "name": name} for name, sha256, _ in prepared.files],
             "subject": config.subject,
             "class_noun": config.class_noun,
-            "settings": {**CHECK_THERE, **({"consent": True} if request.consent else {})},
-            "key": f"{record.key}-check",
+            **CHECK_THERE,
+            **({"consent": True} if request.consent else {}),
         }
         for last in (False, True):
             upload(server, prepared, on_event=on_event, should_stop=should_stop)
             try:
-                record.check_job = server.check(**order)["id"]
+                record.check_job = server.begin("check", order, key=f"{record.key}-check")["id"]
                 break
             except ConflictError as error:
                 if last or not any(problem.code == "not_uploaded" for problem in error.problems):
@@ -373,14 +367,8 @@ def _submit(
     if checked["state"] != "completed":
         record.path.unlink()
     result_of(checked)
-    record.train_job = server.call(
-        "train",
-        check_job=record.check_job,
-        base=config.base,
-        preset=request.preset or "",
-        settings=plain(request.changes),
-        key=f"{record.key}-train",
-    )["id"]
+    asked = {**plain(request.changes), "base": config.base, "preset": request.preset or "", "check": record.check_job}
+    record.train_job = server.begin("train", asked, key=f"{record.key}-train")["id"]
     record.write()
 
 
@@ -443,21 +431,15 @@ def watch(
         NotFoundError: there is no such job. JobCancelled: ``should_stop`` said so; the job goes on.
         ServerGoneError: nobody answers any more.
     """
-    seen = 0
-    while True:
-        view: dict[str, Any] = server.call("job", job_id=job, after=seen, files=False)
-        for event in view["events"]:
-            seen = event["seq"]
-            data = dict(event["data"])
-            if event["kind"] == "sample":
-                data["path"] = data.pop("file", None)  # the endpoint's name for it
-            on_event(Event(event["kind"], data))
-        if view["state"] in TERMINAL_STATES:
-            return view
-        if should_stop():
-            goes_on = f"job {job} goes on there, the same command watches it again, and `remote cancel {job}` ends it"
-            raise stopped(goes_on, "watching")
-        time.sleep(_POLL_S)
+    for told in server.told(job, should_end=should_stop):
+        if told.kind == "end":
+            return told.data
+        if told.kind == "forgotten":
+            raise NotFoundError(f"job {job} was deleted there.")
+        if told.number:
+            on_event(Event(told.kind, told.data))
+    goes_on = f"job {job} goes on there, the same command watches it again, and `remote cancel {job}` ends it"
+    raise stopped(goes_on, "watching")
 
 
 def result_of(view: Mapping[str, Any]) -> dict[str, Any]:
@@ -521,7 +503,7 @@ def generate(
     Args:
         server: where the run is.
         run_or_job: a run folder that ``train`` made here, or the id of a train job.
-        parameters: of the endpoint ``/generate``.
+        parameters: the body of ``POST /v1/generate`` but for the run.
         out: folder for the pictures.
         on_event: told what the job tells.
         should_stop: asked while waiting.
@@ -533,16 +515,16 @@ def generate(
         job = read_record(Path(run_or_job))["train_job"] or ""
     asked = json.dumps([server.url, job, plain(parameters), str(out.resolve())], sort_keys=True)
     key = hashlib.sha256(asked.encode()).hexdigest()[:32]
-    made = _begun(server, "generate", f"remote-{key}", {"train_job": job, **parameters})
+    made = _begun(server, "generate", f"remote-{key}", {"run": job, **parameters})
     result = result_of(watch(server, made, on_event=on_event, should_stop=should_stop))
     download(server, made, out, on_event=on_event)
     return result
 
 
-def _begun(server: Server, endpoint: str, key: str, parameters: Mapping[str, Any]) -> str:
+def _begun(server: Server, verb: str, key: str, parameters: Mapping[str, Any]) -> str:
     """Start a job, or find the one that an earlier call with this key started, and return its id."""
     for attempt in itertools.count():  # one that stalled or was cancelled is not gone on with
-        view = server.call(endpoint, key=f"{key}-{attempt}", **parameters)
+        view = server.begin(verb, parameters, key=f"{key}-{attempt}")
         if view["state"] not in ("stalled", "cancelled"):
             return str(view["id"])
     raise AssertionError  # there is always a next key

@@ -55,7 +55,7 @@ def test_a_server_that_never_answered_is_given_up_within_its_time(is_silent: boo
     address = silent_server if is_silent else DEAD
     gone = pytest.raises(ServerGoneError, match=r"does not answer \(.+\)\. Is a studio running there")
     with Server(address, patience_s=60, contact_s=1) as server, gone:
-        server.call("jobs", limit=1)
+        server.jobs(1)
     assert time.monotonic() - began_s < 4
 
 
@@ -140,20 +140,55 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         Server(url)
 
 
-@pytest.mark.parametrize(
-    ("stream", "outcome"),
-    [
-        ('event: complete\ndata: [{"a": 1}]\n\n', {"a": 1}),
-        ("event: heartbeat\ndata: null\n\nevent: complete\ndata: [[]]\n\n", []),
-        ('event: error\ndata: {"error": "no such job"}\n\n', InputError),
-        ("event: error\ndata: null\n\n", client._RetryableError),
-        ("", client._RetryableError),
-        ("event: heartbeat\ndata: null\n\n", client._RetryableError),
-    ],
-)
-def test_the_stream_of_an_endpoint_is_read(stream: str, outcome: Any) -> None:
-    if isinstance(outcome, type):
-        with pytest.raises(outcome):
-            client._answer(stream)
-    else:
-        assert client._answer(stream) == outcome
+def told_by(*streams: str) -> tuple[Server, list[httpx2.Request]]:
+    """Return a server with one stream for each connection, and what it was asked."""
+    asked: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(200, text=streams[min(len(asked), len(streams)) - 1])
+
+    return transport(answer), asked
+
+
+def test_the_events_of_a_job_come_once_each_and_end_with_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_LOOK_S", 0.01)
+    state = 'event: state\ndata: {"state": "training", "queue_position": null}\n\n'
+    first = 'id: 7\nevent: progress\ndata: {"step": 1}\n\n'
+    second = 'id: 8\nevent: progress\ndata: {"step": 2}\n\n'
+    end = 'event: end\ndata: {"id": "j", "state": "completed", "queue_position": null}\n\n'
+    cut = f"retry: 2000\n\n{state}{first}id: 8\nevent: prog"
+    server, asked = told_by(cut, f": still here\n\n{second}{end}")
+    found = list(server.told("j"))
+    assert [told.number for told in found] == [0, 7, 8, 0] and [row.url.params["after"] for row in asked] == ["0", "7"]
+    assert found[-1].kind == "end" and found[-1].data == {"id": "j", "state": "completed", "place": None}
+    assert "queue_position" in found[0].data
+
+
+def test_following_a_silent_job_ends_when_nobody_wants_to_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_LOOK_S", 0.01)
+    wanted = iter([False, False, True, True])
+    server, asked = told_by("retry: 2000\n\n")
+    assert list(server.told("j", should_end=lambda: next(wanted))) == [] and asked
+
+
+def test_a_stream_that_is_refused_or_never_opens_says_so() -> None:
+    gone = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "there is no job", "problems": []}
+    with pytest.raises(NotFoundError, match="there is no job"):
+        list(transport(lambda request: httpx2.Response(404, json=gone)).told("j"))
+    with Server(DEAD, patience_s=0, contact_s=0) as server, pytest.raises(ServerGoneError):
+        list(server.told("j"))
+
+
+def test_a_long_list_of_jobs_comes_in_parts() -> None:
+    asked: list[dict[str, str]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(dict(request.url.params))
+        begin = int(asked[-1].get("cursor", 0))
+        rows = [{"id": str(begin + number), "queue_position": 1} for number in range(int(asked[-1]["limit"]))]
+        return httpx2.Response(200, json={"items": rows, "next_cursor": str(begin + len(rows))})
+
+    rows = transport(answer).jobs(450)
+    assert [row["id"] for row in rows] == [str(number) for number in range(450)] and rows[0]["place"] == 1
+    assert asked == [{"limit": "200"}, {"limit": "200", "cursor": "200"}, {"limit": "50", "cursor": "400"}]

@@ -249,7 +249,7 @@ def test_the_app_killed_during_the_upload_and_started_again_trains_and_the_run_c
             with Server(address, patience_s=120, on_event=on_event) as server:
                 request = TrainRequest("Ada", "thing", "pocket", changes=changes)
                 result = remote.train(run, server, request, phone_photos, out, exports=("kohya",), on_event=on_event)
-                jobs = server.call("jobs")
+                jobs = server.jobs(50)
         finally:
             for running in again:
                 running.__exit__(None, None, None)
@@ -307,7 +307,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_POLL_S", 0.01)
+    monkeypatch.setattr(client, "_LOOK_S", 0.01)
 
 
 def test_photos_are_trained_there_and_the_run_comes_home(
@@ -391,7 +391,7 @@ def test_consent_given_here_is_kept_with_the_photos_there(address: str, folder: 
         agreed = replace(REQUEST, subject="Zoe", consent=True)
         remote.train(run_here, server, agreed, folder, tmp_path / "run")
         check = remote.read_record(tmp_path / "run")["check_job"]
-        assert server.call("job", job_id=check)["result"]["consent"] is True
+        assert server.job(check)["result"]["consent"] is True
 
 
 def test_with_nobody_there_the_run_is_trained_here_if_that_is_wanted(
@@ -467,13 +467,9 @@ def test_a_job_that_did_not_complete_says_so(view: dict[str, Any], error: type[S
 
 
 def test_somebody_who_stops_watching_leaves_the_job_alone() -> None:
-    view = {"id": "train-1", "state": "training", "events": []}
-
     def answer(request: httpx2.Request) -> httpx2.Response:
-        assert "cancel" not in request.url.path
-        if request.method == "POST":
-            return httpx2.Response(200, json={"event_id": "e"})
-        return httpx2.Response(200, text=f"event: complete\ndata: {json.dumps([view])}\n\n")
+        assert request.url.path == "/v1/jobs/train-1/events"
+        return httpx2.Response(200, text='event: state\ndata: {"state": "training"}\n\n')
 
     with pytest.raises(JobCancelled, match="goes on there"):
         remote.watch(transport(answer), "train-1", should_stop=lambda: True)
@@ -495,7 +491,7 @@ def test_what_was_sent_says_what_was_lost(differences: tuple[float, ...], words:
 @pytest.mark.parametrize("rows", [[], [{"name": "sd21", "default_preset": None}]])
 def test_a_base_that_the_server_has_no_preset_for_is_refused_in_words(rows: list[dict[str, Any]]) -> None:
     class Told:
-        def call(self, name: str) -> list[dict[str, Any]]:
+        def choices(self, name: str) -> list[dict[str, Any]]:
             return rows if name == "bases" else []
 
     with pytest.raises(InputError, match="--preset: base 'sd21' has no preset of its own"):

@@ -17,7 +17,7 @@ from studio.core.errors import InputError, NotFoundError, Problem, StudioError, 
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
 from studio.core.receipts import Receipt
-from studio.web.api import bodies, events, views, webhooks
+from studio.web.api import bodies, events, naming, views, webhooks
 from studio.web.api.operations import Answer, Call, Desk, Nothing, Operation, add_operations
 from studio.web.api.pictures import taken
 from studio.web.api.plans import PicturesPlan, plan_pictures
@@ -337,6 +337,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/chains", "List the finish chains.", _chains, _ROWS, tagged=True),
     Operation("GET", "/v1/presets", "List the training presets.", _presets, _ROWS, tagged=True),
     Operation("GET", "/v1/bases", "List the base models.", _bases, _ROWS, tagged=True),
+    *naming.OPERATIONS,
     *webhooks.OPERATIONS,
     Operation("GET", "/v1/usage", "Tell what you have of what is limited, and the limits.", usage, Usage),
     Operation("GET", "/v1/health", "Tell that the server answers.", _health, _STATUS),
