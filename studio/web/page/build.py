@@ -100,6 +100,8 @@ def build(session: StudioSession) -> gr.Blocks:
             door.select(tab.refresh, [tab.source, *tab.kept], list(tab.refreshed), **QUIET)
             _follow(session, tab)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
+        answers = [tab.frame.notice for tab in by_kind.values()]
+        outputs = [component for component in outputs if component not in answers]
         outputs += [*library.outputs, footer, admin_door, *admin.outputs]
         admin_door.select(admin.refresh, None, list(admin.outputs), **QUIET)
         page.load(on_open, None, [tabs, intro, *login_row, *outputs], **QUIET)
