@@ -210,7 +210,7 @@ CSS = """
 .gradio-container .ls-viewer[open] { display: flex; flex-direction: column; }
 .ls-viewer::backdrop { background: rgb(0 0 0 / .72); }
 .gradio-container .ls-viewer img { display: block; margin: 0 auto; max-width: 100%; object-fit: contain;
-  width: min(1024px, 92vw); height: 1024px; flex: 0 1 auto; min-height: 0; }
+  width: min(1024px, 92vw); height: min(1024px, 92vw); flex: 0 1 auto; min-height: 0; }
 .ls-viewer :is(p, div) { flex: none; }
 .ls-viewer p { margin: 8px 0; max-width: min(1024px, 92vw); text-align: center; overflow-wrap: anywhere; }
 .ls-viewer > div { display: flex; flex-wrap: wrap; gap: 8px; justify-content: center; }
