@@ -15,6 +15,7 @@ from studio.cli.shown import Raw, likeness_text, mean_text
 from studio.cli.tables import new_table
 from studio.core.config import CheckConfig
 from studio.core.errors import InputError, Problem
+from studio.core.language import say
 from studio.core.names import all_of, choice_cure
 from studio.core.settings import load_settings
 from studio.core.strict import LikenessName
@@ -79,25 +80,31 @@ def _show(result: Any) -> Callable[[Console], None]:
                 style="bold" if row is result.total else None,
             )
         console.print(table)
-        console.print(f"Engine {result.engine}, version {result.version}, scale of a {result.class_noun}.")
+        told = say("Engine {engine}, version {version}, scale of a {noun}.")
+        console.print(told.format(engine=result.engine, version=result.version, noun=say(result.class_noun)))
         console.print(
-            "n: pictures measured, of all. Ceiling: a picture against the others of its subject. Floor: pictures of "
-            "others. Beats it: pairs in which the subject's picture scores above the nearest other's. Mosaic, blur: "
-            "faces made unreadable that are rightly not measured."
+            say(
+                "n: pictures measured, of all. Ceiling: a picture against the others of its subject. Floor: pictures "
+                "of others. Beats it: pairs in which the subject's picture scores above the nearest other's. Mosaic, "
+                "blur: faces made unreadable that are rightly not measured."
+            )
         )
         for how in ("mosaic", "blur"):
             spoilt = getattr(result.total, how)
             if spoilt.likeness is not None:
-                measured = f"the faces spoilt by {how} that it measures all the same score"
-                console.print(f"Careful: {measured} {likeness_text(spoilt.likeness)}", style="yellow")
+                told = say("Careful: the faces spoilt by {how} that it measures all the same score {likeness}")
+                likeness = likeness_text(spoilt.likeness)
+                console.print(told.format(how=say(how), likeness=likeness), style="yellow")
         if result.measured_other is not None and result.measured_same is not None:
-            console.print(
-                f"Cosines here: other {result.measured_other:.3f}, same {result.measured_same:.3f}; "
-                f"the engine's scale: {result.scale_other:.3f}, {result.scale_same:.3f}."
+            told = say(
+                "Cosines here: other {other:.3f}, same {same:.3f}; the engine's scale: {scale_other:.3f}, "
+                "{scale_same:.3f}."
             )
+            measured = {"other": result.measured_other, "same": result.measured_same}
+            console.print(told.format(**measured, scale_other=result.scale_other, scale_same=result.scale_same))
 
         if result.caveat:
-            console.print(result.caveat, style="dim")
+            console.print(say(result.caveat), style="dim")
 
     return show
 

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from studio.cli.common import Json, app
 from studio.cli.output import open_output
 from studio.cli.tables import job_words, jobs_table
 from studio.core.domain import plain
 from studio.core.errors import InputError, Problem
+from studio.core.language import say
 from studio.core.settings import load_settings
 from studio.service import Studio
 
@@ -86,8 +88,13 @@ def forget(
         receipt = studio.forget(
             owner=owner or own, job=job or None, subject=subject or None, everything=everything, dry_run=not yes
         )
-    said = receipt.words() if yes or (not receipt.jobs and not receipt.files) else f"{receipt.words()}\n{SURE}"
-    open_output(as_json).result(receipt, lambda console: console.print(said, soft_wrap=True))
+
+    def show(console: Console) -> None:
+        console.print(receipt.words(), soft_wrap=True)
+        if not yes and (receipt.jobs or receipt.files):
+            console.print(say(SURE), soft_wrap=True)
+
+    open_output(as_json).result(receipt, show)
 
 
 def require_one(job: str, subject: str, everything: bool) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from studio.cli.common import Json, parse_assignments
@@ -13,6 +14,7 @@ from studio.cli.output import open_output
 from studio.cli.tables import new_table
 from studio.core.domain import plain
 from studio.core.keys import SCOPES, ApiKey, scopes_of
+from studio.core.language import say
 from studio.core.settings import load_settings
 from studio.service import open_keys
 
@@ -52,8 +54,13 @@ def keys_create(
     chosen, quota = scopes_of(scopes.split(",")), parse_assignments(limits or ())
     with _table_of_keys() as table:
         key, text = table.create(owner=owner, name=name, scopes=chosen, days=days, quota=quota)
-    shown = f"{text}\nKeep it now: it is shown this once. It opens what is {owner}'s, with {' and '.join(chosen)}."
-    open_output(as_json).result({**plain(key), "key": text}, lambda console: console.print(shown, soft_wrap=True))
+
+    def show(console: Console) -> None:
+        console.print(text, soft_wrap=True)
+        told = say("Keep it now: it is shown this once. It opens what is {owner}'s, with {scopes}.")
+        console.print(told.format(owner=owner, scopes=say(" and ").join(chosen)), soft_wrap=True)
+
+    open_output(as_json).result({**plain(key), "key": text}, show)
 
 
 @keys.command("list")
@@ -75,7 +82,9 @@ def keys_revoke(
     """Let a key open nothing from now on."""
     with _table_of_keys() as table:
         revoked = table.revoke("_".join(key.split("_")[:2]))  # of a whole key only the beginning
-    open_output(as_json).result(plain(revoked), lambda console: console.print(f"{revoked.id} opens nothing any more."))
+    open_output(as_json).result(
+        plain(revoked), lambda console: console.print(say("{key} opens nothing any more.").format(key=revoked.id))
+    )
 
 
 @keys.command("accesses")
@@ -90,22 +99,22 @@ def keys_accesses(
 
 def _table(found: Sequence[ApiKey]) -> Table | str:
     if not found:
-        return "There are no keys yet; `python -m studio keys create --owner NAME` makes one."
+        return say("There are no keys yet; `python -m studio keys create --owner NAME` makes one.")
     table = new_table("key", "owner", "name", "may", "last used", "state", names=True)
     now = datetime.now(UTC).timestamp()
     for key in found:
-        state = "open"
+        state = say("open")
         if key.revoked_s is not None:
-            state = f"revoked {_day(key.revoked_s)}"
+            state = say("revoked {day}").format(day=_day(key.revoked_s))
         elif key.expires_s is not None:
-            state = f"{'expired' if key.expires_s <= now else 'until'} {_day(key.expires_s)}"
-        table.add_row(key.id, key.owner, key.name, ", ".join(key.scopes), key.last_used_day or "never", state)
+            state = say("expired {day}" if key.expires_s <= now else "until {day}").format(day=_day(key.expires_s))
+        table.add_row(key.id, key.owner, key.name, ", ".join(key.scopes), key.last_used_day or say("never"), state)
     return table
 
 
 def _accesses(rows: Sequence[dict[str, Any]]) -> Table | str:
     if not rows:
-        return "No administrator has asked anything in the name of another owner."
+        return say("No administrator has asked anything in the name of another owner.")
     table = new_table("when (UTC)", "key", "as", "request")
     for row in rows:
         when = datetime.fromtimestamp(row["at_s"], UTC).strftime("%Y-%m-%d %H:%M:%S")

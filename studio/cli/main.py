@@ -96,7 +96,7 @@ def _command() -> Any:
     """Return the command line with its help in the language of the settings."""
     command = typer.main.get_command(app)
     # Help is for those, too, whose settings are wrong. What verbs write and programs read stays English, and with it
-    # all other parts of the command line.
+    # what is said while they work; results are shown in the language again.
     with contextlib.suppress(StudioError), language.speaking(language_of(load_settings())):
         _translate(command)
     return command

@@ -11,9 +11,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from studio.cli.shown import likeness_sentence, likeness_text
+from studio.core import language
 from studio.core.domain import Event, plain
 from studio.core.errors import StudioError
 from studio.core.progress import Throttle
+from studio.core.settings import language_of, load_settings
 from studio.core.units import duration_text
 
 
@@ -149,8 +151,16 @@ class TerminalOutput:
         self._progress.console.print("Stopping after this step; press Ctrl-C again to stop at once.", style="yellow")
 
     def result(self, value: Any, show: Callable[[Console], None]) -> None:
-        """Show a result with ``show``."""
-        show(self.out)
+        """Show a result with ``show``, in the reader's language: whatever had to stay English is written by now."""
+        with _readers_language():
+            show(self.out)
+
+
+def _readers_language() -> contextlib.AbstractContextManager[None]:
+    try:
+        return language.speaking(language_of(load_settings()))
+    except StudioError:  # settings that cannot be read are refused elsewhere
+        return contextlib.nullcontext()
 
 
 class JsonLinesOutput:

@@ -23,9 +23,10 @@ from studio.cli.common import (
 from studio.cli.jobs import SURE, Everything, ForgottenJob, ForgottenSubject, Yes, require_one
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.shown import Raw, before_and_after, likeness_sentence
-from studio.cli.tables import job_words, jobs_table
+from studio.cli.tables import capital, job_words, jobs_table, show_count
 from studio.core.config import GenerateConfig
 from studio.core.domain import plain
+from studio.core.language import say
 from studio.core.presets import parse_assignments
 from studio.core.settings import load_settings
 from studio.core.train_config import TrainConfig
@@ -144,13 +145,16 @@ def remote_train(
 
     def show(console: Console) -> None:
         trained = result.train
-        where = f"on {result.server}" if result.server else "here, because the server could not be reached"
-        console.print(f"Trained {where}; best: step {trained['best_step']} of {trained['steps']}")
+        here = say("Trained here, because the server could not be reached; best: step {best} of {steps}")
+        there = say("Trained on {server}; best: step {best} of {steps}")
+        best = {"best": trained["best_step"], "steps": trained["steps"]}
+        console.print(there.format(server=result.server, **best) if result.server else here.format(**best))
         console.print(before_and_after(trained))
-        console.print(f"Sent {bytes_text(result.sent_bytes)} of {bytes_text(result.original_bytes)}")
-        console.print(f"The adapter is in {out / trained['adapter']}")
+        sent, of = bytes_text(result.sent_bytes), bytes_text(result.original_bytes)
+        console.print(say("Sent {size} of {total}").format(size=sent, total=of))
+        console.print(say("The adapter is in {place}").format(place=out / trained["adapter"]))
         for folder in result.exports:
-            console.print(f"Exported to {out / folder}")
+            console.print(say("Exported to {place}").format(place=out / folder))
 
     output.result(result, show)
 
@@ -181,9 +185,9 @@ def remote_generate(
         )
 
     def show(console: Console) -> None:
-        console.print(f"{len(result['images'])} pictures in {out}")
+        console.print(say("{count} pictures in {out}").format(count=len(result["images"]), out=out))
         if summary := result.get("likeness_summary"):
-            console.print(likeness_sentence(summary).capitalize() + "." + caveat_after(summary))
+            console.print(capital(likeness_sentence(summary)) + "." + caveat_after(summary))
 
     output.result(result, show)
 
@@ -233,7 +237,7 @@ def remote_download(
     output = open_output(as_json)
     with open_server(context, output) as server, output:
         paths = far_studio.download(server, job, out, on_event=output.event)
-    output.result({"files": paths}, lambda console: console.print(f"{len(paths)} files in {out}"))
+    output.result({"files": paths}, show_count(len(paths), out))
 
 
 @remote.command("cancel")
@@ -269,5 +273,10 @@ def remote_forget(
     with open_server(context, output) as server:
         receipt = server.forget(job=job, subject=subject, everything=everything, dry_run=not yes)
     is_left = not yes and (receipt["jobs"] or receipt["files"])
-    said = f"{receipt['words']}\n{SURE}" if is_left else receipt["words"]
-    output.result(receipt, lambda console: console.print(said, soft_wrap=True))
+
+    def show(console: Console) -> None:
+        console.print(receipt["words"], soft_wrap=True)  # as the server says it, in its language
+        if is_left:
+            console.print(say(SURE), soft_wrap=True)
+
+    output.result(receipt, show)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from studio.core import units
+from studio.core.language import say
 
 RAW: ContextVar[bool] = ContextVar("raw", default=False)
 """Whether --raw was given."""
@@ -46,6 +47,9 @@ def before_and_after(result: Mapping[str, Any]) -> str:
     """
     before = result.get("likeness_summary_before") or {"mean": result.get("likeness_before")}
     after = result.get("likeness_summary") or {"mean": result.get("likeness_after")}
-    lines = f"Before training: {likeness_sentence(before)}\nAfter training: {likeness_sentence(after)}"
+    told = [say("Before training: {likeness}"), say("After training: {likeness}")]
+    lines = "\n".join(
+        line.format(likeness=likeness_sentence(summary)) for line, summary in zip(told, (before, after), strict=True)
+    )
     caveat = units.caveat_after(after).strip()
     return f"{lines}\n{caveat}" if caveat else lines

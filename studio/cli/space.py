@@ -7,6 +7,7 @@ import typer
 
 from studio.cli.common import Json
 from studio.cli.output import open_output
+from studio.cli.tables import show_count
 
 space = typer.Typer(help="Build the studio as a Space of the Hugging Face Hub, and push it.", no_args_is_help=True)
 
@@ -25,7 +26,7 @@ def space_build(
 
     files = spaces.build(name, out)
     result = {"space": name, "files": files}
-    open_output(as_json).result(result, lambda console: console.print(f"{len(files)} files in {out}"))
+    open_output(as_json).result(result, show_count(len(files), out))
 
 
 @space.command("push")

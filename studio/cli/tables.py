@@ -22,14 +22,20 @@ from studio.core.domain import (
     plain,
 )
 from studio.core.job_words import place_of, work_of
+from studio.core.language import retell, say
 from studio.core.units import bytes_text
 
 
 def new_table(*columns: str, names: bool = False) -> Table:
-    """Return an empty table; with ``names`` the first column holds names to type again, which are never broken."""
+    """Return an empty table, with its columns' English names said in the language that is spoken.
+
+    Args:
+        columns: their names.
+        names: the first column holds names to type again, which are never broken.
+    """
     table = Table(header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=names and index == 0)
+        table.add_column(say(column), overflow="fold", no_wrap=names and index == 0)
     return table
 
 
@@ -61,7 +67,16 @@ def show_entries(entries: Sequence[Entry]) -> Callable[[Console], None]:
 def _show_caveat(console: Console, summary: Mapping[str, Any] | None) -> None:
     """Say for whom the engine's scores are worse, where they have decided something."""
     if summary and summary.get("caveat"):
-        console.print(summary["caveat"], style="dim")
+        console.print(say(summary["caveat"]), style="dim")
+
+
+def _told(problem: Mapping[str, str]) -> str:
+    return f"{retell(problem['message'])}; {retell(problem['cure'])}."
+
+
+def capital(text: str) -> str:
+    """Return a text with a capital at its beginning; the others stay, which German needs."""
+    return text[:1].upper() + text[1:]
 
 
 _STATUS_STYLE = {"good": "green", "usable": "yellow", "rejected": "red"}
@@ -73,23 +88,25 @@ def show_dataset(dataset: Dataset, out: Path) -> Callable[[Console], None]:
     def show(console: Console) -> None:
         table = new_table("photo", "verdict", "likeness", "what to do")
         for verdict in dataset.verdicts:
-            told = [f"{problem['message']}; {problem['cure']}." for problem in verdict.problems]
-            advice = "\n".join([*told, *(f"{note}." for note in verdict.notes)])
+            told = [_told(problem) for problem in verdict.problems]
+            advice = "\n".join([*told, *(f"{retell(note)}." for note in verdict.notes)])
             table.add_row(
                 Text(verdict.name),
-                Text(verdict.status, style=_STATUS_STYLE[verdict.status]),
+                Text(say(verdict.status), style=_STATUS_STYLE[verdict.status]),
                 likeness_text(verdict.likeness),
                 Text(advice),
             )
         console.print(table)
         for problem in dataset.set_problems:
-            console.print(f"The set: {problem['message']}; {problem['cure']}.", style="yellow")
+            console.print(say("The set: {problem}").format(problem=_told(problem)), style="yellow")
         for found in dataset.advice:
-            console.print(f"Advice: {found['message']}; {found['cure']}.")
+            console.print(say("Advice: {problem}").format(problem=_told(found)))
         if dataset.likeness_summary:
-            console.print(f"The photos among themselves: {likeness_sentence(dataset.likeness_summary, 'photos')}")
+            alike = likeness_sentence(dataset.likeness_summary, "photos")
+            console.print(say("The photos among themselves: {likeness}").format(likeness=alike))
             _show_caveat(console, dataset.likeness_summary)
-        console.print(f"{len(dataset.photos)} of {len(dataset.verdicts)} photos are ready in {out}")
+        ready = say("{count} of {total} photos are ready in {out}")
+        console.print(ready.format(count=len(dataset.photos), total=len(dataset.verdicts), out=out))
 
     return show
 
@@ -104,16 +121,17 @@ def show_run(result: TrainResult, out: Path) -> Callable[[Console], None]:
                 best = row.get("step") == result.best_step
                 loss = row.get("val_loss")
                 table.add_row(
-                    f"{row.get('step')}{' (best)' if best else ''}",
+                    say("{step} (best)").format(step=row.get("step")) if best else str(row.get("step")),
                     likeness_text(row.get("likeness")),
                     likeness_text(row.get("bleed")),
                     "-" if loss is None else f"{loss:.4f}",
                     style="green" if best else None,
                 )
             console.print(table)
-        console.print(f"Best: step {result.best_step} of {result.steps} ({result.best_reason})")
+        told = say("Best: step {step} of {steps} ({reason})")
+        console.print(told.format(step=result.best_step, steps=result.steps, reason=retell(result.best_reason)))
         console.print(before_and_after(plain(result)))
-        console.print(f"The adapter is in {out / result.adapter}")
+        console.print(say("The adapter is in {place}").format(place=out / result.adapter))
 
     return show
 
@@ -127,20 +145,36 @@ def show_pictures(result: GenerateResult, out: Path) -> Callable[[Console], None
             table.add_row(str(image.rank or "-"), likeness_text(image.likeness), Text(image.file), Text(image.prompt))
         console.print(table)
         if result.likeness_summary:
-            console.print(likeness_sentence(result.likeness_summary).capitalize())
+            console.print(capital(likeness_sentence(result.likeness_summary)))
             _show_caveat(console, result.likeness_summary)
         if result.left_out:
             twins = sum(image.duplicate_of is not None for image in result.left_out)
+            told = say(
+                "Kept {count} of {total} pictures: mean likeness {kept} instead of {made}; {twins} of the others "
+                "nearly repeat a better one; all of them are in {place}"
+            )
             console.print(
-                f"Kept {len(result.images)} of {len(result.images) + len(result.left_out)} pictures: mean likeness "
-                f"{likeness_text(result.likeness_mean)} instead of {likeness_text(result.likeness_mean_made)}; "
-                f"{twins} of the others nearly repeat a better one; all of them are in {out / 'left_out'}"
+                told.format(
+                    count=len(result.images),
+                    total=len(result.images) + len(result.left_out),
+                    kept=likeness_text(result.likeness_mean),
+                    made=likeness_text(result.likeness_mean_made),
+                    twins=twins,
+                    place=out / "left_out",
+                )
             )
         if result.from_cache:
-            console.print(f"{result.from_cache} pictures were made before and came from the result cache")
-        console.print(f"{len(result.images)} pictures in {out}; contact sheet: {out / result.contact_sheet}")
+            told = say("{count} pictures were made before and came from the result cache")
+            console.print(told.format(count=result.from_cache))
+        told = say("{count} pictures in {out}; contact sheet: {sheet}")
+        console.print(told.format(count=len(result.images), out=out, sheet=out / result.contact_sheet))
 
     return show
+
+
+def show_count(files: int, out: Path) -> Callable[[Console], None]:
+    """Return what prints how many files lie in a folder."""
+    return lambda console: console.print(say("{count} files in {out}").format(count=files, out=out))
 
 
 def show_export(result: ExportResult, out: Path) -> Callable[[Console], None]:
@@ -149,10 +183,11 @@ def show_export(result: ExportResult, out: Path) -> Callable[[Console], None]:
     def show(console: Console) -> None:
         for file in result.files:
             console.print(str(out / file))
-        console.print(
-            f"{bytes_text(result.bytes)}, read back by plain diffusers in a fresh process; "
-            f"its pictures differ from the trained model's by at most {result.difference_max} of 255"
+        told = say(
+            "{size}, read back by plain diffusers in a fresh process; its pictures differ from the trained model's by "
+            "at most {difference} of 255"
         )
+        console.print(told.format(size=bytes_text(result.bytes), difference=result.difference_max))
 
     return show
 
@@ -164,13 +199,14 @@ def show_finished(result: FinishResult, out: Path) -> Callable[[Console], None]:
         table = new_table("picture", "from", "pixels", "size", "worth knowing")
         for picture in result.pictures:
             size = f"{picture.size_hw[1]} x {picture.size_hw[0]}"
-            notes = Text("\n".join(picture.notes))
+            notes = Text("\n".join(map(retell, picture.notes)))
             table.add_row(Text(picture.file), Text(picture.source), size, bytes_text(picture.size_bytes), notes)
         console.print(table)
         for problem in result.failed:
-            console.print(f"{problem['where']}: {problem['message']}; {problem['cure']}.", style="red")
+            console.print(f"{problem['where']}: {_told(problem)}", style="red")
         count = len(result.pictures)
-        console.print(f"{count} of {count + len({row['where'] for row in result.failed})} pictures are in {out}")
+        total = count + len({row["where"] for row in result.failed})
+        console.print(say("{count} of {total} pictures are in {out}").format(count=count, total=total, out=out))
 
     return show
 
@@ -181,12 +217,16 @@ def show_published(result: PublishResult, out: Path) -> Callable[[Console], None
     def show(console: Console) -> None:
         for file in result.files:
             console.print(file)
-        size = f"{len(result.files)} files, {bytes_text(result.bytes)}, licence {result.licence}"
+        size = say("{count} files, {size}, licence {licence}").format(
+            count=len(result.files), size=bytes_text(result.bytes), licence=result.licence
+        )
         if result.commit is None:
-            console.print(f"{size}: what would be published is in {out / 'repo'}; run it without --dry-run to do it")
+            told = say("{files}: what would be published is in {place}; run it without --dry-run to do it")
+            console.print(told.format(files=size, place=out / "repo"))
         else:
-            seen = "everybody" if result.public else "you and those you allow"
-            console.print(f"{size}: published at {result.url} for {seen}, commit {result.commit}")
+            seen = say("everybody" if result.public else "you and those you allow")
+            told = say("{files}: published at {url} for {seen}, commit {commit}")
+            console.print(told.format(files=size, url=result.url, seen=seen, commit=result.commit))
 
     return show
 
@@ -194,7 +234,7 @@ def show_published(result: PublishResult, out: Path) -> Callable[[Console], None
 def jobs_table(rows: Sequence[Mapping[str, Any]]) -> Table | str:
     """Return a table of jobs, as ``list`` shows them, or the words that there are none."""
     if not rows:
-        return "There are no jobs yet."
+        return say("There are no jobs yet.")
     table = new_table("job", "state", "title", names=True)
     for row in rows:
         place = place_of(row.get("place"), row.get("starts_in_s"))
@@ -205,10 +245,13 @@ def jobs_table(rows: Sequence[Mapping[str, Any]]) -> Table | str:
 def job_words(view: Mapping[str, Any]) -> str:
     """Return one line on how a job stands."""
     progress = view["progress"]
-    done = f", {progress['step']} of {progress['total']}" if progress.get("total") else ""
-    cause = f": {view['cause']}" if view["cause"] else ""
+    done = say(", {step} of {total}").format(**progress) if progress.get("total") else ""
+    cause = f": {retell(view['cause'])}" if view["cause"] else ""
     source = view.get("waits_for")
-    waits = f", waits for {work_of(source['kind'], JobFacts.from_json(view['facts']))}" if source else ""
+    waits = ""
+    if source:
+        waits = say(", waits for {work}").format(work=work_of(source["kind"], JobFacts.from_json(view["facts"])))
     place = place_of(view.get("place"), view.get("starts_in_s"))
     place = f", {place}" if place else ""
-    return f"{view['id']} ({view['title']}) is {view['state']}{waits}{place}{done}{cause}"
+    stands = say("{id} ({title}) is {state}").format(id=view["id"], title=view["title"], state=view["state"])
+    return f"{stands}{waits}{place}{done}{cause}"

@@ -34,6 +34,7 @@ from studio.core.domain import Dataset, ExportResult, FinishResult, GenerateResu
 from studio.core.errors import InputError, Problem
 from studio.core.files import read_json
 from studio.core.finish_config import FinishConfig
+from studio.core.language import say
 from studio.core.machine import DEMO_TIME
 from studio.core.names import all_of
 from studio.core.presets import finish_config, load_chain, parse_assignments
@@ -66,8 +67,8 @@ def demo(
 
     def show(console: Console) -> None:
         console.print(before_and_after(plain(result)))
-        console.print(f"It took {duration_text(result.seconds)} in all")
-        console.print(f"Look at {result.contact_sheet}")
+        console.print(say("It took {time} in all").format(time=duration_text(result.seconds)))
+        console.print(say("Look at {sheet}").format(sheet=result.contact_sheet))
 
     output.result(result, show)
 
@@ -269,7 +270,9 @@ def unpublish(
         )
     output = open_output(as_json)
     Studio(load_settings()).unpublish(PublishConfig.parse({"repo": repo}).repo)
-    output.result({"deleted": repo}, lambda console: console.print(f"{repo} is deleted from the Hub"))
+    output.result(
+        {"deleted": repo}, lambda console: console.print(say("{repo} is deleted from the Hub").format(repo=repo))
+    )
 
 
 @app.command()

@@ -128,6 +128,11 @@ class StudioSession:
         return self.visitor is not None and not uses_keys(self.settings)
 
     @property
+    def has_keys(self) -> bool:
+        """Whether people sign in here with an API key."""
+        return self.visitor is not None and uses_keys(self.settings)
+
+    @property
     def has_owner(self) -> bool:
         """Whether somebody is logged in, or nobody has to be."""
         try:

@@ -19,7 +19,7 @@ def test_whoever_runs_the_studio_sees_everybodys_queue_and_steers_it(
     from axe_playwright_python.sync_playwright import Axe
     from gradio_client import Client, handle_file
 
-    settings = Settings(home=tmp_path / "home", presets_dir=edge.write_presets(tmp_path / "presets"))
+    settings = Settings(home=tmp_path / "home", port=0, presets_dir=edge.write_presets(tmp_path / "presets"))
     photos = [handle_file(str(path)) for path in sample_photos(tmp_path / "photos", count=5, size_px=64)]
     kept = tmp_path / "home" / "cache" / "pictures" / ("ad" * 32) / "one.png"
     with edge.serve(settings, tmp_path / "server.txt", hold=["train"]) as address:

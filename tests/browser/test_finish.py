@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 def test_own_pictures_go_through_a_chain_and_home_in_a_zip(
     visit: Callable[..., Any], edge: Any, tmp_path: Path, shot: Callable[[Any, str], None]
 ) -> None:
-    settings = Settings(home=tmp_path / "home", presets_dir=edge.write_presets(tmp_path / "presets"))
+    settings = Settings(home=tmp_path / "home", port=0, presets_dir=edge.write_presets(tmp_path / "presets"))
     photos = sample_photos(tmp_path / "photos", count=3, size_px=256)
     with edge.serve(settings, tmp_path / "server.txt") as address:
         page = visit(address)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 def test_everything_of_a_subject_is_deleted_after_a_second_look(
     visit: Callable[..., Any], edge: Any, tmp_path: Path, shot: Callable[[Any, str], None]
 ) -> None:
-    settings = Settings(home=tmp_path / "home", presets_dir=edge.write_presets(tmp_path / "presets"))
+    settings = Settings(home=tmp_path / "home", port=0, presets_dir=edge.write_presets(tmp_path / "presets"))
     files = [handle_file(str(path)) for path in sample_photos(tmp_path / "photos", count=3, size_px=256)]
     with edge.serve(settings, tmp_path / "server.txt") as address:
         client = Client(address, verbose=False, download_files=False, analytics_enabled=False)

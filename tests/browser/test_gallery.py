@@ -29,7 +29,7 @@ def test_five_hundred_pictures_scroll_without_a_stall_and_are_loaded_when_they_c
 ) -> None:
     from gradio_client import Client, handle_file
 
-    settings = Settings(home=tmp_path / "home", presets_dir=edge.write_presets(tmp_path / "presets"))
+    settings = Settings(home=tmp_path / "home", port=0, presets_dir=edge.write_presets(tmp_path / "presets"))
     photos = sample_photos(tmp_path / "photos", count=5, size_px=64)
     with edge.serve(settings, tmp_path / "server.txt") as address:
         client = Client(address, verbose=False, analytics_enabled=False)

@@ -36,7 +36,7 @@ def test_a_pack_is_chosen_by_its_tile_and_its_pictures_are_looked_at_and_handed_
 ) -> None:
     from gradio_client import Client, handle_file
 
-    settings = Settings(home=tmp_path / "home", presets_dir=edge.write_presets(tmp_path / "presets"))
+    settings = Settings(home=tmp_path / "home", port=0, presets_dir=edge.write_presets(tmp_path / "presets"))
     (tmp_path / "presets" / "packs" / "four.yaml").write_text(SECOND)
     photos = sample_photos(tmp_path / "photos", count=5, size_px=64)
     with edge.serve(settings, tmp_path / "server.txt") as address:
@@ -83,6 +83,12 @@ def test_a_pack_is_chosen_by_its_tile_and_its_pictures_are_looked_at_and_handed_
         assert viewer.locator("img").get_attribute("src") != first
         if os.environ.get("STUDIO_SCREENSHOTS"):
             page.screenshot(path=Path(os.environ["STUDIO_SCREENSHOTS"]) / f"generate-viewer-{width_px}.png")
+        boxes = [button.bounding_box() for button in viewer.locator("[data-step], [data-like], a").all()]
+        middles = {round(box["y"] + box["height"] / 2) for box in boxes}
+        assert len(boxes) == 5 and max(middles) - min(middles) <= 1, "the viewer's buttons stand on one line"
+        frame = viewer.bounding_box()
+        below = height_px - frame["y"] - frame["height"]
+        assert abs(frame["y"] - below) <= 2, "the viewer stands in the middle"
         viewer.locator("p").evaluate("caption => caption.textContent += ' and a long prompt'.repeat(60)")
         assert viewer.evaluate("view => view.scrollHeight <= view.clientHeight"), "long captions cut nothing off"
         with page.expect_download() as download:

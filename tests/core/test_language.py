@@ -1,6 +1,7 @@
 """The studio in another language: every sentence has a translation, and its braces are the same."""
 
 import ast
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,75 @@ def test_every_sentence_that_is_said_somewhere_is_translated() -> None:
     found = list(sentences_said())
     assert len(found) > 30
     assert [place for text, place in found if not has_german(text)] == []
+
+
+RESULTS = ("bench", "jobs", "keys", "remote", "shown", "space", "tables", "verbs")
+"""Modules of the command line that show what a command has done."""
+NOT_SHOWN = re.compile(r"say|typer\..*|help_of|Problem|message|.*Error|.*\.parse|.*\.call|.*command|new_table")
+"""What takes texts that are said elsewhere, are help, or end a command as an error, which stays English."""
+
+
+def shown_plainly(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield every sentence below a node that is put together without ``say``, with its line."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call) and NOT_SHOWN.fullmatch(ast.unparse(child.func)):
+            continue
+        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):  # a docstring
+            continue
+        if isinstance(child, ast.Assign) and ast.unparse(child.targets[0]) in {"problem", "cure"}:  # of an error
+            continue
+        if (isinstance(node, ast.arg) and child is node.annotation) or isinstance(node, ast.AnnAssign):
+            continue
+        if isinstance(child, ast.JoinedStr):
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in child.values)
+        else:
+            text = child.value if isinstance(child, ast.Constant) and isinstance(child.value, str) else ""
+        if re.search(r"[A-Za-z]{2,}.* .*[A-Za-z]{2,}|[A-Za-z]{2,} .*7|7 .*[A-Za-z]{2,}", text):
+            yield text, child.lineno
+        yield from shown_plainly(child)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_what_a_command_shows_at_its_end_is_said_and_not_only_written(name: str) -> None:
+    tree = ast.parse((PROJECT_ROOT / "studio" / "cli" / f"{name}.py").read_text(encoding="utf-8"))
+    named = {
+        node.targets[0].id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()
+    }
+    said = {ast.unparse(n.args[0]) for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "say"}
+    for node in tree.body:  # a constant that is said, or only help, is not shown as it is
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in named:
+            if node.targets[0].id in said:
+                assert isinstance(node.value, ast.Constant) and has_german(str(node.value.value))
+            node.value = ast.Constant(None)
+    assert list(shown_plainly(tree)) == []
+
+
+def test_every_heading_of_a_commands_table_is_translated() -> None:
+    headings = [
+        text.value
+        for path in sorted((PROJECT_ROOT / "studio" / "cli").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "new_table"
+        for text in node.args
+        if isinstance(text, ast.Constant) and text.value
+    ]
+    assert len(headings) > 20
+    assert [text for text in headings if not has_german(text)] == []
+
+
+def test_a_result_is_shown_in_the_readers_language_and_what_a_verb_says_before_stays_english(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from studio.cli.output import TerminalOutput
+    from studio.cli.tables import show_count
+
+    monkeypatch.setenv("STUDIO_LANGUAGE", "de")
+    output = TerminalOutput()
+    output.result({}, show_count(3, Path("here")))
+    assert capsys.readouterr().out == "3 Dateien in here\n"
+    assert language.say("Publish") == "Publish"
 
 
 CHECK_ROOM = ("checking/judge.py", "checking/advice.py", "checking/seen.py", "checking/prepare.py")

@@ -5,8 +5,8 @@ The scripts tell the events that the verbs tell and write the files that they wr
 ``hold`` keeps a kind of job at half way until it is cancelled or released.
 
 Run as a script it serves the app: ``python tests/web/scripted_studio.py '{"settings": {...}}'``; it prints the address
-and holds one finished check of another owner, ``check-foreign``. Without an argument it waits for orders, a line each,
-and forks a server for every one: importing Gradio takes longer than all that most tests do.
+and holds one finished check of another owner, ``check-foreign``. Without an argument it forks a server for each order
+that it reads, so that a test need not wait for the imports; ``tests/web/conftest.py`` gives the orders.
 """
 
 import itertools
@@ -18,7 +18,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import zipfile
 from dataclasses import asdict, dataclass, field, replace
 
@@ -597,8 +596,33 @@ class ScriptedStudio:
         return FinishResult(tuple(pictures), (), "contact_sheet.png", "pictures.zip", 1.0, job.config.chain)
 
 
-def main(order, tell=print):
-    """Serve the app with a scripted studio behind it until the process is ended; ``tell`` gets the address."""
+def fork_servers(orders):
+    """Fork a server for each line of JSON; it tells its address and its process where the line says."""
+    import gradio  # noqa: F401
+
+    import studio.web.api.interfaces
+    import studio.web.page.build
+    import studio.web.routes
+    import studio.web.server  # noqa: F401
+
+    assert threading.active_count() == 1, "a fork keeps only one thread, and the locks of all"
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # servers are killed; nobody waits for them
+    for line in orders:
+        wanted = json.loads(line)
+        if os.fork():
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.environ.clear()
+        os.environ.update(wanted["environment"])
+        for stream, path in ((1, os.devnull), (2, wanted["log"])):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        with open(wanted["told"], "w", encoding="utf-8") as told:
+            main(wanted["order"], told)
+        return
+
+
+def main(order, told=sys.stdout):
+    """Serve the app with a scripted studio behind it until the process is ended; its address is written to ``told``."""
     from studio.core.config import CheckConfig
     from studio.core.settings import Settings
     from studio.pocket.samples import sample_photos
@@ -611,50 +635,14 @@ def main(order, tell=print):
     ScriptedStudio._submit(studio, "check", CheckConfig(), "stranger", "foreign", photos=[("a.jpg", photos[0])])
     app = server.create_app(studio, settings)
     listener = server._listen(settings.host, settings.port)
-    tell(f"http://{settings.host}:{listener.getsockname()[1]}")
+    print(f"http://{settings.host}:{listener.getsockname()[1]} {os.getpid()}", file=told, flush=True)
+    if told is not sys.stdout:
+        told.close()
     server.run(app, listener)
-
-
-def fork_for_orders():
-    """Fork a server for each line of standard input; answer each line with its process and its address."""
-    import gradio  # noqa: F401
-
-    import studio.web.page.build
-    import studio.web.server  # noqa: F401
-
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # servers are killed, and nobody waits for them
-    for line in sys.stdin:
-        told, telling = os.pipe()
-        child = os.fork()
-        if not child:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os.close(told)
-            with open(telling, "w") as pipe:
-                serve_ordered(json.loads(line), lambda address: (pipe.write(address), pipe.close()))
-        os.close(telling)
-        with open(told) as pipe:
-            print(json.dumps([child, pipe.read()]), flush=True)  # no address: it ended before it had one
-
-
-def serve_ordered(wanted, tell):
-    """Become what a process of its own would be, serve, and never come back."""
-    try:
-        with open(wanted["log"], "w") as log, open(os.devnull, "r+") as nothing:
-            os.dup2(log.fileno(), 2)
-            os.dup2(nothing.fileno(), 0)
-            os.dup2(nothing.fileno(), 1)
-        os.environ.clear()
-        os.environ.update(wanted["environment"])
-        main(wanted["order"], tell)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(1)
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        main(json.loads(sys.argv[1]), lambda address: print(address, flush=True))
+        main(json.loads(sys.argv[1]))
     else:
-        fork_for_orders()
+        fork_servers(sys.stdin)

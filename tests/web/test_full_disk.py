@@ -73,14 +73,10 @@ def server_without_room(tmp_path: Path) -> Any:
         presets = edge.write_presets(tmp_path / "presets")
         settings = Settings(home=tmp_path / "home", port=0, presets_dir=presets)
         with edge.serve(settings, tmp_path / "server.txt") as address:
-            # Other tests leave children too, such as the process that decodes photos.
-            (child,) = (
-                found
-                for found in psutil.Process().children()
-                if any("scripted_studio.py" in word for word in found.cmdline())
-                and str(tmp_path) in str(found.cmdline())
-            )
-            resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+            port = int(address.rpartition(":")[2])
+            listeners = (row for row in psutil.net_connections() if row.status == "LISTEN" and row.laddr[1] == port)
+            (server,) = {row.pid for row in listeners}
+            resource.prlimit(server, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
             yield address
 
     return serve

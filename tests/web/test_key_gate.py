@@ -241,7 +241,8 @@ def test_a_browser_signs_in_and_out_with_a_cookie_that_is_not_the_key(
         assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and text[len(key.id) + 1 :] not in cookie
         page = browser.get("/", headers={"accept": "text/html"})
         assert page.status_code == 200 and "Sign in with your key" not in page.text
-        assert "Log in with Hugging Face" not in browser.get("/config").text
+        described = browser.get("/config").text
+        assert "Log in with Hugging Face" not in described and "/sign-out" in described
         foreign = {"origin": "https://evil.example"}
         assert browser.post("/v1/check", json={}, headers=foreign).status_code == 403
         keys.revoke(key.id)

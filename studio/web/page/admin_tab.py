@@ -13,7 +13,7 @@ from studio.core.domain import TERMINAL_STATES
 from studio.core.errors import NotFoundError, StudioError
 from studio.core.units import bytes_text
 from studio.web.page import parts, parts_admin, words, words_admin
-from studio.web.page.context import POLLING, QUIET, TabContext, Updates, errors_in
+from studio.web.page.context import POLLING, QUIET, TabContext, Updates, errors_in, faults_in
 from studio.web.page.frame import form_column
 
 _POLL_S = 3.0
@@ -117,4 +117,4 @@ def admin_tab(context: TabContext) -> AdminTab:
     pause.click(guarded(on_pause), chosen, [notice, *looked], **QUIET)
     clear.click(guarded(on_clear), None, [notice, holdings], **QUIET)
     again.click(guarded(refresh), chosen, [notice, *looked, holdings], **QUIET)
-    return AdminTab(guarded(refresh), [notice, *looked, holdings])
+    return AdminTab(faults_in(queue)(refresh), [*looked, holdings])

@@ -33,7 +33,7 @@ def build(session: StudioSession) -> gr.Blocks:
     """Return the page, not yet mounted; ``studio.web.server`` gives it its theme and its address."""
     context = TabContext(session, JobHistories(session))
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=_CACHE_SWEEP_S) as page:
-        gr.HTML(parts.header())
+        head = gr.HTML(parts.header("" if session.has_keys else None))
         login_row = _login_row() if session.has_login else []
         with gr.Tabs(selected="check") as tabs:
             with gr.Tab(words.TAB_LIBRARY, id="library") as library_door:
@@ -82,6 +82,8 @@ def build(session: StudioSession) -> gr.Blocks:
                 updates[tabs] = gr.Tabs(selected=wanted.kind)
             elif door in _DOORS and (door != "admin" or is_admin):
                 updates[tabs] = gr.Tabs(selected=door)
+            if session.has_keys:
+                updates[head] = parts.header(session.owner)
             if session.has_login:
                 updates |= dict(zip(login_row, _login_state(session), strict=True))
             return updates
@@ -100,9 +102,11 @@ def build(session: StudioSession) -> gr.Blocks:
             door.select(tab.refresh, [tab.source, *tab.kept], list(tab.refreshed), **QUIET)
             _follow(session, tab)
         outputs = [component for tab in by_kind.values() for component in (*tab.frame.outputs, *tab.refreshed)]
+        answers = [tab.frame.notice for tab in by_kind.values()]
+        outputs = [component for component in outputs if component not in answers]
         outputs += [*library.outputs, footer, admin_door, *admin.outputs]
         admin_door.select(admin.refresh, None, list(admin.outputs), **QUIET)
-        page.load(on_open, None, [tabs, intro, *login_row, *outputs], **QUIET)
+        page.load(on_open, None, [tabs, head, intro, *login_row, *outputs], **QUIET)
         add_endpoints(session)
     # On a Space Gradio's page would load a banner and fonts from other machines; our policy forbids that anyway.
     page.space_id = None

@@ -45,7 +45,10 @@ class TabContext:
 def errors_in(
     notice: gr.HTML, labels: Mapping[str, str] | None = None, fields: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., Updates]], Callable[..., Updates]]:
-    """Decorate a handler: a StudioError is shown in ``notice``, success clears it.
+    """Decorate the handler of a press: a StudioError is shown in ``notice``, success clears it.
+
+    What runs by itself (a clock, the opening of the page, a field that changes) must not be decorated with the place of
+    answers: it would clear what somebody is reading. See ``faults_in``.
 
     Args:
         notice: where errors are shown.
@@ -62,5 +65,21 @@ def errors_in(
                 return {notice: parts.error(caught, labels, fields)}
 
         return guarded
+
+    return decorate
+
+
+def faults_in(status: gr.HTML) -> Callable[[Callable[..., Updates]], Callable[..., Updates]]:
+    """Decorate the handler of what runs by itself: a StudioError is shown in ``status``, which success fills anew."""
+
+    def decorate(handler: Callable[..., Updates]) -> Callable[..., Updates]:
+        @wraps(handler)
+        def watched(*args: Any) -> Updates:
+            try:
+                return handler(*args)
+            except StudioError as caught:
+                return {status: parts.error(caught)}
+
+        return watched
 
     return decorate

@@ -142,9 +142,8 @@ def finish_tab(context: TabContext) -> JobTab:
 
     frame.connect(details, [slider, gallery])
     frame.starts(start, on_start, form.inputs, [given_files])
-    frame.status.change(
-        frame.guarded(on_shown), [frame.job, given_files], [frame.notice, form.own, given_files], **QUIET
-    )
+    emptied = [frame.status, form.own, given_files]
+    frame.status.change(frame.watched(on_shown), [frame.job, given_files], emptied, **QUIET)
     form.what.change(on_what, [form.what, form.made], [form.made, form.hearts, form.own], **QUIET)
     form.made.input(frame.guarded(on_made), form.made, [frame.notice, form.hearts], **QUIET)
     form.chain.input(on_chain, form.chain, form.hint, **QUIET)

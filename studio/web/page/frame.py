@@ -12,8 +12,9 @@ from typing import Any
 import gradio as gr
 
 from studio.core.domain import JobKind, JobView
+from studio.core.errors import NotFoundError
 from studio.web.page import parts, parts_admin, words
-from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, errors_in
+from studio.web.page.context import POLL_S, POLLING, QUIET, TabContext, Updates, errors_in, faults_in
 from studio.web.page.history import JobHistories, JobHistory
 from studio.web.session import StudioSession, can_continue, is_open
 
@@ -78,8 +79,12 @@ class JobFrame:
             self.fields[setting] = component.elem_id
 
     def guarded(self, handler: Callable[..., Updates]) -> Callable[..., Updates]:
-        """Decorate a handler: a StudioError is shown in the tab's notice."""
+        """Decorate the handler of a press: a StudioError is shown in the tab's notice."""
         return errors_in(self.notice, self.labels, self.fields)(handler)
+
+    def watched(self, handler: Callable[..., Updates]) -> Callable[..., Updates]:
+        """Decorate what runs by itself: a StudioError is shown as how the job stands, and no answer is touched."""
+        return faults_in(self.status)(handler)
 
     def connect(self, details: Details, results: Sequence[Any]) -> None:
         """Attach the frame's own events.
@@ -91,7 +96,8 @@ class JobFrame:
         self.details = details
         buttons = [self.cancel, self.retry, *([] if self.forward is None else [self.forward])]
         self.outputs = [self.job, self.shown, self.timer, self.notice, self.status, *buttons, self.earlier, *results]
-        self.timer.tick(self.guarded(self._poll), [self.job, self.shown], self.outputs, **POLLING)
+        looked = [component for component in self.outputs if component is not self.notice]
+        self.timer.tick(self.watched(self._tick), [self.job, self.shown], looked, **POLLING)
         self.cancel.click(self.guarded(self._cancel), [self.job, self.shown], self.outputs, **QUIET)
         self.earlier.input(self.guarded(self._poll), self.earlier, self.outputs, **QUIET)
         self.retry.click(self.guarded(self._retry), self.job, self.outputs, **QUIET)
@@ -153,6 +159,12 @@ class JobFrame:
             elif not isinstance(component, gr.State | gr.Timer | gr.Dropdown):
                 updates[component] = type(component)(value=None, visible=component.visible)
         return updates
+
+    def _tick(self, job_id: str, seen: str = "") -> Updates:
+        try:
+            return self._poll(job_id, seen)
+        except NotFoundError as gone:  # deleted in another window: nobody will find it at the next look either
+            return {self.timer: gr.Timer(active=False), self.status: parts.error(gone)}
 
     def _poll(self, job_id: str, seen: str = "") -> Updates:
         return self.show(self.session.job(job_id, self.kind), seen)

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from studio.web.page import files, parts, parts_library, words
-from studio.web.page.context import POLLING, QUIET, TabContext, Updates
+from studio.web.page.context import POLLING, QUIET, TabContext, Updates, faults_in
 from studio.web.page.rename_panel import RenamePanel, rename_panel
 from studio.web.shelf import Shelf, face_of, shelves_of
 
@@ -114,7 +114,7 @@ def library_tab(context: TabContext) -> LibraryTab:
 
     outputs = [chosen, timer, faces, shelf_html, pictures, again, *renaming.outputs]
     faces.select(on_select, None, outputs, **QUIET)
-    timer.tick(refresh, chosen, outputs, **POLLING)
+    timer.tick(faults_in(shelf_html)(refresh), chosen, outputs, **POLLING)
     return LibraryTab(refresh, chosen, outputs, again, pictures, photos_of, run_of, renaming)
 
 

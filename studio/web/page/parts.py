@@ -23,9 +23,16 @@ Url = Callable[[str], str | None]
 _NO_SCALE = Markup()
 
 
-def header() -> Markup:
-    """Return the top of the page."""
-    return render("page.header", title=words.TITLE, tagline=words.TAGLINE)
+def header(signed_in: str | None = None) -> Markup:
+    """Return the top of the page.
+
+    Args:
+        signed_in: who signed in with a key, to be shown beside the button that signs out; empty as long as it is not
+            known, None where nobody signs in with keys.
+    """
+    who = words.SIGNED_IN.format(name=signed_in) if signed_in else ""
+    account = None if signed_in is None else {"who": who, "leave": words.SIGN_OUT}
+    return render("page.header", title=words.TITLE, tagline=words.TAGLINE, account=account)
 
 
 def footer(admin: str = "") -> Markup:

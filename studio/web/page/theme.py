@@ -121,6 +121,12 @@ CSS = """
 .ls-head h1 { font-family: var(--ls-serif); font-size: 27px; font-weight: 600; letter-spacing: -.01em; margin: 0;
   color: var(--body-text-color); }
 .ls-head span { color: var(--ls-soft); font-size: 16px; }
+.ls-account { margin-left: auto; display: flex; align-items: baseline; gap: 10px; font-size: 14px; min-height: 34px;
+  overflow-wrap: anywhere; }
+.ls-account b { font-weight: 500; color: var(--ls-soft); }
+.gradio-container .ls-account button { margin: 0; padding: 5px 12px; border-radius: 8px; white-space: nowrap;
+  border: 1px solid var(--button-secondary-border-color); color: var(--body-text-color);
+  background: var(--button-secondary-background-fill); cursor: pointer; }
 .ls h2 { font-family: var(--ls-serif); font-size: 20px; font-weight: 600; margin: 0 0 6px; line-height: 1.3;
   color: var(--body-text-color); }
 .ls h3 { font-size: 13px; font-weight: 600; margin: 20px 0 8px; color: var(--ls-soft); }
@@ -210,7 +216,7 @@ CSS = """
 .gradio-container .ls-viewer[open] { display: flex; flex-direction: column; }
 .ls-viewer::backdrop { background: rgb(0 0 0 / .72); }
 .gradio-container .ls-viewer img { display: block; margin: 0 auto; max-width: 100%; object-fit: contain;
-  width: min(1024px, 92vw); height: 1024px; flex: 0 1 auto; min-height: 0; }
+  width: min(1024px, 92vw); height: min(1024px, 92vw); flex: 0 1 auto; min-height: 0; }
 .ls-viewer :is(p, div) { flex: none; }
 .ls-viewer p { margin: 8px 0; max-width: min(1024px, 92vw); text-align: center; overflow-wrap: anywhere; }
 .ls-viewer > div { display: flex; flex-wrap: wrap; gap: 8px; justify-content: center; }

@@ -13,7 +13,7 @@ from studio.core.errors import StudioError
 from studio.core.fit import FitPlan
 from studio.core.train_config import GROUPS, TrainConfig, mark_of
 from studio.web.page import files, parts, parts_publish, parts_reach, parts_train, widgets, words
-from studio.web.page.context import QUIET, TabContext, Updates
+from studio.web.page.context import QUIET, TabContext, Updates, faults_in
 from studio.web.page.film_strip import connect_film, film_strip, filmed
 from studio.web.page.frame import JobTab, chosen_among, form_column, is_completed, job_column, job_frame, onward_button
 from studio.web.page.history import JobHistory
@@ -250,8 +250,8 @@ def train_tab(context: TabContext) -> JobTab:
         on_plan, form.planned, plan, **QUIET
     )
     form.preset.input(on_preset, form.preset, of_preset, **QUIET).then(on_plan, form.planned, plan, **QUIET)
-    of_dataset = [frame.notice, form.real_photos, form.base, *of_base]
-    form.dataset.change(frame.guarded(on_dataset), [form.dataset, form.base], of_dataset, **QUIET).then(
+    of_dataset = [form.real_photos, form.base, *of_base]
+    form.dataset.change(faults_in(form.real_photos)(on_dataset), [form.dataset, form.base], of_dataset, **QUIET).then(
         on_plan, form.planned, plan, **QUIET
     )
     touched: list[Any] = [*(component.input for component in form.advanced.values())]

@@ -17,6 +17,8 @@ FOOTER = "Photos and pictures stay on the machine that runs this studio."
 FOOTER_LINK = "Use the studio from a program"
 LOG_IN = "Log in with Hugging Face"
 LOG_OUT = "Log out ({name})"
+SIGNED_IN = "Signed in as {name}"
+SIGN_OUT = "Sign out"
 LOG_IN_NOTICE = "Log in to begin"
 LOG_IN_WHY = (
     "Log in with your Hugging Face account so that your photos, runs and pictures are yours alone.",

@@ -34,6 +34,31 @@ def test_no_event_of_the_page_waits_for_the_queues_stream_which_may_close_before
     assert [row["api_name"] for row in of_the_page if row["queue"]] == []
 
 
+BY_ITSELF = {"tick", "load", "change", "select"}
+"""Events that come without a press: of a clock, of the page's opening, of a value, of a tab that a press leads to."""
+
+
+def test_nothing_that_happens_by_itself_touches_the_answer_to_a_press(
+    page: dict[str, Any], events: list[dict[str, Any]]
+) -> None:
+    answers = {row["id"]: row["props"]["elem_id"] for row in page["components"] if is_answer(row["props"])}
+    assert len(answers) == 7
+    presses = [row for row in events if row["targets"] and not {kind for _, kind in row["targets"]} & BY_ITSELF]
+    assert {part for row in presses for part in row["outputs"]} >= set(answers)
+    touched = [
+        (answers[part], row["targets"])
+        for row in events
+        if {kind for _, kind in row["targets"]} & BY_ITSELF
+        for part in row["outputs"]
+        if part in answers
+    ]
+    assert touched == []
+
+
+def is_answer(props: dict[str, Any]) -> bool:
+    return "ls-answer" in (props.get("elem_classes") or ())
+
+
 def test_the_endpoints_for_programs_stay_behind_the_queue(events: list[dict[str, Any]]) -> None:
     endpoints = [row for row in events if row["api_visibility"] == "public"]
     assert len(endpoints) == 28 and all(row["queue"] for row in endpoints)

@@ -61,6 +61,15 @@ def test_an_error_is_shown_beside_the_form(settings: Settings, studio: Any) -> N
     assert set(updates) == {frame.notice} and "nothere" in updates[frame.notice]
 
 
+def test_a_job_that_was_deleted_in_another_window_is_said_to_be_gone_and_not_looked_for_again(
+    settings: Settings, studio: Any
+) -> None:
+    frame = _frame(StudioSession(studio, settings))
+    updates = frame.watched(frame._tick)("nothere", "")
+    assert set(updates) == {frame.timer, frame.status} and "nothere" in updates[frame.status]
+    assert updates[frame.timer].constructor_args["active"] is False
+
+
 def test_jobs_that_are_not_listed_are_not_chosen_in_the_list(settings: Settings, held: Any, photos: list[Path]) -> None:
     session = StudioSession(held("check"), settings)
     running = session.submit_check(photos, {})
