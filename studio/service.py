@@ -20,18 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
-from studio.core.domain import (
-    TERMINAL_STATES,
-    Event,
-    JobKind,
-    JobView,
-)
+from studio.core.domain import TERMINAL_STATES, Event, JobKind, JobView
 from studio.core.errors import ConflictError, InputError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.core.job_words import title_of
 from studio.core.path_rules import paths_in_finishing, paths_in_publishing, paths_in_training
 from studio.core.publish_rules import publishing_problems
 from studio.core.receipts import Receipt
+from studio.core.retention import most_days
 from studio.core.server_token import lends_logins
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
@@ -110,7 +106,7 @@ class Studio(Marks):
         patience_s = 3 * grace_s + 10.0
         self._forgetter = Forgetter(settings, self._home, self._store, wake=self._worker.wake, patience_s=patience_s)
         leads = self._worker.leads
-        self._clock = Clock(self._home, self._store, self._forgetter, keep_days=settings.keep_days, leads=leads)
+        self._clock = Clock(self._home, self._store, self._forgetter, keep_days=most_days(settings), leads=leads)
         self._sender = Sender(self._store, lambda: reach_of(settings.webhook_loopback), leads=leads)
         self.operation = Operation(settings, self._home, self._store, self._worker, self)
         """What the operator may see and do; whoever calls it must know that they are one."""

@@ -65,6 +65,8 @@ class Receipt:
     """Places that could not be reached; the studio goes on trying."""
     published: tuple[str, ...] = ()
     """Repositories on the Hub that were made from it: they are not touched."""
+    kept_days: float | None = None
+    """The days without use after which it was deleted; None if somebody asked for it."""
 
     def words(self) -> str:
         """Return the receipt in full sentences, one a line."""

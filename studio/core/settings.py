@@ -57,9 +57,10 @@ class Settings(BaseSettings):
     """Maximum number of photos in one check."""
     job_silence_s: int = Field(default=3600, ge=1)
     """A job that reports nothing for this many seconds counts as hung and is ended; downloads report nothing either."""
-    keep_days: float | None = Field(default=None, gt=0, le=36500)
-    """Days that a job is kept after its end and that of all that was made from it; then it is deleted with them. None
-    keeps jobs until somebody deletes them."""
+    keep_days: float | None = Field(default=None, ge=0, le=36500)
+    """Days that a job is kept after its end and that of all that was made from it; then it is deleted with them. An
+    owner may choose fewer. 0 keeps jobs until somebody deletes them; None does so too where nobody logs in, and is 30
+    days where people log in or have keys."""
     job_environment: str = ""
     """Variables that the processes of jobs also get, by name, separated by commas; without it they get those of the
     system, the network and the libraries that compute, and no token or key of another program."""

@@ -135,11 +135,11 @@ class Forgetter:
         rows = [known[one] for one in sorted(jobs & known.keys())]
         return self._forget(owner, rows, whole=everything, dry_run=dry_run, waits_for=waits_for)
 
-    def forget_jobs(self, owner: str, jobs: Collection[str]) -> None:
-        """Forget jobs of an owner that nothing else was made from."""
+    def forget_jobs(self, owner: str, jobs: Collection[str], *, kept_days: float | None = None) -> None:
+        """Forget jobs of an owner that nothing else was made from; ``kept_days`` says after how many days."""
         waits_for: set[str] = set()
         rows = [row for row in self._known(owner, waits_for) if row.id in jobs]
-        self._forget(owner, rows, whole=False, dry_run=False, waits_for=waits_for)
+        self._forget(owner, rows, whole=False, dry_run=False, waits_for=waits_for, kept_days=kept_days)
 
     def finish_open(self, *, without: Collection[str] = ()) -> None:
         """Finish what a kill has interrupted or what could not be reached.
@@ -182,9 +182,12 @@ class Forgetter:
         whole: bool,
         dry_run: bool,
         waits_for: set[str],
+        kept_days: float | None = None,
     ) -> Receipt:
         jobs = tuple(row.id for row in rows)
         published = {row.published for row in rows if row.published}
+        with disk_errors():
+            reader = "" if dry_run else forgotten.reader_of(self._desk.home, owner)
         forgetting = Forgetting(
             forgotten.new_id(),
             jobs,
@@ -195,6 +198,8 @@ class Forgetter:
             owner=owner_digest(owner),
             whole=whole,
             is_machines=owner == self._machines_owner,
+            reader=reader,
+            kept_days=kept_days,
         )
         shares = []
         for place, belonging in BELONGINGS.items():
@@ -210,8 +215,8 @@ class Forgetter:
             forgetting = replace(forgetting, shares=tuple(shares))
             with disk_errors():
                 forgotten.write(self._desk.home, forgetting)
-            waits_for = self._carry_out(forgetting)
-            name, forgotten_s = forgetting.id, None if waits_for else time.time()
+            waits_for, forgotten_s = self._carry_out(forgetting)
+            name = forgetting.id
         return Receipt(
             name,
             jobs,
@@ -223,10 +228,11 @@ class Forgetter:
             dry_run,
             tuple(sorted(waits_for)),
             tuple(sorted(published)),
+            kept_days,
         )
 
-    def _carry_out(self, forgetting: Forgetting, *, without: Collection[str] = ()) -> set[str]:
-        """Delete what an intent lists and close it; return the places that could not be reached."""
+    def _carry_out(self, forgetting: Forgetting, *, without: Collection[str] = ()) -> tuple[set[str], float | None]:
+        """Delete what an intent lists and close it; return the places that could not be reached, or else when."""
         with self._one_at_a_time:
             self._stop(forgetting.jobs)
             _set_aside(self._desk, forgetting.jobs)
@@ -239,9 +245,11 @@ class Forgetter:
                 except Exception as error:  # each kind of store raises what it likes
                     logger.warning("%s cannot be emptied yet (%s)", place, type(error).__name__)
                     waits_for.add(place)
-            if not waits_for:
-                forgotten.close(self._desk.home, forgetting, time.time())
-            return waits_for
+            if waits_for:
+                return waits_for, None
+            now_s = time.time()
+            forgotten.close(self._desk.home, forgetting, now_s)
+            return waits_for, now_s
 
     def _stop(self, jobs: Collection[str]) -> None:
         """Cancel jobs and wait until no process works on them any more.

@@ -1,10 +1,12 @@
 """What is being forgotten and what was: one file for each call of ``forget``, in the folder ``forget`` of the home.
 
 Until everything is gone the file is an intent, which the next start finishes; from then on it is the receipt. It holds
-random ids, digests and numbers: nothing that names a photo, a subject or an owner. What it lists is never brought back
-from a backup. Written by ``forget``; ``backup`` reads it.
+random ids, digests and numbers: nothing that names a photo, a subject or an owner. Its owner may read it. What it lists
+is never brought back from a backup. Written by ``forget``; ``backup`` reads it.
 """
 
+import hashlib
+import hmac
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,9 +15,12 @@ from pathlib import Path
 from studio.core import records
 from studio.core.files import read_json
 from studio.core.private import make_folder
-from studio.core.receipts import Share
+from studio.core.receipts import Receipt, Share
+from studio.core.server_token import kept_secret
 
 FOLDER_NAME = "forget"
+SECRET_FILE = "receipts-secret"
+"""In the home: what owners are known by in receipts is made with it. Without it nobody can read earlier ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,39 @@ class Forgetting:
     """Whether everything of the owner goes; of an intent only."""
     is_machines: bool = False
     """Whether the owner is the machine's, whose commands leave logs; of an intent only."""
+    reader: str = ""
+    """By what the owner is known who may read it (``reader_of``); empty of earlier versions."""
+    kept_days: float | None = None
+    """The days after which it was deleted; None if somebody asked for it."""
     version: int = 1
+
+
+def reader_of(home: Path, owner: str) -> str:
+    """Return by what an owner is known in receipts: who has the receipts, but not the home's secret, learns no names.
+
+    Raises:
+        OSError: the home cannot be written or read.
+    """
+    return hmac.new(kept_secret(home, SECRET_FILE).encode(), owner.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def read_by(home: Path, owner: str) -> list[Receipt]:
+    """Return the receipts of an owner, and what is still being deleted for them, the newest first; raises OSError."""
+    reader = reader_of(home, owner)
+    mine = sorted((one for one in all_of(home) if one.reader == reader), key=lambda one: -one.asked_s)
+    return [
+        Receipt(
+            one.id,
+            one.jobs,
+            one.shares,
+            sum(share.files for share in one.shares),
+            sum(share.bytes for share in one.shares),
+            one.asked_s,
+            one.forgotten_s,
+            kept_days=one.kept_days,
+        )
+        for one in mine
+    ]
 
 
 def new_id() -> str:

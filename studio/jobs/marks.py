@@ -1,7 +1,7 @@
 """What an owner writes on jobs afterwards: hearts on pictures, another name for a subject, a name for a photo set.
 
-Also who is to be told of them, and what the owner has of what quotas limit. A part of ``studio.service.Studio``. Hearts
-and names lie in the job's row, so that they go where it goes.
+Also who is to be told of them, how long they are kept, what was deleted, and what the owner has of what quotas limit.
+A part of ``studio.service.Studio``. Hearts and names lie in the job's row, so that they go where it goes.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,14 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from studio.core.domain import TERMINAL_STATES, JobKind, JobView
 from studio.core.errors import ConflictError, InputError, NotFoundError, Problem
 from studio.core.files import read_json, write_json
 from studio.core.keys import Use
 from studio.core.private import make_home
+from studio.core.receipts import Receipt
+from studio.core.retention import Retention, most_days, require_within, retention
 from studio.core.settings import Settings
 from studio.core.strict import Name, NameOrEmpty, StrictModel
-from studio.jobs import request
+from studio.jobs import forgotten, request
 from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER, REQUEST_FILE, resolve
 from studio.jobs.here import HereAndNow
@@ -37,6 +41,10 @@ class _Subject(StrictModel):
 
 class _PhotoSet(StrictModel):
     name: NameOrEmpty
+
+
+class _Keeping(StrictModel):
+    days: float | None = Field(gt=0, le=36500)
 
 
 class Marks(HereAndNow):
@@ -152,6 +160,37 @@ class Marks(HereAndNow):
         folders = (self._jobs_dir / job_id / PHOTOS_FOLDER for job_id in uncounted)
         waiting = sum(path.suffix != ".txt" for folder in folders if folder.is_dir() for path in folder.rglob("*.*"))
         return replace(use, photos=use.photos + waiting)
+
+    def retention(self, *, owner: str) -> Retention:
+        """Return how long an owner's jobs are kept."""
+        self._make_home()
+        return retention(most_days(self._settings), self._store.kept_days(owner))
+
+    def keep_for(self, days: float | None, *, owner: str) -> Retention:
+        """Choose for how many days after their last use an owner's jobs are kept; the clock deletes older ones.
+
+        Args:
+            days: more than 0, and no more than the operator allows; None takes what the operator allows.
+            owner: whose jobs.
+
+        Raises:
+            InputError: the days are too many, or none.
+        """
+        chosen = _Keeping.parse({"days": days}).days
+        require_within(most_days(self._settings), chosen)
+        self._make_home()
+        self._store.keep_for(owner, chosen)
+        return self.retention(owner=owner)
+
+    def receipts(self, *, owner: str) -> tuple[Receipt, ...]:
+        """Return what was deleted for an owner and when, the newest first; it names no subject and no repository.
+
+        Raises:
+            ResourceError: they cannot be read.
+        """
+        self._make_home()
+        with disk_errors():
+            return tuple(forgotten.read_by(self._home, owner))
 
     def knows(self, key: str, *, owner: str) -> bool:
         """Tell whether the owner has used an idempotency key, so that a request with it starts nothing new."""

@@ -138,6 +138,12 @@ class OwnersQueue(Protocol):
     def use(self, owner: str) -> tuple[Use, list[str]]:
         """Return what an owner has of what quotas limit, and the ids of checks whose photos it does not count."""
 
+    def kept_days(self, owner: str) -> float | None:
+        """Return for how many days an owner wants jobs kept; None if they have not said."""
+
+    def keep_for(self, owner: str, days: float | None) -> None:
+        """Write down for how many days an owner wants jobs kept, or with None that the operator's days hold."""
+
     def rename(self, owner: str, facts: Mapping[str, JobFacts]) -> None:
         """Change what jobs of an owner are about, by id, and with it their titles and the subject in their results.
 
@@ -237,6 +243,9 @@ class KeepersQueue(Protocol):
 
     def owners(self) -> list[str]:
         """Return everybody who has a job."""
+
+    def all_kept_days(self) -> Mapping[str, float]:
+        """Return owner -> days of all who have said how long they want jobs kept."""
 
     def whose(self) -> dict[str, str]:
         """Return job id -> owner of all jobs."""

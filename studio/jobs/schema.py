@@ -176,6 +176,16 @@ USED = Table(
 )
 """How long an owner's jobs have run in a month, also those that are forgotten since."""
 
+KEEPING = Table(
+    "keeping",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("days", SECONDS, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""For how many days after their last use owners want their jobs kept; without a row the operator's days hold."""
+
 REVISION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 """The one row that says which version of the tables is there; alembic moves it, so it is no part of ``METADATA``."""
 

@@ -21,7 +21,7 @@ from studio.core.job_words import title_of
 from studio.core.keys import Use
 from studio.core.private import TABLE_NAME
 from studio.core.settings import Settings
-from studio.jobs import usage
+from studio.jobs import keeping, usage
 from studio.jobs.database import Database
 from studio.jobs.events import Outcome
 from studio.jobs.figures import figures
@@ -468,6 +468,22 @@ class Store(JobQueue):
                 db.execute(delete(JOBS).where(JOBS.c.id.in_(sorted(gone))))
             db.execute(delete(TURNS).where(TURNS.c.owner.not_in(select(JOBS.c.owner))))
         return frozenset(gone)
+
+    def kept_days(self, owner: str) -> float | None:
+        """Return for how many days an owner wants jobs kept; None if they have not said."""
+        with self._database.read() as db:
+            return keeping.choice(db, owner)
+
+    def all_kept_days(self) -> Mapping[str, float]:
+        """Return owner -> days of all who have said how long they want jobs kept."""
+        with self._database.read() as db:
+            return keeping.choices(db)
+
+    def keep_for(self, owner: str, days: float | None) -> None:
+        """Write down for how many days an owner wants jobs kept, or with None that the operator's days hold."""
+        with self._database.write() as db:
+            self._database.serialize(db, f"keeping {owner}")
+            keeping.choose(db, owner, days)
 
     def scrub(self) -> None:
         """Rewrite the tables without a byte of what was deleted."""

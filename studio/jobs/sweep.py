@@ -15,7 +15,8 @@ from pathlib import Path
 
 from studio.core.domain import TERMINAL_STATES, JobView
 from studio.core.errors import StudioError
-from studio.core.private import UPLOADS_NAME
+from studio.core.private import SERVED_NAME, UPLOADS_NAME
+from studio.core.retention import retention
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER
 from studio.jobs.forget import Forgetter, made_from
 from studio.jobs.queue import JobQueue
@@ -42,8 +43,8 @@ class Clock:
         home: its folder.
         store: the table of jobs.
         forgetter: deletes jobs.
-        keep_days: days that jobs are kept after their end, and after that of all that was made from them; None keeps
-            them for ever.
+        keep_days: days that jobs are kept at most after their end, and after that of all that was made from them; None
+            keeps them for ever, unless their owner says otherwise.
         leads: tells whether this server is the one of its home that works.
         every_s: pause between two sweeps, seconds.
     """
@@ -101,6 +102,7 @@ class Clock:
             self._forget_expired,
             self._drop_originals,
             self._drop_uploads,
+            self._drop_served,
             self._drop_partial,
             lambda: remove_orphans(self._jobs_dir, self._store.ids()),
         ):
@@ -116,10 +118,12 @@ class Clock:
 
         So photos stay for as long as somebody works with what was trained on them.
         """
-        if self._keep_days is None:
-            return
-        oldest_s = time.time() - self._keep_days * _DAY_S
+        chosen = self._store.all_kept_days()
         for owner in self._store.owners():
+            days = retention(self._keep_days, chosen.get(owner)).days
+            if days is None:
+                continue
+            oldest_s = time.time() - days * _DAY_S
             views = self._store.newest(owner, -1)
             fresh = {view.id for view in views if view.state not in TERMINAL_STATES or _ended_s(view) > oldest_s}
             sources = {view.id: made_from(self._jobs_dir, view) for view in views}
@@ -128,7 +132,7 @@ class Clock:
             expired = {view.id for view in views} - fresh
             if expired:
                 logger.info("%d jobs are kept no longer", len(expired))
-                self._forgetter.forget_jobs(owner, expired)
+                self._forgetter.forget_jobs(owner, expired, kept_days=days)
 
     def _drop_originals(self) -> None:
         for job_id in self._store.completed():
@@ -143,6 +147,20 @@ class Clock:
             for path in _entries(folder):
                 life_s = _STAGE_LIFE_S if path.name.startswith(".") else UPLOAD_LIFE_S
                 _drop_if_older(path, life_s)
+
+    def _drop_served(self) -> None:
+        """Delete what the page took in or showed a day ago.
+
+        Gradio deletes by itself only what a session that has ended is known to have sent or seen: not what a transfer
+        that broke off has left, and nothing as long as a tab stays open.
+        """
+        root = self._home / SERVED_NAME
+        for path in [path for path in root.rglob("*") if path.is_file() or path.is_symlink()]:
+            with suppress(OSError):
+                # Not when its bytes were written: a link to an old picture is new. Making one counts as a change.
+                if time.time() - path.lstat().st_ctime > UPLOAD_LIFE_S:
+                    path.unlink()
+                    path.parent.rmdir()  # unless others lie in it
 
     def _drop_partial(self) -> None:
         """Delete what killed attempts of jobs that have ended left beside their output."""

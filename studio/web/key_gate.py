@@ -42,6 +42,8 @@ _BROWSER_FACTOR = 10
 _READS = ("GET", "HEAD", "OPTIONS")
 _GRADIO = re.compile(r"/gradio_api/(?!upload/?$).*", re.DOTALL)
 """Written to for reading, too; what its calls do is checked where they do it."""
+_NAMES = re.compile(r"^(/v1/subjects/).+", re.DOTALL)
+"""Addresses that name a person: what is written down for good must not."""
 _PUBLISHES = re.compile(r"/v1/publish/?")
 
 _log = logging.getLogger("studio.audit")
@@ -127,8 +129,9 @@ class KeyMiddleware:
             if scope["method"] not in _READS and not _GRADIO.fullmatch(scope["path"]):
                 require_scope(key, "publish" if _PUBLISHES.fullmatch(scope["path"]) else "jobs")
             if owner != key.owner:
-                await asyncio.to_thread(self._keys.note_access, key, owner, scope["method"], scope["path"])
-                _log.warning("%s as %s: %s %s", key.id, owner, scope["method"], scope["path"])
+                path = _NAMES.sub(r"\1...", scope["path"])
+                await asyncio.to_thread(self._keys.note_access, key, owner, scope["method"], path)
+                _log.warning("%s as %s: %s %s", key.id, owner, scope["method"], path)
         except StudioError as error:
             await answer(send, error.status, str(error))
             return

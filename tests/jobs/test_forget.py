@@ -1,5 +1,6 @@
 """The verb forget: a planted marker is nowhere afterwards, also after a kill at each step; nobody else's is touched."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,6 +29,9 @@ from studio.core.train_config import TrainConfig
 from studio.jobs import forget, forgotten
 from studio.jobs.backup import Backup, BackupFolder
 from studio.jobs.events import Outcome
+from studio.jobs.runners.ticket import object_name
+from studio.jobs.storage.links import LinkSigner
+from studio.jobs.storage.opened import open_storage
 from studio.pictures.picture_cache import DiskCache
 from studio.service import Studio
 
@@ -71,6 +75,7 @@ class Planted:
         config = GenerateConfig(adapter=f"you/{mark}", prompts=("x",))
         ids["drawn"] = self.done(studio.submit_generate(config, owner=owner), mark, {"b/001.png": mark})
         self._beside(photo, studio.out_dir(made.id, owner=owner) / "a" / "001.png", mark, owner)
+        self._elsewhere(made.id, mark, owner)
         photo.unlink()
         caption.unlink()
         return ids
@@ -95,6 +100,22 @@ class Planted:
             for name in ("command.log", "last_error.txt"):
                 with (self.home / name).open("a") as file:
                     file.write(f"{mark} failed\n")
+
+    def _elsewhere(self, job_id: str, mark: str, owner: str) -> None:
+        """Leave what an attempt on another machine leaves in the storage, and what is to be told of a job."""
+        signer = LinkSigner(bytes(32), "")
+        stored = open_storage(self.settings, self.home, signer)
+        for name in ("photo", "picture"):
+            data = f"{name} of {mark}".encode()
+            stored.put(object_name(job_id, hashlib.sha256(data).hexdigest()), data)
+        self.studio._store.webhooks.follow(
+            owner,
+            job_id,
+            url=f"https://example.org/{mark}",
+            events=["job.completed"],
+            form="studio.web.api.replicate_runs:prediction_told",
+            context={"base_url": f"https://example.org/{mark}/"},
+        )
 
     def done(self, job: JobView, mark: str, files: dict[str, str], *, commit: str | None = None) -> str:
         """Run a job by hand."""
@@ -187,7 +208,11 @@ def test_a_planted_marker_is_nowhere_in_home_cache_and_backup(planted: Planted, 
     assert planted.traces(OTHER) == others, "nothing of anybody else"
     assert planted.traces(THIRD) == ([] if way == "the owner" else third)
     assert set(receipt.jobs) >= set(ids[MARK].values()) and receipt.forgotten_s is not None
-    assert {share.place for share in receipt.shares} == {"adapters", "backup", "cache", "copies", "folders", "logs"}
+    places = {"adapters", "backup", "cache", "copies", "folders", "logs", "storage"}
+    assert {share.place for share in receipt.shares} == places
+    (kept,) = planted.studio.receipts(owner=ADA)
+    assert (kept.jobs, kept.shares, kept.files) == (receipt.jobs, receipt.shares, receipt.files)
+    assert planted.studio.receipts(owner=BOB) == ()
     assert receipt.files == sum(share.files for share in receipt.shares) > 40 and receipt.bytes > 1000
     assert [job.facts.subject for job in planted.studio.list(owner=ADA)] == [THIRD] * (way != "the owner")
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from studio.core.config import CheckConfig, GenerateConfig
 from studio.core.domain import JobView
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
-from studio.jobs import sweep
+from studio.jobs import forget, sweep
 from studio.jobs.events import Outcome
 from studio.jobs.schema import JOBS
 from studio.service import Studio
@@ -73,6 +74,85 @@ def test_photos_stay_as_long_as_somebody_works_with_what_was_made_of_them(studio
     waiting = studio.submit_check(CheckConfig(subject="Waits"), [photo], owner=ADA)
     studio._clock.sweep()
     assert studio._store.ids() == {check.id, run.id, made.id, waiting.id}
+
+
+def test_where_people_log_in_thirty_days_are_kept_unless_the_operator_says_otherwise(
+    tmp_path: Path, photo: Path
+) -> None:
+    for number, (given, is_kept) in enumerate([({}, False), ({"keep_days": 0}, True)]):
+        studio = Studio(Settings(home=tmp_path / f"home{number}", login=True, **given))
+        end(studio, studio.submit_check(CheckConfig(), [photo], owner=ADA), days_ago=31)
+        kept = studio.submit_check(CheckConfig(), [photo], owner=ADA)
+        end(studio, kept, days_ago=29)
+        studio._clock.sweep()
+        assert (len(studio._store.ids()) == 2) is is_kept and kept.id in studio._store.ids()
+        studio.close()
+
+
+def test_an_owner_who_wants_less_gets_it_and_nobody_else_does(studio: Studio, photo: Path) -> None:
+    studio.keep_for(7, owner=ADA)
+    for owner in (ADA, GONE):
+        end(studio, studio.submit_check(CheckConfig(), [photo], owner=owner), days_ago=8)
+    studio._clock.sweep()
+    assert studio._store.owners() == [GONE]
+    (receipt,) = studio.receipts(owner=ADA)
+    assert receipt.kept_days == 7 and receipt.forgotten_s is not None and receipt.files > 0
+    assert studio.receipts(owner=GONE) == ()
+
+
+def test_an_owner_may_want_it_on_a_machine_that_keeps_everything(tmp_path: Path, photo: Path) -> None:
+    studio = Studio(Settings(home=tmp_path / "home"))
+    studio.keep_for(0.5, owner=ADA)
+    end(studio, studio.submit_check(CheckConfig(), [photo], owner=ADA), days_ago=1)
+    studio._clock.sweep()
+    assert studio._store.ids() == frozenset()
+    studio.close()
+
+
+def test_a_kill_while_the_clock_deletes_is_made_up_for(
+    studio: Studio, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo.write_bytes(b"Markaq7 with GPS")
+    job = studio.submit_check(CheckConfig(subject="Markaq7"), [photo], owner=ADA)
+    end(studio, job, "stalled", days_ago=31)
+
+    class Killed(BaseException):
+        """Stands for SIGKILL."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as fault:
+        row = forget.BELONGINGS["rows"]
+        fault.setattr(forget, "BELONGINGS", {**forget.BELONGINGS, "rows": replace(row, drop=killed)})
+        with pytest.raises(Killed):
+            studio._clock.sweep()
+    assert job.id in studio._store.ids()
+    studio.close()
+    again = Studio(studio._settings)
+    again.start()
+    again.close()
+    held = [path for path in (studio._home).rglob("*") if path.is_file() and b"Markaq7" in path.read_bytes()]
+    assert held == [] and again._store.ids() == frozenset()
+    (receipt,) = again.receipts(owner=ADA)
+    assert receipt.jobs == (job.id,) and receipt.kept_days == 30 and receipt.forgotten_s is not None
+    again.close()
+
+
+def test_what_the_page_took_in_or_showed_a_day_ago_is_deleted(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transfer that broke off, and a tab that stays open: Gradio deletes neither."""
+    cut = studio._home / "web-cache" / "of-1" / "tmpabc"
+    shown = studio._home / "web-cache" / "of-1" / "digest" / "me.jpg"
+    shown.parent.mkdir(parents=True)
+    for path in (cut, shown):
+        path.write_bytes(b"half a photo")
+        os.utime(path, (0, 0))  # as a link to a picture of last year is
+    studio._clock.sweep()
+    assert cut.exists() and shown.exists()
+    real = time.time
+    monkeypatch.setattr(sweep.time, "time", lambda: real() + DAY_S + 60)
+    studio._clock.sweep()
+    assert not cut.exists() and not shown.parent.exists() and cut.parent.parent.is_dir()
 
 
 def test_without_the_setting_jobs_are_kept(tmp_path: Path, photo: Path) -> None:

@@ -46,6 +46,7 @@ from studio.core.keys import Use
 from studio.core.packs import fill
 from studio.core.presets import load_pack
 from studio.core.receipts import Receipt, Share
+from studio.core.retention import most_days, require_within, retention
 from studio.jobs.operation import Operation
 from studio.jobs.request import facts_of
 from studio.pocket.renderer.people import sample_identity, sample_scene
@@ -145,7 +146,7 @@ class ScriptedStudio:
 
     def __init__(self, settings, *, pace_s=0.0, hold=()):
         self.settings, self.pace_s, self.hold = settings, pace_s, set(hold)
-        self.jobs = {}
+        self.jobs, self.forgotten, self.kept_days = {}, [], {}
         self.closed = False
         self.server = ScriptedServer()
         queue = _Queue(self.jobs)
@@ -302,6 +303,8 @@ class ScriptedStudio:
         if job is not None:
             self.get(job, owner=owner)
         gone = {view.id for view in own if everything or view.id == job or (subject and view.facts.subject == subject)}
+        if subject is not None and not gone:
+            raise NotFoundError(f"there is nothing of {subject!r}.")
         while more := {view.id for view in own if view.source in gone} - gone:
             gone |= more
         files = [path for name in gone for path in self.out_dir(name, owner=owner).rglob("*") if path.is_file()]
@@ -310,8 +313,22 @@ class ScriptedStudio:
             self.jobs[name].stop.set()
             shutil.rmtree(self.out_dir(name, owner=owner).parent)
             del self.jobs[name]
-        now_s = None if dry_run else time.time()
-        return Receipt("", tuple(sorted(gone)), (share,), share.files, share.bytes, time.time(), now_s, dry_run=dry_run)
+        now_s, name = (None, "") if dry_run else (time.time(), f"{len(self.forgotten):016x}")
+        jobs = tuple(sorted(gone))
+        receipt = Receipt(name, jobs, (share,), share.files, share.bytes, time.time(), now_s, dry_run=dry_run)
+        self.forgotten += [] if dry_run else [(owner, receipt)]
+        return receipt
+
+    def receipts(self, *, owner):
+        return tuple(receipt for whose, receipt in reversed(self.forgotten) if whose == owner)
+
+    def retention(self, *, owner):
+        return retention(most_days(self.settings), self.kept_days.get(owner))
+
+    def keep_for(self, days, *, owner):
+        require_within(most_days(self.settings), days)
+        self.kept_days[owner] = days
+        return self.retention(owner=owner)
 
     def heart(self, job_id, files, *, owner, on=True):
         job = self.jobs[self.get(job_id, owner=owner).id]

@@ -353,6 +353,8 @@ def test_an_administrator_acts_for_others_and_each_time_is_written_down(
     rows = keys.accesses()
     assert len(rows) == before + 1 and rows[0]["key"] == admin.key_id  # type: ignore[attr-defined]
     assert (rows[0]["owner"], rows[0]["method"], rows[0]["path"]) == ("ada", "GET", f"/v1/jobs/{job}")
+    assert admin.delete("/v1/subjects/Nobody%20Here?dry_run=true", headers=as_ada).status_code == 404
+    assert keys.accesses()[0]["path"] == "/v1/subjects/...", "what is kept for good names nobody"
     eve = client("eve")
     assert eve.get(f"/v1/jobs/{job}", headers=as_ada).status_code == 403
-    assert len(keys.accesses()) == before + 1
+    assert len(keys.accesses()) == before + 2

@@ -16,8 +16,7 @@ from studio.core.domain import JobView
 from studio.core.errors import InputError, NotFoundError, Problem, StudioError, UnavailableError
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
-from studio.core.receipts import Receipt
-from studio.web.api import bodies, events, naming, views, webhooks
+from studio.web.api import bodies, events, keeping, naming, views, webhooks
 from studio.web.api.operations import Answer, Call, Desk, Nothing, Operation, add_operations
 from studio.web.api.pictures import taken
 from studio.web.api.plans import PicturesPlan, plan_pictures
@@ -187,11 +186,6 @@ def _retry(call: Call) -> Answer:
     return _accepted(call, call.session.retry(call.path["job_id"], token=call.body.token))
 
 
-def _forget(call: Call) -> Data:
-    receipt = call.session.forget(job=call.path["job_id"], dry_run=call.query.dry_run)
-    return {**asdict(receipt), "words": receipt.words()}
-
-
 def _files(call: Call) -> Data:
     listed = manifest(call.session, call.path["job_id"])
     rows = [{**row, "url": f"{_root(call)}/files/{listed['job']}/{row['path']}"} for row in listed["files"]]
@@ -322,10 +316,6 @@ OPERATIONS: tuple[Operation, ...] = (
         body=bodies.RetryBody, example={}, refuses=(404, 409, 413), **_SUBMITS,
     ),
     Operation(
-        "DELETE", "/v1/jobs/{job_id}", "Forget a job and all that was made from it, for good.", _forget,
-        (Receipt, _WORDS), query=bodies.DryRun, refuses=(404, 507),
-    ),
-    Operation(
         "GET", "/v1/adapters", "List the adapters of completed runs, newest first.", _adapters,
         views.a_list({"$ref": "#/components/schemas/Adapter"}), query=bodies.Page, tagged=True, **_ONE,
     ),
@@ -338,6 +328,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/v1/presets", "List the training presets.", _presets, _ROWS, tagged=True),
     Operation("GET", "/v1/bases", "List the base models.", _bases, _ROWS, tagged=True),
     *naming.OPERATIONS,
+    *keeping.OPERATIONS,
     *webhooks.OPERATIONS,
     Operation("GET", "/v1/usage", "Tell what you have of what is limited, and the limits.", usage, Usage),
     Operation("GET", "/v1/health", "Tell that the server answers.", _health, _STATUS),

@@ -1,5 +1,6 @@
 """Delete, below all tabs: choose a job, a subject or everything, see what would go, and let it go."""
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -63,7 +64,9 @@ def _offered(session: StudioSession, what: gr.Dropdown) -> Updates:
     choices = [(words.FORGET_SUBJECT.format(subject=name), f"{_SUBJECT}:{name}") for name in subjects]
     choices.append((words.FORGET_EVERYTHING, f"{_EVERYTHING}:"))
     choices += [(words.FORGET_JOB[job.kind].format(job=label(job)), f"{_JOB}:{job.id}") for job in jobs]
-    return {what: gr.Dropdown(choices=choices, value=None)}
+    days = session.studio.retention(owner=session.owner).days
+    kept = f" {words.counted(words.FORGET_KEPT, math.ceil(days))}" if days is not None else ""
+    return {what: gr.Dropdown(choices=choices, value=None, info=words.FORGET_INFO + kept)}
 
 
 def _forget(session: StudioSession, chosen: str | None, *, dry_run: bool) -> Receipt:

@@ -506,6 +506,10 @@ THEN_PUBLISHING = "Publishing {repo}."
 FORGET_OPEN = "Delete photos, runs or pictures"
 FORGET_WHAT = "What to delete"
 FORGET_INFO = "It goes for good, with everything that was made from it, also out of the backup."
+FORGET_KEPT = (
+    "By itself it goes once you have not used it for {count} day.",
+    "By itself it goes once you have not used it for {count} days.",
+)
 FORGET_SUBJECT = "Everything of {subject}"
 FORGET_EVERYTHING = "Everything of mine"
 FORGET_JOB = {

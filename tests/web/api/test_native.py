@@ -334,4 +334,4 @@ def test_every_operation_is_described_with_an_example_that_is_taken(
             if path == "/v1/finish":
                 example["chain"] = "plain_white"
             answer = http.request(method, path, json=example)
-            assert answer.status_code == 202, (path, answer.text)
+            assert answer.status_code == (202 if "202" in row["responses"] else 200), (path, answer.text)
