@@ -1,6 +1,8 @@
 """Commands that look after the jobs of this machine, and the one that deletes them."""
 
 import contextlib
+import json
+import time
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -9,11 +11,13 @@ from rich.console import Console
 
 from studio.cli.common import Json, app
 from studio.cli.output import open_output
-from studio.cli.tables import job_words, jobs_table
-from studio.core.domain import plain
+from studio.cli.tables import event_line, job_details, job_words, jobs_table
+from studio.core.domain import TERMINAL_STATES, plain
 from studio.core.errors import InputError, Problem
 from studio.core.language import say
 from studio.core.settings import load_settings
+from studio.jobs.runners.base import log_lines
+from studio.jobs.runners.local import LOG_FILE
 from studio.service import Studio
 
 jobs = typer.Typer(help="Look after the jobs that the page and programs have started here.", no_args_is_help=True)
@@ -36,6 +40,15 @@ Everything = Annotated[bool, typer.Option("--everything", help="All jobs, upload
 
 
 Yes = Annotated[bool, typer.Option("--yes", help="Delete it; this cannot be undone.")]
+
+
+Follow = Annotated[bool, typer.Option("--follow", help="Go on until the job has ended, or until Ctrl-C.")]
+
+
+JsonRows = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+_LOOK_S = 0.5
 
 
 @contextlib.contextmanager
@@ -66,6 +79,73 @@ def jobs_retry(job: Job, as_json: Json = False) -> None:
     with _table_of_jobs() as (studio, owner):
         view = plain(studio.retry(job, owner=owner))
     open_output(as_json).result(view, lambda console: console.print(job_words(view)))
+
+
+@jobs.command("show")
+def jobs_show(job: Job, as_json: Json = False) -> None:
+    """Show how a job stands, what is wrong with it, and where its files are."""
+    with _table_of_jobs() as (studio, owner):
+        view = plain(studio.get(job, owner=owner))
+        folder = studio.out_dir(job, owner=owner)
+    view |= {"folder": str(folder) if folder.is_dir() else None}
+    open_output(as_json).result(view, lambda console: console.print(job_details(view), soft_wrap=True))
+
+
+@jobs.command("cancel")
+def jobs_cancel(job: Job, as_json: Json = False) -> None:
+    """Cancel a job; one that runs stops within seconds, and what it has done so far is kept."""
+    with _table_of_jobs() as (studio, owner):
+        view = plain(studio.cancel(job, owner=owner))
+    asked = view["state"] not in TERMINAL_STATES
+    said = f"{job_words(view)}; it was asked to stop" if asked else job_words(view)
+    open_output(as_json).result(view, lambda console: console.print(said, soft_wrap=True))
+
+
+@jobs.command("logs")
+def jobs_logs(job: Job, follow: Follow = False, as_json: JsonRows = False) -> None:
+    """Print what the job's process has written, of all its attempts, wherever they ran."""
+    cursor = 0
+    with _table_of_jobs() as (studio, owner), _stopped_by_interrupt():
+        path = studio.out_dir(job, owner=owner).with_name(LOG_FILE)
+        for _ in _looks(studio, job, owner, follow=follow):
+            lines = [""]
+            while lines:
+                lines, cursor = log_lines(path, cursor)
+                for line in lines:
+                    typer.echo(json.dumps({"line": line}, ensure_ascii=False) if as_json else line)
+
+
+@jobs.command("events")
+def jobs_events(
+    job: Job,
+    after: Annotated[int, typer.Option(help="Only those with a higher number.", min=0)] = 0,
+    follow: Follow = False,
+    as_json: JsonRows = False,
+) -> None:
+    """Print what the job has told, in order; of its progress only the newest."""
+    with _table_of_jobs() as (studio, owner), _stopped_by_interrupt():
+        for _ in _looks(studio, job, owner, follow=follow):
+            for seq, event in studio.events(job, owner=owner, after=after):
+                after = seq
+                row = {"seq": seq, **plain(event)}
+                typer.echo(json.dumps(row, ensure_ascii=False, allow_nan=False) if as_json else event_line(seq, event))
+
+
+def _looks(studio: Studio, job: str, owner: str, *, follow: bool) -> Iterator[None]:
+    """Yield whenever it is time to look at a job: once, or until it has ended."""
+    while True:
+        ended = studio.get(job, owner=owner).state in TERMINAL_STATES  # asked first: then nothing comes any more
+        yield
+        if ended or not follow:
+            return
+        time.sleep(_LOOK_S)
+
+
+@contextlib.contextmanager
+def _stopped_by_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end what only watches, without a word."""
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
 
 
 @app.command()

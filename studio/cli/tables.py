@@ -1,5 +1,7 @@
 """The results of verbs as tables on a terminal."""
 
+import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from rich.text import Text
 from studio.cli.shown import before_and_after, likeness_sentence, likeness_text
 from studio.core.domain import (
     Dataset,
+    Event,
     ExportResult,
     FinishResult,
     GenerateResult,
@@ -255,3 +258,39 @@ def job_words(view: Mapping[str, Any]) -> str:
     place = f", {place}" if place else ""
     stands = say("{id} ({title}) is {state}").format(id=view["id"], title=view["title"], state=view["state"])
     return f"{stands}{waits}{place}{done}{cause}"
+
+
+def job_details(view: Mapping[str, Any]) -> str:
+    """Return all that a person wants to know of one job, a line for each thing."""
+    times = [
+        (say("Submitted {time}"), "created_s"), (say("started {time}"), "started_s"), (say("ended {time}"), "finished_s")
+    ]  # fmt: skip
+    told = [words.format(time=_time_text(view[name])) for words, name in times if view[name] is not None]
+    lines = [job_words(view), ", ".join(told)]
+    if view["attempt"]:
+        lines.append(say("Attempts so far: {count}").format(count=view["attempt"]))
+    lines += [f"{problem['where']}: {problem['message']}; {problem['cure']}" for problem in view["problems"]]
+    if view["source"]:
+        lines.append(say("It reads {job}.").format(job=view["source"]))
+    if view.get("folder"):
+        lines.append(say("Its files are in {folder}").format(folder=view["folder"]))
+    return "\n".join(lines)
+
+
+def event_line(seq: int, event: Event) -> str:
+    """Return one line on an event."""
+    data = event.data
+    if event.kind == "message":
+        words = f"{data.get('level', 'info')}: {data.get('text', '')}"
+    elif event.kind == "progress":
+        words = say("{step} of {total}").format(step=data.get("step"), total=data.get("total") or "?")
+        words = f"{words} {data.get('message') or ''}"
+    elif event.kind == "stage":
+        words = str(data.get("message") or data.get("name", ""))
+    else:
+        words = json.dumps(plain(data), ensure_ascii=False)
+    return f"{seq:5} {event.kind:9} {words}".rstrip()
+
+
+def _time_text(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

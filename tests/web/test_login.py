@@ -245,9 +245,7 @@ def test_plain_routes_take_a_token_from_either_header(address: str, work: dict[s
 def test_remote_use_sees_the_jobs_of_the_account_whose_token_it_sends(address: str, work: dict[str, Any]) -> None:
     run = work["train"]["id"]
     with Server(address, token=ADA) as hers, Server(address, token=EVE) as other, Server(address) as unknown:
-        assert run in [row["id"] for row in hers.jobs(50)] and "report.json" in [
-            row["path"] for row in hers.files(run)
-        ]
+        assert run in [row["id"] for row in hers.jobs(50)] and "report.json" in [row["path"] for row in hers.files(run)]
         assert other.jobs(50) == []
         with pytest.raises(NotFoundError):
             other.files(run)
