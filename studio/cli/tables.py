@@ -263,8 +263,10 @@ def job_words(view: Mapping[str, Any]) -> str:
 def job_details(view: Mapping[str, Any]) -> str:
     """Return all that a person wants to know of one job, a line for each thing."""
     times = [
-        (say("Submitted {time}"), "created_s"), (say("started {time}"), "started_s"), (say("ended {time}"), "finished_s")
-    ]  # fmt: skip
+        (say("Submitted {time}"), "created_s"),
+        (say("started {time}"), "started_s"),
+        (say("ended {time}"), "finished_s"),
+    ]
     told = [words.format(time=_time_text(view[name])) for words, name in times if view[name] is not None]
     lines = [job_words(view), ", ".join(told)]
     if view["attempt"]:
