@@ -162,6 +162,7 @@ class OpenPage:
         self.ticks = {step["targets"][0][0]: step for step in steps if step["targets"][0][0] in timers}
         self._values: dict[int, Any] = {}
         self.taken_s: list[float] = []
+        self._active: list[int] = []
 
     async def ask(self, step: dict[str, Any]) -> dict[int, Any]:
         """Send one event with the values that the page has; return the answer by component."""
@@ -179,18 +180,22 @@ class OpenPage:
         self._values |= {part: value for part, value in told.items() if isinstance(value, str)}
         return told
 
-    async def live(self, until_s: float, beginning_s: float) -> None:
-        """Open the page, hold its heartbeat and look at its job, if one is at work, until the time is over."""
-        beat = asyncio.create_task(self._beat())
-        await asyncio.sleep(beginning_s)  # people do not open their pages in the same moment
+    async def open(self) -> None:
+        """Open the page and hold its heartbeat."""
+        self._beating = asyncio.create_task(self._beat())
         told = await self.ask(self.opening)
+        timers = (part for part in self.ticks if isinstance(told.get(part), dict))
+        self._active = [part for part in timers if told[part].get("active") is True]
+
+    async def live(self, until_s: float, beginning_s: float) -> None:
+        """Look at the job, if one is at work, until the time is over."""
+        await asyncio.sleep(beginning_s)  # people do not open their pages in the same moment
         self.taken_s.clear()
-        active = [part for part in self.ticks if isinstance(told.get(part), dict) and told[part].get("active") is True]
         while time.perf_counter() < until_s:
             await asyncio.sleep(POLL_S)
-            for part in active:
+            for part in self._active:
                 await self.ask(self.ticks[part])
-        beat.cancel()
+        self._beating.cancel()
 
     async def _beat(self) -> None:
         async with self._http.stream("GET", f"/gradio_api/heartbeat/{self._name}", timeout=None) as stream:
@@ -198,39 +203,45 @@ class OpenPage:
                 pass
 
 
-async def _look_on(url: str, cookies: httpx.Cookies, pages: int, seconds: float) -> list[float]:
+def _spent_s(server: psutil.Process) -> float:
+    times = server.cpu_times()
+    return times.user + times.system
+
+
+async def _look_on(
+    url: str, cookies: httpx.Cookies, server: psutil.Process, pages: int, seconds: float
+) -> dict[str, Any]:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, cookies=cookies, limits=limits, timeout=_PATIENCE_MS / 1000) as http:
         config = (await http.get("/config")).json()
         opened = [OpenPage(http, f"page{number:03d}{time.time_ns()}", config) for number in range(pages)]
-        until_s = time.perf_counter() + seconds
-        lives = (page.live(until_s, POLL_S * number / pages) for number, page in enumerate(opened))
+        before_s = _spent_s(server)
+        for page in opened:
+            await page.open()
+        opening_s = _spent_s(server) - before_s
+        before_s, begun_s = _spent_s(server), time.perf_counter()
+        lives = (page.live(begun_s + seconds, POLL_S * number / pages) for number, page in enumerate(opened))
         await asyncio.gather(*lives)
-    return [taken_s for page in opened for taken_s in page.taken_s]
+        passed_s, spent_s = time.perf_counter() - begun_s, _spent_s(server) - before_s
+    answers = sorted(taken_s for page in opened for taken_s in page.taken_s)
+    found: dict[str, Any] = {
+        "pages": pages,
+        "seconds": round(passed_s),
+        "server_cpu_ms_per_opening": round(1000 * opening_s / pages, 1),
+        "requests_per_s": round(len(answers) / passed_s, 1),
+        "server_share_of_a_core": round(spent_s / passed_s, 3),
+    }
+    if answers:
+        look_ms = {"least": answers[0], "median": statistics.median(answers), "p95": answers[int(0.95 * len(answers))]}
+        found["look_ms"] = {name: round(1000 * value, 1) for name, value in look_ms.items()}
+        found["server_cpu_ms_per_look"] = round(1000 * spent_s / len(answers), 1)
+    return found
 
 
 def _watched(url: str, cookies: httpx.Cookies, server: psutil.Process, pages: int, seconds: float) -> dict[str, Any]:
     """Return what open pages ask, how long answers take, and what they cost the server."""
-    before, begun_s = server.cpu_times(), time.perf_counter()
     with ThreadPoolExecutor(1) as apart:  # the browser's driver holds a loop of its own in this thread
-        taken = apart.submit(asyncio.run, _look_on(url, cookies, pages, seconds)).result()
-    passed_s, after = time.perf_counter() - begun_s, server.cpu_times()
-    spent_s = after.user + after.system - before.user - before.system
-    answers = sorted(taken)
-    return {
-        "pages": pages,
-        "seconds": round(passed_s),
-        "requests_per_s": round(len(taken) / passed_s, 1),
-        "server_share_of_a_core": round(spent_s / passed_s, 3),
-        "look_ms": None
-        if len(taken) < 2
-        else {
-            "least": round(1000 * answers[0], 1),
-            "median": round(1000 * statistics.median(answers), 1),
-            "p95": round(1000 * answers[int(0.95 * len(answers))], 1),
-        },
-        "server_cpu_ms_per_look": round(1000 * spent_s / len(taken), 1) if taken else None,
-    }
+        return apart.submit(asyncio.run, _look_on(url, cookies, server, pages, seconds)).result()
 
 
 def measure(address: str, home: Path, pages: int, seconds: float, browser: Browser | None) -> dict[str, Any]:
