@@ -211,7 +211,8 @@ def _spent_s(server: psutil.Process) -> float:
 async def _look_on(
     url: str, cookies: httpx.Cookies, server: psutil.Process, pages: int, seconds: float
 ) -> dict[str, Any]:
-    limits = httpx.Limits(max_connections=None)
+    # A browser asks again where the server has just closed an idle connection, after five seconds; here none is so old.
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
     async with httpx.AsyncClient(base_url=url, cookies=cookies, limits=limits, timeout=_PATIENCE_MS / 1000) as http:
         config = (await http.get("/config")).json()
         opened = [OpenPage(http, f"page{number:03d}{time.time_ns()}", config) for number in range(pages)]
