@@ -35,6 +35,7 @@ GUIDE = {
     "4_finish": "Finish",
     "5_publish": "Publish",
     "6_library": "Library",
+    "7_machine": "This machine",
 }
 """Pictures of docs/GUIDE.md: name -> tab."""
 TABS = ("Library", "Photos", "Train", "Generate", "Finish", "Publish")
@@ -79,6 +80,7 @@ def make_jobs(address: str, home: Path) -> list[Path]:
         pictures = studio.generate(run, GenerateConfig(pack="pocket_scenes", count=1), key="generate")
         made = pictures.wait(on_event=_tell)
         print("pictures:", made.likeness_mean)
+        studio.heart(pictures, *(made.images[number].file for number in (1, 4)))
         print("finished:", len(studio.finish(pictures, "avatar", key="finish").wait().pictures))
         card = PublishConfig(repo="you/ada", dry_run=True)
         print("card:", len(studio.publish(run, card, pictures=pictures, key="publish").wait().files), "files")
@@ -140,7 +142,11 @@ class Camera:
 
     def take(self, page: Any, tab: str, path: Path, *, whole: bool = False) -> None:
         """Take a picture of one tab."""
-        page.get_by_role("tab", name=tab).click()
+        door = page.get_by_role("tab", name=tab)
+        if not door.is_visible():  # the operator's is opened by the link at the foot
+            page.get_by_role("link", name=tab).click()
+            door.wait_for()
+        door.click()
         page.wait_for_timeout(1500)  # pictures decode
         page.evaluate("scrollTo(0, 0)")
         save(page.screenshot(full_page=whole), path)
@@ -172,11 +178,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         camera.take(camera.page(DESKTOP), "Generate", given.out / "page_generate.jpg")
         for name, tab in GUIDE.items():
             camera.take(camera.page(DESKTOP), tab, given.out / "guide" / f"{name}.jpg")
-        for name, size, dark in (("desktop", DESKTOP, False), ("dark", DESKTOP, True), ("phone", PHONE, False)):
+        for name, size, dark in (("desktop", DESKTOP, False), ("phone", PHONE, False), ("dark", DESKTOP, True)):
             if given.look:
                 page = camera.page(size, dark=dark)
-                for tab in TABS:
-                    camera.take(page, tab, given.look / f"full-{name}-{tab.lower()}.jpg", whole=True)
+                for tab in (*TABS, GUIDE["7_machine"]):
+                    camera.take(page, tab, given.look / f"full-{name}-{tab.lower().replace(' ', '_')}.jpg", whole=True)
         browser.close()
 
 

@@ -35,6 +35,11 @@ PATIENCE_MS = 120_000
 """For what waits on a busy machine; nothing is slow by itself."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the main job with the real verbs first: of two workers one would else be left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_real_way.py")
+
+
 def _edge() -> ModuleType:
     path = Path(__file__).resolve().parents[1] / "web" / "conftest.py"
     spec = importlib.util.spec_from_file_location("edge_fixtures", path)

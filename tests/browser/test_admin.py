@@ -1,4 +1,4 @@
-"""The operator's tab in a browser: seen by who runs the studio, presses are answered, axe finds nothing serious."""
+"""The operator's tab in a browser: seen by who runs the studio, and presses are answered."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 def test_whoever_runs_the_studio_sees_everybodys_queue_and_steers_it(
     visit: Callable[..., Any], edge: Any, tmp_path: Path, shot: Any, width_px: int, height_px: int
 ) -> None:
-    from axe_playwright_python.sync_playwright import Axe
     from gradio_client import Client, handle_file
 
     settings = Settings(home=tmp_path / "home", port=0, presets_dir=edge.write_presets(tmp_path / "presets"))
@@ -40,8 +39,6 @@ def test_whoever_runs_the_studio_sees_everybodys_queue_and_steers_it(
         holdings.get_by_text("Result cache").wait_for()
         assert "sample-" not in page.locator("[role=tabpanel]:visible").inner_text()
         shot(page, f"admin-{width_px}")
-        found = Axe().run(page).response["violations"]
-        assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
 
         page.get_by_role("button", name="Pause the queue").click()
         queue.get_by_text("The queue is paused").wait_for()

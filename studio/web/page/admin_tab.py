@@ -41,7 +41,7 @@ def admin_tab(context: TabContext) -> AdminTab:
                 interactive=True,
                 elem_id="ls-admin-job",
             )
-            with gr.Row():
+            with gr.Row(equal_height=True):
                 cancel = gr.Button(words_admin.ADMIN_CANCEL, min_width=120)
                 retry = gr.Button(words_admin.ADMIN_RETRY, min_width=120)
             pause = gr.Button(words_admin.ADMIN_PAUSE)

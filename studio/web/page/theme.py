@@ -266,6 +266,7 @@ CSS = """
 #ls-card :is(pre, code) { white-space: pre-wrap; }
 .ls-foot { color: var(--ls-soft); font-size: 13px; padding: 28px 2px 0; border-top: 1px solid var(--ls-line);
   margin-top: 28px; padding-top: 14px; }
+.gradio-container .ls-foot a { margin: 0 14px 0 0; padding: 0; }
 .ls-fold:has([aria-expanded="false"]) + .ls-folded { display: none !important; }
 .gradio-container .ls-fold { padding: 0 !important; overflow: visible !important; }
 .ls-fold button { display: flex; justify-content: space-between; align-items: center; width: 100%; padding: 11px 14px;
@@ -307,6 +308,7 @@ footer { display: none !important; }
   .tab-container button { font-size: 14px; padding: 0 5px; }
   .ls-head { padding-top: 14px; gap: 2px 12px; } .ls-head h1 { font-size: 23px; } .ls-head span { font-size: 14.5px; }
   .ls-intro.ls-intro { grid-template-columns: 1fr; }
+  .ls-intro.ls-intro figcaption { white-space: normal; line-height: 1.25; }
   .ls-cards { grid-template-columns: 1fr 1fr; gap: 10px; }
   .ls-charts { grid-template-columns: 1fr; }
   .ls-samples { grid-template-columns: repeat(4, 1fr); gap: 6px; }
