@@ -23,6 +23,7 @@ from studio.cli.jobs import jobs
 from studio.cli.keys import keys
 from studio.cli.output import open_output
 from studio.cli.remote import remote
+from studio.cli.runners import runners
 from studio.cli.space import space
 from studio.core import language
 from studio.core.errors import InputError, JobCancelled, NotFoundError, StudioError
@@ -57,6 +58,9 @@ app.add_typer(keys, name="keys")
 
 
 app.add_typer(remote, name="remote")
+
+
+app.add_typer(runners, name="runners")
 
 
 app.add_typer(space, name="space")

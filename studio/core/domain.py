@@ -371,3 +371,5 @@ class JobView:
     """About how long until it starts, in seconds, from how long such jobs took; None where that is not known."""
     hearts: tuple[str, ...] = ()
     """Pictures of a generate job that its owner has given a heart, by their ``file``, the newest heart last."""
+    cost_usd: float | None = None
+    """What the machines that were rented for it have cost at most, US dollars; None where none was."""

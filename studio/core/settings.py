@@ -100,12 +100,44 @@ class Settings(BaseSettings):
     storage_url: SecretStr | None = None  # may hold a key
     """Where files lie that other machines fetch and bring: a whole path, s3://BUCKET/FOLDER, gs://... or az://...; None
     uses the folder storage in STUDIO_HOME. Only runners on other machines need it."""
-    runner: str = Field(default="local", pattern=r"^(local|ssh:[A-Za-z0-9_][\w.@:-]*)$")
+    runner: str = Field(default="local", pattern=r"^(local|vast|hf_jobs|ssh:[A-Za-z0-9_][\w.@:-]*)$")
     """What carries out jobs that need a GPU: local is this machine; ssh:HOST or ssh:USER@HOST is another one that
-    OpenSSH reaches without a password."""
+    OpenSSH reaches without a password; vast and hf_jobs rent one by the minute for each job, from Vast.ai or Hugging
+    Face, and need STUDIO_PUBLIC_URL, STUDIO_RENT_KEY and STUDIO_RENT_MONTHLY_BUDGET."""
     runner_python: str = Field(default="", pattern=r"^([\w./~+-]*)$")
     """Python on that machine that has what requirements.txt names; empty installs it there once, below
     ~/.likeness-studio."""
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s/?#@]+(/[\w.~-]+)*)?/?$")
+    """Address under which rented machines reach this server, such as https://studio.example.org."""
+    rent_key: SecretStr | None = Field(default=None, exclude=True)
+    """Key of the service that rents machines out: an API key of Vast.ai, or a Hugging Face token that may run jobs."""
+    rent_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
+    """Address of that service; empty is its own."""
+    rent_monthly_budget: float | None = Field(default=None, gt=0, le=10**6)
+    """Most that rented machines may cost in a calendar month (UTC), US dollars."""
+    rent_max_per_job: float = Field(default=5.0, gt=0, le=10**5)
+    """Most that one job may cost, all its attempts together, US dollars."""
+    rent_max_price_per_hour: float = Field(default=0.8, gt=0, le=10**4)
+    """Most that a machine may cost per hour, US dollars; of those on offer the cheapest is taken."""
+    rent_machines: int = Field(default=1, ge=1, le=64)
+    """Most machines that are rented at the same time."""
+    rent_gpu: str = Field(default="", pattern=r"^[\w. -]*$")
+    """Which GPU: a name such as RTX 4090 of Vast.ai, or a flavor such as l4x1 of Hugging Face; empty takes any."""
+    rent_memory_gb: float = Field(default=24.0, gt=0, le=10**4)
+    """Least memory of its GPU, gigabytes."""
+    rent_disk_gb: int = Field(default=80, ge=10, le=10**4)
+    """Disk of a rented machine, gigabytes."""
+    rent_image: str = Field(default="python:3.12-slim-bookworm", pattern=r"^[\w./:@-]+$")
+    """Container image that it starts: any with Python 3.11 or newer and pip. What requirements.txt names is installed
+    at each start unless the image has it (deploy/Dockerfile makes such an image)."""
+    rent_boot_minutes: float = Field(default=25.0, gt=0, le=10**4)
+    """A rented machine that is not heard of for so long after it was rented is given back."""
+    rent_first_step_minutes: float = Field(default=45.0, gt=0, le=10**4)
+    """One that was heard of and makes no progress for so long is given back, too; it fetches the base in that time."""
+    rent_stall_minutes: float = Field(default=30.0, gt=0, le=10**4)
+    """One that has made progress and then makes none for so long is given back."""
+    rent_max_minutes: float = Field(default=480.0, gt=0, le=10**5)
+    """Longest time for which a machine is rented; less where the money ends before."""
     backup_url: SecretStr | None = None  # may hold a key
     """Folder that finished jobs are copied to, and restored from at the start: hf://buckets/..., s3://..., file://..."""
     hub_token: SecretStr | None = None

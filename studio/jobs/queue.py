@@ -250,6 +250,9 @@ class KeepersQueue(Protocol):
     def whose(self) -> dict[str, str]:
         """Return job id -> owner of all jobs."""
 
+    def is_attempt(self, job_id: str, attempt: int) -> bool:
+        """Tell whether an attempt is the one of its job that runs."""
+
     def newest_of_all(self, limit: int, *, states: Collection[str]) -> list[JobView]:
         """Return the newest jobs of all owners in one of these states, newest first."""
 
@@ -282,6 +285,8 @@ class JobQueue(OwnersQueue, WorkersQueue, KeepersQueue, Protocol):
 
     webhooks: Any
     """Webhooks of owners, and what is to be told to them: a ``studio.jobs.webhooks.ledger.Ledger``."""
+    rentals: Any
+    """Machines that were rented, and what they cost: a ``studio.jobs.rentals.Rentals``."""
 
 
 class _Late:

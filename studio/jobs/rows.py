@@ -16,6 +16,7 @@ from studio.jobs.states import RUNNING, WAITING
 KEPT = (
     "id", "kind", "state", "owner", "title", "facts", "source", "key", "fingerprint", "created_s", "started_s",
     "finished_s", "attempt", "last_seq", "cause", "problems", "progress", "result", "hearts",
+    "cost_usd",
 )  # fmt: skip
 """What a backup holds of a job's row."""
 _IN_LINE = ("pending", "pendingGpu")
@@ -70,6 +71,7 @@ def view_of(row: Mapping[Any, Any]) -> JobView:
         facts=JobFacts.from_json(json.loads(row["facts"])),
         waits_for=waits_for,
         hearts=tuple(json.loads(row["hearts"])),
+        cost_usd=row["cost_usd"],
     )
 
 

@@ -57,6 +57,7 @@ JOBS = Table(
     Column("holder", Text),
     Column("leased_until_s", SECONDS),
     Column("claimed_s", SECONDS),
+    Column("cost_usd", SECONDS),
     UniqueConstraint("id"),
     Index("jobs_by_key", "owner", "key", unique=True, sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
     Index("jobs_by_state", "state"),
@@ -185,6 +186,30 @@ KEEPING = Table(
     sqlite_with_rowid=False,
 )
 """For how many days after their last use owners want their jobs kept; without a row the operator's days hold."""
+
+RENTALS = Table(
+    "rentals",
+    METADATA,
+    Column("label", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("job", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("machine", Text),
+    Column("what", Text, nullable=False),
+    Column("price_per_hour", SECONDS, nullable=False),
+    Column("extra", SECONDS, nullable=False),
+    Column("reserved", SECONDS, nullable=False),
+    Column("month", Text, nullable=False),
+    Column("begun_s", SECONDS, nullable=False),
+    Column("gone_s", SECONDS),
+    Column("cost", SECONDS, nullable=False, server_default=text("0")),
+    Index("rentals_by_job", "job"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+"""Machines that were rented, or may have been, also for jobs that are forgotten since; money is US dollars. One without
+``machine`` was asked for and not answered; one without ``gone_s`` may cost money now."""
+
 
 REVISION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 """The one row that says which version of the tables is there; alembic moves it, so it is no part of ``METADATA``."""

@@ -13,6 +13,8 @@ from studio.core.settings import Settings
 Slot = dict[str, str]
 """Variables of the environment that tie a job's process to its device."""
 
+_RENTED = ("vast", "hf_jobs")
+"""Runners that have a machine for each job."""
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 BESIDE: Slot = {"STUDIO_DEVICE": "cpu", _VISIBLE: ""}
@@ -30,7 +32,9 @@ def kinds_beside(settings: Settings) -> frozenset[JobKind]:
 
 
 def slots_of(settings: Settings, devices_dir: Path = Path("/dev")) -> tuple[Slot, ...]:
-    """Return one slot for each GPU that jobs may use; without several, the one slot that changes nothing.
+    """Return one slot for each GPU that jobs may use, or for each machine that may be rented.
+
+    Without several, that is the one slot that changes nothing.
 
     Never imports torch: this runs before the first page is shown.
 
@@ -38,6 +42,8 @@ def slots_of(settings: Settings, devices_dir: Path = Path("/dev")) -> tuple[Slot
         settings: ``gpus`` names them; "auto" takes all NVIDIA GPUs, or those of ``CUDA_VISIBLE_DEVICES`` if it is set.
         devices_dir: where the drivers' device files are.
     """
+    if settings.runner in _RENTED:
+        return ({},) * settings.rent_machines
     if settings.device in ("cpu", "mps"):
         return ({},)
     if settings.gpus != "auto":

@@ -28,6 +28,7 @@ from studio.jobs.figures import figures
 from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say, storable
 from studio.jobs.postgres import PostgresDatabase
 from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob
+from studio.jobs.rentals import Rentals
 from studio.jobs.rows import KEPT, SEEN, SOURCES, cause_of_source, views_of
 from studio.jobs.schema import EVENTS, JOBS, TURNS, facts_from_title
 from studio.jobs.sqlite import SqliteDatabase
@@ -90,6 +91,7 @@ class Store(JobQueue):
         self.lease_s = lease_s
         self._now_s = database.now_s
         self.webhooks = Ledger(database)
+        self.rentals = Rentals(database)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     # Owner's calls
@@ -404,10 +406,11 @@ class Store(JobQueue):
 
     def restore(self, job_id: str, dump: Mapping[str, Any]) -> bool:
         """Put a completed job back in its place among the others; False if the table has it."""
-        row = {name: dump["job"][name] for name in KEPT if name not in ("facts", "hearts")}
+        row = {name: dump["job"][name] for name in KEPT if name not in ("facts", "hearts", "cost_usd")}
         if row["id"] != job_id or row["state"] != "completed" or row["kind"] not in self._verbs:
             raise ValueError("not a completed job")
-        row["hearts"] = dump["job"].get("hearts", "[]")  # records of earlier versions lack both
+        row["hearts"] = dump["job"].get("hearts", "[]")  # records of earlier versions lack all three
+        row["cost_usd"] = dump["job"].get("cost_usd")
         row["facts"] = dump["job"].get("facts") or facts_from_title(row["kind"], row["title"])
         events = [
             {"job": job_id, "seq": int(seq), "kind": str(kind), "data": str(data)} for seq, kind, data in dump["events"]
@@ -444,6 +447,12 @@ class Store(JobQueue):
         """Return job id -> owner of all jobs."""
         with self._database.read() as db:
             return {row.id: row.owner for row in db.execute(select(JOBS.c.id, JOBS.c.owner))}
+
+    def is_attempt(self, job_id: str, attempt: int) -> bool:
+        """Tell whether an attempt is the one of its job that runs."""
+        with self._database.read() as db:
+            row = db.execute(_STANDS, {"job_id": job_id}).mappings().one_or_none()
+        return row is not None and row["attempt"] == attempt and row["state"] in RUNNING
 
     def newest_of_all(self, limit: int, *, states: Collection[str]) -> list[JobView]:
         """Return the newest jobs of all owners in one of these states."""

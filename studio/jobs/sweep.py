@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,6 +66,8 @@ class Clock:
         self._keep_days = keep_days
         self._leads = leads
         self._every_s = every_s
+        self.chores: Sequence[Callable[[], object]] = ()
+        """What else is done at each sweep, first of all."""
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -98,6 +100,7 @@ class Clock:
     def sweep(self) -> None:
         """Sweep once; what fails is told in the log and tried again at the next sweep."""
         for task in (
+            *self.chores,
             self._forgetter.finish_open,
             self._forget_expired,
             self._drop_originals,

@@ -14,16 +14,17 @@ from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from studio.core.errors import ConflictError, InputError, Problem, StudioError
+from studio.core.errors import ConflictError, ForbiddenError, InputError, Problem, StudioError
 from studio.core.strict import StrictModel
 from studio.jobs.runners.agents import AgentDesk
+from studio.jobs.runners.code import code_archive
 from studio.jobs.runners.ticket import Beat, Ending, Files
 from studio.jobs.storage.folder import FolderStorage
 from studio.jobs.storage.links import OBJECTS, LinkError
 from studio.web.asgi import App, Receive, Scope, Send
 from studio.web.guard import BodyCutError, limited
 
-_ATTEMPT = re.compile(r"/attempts/([a-z]+-[0-9a-f]{16})/([1-9][0-9]{0,8})/(beat|links|snapshot|end)")
+_ATTEMPT = re.compile(r"/attempts/([a-z]+-[0-9a-f]{16})/([1-9][0-9]{0,8})/(beat|links|snapshot|end|ticket|code)")
 MAX_BODY_BYTES = 16 * 2**20
 """Most that an agent may tell at once; files go another way."""
 
@@ -62,11 +63,26 @@ def machines_app(desk: AgentDesk) -> FastAPI:
         found = [asdict(problem) for problem in error.problems]
         return JSONResponse({"error": str(error), "problems": found}, status_code=error.status)
 
-    @app.post("/attempts/{job_id}/{attempt}/{what}")
-    async def tell(request: Request, job_id: str, attempt: int, what: str) -> Response:
+    def require_token(request: Request, job_id: str, attempt: int) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not desk.signer.is_token(given, job_id, attempt):
-            return JSONResponse({"error": "This is not the token of that attempt."}, status_code=403)
+            raise ForbiddenError("This is not the token of that attempt.")
+
+    @app.get("/attempts/{job_id}/{attempt}/ticket")
+    def ticket(request: Request, job_id: str, attempt: int) -> JSONResponse:
+        require_token(request, job_id, attempt)
+        return JSONResponse(desk.hand_out(job_id, attempt), headers={"Cache-Control": "no-store"})
+
+    @app.get("/attempts/{job_id}/{attempt}/code")
+    def code(request: Request, job_id: str, attempt: int) -> Response:
+        require_token(request, job_id, attempt)
+        return Response(code_archive()[0], media_type="application/gzip")
+
+    @app.post("/attempts/{job_id}/{attempt}/{what}")
+    async def tell(request: Request, job_id: str, attempt: int, what: str) -> Response:
+        require_token(request, job_id, attempt)
+        if what not in calls:
+            return JSONResponse({"error": "There is nothing here."}, status_code=404)
         model, do = calls[what]
         body = b""
         receive = limited(request.receive, MAX_BODY_BYTES)

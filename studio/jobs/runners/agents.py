@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,6 +111,11 @@ class Box:
     kill_s: float = math.inf
     void: bool = False
     """It counts no more: nothing of it is stored, no file of it appears."""
+    called: bool = False
+    """Its agent has been heard of."""
+    address: str = ""
+    """The way to the server, as its ticket says."""
+    grace_s: float = 20.0
     ending: Ending | None = None
     end: Report | None = None
     changed: threading.Event = field(default_factory=threading.Event)
@@ -134,12 +139,18 @@ class AgentDesk:
         store: the queue, which knows the attempt that counts.
         storage: where files go through.
         signer: knows the token of each attempt.
+        pace: fields of tickets that say how often agents call, and how long they wait.
     """
 
-    def __init__(self, store: JobQueue, storage: Storage, signer: LinkSigner) -> None:
+    def __init__(
+        self, store: JobQueue, storage: Storage, signer: LinkSigner, pace: Mapping[str, float] | None = None
+    ) -> None:
         self._store = store
         self.storage = storage
         self.signer = signer
+        self.pace = dict(pace or {})
+        self.chores: list[Callable[[], object]] = []
+        """What the installation's clock does for the machines of its agents."""
         self._boxes: dict[str, Box] = {}
 
     def open(self, attempt: Attempt) -> tuple[Box, bool]:
@@ -178,7 +189,7 @@ class AgentDesk:
             box.events += [Event(row.kind, row.data) for row in fresh if row.kind in KINDS]  # type: ignore[arg-type]
             box.seen = max(box.seen, told.after + len(told.events)) if told.after <= box.seen else box.seen
             self._take_log(box, told)
-            box.state = "running"
+            box.state, box.called = "running", True
             box.heard_s = time.monotonic()
             box.changed.set()
             return {"stop": box.stop, "seen": box.seen, "log_seen": box.log_seen}
@@ -227,7 +238,23 @@ class AgentDesk:
             box.changed.set()
         return {"taken": True}
 
+    def hand_out(self, job_id: str, attempt: int) -> dict[str, Any]:
+        """Return the ticket to a machine that was told no more than where it is; only until its agent has begun.
+
+        Raises:
+            GoneError: the attempt does not count, or has its agent.
+        """
+        box = self._counting(job_id, attempt)
+        if box.called or box.stop:
+            raise GoneError("The ticket of this attempt is no longer given out.")
+        return self.ticket(box, box.address, grace_s=box.grace_s).model_dump(mode="json")
+
     # What the runner calls
+
+    def is_wanted(self, job_id: str, attempt: int) -> bool:
+        """Tell whether an attempt that has not begun is still to begin."""
+        box = self._boxes.get(f"{job_id}.{attempt}")
+        return box is not None and not box.stop and self.stands(box)
 
     def ticket(self, box: Box, address: str, *, grace_s: float) -> Ticket:
         """Return the ticket of an attempt, with everything that it names in the storage."""
@@ -244,6 +271,7 @@ class AgentDesk:
             if path.name not in _LEFT_OUT
         ]
         inputs += self._before(box, f"{job_id}/{OUT_FOLDER}")
+        box.address, box.grace_s = address, grace_s
         secret = {name: value for name, value in box.attempt.secrets.items() if name not in OWNERS or value is None}
         return Ticket(
             job=job_id,
@@ -256,6 +284,7 @@ class AgentDesk:
             token=self.signer.token(job_id, box.attempt.claim.attempt),
             variables=secret,
             grace_s=grace_s,
+            **self.pace,
         )
 
     def bring(self, box: Box, rows: Iterable[FileRow]) -> None:

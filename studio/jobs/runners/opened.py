@@ -13,6 +13,7 @@ from studio.jobs.child import REQUEST_FILE
 from studio.jobs.queue import JobQueue
 from studio.jobs.runners.agents import AgentDesk, AgentRunner, Launcher
 from studio.jobs.runners.base import Runner
+from studio.jobs.runners.rented.opened import SERVICES, open_rented
 from studio.jobs.runners.ssh import SshLauncher
 from studio.jobs.storage.links import LinkSigner, key_of
 from studio.jobs.storage.opened import open_storage
@@ -37,6 +38,9 @@ def open_runner(
     Raises:
         InputError, MissingExtraError: the storage cannot be used. ResourceError: the home cannot be written.
     """
+    if settings.runner in SERVICES:
+        desk, rented = open_rented(settings, home, store, grace_s=grace_s)
+        return desk, lambda kind, job_dir: rented if goes_away(kind, job_dir) else here
     try:
         signer = LinkSigner(key_of(home), _BEHIND_SOCKET)
     except OSError as error:
