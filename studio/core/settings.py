@@ -99,9 +99,15 @@ class Settings(BaseSettings):
     storage_url: SecretStr | None = None  # may hold a key
     """Where files lie that other machines fetch and bring: a whole path, s3://BUCKET/FOLDER, gs://... or az://...; None
     uses the folder storage in STUDIO_HOME. Only runners on other machines need it."""
-    runner: str = Field(default="local", pattern=r"^(local|ssh:[A-Za-z0-9_][\w.@:-]*)$")
+    runner: str = Field(default="local", pattern=r"^(local|ray|ssh:[A-Za-z0-9_][\w.@:-]*)$")
     """What carries out jobs that need a GPU: local is this machine; ssh:HOST or ssh:USER@HOST is another one that
-    OpenSSH reaches without a password."""
+    OpenSSH reaches without a password; ray is the Ray cluster of RAY_ADDRESS, or the one that runs on this machine."""
+    runner_jobs: int | None = Field(default=None, ge=1, le=1000)
+    """Most jobs that run at the same time on other machines: for ray, the GPUs that it may take. None is as many as
+    this machine would run."""
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s/?#@]+(/[\w.~-]+)*)?$")
+    """Address at which machines elsewhere reach this server, such as https://studio.example.org; for runners that do
+    not bring a way of their own, and without it only for machines on which this server's own address leads to it."""
     runner_python: str = Field(default="", pattern=r"^([\w./~+-]*)$")
     """Python on that machine that has what requirements.txt names; empty installs it there once, below
     ~/.likeness-studio."""

@@ -6,19 +6,17 @@ which one ``ssh -R`` holds open from here: neither machine opens a port, and a b
 """
 
 import hashlib
-import io
 import json
 import shlex
 import subprocess
-import tarfile
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from studio.core.errors import InputError, MissingExtraError, Problem, ResourceError
-from studio.core.folder import is_clutter
-from studio.core.settings import PROJECT_ROOT, SHIPPED_ROOT
+from studio.core.settings import SHIPPED_ROOT
 from studio.jobs.runners.agents import Launcher
+from studio.jobs.runners.code import code_archive
+from studio.jobs.runners.needs import NEEDS
 from studio.jobs.runners.ticket import Ticket
 
 _ROOT = ".likeness-studio/agents"
@@ -33,7 +31,6 @@ _OPTIONS = (
     "StreamLocalBindUnlink=yes",
     "ForwardAgent=no",
 )
-_NEEDS = ("torch", "diffusers", "transformers", "peft", "safetensors", "httpx2", "pydantic_settings", "PIL")
 _SHORT_S = 60.0
 _INSTALL_S = 3600.0
 _SSH_FAILED = 255
@@ -89,7 +86,7 @@ class SshLauncher(Launcher):
         """
         with self._installing:
             if self._ready is None:
-                archive, version = _code()
+                archive, version = code_archive()
                 code = f"{_ROOT}/code-{version}"
                 put = (
                     f"umask 077; mkdir -p {code}.part && tar -xzf - -C {code}.part"
@@ -98,7 +95,7 @@ class SshLauncher(Launcher):
                 if self._asked(f"test -d {code}") != 0:
                     self._there(put, archive)
                 self._ready = code, self._python or self._packages(code)
-                needs = f"import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, {_NEEDS})))"
+                needs = f"import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, {NEEDS})))"
                 if self._asked(f"{self._ready[1]} -c {shlex.quote(needs)}") != 0:
                     python, self._ready = self._ready[1], None
                     raise MissingExtraError(
@@ -198,30 +195,6 @@ class SshLauncher(Launcher):
                 raise InputError.of([Problem("STUDIO_RUNNER", f"cannot be used ({why})", cure, "ssh")])
             raise ResourceError(f"{self._host} cannot be reached ({why}).")
         return done
-
-
-def _code() -> tuple[bytes, str]:
-    """Return the studio's code as an archive, and what stands for its content."""
-    digest = hashlib.sha256()
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz", compresslevel=6) as archive:
-        for root, names in ((PROJECT_ROOT, ("studio",)), (SHIPPED_ROOT, ("presets", "requirements.txt"))):
-            for name in names:
-                for path in _files(root / name):
-                    relative = path.relative_to(root).as_posix()
-                    content = path.read_bytes()
-                    digest.update(f"{relative}\0{len(content)}\0".encode() + content)
-                    entry = tarfile.TarInfo(relative)
-                    entry.size, entry.mode = len(content), 0o600
-                    archive.addfile(entry, io.BytesIO(content))
-    return data.getvalue(), digest.hexdigest()[:16]
-
-
-def _files(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    found = (path for path in place.rglob("*") if path.is_file() and not is_clutter(path))
-    return sorted(path for path in found if "__pycache__" not in path.parts and "shipped" not in path.parts)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,10 +1,12 @@
 import contextlib
+import importlib.util
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +18,14 @@ import pytest
 import uvicorn
 
 from studio.core.config import CheckConfig
-from studio.core.errors import NotFoundError
+from studio.core.errors import NotFoundError, ResourceError
 from studio.core.settings import PROJECT_ROOT
 from studio.jobs.queue import Claim
-from studio.jobs.runners.agents import AgentDesk, AgentRunner
+from studio.jobs.runners.agents import AgentRunner, Launcher
 from studio.jobs.runners.base import Attempt, Report, Runner
+from studio.jobs.runners.desk import AgentDesk
 from studio.jobs.runners.local import LocalRunner
+from studio.jobs.runners.ray import RayLauncher
 from studio.jobs.runners.ticket import Ticket
 from studio.jobs.storage.folder import FolderStorage
 from studio.jobs.storage.links import LinkSigner
@@ -108,7 +112,7 @@ class OneJobQueue:
         return SimpleNamespace(state=self.state, attempt=self.attempts[job_id])
 
 
-class ProcessLauncher:
+class ProcessLauncher(Launcher):
     """Starts agents as processes of this machine, on a home of their own, with nothing of ours."""
 
     name = "process"
@@ -171,26 +175,120 @@ class CountingRunner(AgentRunner):
         return super().start(attempt)
 
 
-@pytest.fixture
-def away(tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """A runner whose agents are processes on a home of their own, with all that it is made of."""
+@contextlib.contextmanager
+def runner_away(folder: Path, launcher: Any) -> Iterator[SimpleNamespace]:
+    """A runner whose agents this launcher brings on their way, with all that it is made of."""
     queue = OneJobQueue()
     signer = LinkSigner(b"k" * 32, lambda: parts.address)
-    storage = FolderStorage(tmp_path / "storage", signer)
+    storage = FolderStorage(folder / "storage", signer)
     desk = AgentDesk(queue, storage, signer)  # type: ignore[arg-type]
-    launcher = ProcessLauncher(tmp_path / "elsewhere")
     runner = CountingRunner(queue, desk, launcher, grace_s=5.0, lost_s=1.0)
     parts = SimpleNamespace(queue=queue, signer=signer, storage=storage, desk=desk, launcher=launcher, runner=runner)
     with serve_machines(desk) as address:
         parts.address = launcher.address = address
         yield parts
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """A runner whose agents are processes on a home of their own, with all that it is made of."""
+    launcher = ProcessLauncher(tmp_path / "elsewhere")
+    with runner_away(tmp_path, launcher) as parts:
+        yield parts
         for place in launcher.processes:
             launcher.kill(place)
 
 
-@pytest.fixture(params=["local", "process"])
+class PacedRayLauncher(RayLauncher):
+    """Brings agents of a quick pace."""
+
+    def __init__(self, address: str) -> None:
+        environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "RAY_ADDRESS": address}
+        super().__init__("", environment=environment, patience_s=30.0)
+        self.places: list[str] = []
+
+    def launch(self, ticket: Ticket) -> str:
+        place = super().launch(ticket.model_copy(update={"beat_s": 0.1, "snapshot_s": 0.2, "patience_s": 60.0}))
+        self.places.append(place)
+        return place
+
+
+class FakeCluster:
+    """A Ray cluster of fake GPUs on this machine, and the home that its nodes see."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.home.mkdir()
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "RAY_TMPDIR": str(folder)}
+        environment |= {"PYTHONPATH": str(FAKE_VERBS.parent), "STUDIO_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+        environment |= {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        # Nodes without a head end themselves after a minute; here sooner.
+        environment |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("ray_cluster.py")],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        self.address = self._process.stdout.readline().strip()
+        assert self.address, (folder / "log").read_text()
+        self.launcher = PacedRayLauncher(self.address)
+
+    def tell(self, words: str) -> None:
+        """Say what to do, and wait until it is done."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(words, file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline() == "done\n"
+
+    def close(self) -> None:
+        self.launcher.close()
+        with self._process as process:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[FakeCluster]:
+    """One cluster for all tests: a head and a node with one GPU, called ``one``."""
+    if importlib.util.find_spec("ray") is None:
+        assert "STUDIO_REQUIRE_RAY" not in os.environ
+        pytest.skip("needs the package ray")
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as name:  # sockets' paths
+        cluster = FakeCluster(Path(name))
+        try:
+            cluster.tell("add one")
+            yield cluster
+        finally:
+            cluster.close()
+
+
+@pytest.fixture
+def on_ray(tmp_path: Path, ray_cluster: FakeCluster) -> Iterator[SimpleNamespace]:
+    """A runner whose agents are actors in a Ray cluster, with all that it is made of."""
+    with runner_away(tmp_path, ray_cluster.launcher) as parts:
+        parts.cluster = ray_cluster
+        yield parts
+        while ray_cluster.launcher.places:
+            with contextlib.suppress(ResourceError):
+                ray_cluster.launcher.kill(ray_cluster.launcher.places.pop())
+
+
+@pytest.fixture(params=["local", "process", pytest.param("ray", marks=pytest.mark.slow)])
 def runner(request: pytest.FixtureRequest, verbs_on_path: None) -> Runner:
     """Every runner there is."""
     if request.param == "local":
         return LocalRunner({"STUDIO_DEVICE": "cpu"})
-    return request.getfixturevalue("away").runner
+    return request.getfixturevalue({"process": "away", "ray": "on_ray"}[request.param]).runner
+
+
+@pytest.fixture
+def homes(request: pytest.FixtureRequest, runner: Runner, tmp_path: Path) -> list[Path]:
+    """Return where something of an attempt may be found."""
+    if request.node.callspec.params["runner"] == "ray":
+        return [tmp_path, request.getfixturevalue("ray_cluster").home]
+    return [tmp_path]

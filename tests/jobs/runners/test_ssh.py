@@ -1,12 +1,10 @@
 """Against a real sshd on loopback, whose sessions see a home of their own."""
 
-import io
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +14,6 @@ from types import SimpleNamespace
 import pytest
 
 from studio.core.errors import InputError, ResourceError
-from studio.jobs.runners import ssh
 from studio.jobs.runners.ssh import SshLauncher
 
 SSHD = "/usr/sbin/sshd"
@@ -126,12 +123,3 @@ def test_a_machine_that_does_not_let_us_in_and_one_that_does_not_answer_have_wor
         closed = free.getsockname()[1]
     with pytest.raises(ResourceError, match="cannot be reached"):
         SshLauncher(machine.host, "127.0.0.1:1", options=["-p", str(closed), "-F", "none"]).install()
-
-
-def test_the_code_that_is_sent_is_whole_and_always_the_same():
-    data, version = ssh._code()
-    assert ssh._code()[1] == version
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        names = archive.getnames()
-    assert {"studio/__main__.py", "studio/jobs/child.py", "requirements.txt"} <= set(names)
-    assert not [name for name in names if "__pycache__" in name]
