@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from studio.core.config import CheckConfig
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.core.train_config import TrainConfig
+from studio.jobs.sqlite import SqliteDatabase
 from studio.service import Studio
 
 PROGRAM = Path(__file__).with_name("away.py")
@@ -83,13 +85,18 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def load_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def away(tmp_path: Path) -> Iterator[Away]:
-    spec = importlib.util.spec_from_file_location("fake_verbs", FAKES / "fake_verbs.py")
-    assert spec and spec.loader
-    fake_verbs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fake_verbs)
-    studio = Studio(Settings(home=tmp_path / "home", device="cpu"), verbs=fake_verbs.VERBS)
+    verbs = load_file(FAKES / "fake_verbs.py").VERBS
+    studio = Studio(Settings(home=tmp_path / "home", device="cpu"), verbs=verbs)
     away = Away(tmp_path, studio)
     try:
         yield away
@@ -171,3 +178,24 @@ def test_one_that_died_meanwhile_is_begun_anew_from_what_it_had_brought(away: Aw
     lines = (away.home / "jobs" / job / "out" / "steps.txt").read_text().splitlines()
     assert [int(line.split()[0]) for line in lines] == list(range(1, 101))
     assert len({line.split()[1] for line in lines}) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_server_that_is_killed_again_and_again_loses_and_doubles_nothing(away: Away, photo: Path) -> None:
+    dice = random.Random(11)
+    away.start()
+    jobs = [away.train("count 400 50", photo), away.train("count 100 50", photo)]
+    until(lambda: away.steps(jobs[0]) > 0)
+    for number in range(12):
+        time.sleep(dice.uniform(0.0, 1.0))
+        away.stop((signal.SIGKILL, signal.SIGTERM)[number % 2])
+        away.start()
+    views = [away.studio.wait(job, owner=OWNER, timeout_s=200) for job in jobs]
+    assert [(view.state, view.attempt) for view in views] == [("completed", 1)] * 2
+    away.stop(signal.SIGTERM)
+    accepted: dict[Any, int | None] = {jobs[0]: 400, jobs[1]: 100}
+    accepted |= {view.source: None for view in views}
+    database = SqliteDatabase(away.home / "jobs.sqlite3")
+    assert load_file(Path(__file__).with_name("invariants.py")).broken(database, away.home, accepted) == []
+    database.close()
