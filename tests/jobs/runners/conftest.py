@@ -237,12 +237,31 @@ class FakeCluster:
         self.address = self._process.stdout.readline().strip()
         assert self.address, (folder / "log").read_text()
         self.launcher = PacedRayLauncher(self.address)
+        self._nodes: list[int] = []
+        self._added = 0
+        self.add_node()
 
     def tell(self, words: str) -> None:
         """Say what to do, and wait until it is done."""
         assert self._process.stdin is not None and self._process.stdout is not None
         print(words, file=self._process.stdin, flush=True)
         assert self._process.stdout.readline() == "done\n"
+
+    def add_node(self) -> None:
+        """Add a node with one GPU."""
+        self._added += 1
+        self.tell(f"add {self._added}")
+        self._nodes.append(self._added)
+
+    def kill_node(self) -> None:
+        """Kill the oldest node."""
+        self.tell(f"kill {self._nodes.pop(0)}")
+
+    def restart(self) -> None:
+        """Begin the cluster anew, with one node."""
+        self.tell("restart")
+        self._nodes.clear()
+        self.add_node()
 
     def close(self) -> None:
         self.launcher.close()
@@ -254,14 +273,13 @@ class FakeCluster:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[FakeCluster]:
-    """One cluster for all tests: a head and a node with one GPU, called ``one``."""
+    """One cluster for all tests: a head and a node with one GPU."""
     if importlib.util.find_spec("ray") is None:
         assert "STUDIO_REQUIRE_RAY" not in os.environ
         pytest.skip("needs the package ray")
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as name:  # sockets' paths
         cluster = FakeCluster(Path(name))
         try:
-            cluster.tell("add one")
             yield cluster
         finally:
             cluster.close()
