@@ -6,6 +6,7 @@ so that an attempt outlives the server. It is never started again by Ray: the qu
 
 import contextlib
 import json
+import logging
 import os
 import select
 import subprocess
@@ -21,6 +22,8 @@ from studio.core.settings import PROJECT_ROOT
 from studio.jobs.inherited import inherited
 from studio.jobs.runners.agents import Launcher
 from studio.jobs.runners.ticket import Ticket
+
+logger = logging.getLogger(__name__)
 
 _DRIVER = ["-P", "-m", "studio.jobs.runners.ray_driver"]
 _CONNECT_S = 90.0
@@ -89,6 +92,7 @@ class RayLauncher(Launcher):
             node_is_gone = "node has died" in why or "node is dead" in why or "node was terminated" in why
             what = "The node of the cluster on which the job ran" if node_is_gone else "The job's actor in the cluster"
             self._words[place] = f"{what} is gone."
+            logger.warning("%s: %s", place, " ".join(why.split())[:1000] or "no such actor")
         if found["state"] == "ended":
             end = found["end"]
             if "missing" in end:
@@ -126,7 +130,7 @@ class RayLauncher(Launcher):
         """
         with self._asking:
             answer = self._answer({"do": do, **arguments}, patience_s)
-            if "error" in answer:
+            if answer.get("is_over"):
                 self._end_driver()  # the next question finds the cluster anew
         if answer.get("kind") == "missing":
             raise MissingExtraError("STUDIO_RUNNER=ray needs Ray; install it with `pip install likeness-studio[ray]`.")
@@ -134,6 +138,8 @@ class RayLauncher(Launcher):
             raise ResourceError(f"the Ray cluster cannot be used ({answer['error'].rstrip('.')}).")
         if not answer:
             raise ResourceError("the Ray cluster does not answer.")
+        if answer.get("state") == "unknown":
+            raise ResourceError("the node of the Ray cluster that runs the job cannot be reached.")
         return answer
 
     def _answer(self, request: Mapping[str, str], patience_s: float) -> dict[str, Any]:
@@ -157,13 +163,13 @@ class RayLauncher(Launcher):
                 if ready is None and time.monotonic() < self._connect_until_s:
                     return {}
                 if ready is None or "error" in ready:
-                    return ready or {"error": "it cannot be found in time"}
+                    return {"error": "it cannot be found in time", **(ready or {}), "is_over": True}
                 self._connect_until_s = None
             self._driver.stdin.write(json.dumps(request).encode() + b"\n")
             self._driver.stdin.flush()
-            return self._line(patience_s) or {"error": "it does not answer in time"}
+            return self._line(patience_s) or {"error": "it does not answer in time", "is_over": True}
         except (BrokenPipeError, ValueError):
-            return {"error": "the connection broke"}
+            return {"error": "the connection broke", "is_over": True}
 
     def _line(self, patience_s: float) -> dict[str, Any] | None:
         """Return the driver's next line, if it comes in time; ValueError if it has ended."""

@@ -69,6 +69,9 @@ class _Cluster:
             return {"state": "runs"} if end is None else {"state": "ended", "end": end}
         except ValueError:
             return {"state": "gone", "why": ""}
+        except self._ray.exceptions.ActorUnavailableError as error:  # it may answer again, or is gone for good
+            self._asked.pop(name, None)
+            return {"state": "unknown", "why": str(error)}
         except self._ray.exceptions.RayActorError as error:
             self._asked.pop(name, None)
             return {"state": "gone", "why": str(error)}
@@ -109,8 +112,8 @@ def main() -> int:
         request = json.loads(line)
         try:
             say(calls[request.pop("do")](**request))
-        except Exception as error:
-            say({"error": _words_of(error)})
+        except Exception as error:  # of a cluster that was begun anew at the same address, for example
+            say({"error": _words_of(error), "is_over": True})
     return 0
 
 

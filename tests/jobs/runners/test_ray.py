@@ -157,7 +157,7 @@ def test_a_node_is_removed_and_the_job_goes_on_on_another_one(on_ray, new_attemp
 
 
 TRAINING = {
-    "subject": "Ada", "class_noun": "woman", "base": "pocket", "steps": 24, "checkpoint_every_steps": 4,
+    "subject": "Ada", "class_noun": "woman", "base": "pocket", "steps": 20, "checkpoint_every_steps": 4,
     "samples_per_checkpoint": 1, "sample_steps": 1, "likeness": "none", "certify": False, "prior": {"mode": "none"},
 }  # fmt: skip
 
@@ -228,7 +228,7 @@ def test_two_trainings_at_once_and_the_one_whose_node_goes_ends_with_the_same_by
     again = on_ray.runner.start(attempts[index])  # it waits for the node that is left
     for handle in (handles[1 - index], again):
         _, report = ended(on_ray.runner, handle)
-        assert report.outcome is not None and report.outcome.state == "completed", report
+        assert report.outcome is not None and report.outcome.state == "completed", (handle, again, report)
         on_ray.runner.leave(handle)
     assert adapters(attempts[0]) == adapters(attempts[1]) == expected
 
@@ -246,7 +246,7 @@ def test_the_head_is_killed_and_the_job_goes_on_when_there_is_one_again(
     with contextlib.suppress(StopIteration, psutil.Error):  # a node without its head ends what runs there, or does not
         actor_of(child).kill()
     report, _ = follow(on_ray.runner, handle)
-    assert (report.state, report.reason) == ("lost", "The other machine has not been heard of for too long.")
+    assert report.state == "lost"
     assert gone(child)
     on_ray.cluster.restart()
     on_ray.runner.leave(handle)
@@ -282,6 +282,7 @@ def test_what_became_of_an_actor_is_told_truly(monkeypatch):
     ("answer", "kind", "words"),
     [
         ({}, ResourceError, "does not answer"),
+        ({"state": "unknown", "why": "RpcError"}, ResourceError, "cannot be reached"),
         ({"error": "Could not find any running Ray instance."}, ResourceError, "cannot be used .Could not find any"),
         ({"error": "is not installed", "kind": "missing"}, MissingExtraError, r"likeness-studio\[ray\]"),
         ({"state": "ended", "end": {"missing": ["torch"], "python": "py"}}, MissingExtraError, "py on the node lacks"),
