@@ -20,7 +20,8 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-_KEPT = {"STUDIO_REQUIRE_BROWSER", "STUDIO_REQUIRE_POSTGRES", "STUDIO_REQUIRE_S3", "STUDIO_SCREENSHOTS"}
+_KEPT = {"STUDIO_REQUIRE_BROWSER", "STUDIO_REQUIRE_POSTGRES", "STUDIO_REQUIRE_S3", "STUDIO_REQUIRE_RAY"}
+_KEPT |= {"STUDIO_SCREENSHOTS"}
 for _name in [name for name in os.environ if name.startswith("STUDIO_") and name not in _KEPT]:
     del os.environ[_name]
 os.environ["STUDIO_LANGUAGE"] = "en"  # whatever the developer's system speaks

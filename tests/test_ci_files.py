@@ -28,7 +28,7 @@ COMES_WITH = {
 }
 """What our code imports and the requirement that cannot do without it."""
 
-OPTIONAL = {"bitsandbytes", "obstore", "prodigyopt", "prometheus-client", "redis", "schedulefree", "xformers"}
+OPTIONAL = {"bitsandbytes", "obstore", "prodigyopt", "prometheus-client", "ray", "redis", "schedulefree", "xformers"}
 NAMED_OTHERWISE = {"dlib": "dlib-bin"}
 """Modules whose distribution does not say that they are in it."""
 
@@ -78,8 +78,9 @@ def test_constraints_hold_one_version_above_the_floors_of_what_the_check_adds() 
     added = re.findall(
         r"^pip install --quiet (\w+) -c", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert added == ["bitsandbytes"]
-    for text in project["optional-dependencies"]["quantization"]:
+    assert added == ["bitsandbytes", "ray"]
+    extras = project["optional-dependencies"]
+    for text in (*extras["quantization"], *extras["ray"]):
         assert Requirement(text).specifier.contains(pinned[Requirement(text).name])
 
 

@@ -85,6 +85,7 @@ FOREIGN: dict[str, str] = {
     "alembic": "jobs",
     "fsspec": "jobs",
     "obstore": "jobs",
+    "ray": "jobs",
     "redis": "pictures",
     "prometheus_client": "web",
     "dlib": "imaging likeness doctor",
@@ -132,6 +133,10 @@ WITHOUT_TEST = {
     "publishing/assemble.py": "test_publish.py",
     "publishing/source.py": "test_publish.py",
     "training/state.py": "test_train.py",
+    # parts of one runner
+    "jobs/runners/ray_driver.py": "jobs/runners/test_ray.py",
+    "jobs/runners/ray_guard.py": "jobs/runners/test_ray.py",
+    "jobs/runners/ray_node.py": "jobs/runners/test_ray.py",
     # a part of the service
     "jobs/here.py": "test_service.py",
     # commands, asked as a person types them
@@ -339,6 +344,9 @@ def test_only_settings_reads_the_environment():
         "core/openmp.py",
         "core/settings.py",
         "jobs/runners/local.py",
+        "jobs/runners/ray.py",
+        "jobs/runners/ray_driver.py",
+        "jobs/runners/ray_node.py",
         "jobs/runners/rented/start.py",  # on a machine where nothing else of the studio is yet
         "jobs/child.py",
         "jobs/slots.py",

@@ -100,15 +100,20 @@ class Settings(BaseSettings):
     storage_url: SecretStr | None = None  # may hold a key
     """Where files lie that other machines fetch and bring: a whole path, s3://BUCKET/FOLDER, gs://... or az://...; None
     uses the folder storage in STUDIO_HOME. Only runners on other machines need it."""
-    runner: str = Field(default="local", pattern=r"^(local|vast|hf_jobs|ssh:[A-Za-z0-9_][\w.@:-]*)$")
+    runner: str = Field(default="local", pattern=r"^(local|ray|vast|hf_jobs|ssh:[A-Za-z0-9_][\w.@:-]*)$")
     """What carries out jobs that need a GPU: local is this machine; ssh:HOST or ssh:USER@HOST is another one that
-    OpenSSH reaches without a password; vast and hf_jobs rent one by the minute for each job, from Vast.ai or Hugging
-    Face, and need STUDIO_PUBLIC_URL, STUDIO_RENT_KEY and STUDIO_RENT_MONTHLY_BUDGET."""
+    OpenSSH reaches without a password; ray is the Ray cluster of RAY_ADDRESS, or the one that runs on this machine;
+    vast and hf_jobs rent one by the minute for each job, from Vast.ai or Hugging Face, and need STUDIO_PUBLIC_URL,
+    STUDIO_RENT_KEY and STUDIO_RENT_MONTHLY_BUDGET."""
+    runner_jobs: int | None = Field(default=None, ge=1, le=1000)
+    """Most jobs that run at the same time on other machines: for ray, the GPUs that it may take. None is as many as
+    this machine would run."""
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s/?#@]+(/[\w.~-]+)*)?/?$")
+    """Address at which rented machines and the nodes of a Ray cluster reach this server, such as
+    https://studio.example.org; a cluster needs none where this server's own address leads to it."""
     runner_python: str = Field(default="", pattern=r"^([\w./~+-]*)$")
     """Python on that machine that has what requirements.txt names; empty installs it there once, below
     ~/.likeness-studio."""
-    public_url: str = Field(default="", pattern=r"^(https?://[^\s/?#@]+(/[\w.~-]+)*)?/?$")
-    """Address under which rented machines reach this server, such as https://studio.example.org."""
     rent_key: SecretStr | None = Field(default=None, exclude=True)
     """Key of the service that rents machines out: an API key of Vast.ai, or a Hugging Face token that may run jobs."""
     rent_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")

@@ -41,7 +41,7 @@ def move(
     """
     allowed = [state for state in origins(target) if only_from is None or state in only_from]
     if target not in RUNNING:
-        columns |= {"holder": None, "leased_until_s": None}
+        columns |= {"holder": None, "leased_until_s": None, "place": None}
     if target in TERMINAL_STATES and (attempt_is is not None or target == "cancelled"):
         columns["sealed"] = None  # one that stalls before it ran keeps its token for a retry
     change = update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state.in_(allowed)).values(state=target, **columns)

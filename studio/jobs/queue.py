@@ -209,14 +209,29 @@ class WorkersQueue(Protocol):
     def release(self, claim: Claim) -> bool:
         """The server is closing: the job goes back to pending and this attempt counts against nothing."""
 
-    def recover(self, reason: str, *, alone: bool = False) -> list[str]:
+    def adopt(self, alone: bool, accepts: Callable[[Claim, str], bool]) -> list[tuple[Claim, str]]:
+        """Take over attempts that went on when their server went, and return them with where they run.
+
+        Args:
+            alone: as for ``recover``.
+            accepts: tells of an attempt and its place whether this server can look after it from now on.
+        """
+
+    def recover(self, reason: str, *, alone: bool = False, without: Collection[str] = ()) -> list[str]:
         """Put jobs whose server is dead back into the queue and return their ids; that is no fault of theirs.
 
         Args:
             reason: a full sentence in the user's words.
             alone: every other server is known to be gone, so all jobs that run are meant; otherwise those only whose
                 lease has ended, on the database's clock, and none of this server's own.
+            without: ids of jobs that stay as they are.
         """
+
+    def place(self, claim: Claim, place: str) -> None:
+        """Note where an attempt runs that goes on without this server; nothing if it is no longer the job's."""
+
+    def part(self, claim: Claim) -> None:
+        """Give up the lease of an attempt that goes on without this server, so that the next one may take it over."""
 
 
 class KeepersQueue(Protocol):

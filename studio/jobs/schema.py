@@ -58,6 +58,7 @@ JOBS = Table(
     Column("leased_until_s", SECONDS),
     Column("claimed_s", SECONDS),
     Column("cost_usd", SECONDS),
+    Column("place", Text),
     UniqueConstraint("id"),
     Index("jobs_by_key", "owner", "key", unique=True, sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
     Index("jobs_by_state", "state"),

@@ -40,10 +40,13 @@ def slots_of(settings: Settings, devices_dir: Path = Path("/dev")) -> tuple[Slot
 
     Args:
         settings: ``gpus`` names them; "auto" takes all NVIDIA GPUs, or those of ``CUDA_VISIBLE_DEVICES`` if it is set.
+            Where jobs run on other machines, ``runner_jobs`` says how many.
         devices_dir: where the drivers' device files are.
     """
     if settings.runner in _RENTED:
         return ({},) * settings.rent_machines
+    if settings.runner != "local" and settings.runner_jobs is not None:
+        return ({},) * settings.runner_jobs
     if settings.device in ("cpu", "mps"):
         return ({},)
     if settings.gpus != "auto":

@@ -9,11 +9,11 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, delete, func, insert, select, update
 
 from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError
@@ -21,7 +21,7 @@ from studio.core.job_words import title_of
 from studio.core.keys import Use
 from studio.core.private import TABLE_NAME
 from studio.core.settings import Settings
-from studio.jobs import keeping, usage
+from studio.jobs import adoption, keeping, usage
 from studio.jobs.database import Database
 from studio.jobs.events import Outcome
 from studio.jobs.figures import figures
@@ -295,6 +295,7 @@ class Store(JobQueue):
                 holder=self._holder,
                 leased_until_s=self._now_s + self.lease_s,
                 claimed_s=self._now_s,
+                place=None,
             )
             if not moved:
                 return None
@@ -368,16 +369,28 @@ class Store(JobQueue):
                 )
             return move(db, claim.id, "pending", attempt_is=claim.attempt, only_from=IS_RUNNING)
 
-    def recover(self, reason: str, *, alone: bool = False) -> list[str]:
-        """Put jobs whose server is dead back into the queue and return their ids; that is no fault of theirs."""
-        query = select(JOBS).where(JOBS.c.state.in_(IS_RUNNING)).order_by(JOBS.c.number).with_for_update()
-        if not alone:
-            # A job that ran when the leases came has none; our own are looked after by who runs them here.
-            ended = or_(JOBS.c.leased_until_s.is_(None), JOBS.c.leased_until_s < self._now_s)
-            query = query.where(ended, or_(JOBS.c.holder.is_(None), JOBS.c.holder != self._holder))
+    def adopt(self, alone: bool, accepts: Callable[[Claim, str], bool]) -> list[tuple[Claim, str]]:
+        """Take over attempts that went on when their server went, and return them with where they run."""
+        query = adoption.abandoned(self._now_s, self._holder, alone=alone)
         with self._database.write() as db:
-            rows = db.execute(query).mappings().all()
-            return [row["id"] for row in rows if requeue(db, row, row["attempt"], reason, finished_s=self._now_s)]
+            until_s = self._now_s + self.lease_s
+            return adoption.adopt(db, query, accepts, holder=self._holder, leased_until_s=until_s)
+
+    def recover(self, reason: str, *, alone: bool = False, without: Collection[str] = ()) -> list[str]:
+        """Put jobs whose server is dead back into the queue and return their ids; that is no fault of theirs."""
+        query = adoption.abandoned(self._now_s, self._holder, alone=alone)
+        with self._database.write() as db:
+            return adoption.begin_anew(db, query, reason, without, self._now_s)
+
+    def place(self, claim: Claim, place: str) -> None:
+        """Note where an attempt runs that goes on without this server."""
+        with self._database.write() as db:
+            adoption.change(db, claim, place=place)
+
+    def part(self, claim: Claim) -> None:
+        """Give up the lease of an attempt that goes on without this server."""
+        with self._database.write() as db:
+            adoption.change(db, claim, only_of=self._holder, holder=None, leased_until_s=None)
 
     def use(self, owner: str) -> tuple[Use, list[str]]:
         """Return what an owner has of what quotas limit, and the ids of checks whose photos it does not count."""

@@ -105,6 +105,10 @@ class Worker:
         """Jobs that run here, and when their leases were renewed last, on the monotonic clock."""
         self._attempts: dict[str, tuple[Runner, str]] = {}
         """Their runners and handles."""
+        self._parting: set[str] = set()
+        """Jobs whose attempts go on without this server."""
+        self._adopted: list[tuple[Claim, str]] = []
+        """Attempts of an earlier server that wait for a slot here, and where they run."""
         self._troubles: dict[str | None, str] = {}
         self._wake = threading.Event()
         self._draining = threading.Event()
@@ -184,9 +188,11 @@ class Worker:
     def _loop(self, slot: Slot) -> None:
         while not self._closing.is_set():
             self._wake.clear()
-            claim, now_s = None, time.monotonic()
+            claim, place, now_s = None, None, time.monotonic()
             try:
-                if self._may_claim() and not is_paused(self._home):
+                may_claim = self._may_claim()
+                claim, place = self._take_adopted(slot)
+                if claim is None and may_claim and not is_paused(self._home):
                     claim = self._claim(slot)
                 self._troubles.pop(None, None)
             except ResourceError as error:
@@ -199,7 +205,7 @@ class Worker:
             with self._counting:
                 self._renewed_s[claim.id] = now_s
             try:
-                self._run(claim, slot)
+                self._run(claim, slot, place)
             finally:
                 self._count(slot, -1)
                 with self._counting:
@@ -218,6 +224,15 @@ class Worker:
         with self._counting:
             taken = self._taken
         return self._store.claim(self._beside) if taken == len(self._slots) else None
+
+    def _take_adopted(self, slot: Slot) -> tuple[Claim, str] | tuple[None, None]:
+        with self._counting:
+            return self._adopted.pop(0) if self._adopted and slot is not BESIDE else (None, None)
+
+    def _accepts(self, claim: Claim, place: str) -> bool:
+        """Tell whether an attempt of an earlier server can be looked after here."""
+        runner = self._runner_of(claim.kind, self._jobs_dir / claim.id)
+        return runner.survives and place.partition(" ")[0] == runner.name
 
     def _count(self, slot: Slot, change: int) -> None:
         if slot is not BESIDE:
@@ -242,7 +257,15 @@ class Worker:
             return taken
 
     def _recover(self, *, alone: bool) -> None:
-        for job_id in self._store.recover(_STOPPED, alone=alone):
+        with self._counting:
+            here = set(self._renewed_s)
+        now_s = time.monotonic()
+        adopted = self._store.adopt(alone, lambda claim, place: claim.id not in here and self._accepts(claim, place))
+        with self._counting:
+            self._adopted += adopted
+            self._renewed_s.update({claim.id: now_s for claim, _ in adopted})
+        here.update(claim.id for claim, _ in adopted)
+        for job_id in self._store.recover(_STOPPED, alone=alone, without=here):
             end_leftovers(self._jobs_dir / job_id)
             self._wake.set()
 
@@ -273,9 +296,12 @@ class Worker:
         while not self._closed.wait(_GUARD_S):
             with self._counting:
                 for job_id in [job_id for job_id in self._attempts if self._lease_ends(job_id)]:
-                    logger.warning("job %s: its lease could not be renewed; its process is ended", job_id)
+                    logger.warning("job %s: its lease could not be renewed; it is ended or left to others", job_id)
                     runner, handle = self._attempts.pop(job_id)
-                    runner.cancel(handle, 0.0)
+                    if runner.survives and runner.place(handle) is not None:
+                        self._parting.add(job_id)  # whoever takes the job over finds it there
+                    else:
+                        runner.cancel(handle, 0.0)
 
     def _lease_ends(self, job_id: str) -> bool:
         """Tell whether another server may take a job over before long that runs here."""
@@ -284,11 +310,13 @@ class Worker:
         renewed_s = self._renewed_s.get(job_id, math.inf)
         return time.monotonic() - renewed_s > self._store.lease_s - 2 * _GUARD_S
 
-    def _run(self, claim: Claim, slot: Slot) -> None:
-        """Run one attempt to its end and store that end."""
+    def _run(self, claim: Claim, slot: Slot, place: str | None) -> None:
+        """Run one attempt to its end and store that end; or let it go on without us."""
         told_to_stop = False
         try:
-            report = self._attempt(claim, slot)
+            report = self._attempt(claim, slot, place)
+            if report.state == "running":
+                return
             outcome, reason = report.outcome, report.reason
             told_to_stop = report.told_to_stop or (outcome is not None and outcome.state == "cancelled")
             if told_to_stop and not report.told_to_stop:
@@ -317,25 +345,44 @@ class Worker:
                 return False
         return self._draining.wait(_STOP_TOGETHER_S)
 
-    def _attempt(self, claim: Claim, slot: Slot) -> Report:
-        """Run one attempt; return the report of its end."""
+    def _attempt(self, claim: Claim, slot: Slot, place: str | None) -> Report:
+        """Run one attempt; return the report of its end, or that it runs on when we go.
+
+        Args:
+            claim: the attempt.
+            slot: to run it on.
+            place: where it runs already, if an earlier server has begun it.
+        """
         job_dir = self._jobs_dir / claim.id
         end_leftovers(job_dir)
         runner = self._runner_of(claim.kind, job_dir)
         verb = self._verbs[claim.kind].path
-        handle = runner.start(Attempt(claim, verb, job_dir, slot, self._secrets(claim.id, False)))
+        attempt = Attempt(claim, verb, job_dir, slot, self._secrets(claim.id, False))
+        handle = runner.start(attempt) if place is None else runner.adopt(attempt, place.partition(" ")[2])
         with self._counting:
             self._attempts[claim.id] = runner, handle
+        goes_on = False
         try:
-            return self._follow(claim, runner, handle)
+            report = self._follow(claim, runner, handle)
+            goes_on = report.state == "running"
+            return report
         finally:
             with self._counting:
                 self._attempts.pop(claim.id, None)
-            runner.leave(handle)
+                self._parting.discard(claim.id)
+            if goes_on:
+                self._persist(claim, lambda: self._store.part(claim))
+                runner.part(handle)
+            else:
+                runner.leave(handle)
 
     def _follow(self, claim: Claim, runner: Runner, handle: str) -> Report:
-        """Carry what the attempt tells into the store until it ends, is silent or was asked to stop for too long."""
+        """Carry what the attempt tells into the store until it ends, is silent or was asked to stop for too long.
+
+        One that goes on when this server ends is left to the next one then: the report says that it runs.
+        """
         unsaved: list[Event] = []
+        is_placed = False
         look_up_s = survey_s = 0.0
         asked_to_stop = False
         heard_s = time.monotonic()  # this clock stands still while the machine sleeps
@@ -346,13 +393,21 @@ class Worker:
             now_s = time.monotonic()
             if report.events or report.state == "queued":
                 heard_s = now_s
+            if not has_ended and claim.id in self._parting:
+                return Report("running")
             if not has_ended and now_s < look_up_s:
                 continue  # one transaction per tick, however fast it talks
             look_up_s = now_s + self._tick_s
             stop = self._closing.is_set()
             try:
-                stop = self._store.append(claim, unsaved) or stop
+                wanted = self._store.append(claim, unsaved)
                 unsaved = []
+                if not is_placed and (place := runner.place(handle)) is not None:
+                    self._store.place(claim, f"{runner.name} {place}")
+                    is_placed = True
+                if stop and is_placed and not wanted and not has_ended and not asked_to_stop:
+                    return Report("running")
+                stop = wanted or stop
                 if now_s >= survey_s:
                     survey_s = now_s + 1.0
                     self._store.survey(device_busy=True)

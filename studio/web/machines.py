@@ -16,8 +16,8 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 
 from studio.core.errors import ConflictError, ForbiddenError, InputError, Problem, StudioError
 from studio.core.strict import StrictModel
-from studio.jobs.runners.agents import AgentDesk
 from studio.jobs.runners.code import code_archive
+from studio.jobs.runners.desk import AgentDesk
 from studio.jobs.runners.ticket import Beat, Ending, Files
 from studio.jobs.storage.folder import FolderStorage
 from studio.jobs.storage.links import OBJECTS, LinkError

@@ -17,6 +17,8 @@ AUTO = {"device": "auto", "gpus": "auto"}
         ({**AUTO, "gpus": "0,GPU-5ab1"}, "7", 1, ["0", "GPU-5ab1"]),
         ({**AUTO, "gpus": "1"}, None, 2, ["1"]),
         ({"device": "cpu"}, None, 2, [None]),
+        ({"device": "auto", "runner": "ray", "runner_jobs": 3}, None, 2, [None] * 3),
+        ({**AUTO, "runner_jobs": 3}, None, 2, ["0", "1"]),  # they run here
     ],
 )
 def test_each_gpu_is_a_slot(tmp_path, monkeypatch, settings, visible, files, expected):

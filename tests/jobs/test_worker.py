@@ -4,14 +4,14 @@ import time
 from studio.core.domain import Event
 from studio.jobs.events import Outcome
 from studio.jobs.queue import NewJob
-from studio.jobs.runners.base import Report
+from studio.jobs.runners.base import Report, Runner
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.states import VERBS
 from studio.jobs.store import Store
 from studio.jobs.worker import Worker
 
 
-class ScriptedRunner:
+class ScriptedRunner(Runner):
     """Gives one report after the other, the last one for ever."""
 
     name = "scripted"

@@ -1,1 +1,4 @@
-"""What carries out attempts: ``local`` on this machine, ``ssh`` on another one; ``base`` says what the worker asks."""
+"""What carries out attempts; ``base`` says what the worker asks.
+
+``local`` does on this machine, ``ssh`` on another one, ``ray`` in a cluster.
+"""

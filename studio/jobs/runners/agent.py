@@ -25,8 +25,9 @@ from studio.core.settings import Settings
 from studio.jobs.child import OUT_FOLDER, REQUEST_FILE
 from studio.jobs.environment import variables_of
 from studio.jobs.queue import Claim
-from studio.jobs.runners.agents import GoneError, ending_of
+from studio.jobs.runners.agents import ending_of
 from studio.jobs.runners.base import Attempt, Report
+from studio.jobs.runners.desk import GoneError
 from studio.jobs.runners.local import LOG_FILE, LocalRunner
 from studio.jobs.runners.ticket import FileRow, LinkRow, Ticket, visible_files
 

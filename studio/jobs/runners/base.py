@@ -54,6 +54,8 @@ class Runner(Protocol):
 
     name: str
     """As ``STUDIO_RUNNER`` names it."""
+    survives: bool = False
+    """Whether attempts go on when this server ends, so that the next one can look after them."""
 
     def start(self, attempt: Attempt) -> str:
         """Begin an attempt and return its handle; an attempt that has begun is not begun again.
@@ -79,6 +81,18 @@ class Runner(Protocol):
 
     def leave(self, handle: str) -> None:
         """See the attempt off, with everything that it started; one that has not ended is ended."""
+
+    def place(self, handle: str) -> str | None:
+        """Return where an attempt runs that survives, for the server that looks after it next; None until it does."""
+        return None
+
+    def adopt(self, attempt: Attempt, place: str) -> str:
+        """Look after an attempt that another server has begun and that survives; return its handle."""
+        return self.start(attempt)
+
+    def part(self, handle: str) -> None:
+        """Look after an attempt no more; one that survives goes on."""
+        self.leave(handle)
 
 
 def log_lines(path: Path, cursor: int) -> tuple[list[str], int]:

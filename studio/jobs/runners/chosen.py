@@ -12,7 +12,7 @@ from studio.jobs.runners.base import Runner
 from studio.jobs.runners.local import LocalRunner
 
 if TYPE_CHECKING:
-    from studio.jobs.runners.agents import AgentDesk
+    from studio.jobs.runners.desk import AgentDesk
 
 
 def runners_of(

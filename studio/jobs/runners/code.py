@@ -1,4 +1,4 @@
-"""The studio's own code as one archive, for machines that have nothing of it, and what it needs there."""
+"""The studio's own code as one archive, for machines that have nothing of it."""
 
 import hashlib
 import io
@@ -7,9 +7,6 @@ from pathlib import Path
 
 from studio.core.folder import is_clutter
 from studio.core.settings import PROJECT_ROOT, SHIPPED_ROOT
-
-NEEDS = ("torch", "diffusers", "transformers", "peft", "safetensors", "httpx2", "pydantic_settings", "PIL")
-"""Modules that an attempt imports in any case; a Python that has these is taken for one that has them all."""
 
 
 def code_archive() -> tuple[bytes, str]:

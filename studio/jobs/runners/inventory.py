@@ -89,16 +89,17 @@ def _look_elsewhere(settings: Settings, found: _Found) -> RunnerView:
     return RunnerView(settings.runner, True, None, "this runner cannot be asked", len(slots_of(settings)))
 
 
-def _look_ssh(settings: Settings, found: _Found) -> RunnerView:
+def _look_there(settings: Settings, found: _Found) -> RunnerView:
+    """See whether the machine, or the cluster, is reached."""
     from studio.jobs.runners.opened import launcher_of
-    from studio.jobs.runners.ssh import SshLauncher
 
     launcher = launcher_of(settings)
-    assert isinstance(launcher, SshLauncher)
     try:
         launcher.reach()
     except StudioError as error:
         return RunnerView(settings.runner, True, False, str(error), len(slots_of(settings)))
+    finally:
+        launcher.close()
     return RunnerView(settings.runner, True, True, "", len(slots_of(settings)))
 
 
@@ -147,7 +148,8 @@ def _look_rented(settings: Settings, found: _Found) -> RunnerView:
 
 
 LOOKS: dict[str, Callable[[Settings, _Found], RunnerView]] = {
-    "ssh": _look_ssh,
+    "ssh": _look_there,
+    "ray": _look_there,
     "vast": _look_rented,
     "hf_jobs": _look_rented,
 }

@@ -11,8 +11,10 @@ from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
 from studio.jobs.child import REQUEST_FILE
 from studio.jobs.queue import JobQueue
-from studio.jobs.runners.agents import AgentDesk, AgentRunner, Launcher
+from studio.jobs.runners.agents import AgentRunner, Launcher
 from studio.jobs.runners.base import Runner
+from studio.jobs.runners.desk import AgentDesk
+from studio.jobs.runners.ray import RayLauncher, environment_of
 from studio.jobs.runners.rented.opened import SERVICES, open_rented
 from studio.jobs.runners.ssh import SshLauncher
 from studio.jobs.storage.links import LinkSigner, key_of
@@ -41,12 +43,13 @@ def open_runner(
     if settings.runner in SERVICES:
         desk, rented = open_rented(settings, home, store, grace_s=grace_s)
         return desk, lambda kind, job_dir: rented if goes_away(kind, job_dir) else here
+    launcher = launcher_of(settings)
     try:
-        signer = LinkSigner(key_of(home), _BEHIND_SOCKET)
+        signer = LinkSigner(key_of(home), launcher.address if "://" in launcher.address else _BEHIND_SOCKET)
     except OSError as error:
         raise ResourceError(f"the folder {home} cannot hold a key ({error.strerror}).") from error
     desk = AgentDesk(store, open_storage(settings, home, signer), signer)
-    there = AgentRunner(desk, launcher_of(settings), grace_s=grace_s)
+    there = AgentRunner(desk, launcher, grace_s=grace_s)
     return desk, lambda kind, job_dir: there if goes_away(kind, job_dir) else here
 
 
@@ -54,6 +57,9 @@ def launcher_of(settings: Settings) -> Launcher:
     """Return what brings agents to the machine that the settings name."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "", "localhost") else settings.host
     server = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
+    if settings.runner == RayLauncher.name:
+        address = settings.public_url or f"http://{server}"
+        return RayLauncher(address, python=settings.runner_python, environment=environment_of())
     return SshLauncher(settings.runner.removeprefix("ssh:"), server, python=settings.runner_python)
 
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from studio.core.errors import InputError, MissingExtraError, Problem, ResourceError
 from studio.core.settings import SHIPPED_ROOT
 from studio.jobs.runners.agents import Launcher
-from studio.jobs.runners.code import NEEDS, code_archive
+from studio.jobs.runners.code import code_archive
+from studio.jobs.runners.needs import NEEDS
 from studio.jobs.runners.ticket import Ticket
 
 _ROOT = ".likeness-studio/agents"

@@ -1,129 +1,133 @@
-"""The fence of attempts on other machines, from both of its sides."""
+"""How the runner looks after agents that are silent, wait, or were begun by another server."""
 
-import hashlib
-import json
+import time
 
-import httpx2
 import pytest
 
-from studio.core.errors import ConflictError, InputError
-from studio.jobs.runners.agents import GoneError, NotHereError
-from studio.jobs.runners.ticket import Beat, Ending, FileRow, Files, object_name
+from studio.core.errors import InputError, MissingExtraError, ResourceError
+from studio.jobs.runners.agents import AgentRunner
+from studio.jobs.runners.ticket import Beat, Ending
 
 JOB = "check-0123456789abcdef"
 
 
-def row_of(path, data):
-    return FileRow(path=path, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+class ScriptedLauncher:
+    """Puts no agent anywhere, and says of each what the test says."""
 
+    name = "scripted"
+    address = "http://127.0.0.1:1"
+    unknown_s = 0.2
 
-def stored(away, path, data):
-    row = row_of(path, data)
-    away.storage.put(object_name(JOB, row.sha256), data)
-    return row
+    def __init__(self):
+        self.is_waiting = False
+        self.alive = True
+        self.killed = []
+
+    def launch(self, ticket):
+        return "place"
+
+    def waits(self, place):
+        return self._said(self.is_waiting)
+
+    def is_alive(self, place):
+        return self._said(self.alive)
+
+    def words(self, place):
+        return "It is gone, and here is why."
+
+    def kill(self, place):
+        self.killed.append(place)
+
+    @staticmethod
+    def _said(value):
+        if isinstance(value, Exception):
+            raise value
+        return value
 
 
 @pytest.fixture
-def box(away, new_attempt):
-    """The second attempt of a job, which counts; the first one is late."""
+def scripted(away, new_attempt):
+    """A runner with that launcher, and a started attempt of it."""
+    launcher = ScriptedLauncher()
+    runner = AgentRunner(away.desk, launcher, lost_s=0.05)
     away.queue.attempts[JOB] = 1
-    away.desk.open(new_attempt("quick", 1))
-    away.queue.attempts[JOB] = 2
-    return away.desk.open(new_attempt("quick", 2))[0]
+    return launcher, runner, new_attempt("quick")
 
 
-def test_a_late_attempt_changes_no_state_no_event_and_no_file(away, box):
-    row = stored(away, "steps.txt", b"late")
-    before = away.storage.names("jobs")
-    for tell in (
-        lambda: away.desk.beat(JOB, 1, Beat(events=({"kind": "metrics", "data": {}},), log="late\n")),
-        lambda: away.desk.links(JOB, 1, Files(files=(row_of("new", b"new"),))),
-        lambda: away.desk.snapshot(JOB, 1, Files(files=(row,))),
-        lambda: away.desk.end(JOB, 1, Ending(state="completed", result={}, files=(row,))),
-    ):
-        with pytest.raises(GoneError):
-            tell()
-    late = away.desk.box(f"{JOB}.1")
-    with pytest.raises(GoneError):
-        away.desk.commit(late, Ending(state="completed", result={}))
-    assert (late.events, late.ending) == ([], None)
-    assert away.storage.names("jobs") == before
-    assert not (box.attempt.job_dir / "out").exists()
-    assert not (box.attempt.job_dir / "log.txt").exists()
+def until(runner, handle, state):
+    give_up_s = time.monotonic() + 20
+    while (report := runner.poll(handle, 0.02)).state != state:
+        assert time.monotonic() < give_up_s, report
+    return report
 
 
-def test_an_attempt_that_was_ended_here_brings_nothing_any_more(away, box):
-    row = stored(away, "steps.txt", b"1")
-    away.desk.close(box)
-    away.desk.bring(box, [row])
-    assert not (box.attempt.job_dir / "out" / "steps.txt").exists()
+def test_one_that_waits_where_it_was_sent_is_queued_until_its_turn_has_come(scripted):
+    launcher, runner, attempt = scripted
+    launcher.is_waiting = True
+    handle = runner.start(attempt)
+    until(runner, handle, "queued")
+    time.sleep(0.3)
+    launcher.alive = False  # nobody asks
+    assert runner.poll(handle, 0.02).state == "queued"
+    launcher.is_waiting = ResourceError("nobody knows")
+    assert runner.poll(handle, 0.1).state == "queued"
+    launcher.is_waiting, launcher.alive = False, True
+    until(runner, handle, "running")
+    launcher.alive = False
+    assert until(runner, handle, "lost").reason == "It is gone, and here is why."
+    runner.leave(handle)
+    assert launcher.killed == ["place"]
 
 
-def test_of_two_results_the_first_is_the_jobs(away, box):
-    first, second = Ending(state="completed", result={"n": 1}), Ending(state="completed", result={"n": 2})
-    assert away.desk.commit(box, first) == first
-    assert away.desk.commit(box, second) == first
-    assert away.desk.result(JOB) == first
+def test_one_of_which_nobody_can_tell_anything_is_lost_after_a_while(scripted):
+    launcher, runner, attempt = scripted
+    handle = runner.start(attempt)
+    until(runner, handle, "running")
+    launcher.alive = ResourceError("nobody knows")
+    assert "has not been heard of for too long" in until(runner, handle, "lost").reason
 
 
-def test_events_that_are_told_twice_count_once(away, box):
-    rows = [{"kind": "metrics", "data": {"step": step}} for step in range(4)]
-    assert away.desk.beat(JOB, 2, Beat.parse({"events": rows[:2], "log": "one\n"}))["seen"] == 2
-    told = Beat.parse({"events": rows[:3], "log": "one\ntwo\n"})  # the answer was lost
-    assert away.desk.beat(JOB, 2, told) == {"stop": False, "seen": 3, "log_seen": 8}
-    away.desk.beat(JOB, 2, Beat.parse({"after": 3, "events": rows[3:], "log_after": 8}))
-    assert [event.data["step"] for event in box.events] == [0, 1, 2, 3]
-    assert (box.attempt.job_dir / "log.txt").read_text() == "one\ntwo\n"
+@pytest.mark.parametrize("error", [MissingExtraError("It lacks torch."), InputError("The server is not reached.")])
+def test_what_can_never_work_there_is_told_and_not_tried_again(scripted, error):
+    launcher, runner, attempt = scripted
+    handle = runner.start(attempt)
+    until(runner, handle, "running")
+    launcher.alive = error
+    outcome = until(runner, handle, "ended").outcome
+    assert (outcome.state, outcome.cause) == ("stalled", str(error))
 
 
-def test_files_that_arrived_damaged_are_named_and_asked_for_again(away, box):
-    row = row_of("a.png", b"a picture")
-    away.storage.put(object_name(JOB, row.sha256), b"a pictuRe")
-    assert away.desk.links(JOB, 2, Files(files=(row,)))["links"] == {}  # of the right size
-    with pytest.raises(ConflictError, match=r"a\.png: did not arrive whole"):
-        away.desk.snapshot(JOB, 2, Files(files=(row,)))
-    assert list(away.desk.links(JOB, 2, Files(files=(row,)))["links"]) == [row.sha256]
+def test_what_an_adopted_agent_has_told_before_is_not_missed_and_not_told_twice(away, scripted):
+    _, runner, attempt = scripted
+    (attempt.job_dir / "log.txt").write_text("one\n")
+    handle = runner.adopt(attempt, "place")
+    assert runner.place(handle) == "place"
+    told = Beat.parse({"after": 7, "events": [{"kind": "metrics", "data": {"step": 8}}], "log_after": 4, "log": "b\n"})
+    assert away.desk.beat(JOB, 1, told) == {"stop": False, "seen": 8, "log_seen": 6}
+    assert away.desk.beat(JOB, 1, told)["seen"] == 8
+    events = []
+    while not events:
+        events = runner.poll(handle, 0.1).events
+    assert [event.data["step"] for event in events] == [8]
+    assert (attempt.job_dir / "log.txt").read_text() == "one\nb\n"
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", ".hidden", "a//b"])
-def test_paths_that_lead_out_of_the_folder_are_refused(away, box, path):
-    row = stored(away, path, b"1")
-    with pytest.raises(InputError):
-        away.desk.end(JOB, 2, Ending(state="completed", result={}, files=(row,)))
+def test_the_last_word_that_an_earlier_server_took_counts(away, scripted):
+    launcher, runner, attempt = scripted
+    handle = runner.start(attempt)
+    until(runner, handle, "running")
+    away.desk.end(JOB, 1, Ending(state="stalled", cause="It is dark."))
+    runner.part(handle)  # and nothing of it was stored
+    launcher.alive = False
+    handle = runner.adopt(attempt, "place")
+    assert until(runner, handle, "ended").outcome.cause == "It is dark."
 
 
-def test_an_attempt_of_another_server_is_told_to_come_again_and_an_unknown_one_to_stop(away):
-    away.queue.attempts[JOB] = 3
-    with pytest.raises(NotHereError):
-        away.desk.beat(JOB, 3, Beat())
-    with pytest.raises(GoneError):
-        away.desk.beat(JOB, 2, Beat())
-    with pytest.raises(GoneError):
-        away.desk.beat("check-ffffffffffffffff", 1, Beat())
-
-
-def test_a_ticket_holds_nothing_of_this_machine_and_what_the_owner_gave(away, new_attempt):
-    away.queue.attempts[JOB] = 1
-    secrets = {"HF_TOKEN": "machines-token", "STUDIO_JOB_HUB_TOKEN": "owners-token", "STUDIO_CIVITAI_KEY": None}
-    box, _ = away.desk.open(new_attempt("quick", 1, secrets=secrets))
-    ticket = away.desk.ticket(box, away.address, grace_s=5.0)
-    text = json.dumps(ticket.model_dump(mode="json"))
-    assert ticket.variables == {"STUDIO_JOB_HUB_TOKEN": "owners-token", "STUDIO_CIVITAI_KEY": None}
-    for secret in ("machines-token", "k" * 16, str(box.attempt.job_dir), "sqlite"):
-        assert secret not in text
-    (given,) = ticket.inputs
-    assert given.place.path == f"{JOB}/photos/a.png"
-
-
-def test_routes_open_with_the_attempts_own_token_only(away, box):
-    def tell(token, job_id=JOB, attempt=2, what="beat", body=b"{}"):
-        url = f"{away.address}/attempts/{job_id}/{attempt}/{what}"
-        return httpx2.post(url, content=body, headers={"Authorization": f"Bearer {token}"}).status_code
-
-    own = away.signer.token(JOB, 2)
-    assert tell(own) == 200
-    assert tell(own, body=b"not json") == 422
-    assert tell(own, body=b'{"unknown": 1}') == 422
-    assert tell("x") == tell(away.signer.token(JOB, 1)) == tell(own, attempt=1) == 403
-    assert tell(away.signer.token(JOB, 1), attempt=1) == 410
-    assert tell(own, job_id="check-ffffffffffffffff") == 403
+def test_an_agent_that_is_left_to_others_is_told_to_ask_again(away, scripted):
+    launcher, runner, attempt = scripted
+    handle = runner.start(attempt)
+    until(runner, handle, "running")
+    runner.part(handle)
+    with pytest.raises(Exception, match="ask again in a moment"):
+        away.desk.beat(JOB, 1, Beat())
+    assert launcher.killed == []

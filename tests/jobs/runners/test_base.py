@@ -56,14 +56,14 @@ def test_one_that_does_not_listen_is_gone_after_the_grace(runner, new_attempt, f
     runner.leave(handle)
 
 
-def test_everything_that_an_attempt_started_goes_with_it(runner, new_attempt, follow, gone, tmp_path):
+def test_everything_that_an_attempt_started_goes_with_it(runner, new_attempt, follow, gone, homes):
     handle = runner.start(new_attempt("spawn 500"))
     follow(runner, handle, until=last_step)
-    pids = next(tmp_path.rglob("pids.txt"))
+    pids = next(path for home in homes for path in home.rglob("pids.txt")).read_text().split()
     runner.cancel(handle, 0.0)
     follow(runner, handle)
     runner.leave(handle)
-    assert all(gone(int(pid)) for pid in pids.read_text().split())
+    assert all(gone(int(pid)) for pid in pids)
 
 
 def test_a_fault_of_the_users_has_its_problems_and_one_of_ours_its_words(runner, new_attempt, follow):

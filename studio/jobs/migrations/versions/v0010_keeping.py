@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 
 _SECONDS: sa.Double[float] = sa.Double().with_variant(sa.REAL, "sqlite")
 

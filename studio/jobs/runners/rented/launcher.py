@@ -13,8 +13,9 @@ from studio.core.errors import InputError, Problem, ResourceError, StudioError
 from studio.core.units import duration_text
 from studio.jobs.queue import JobQueue
 from studio.jobs.rentals import Money, Rental
-from studio.jobs.runners.agents import AgentDesk, GoneError, Launcher
-from studio.jobs.runners.code import NEEDS
+from studio.jobs.runners.agents import Launcher
+from studio.jobs.runners.desk import AgentDesk, GoneError
+from studio.jobs.runners.needs import NEEDS
 from studio.jobs.runners.rented import start
 from studio.jobs.runners.rented.base import Label, Machine, Offer, RefusedError, Service, Start, Wants
 from studio.jobs.runners.rented.money import Bounds, NotYetError, dollars, most_for, seconds_for, too_dear

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.settings import LOOPBACK, Settings
 from studio.jobs.queue import JobQueue
-from studio.jobs.runners.agents import AgentDesk
+from studio.jobs.runners.desk import AgentDesk
 from studio.jobs.runners.rented.base import Service, Wants
 from studio.jobs.runners.rented.hf_jobs import HfJobs
 from studio.jobs.runners.rented.launcher import Pace, RentLauncher

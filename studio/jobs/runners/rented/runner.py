@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from studio.core.units import duration_text
 from studio.jobs.events import Outcome
-from studio.jobs.runners.agents import AgentDesk, AgentRunner
+from studio.jobs.runners.agents import AgentRunner
 from studio.jobs.runners.base import Attempt, Report, Runner
+from studio.jobs.runners.desk import AgentDesk
 from studio.jobs.runners.rented.launcher import RentLauncher
 
 logger = logging.getLogger(__name__)

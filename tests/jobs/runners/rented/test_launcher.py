@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from studio.core.errors import InputError, ResourceError
-from studio.jobs.runners.agents import GoneError
+from studio.jobs.runners.desk import GoneError
 
 JOB = "check-0123456789abcdef"
 
