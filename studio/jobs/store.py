@@ -30,6 +30,7 @@ from studio.jobs.postgres import PostgresDatabase
 from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob
 from studio.jobs.rows import KEPT, SEEN, SOURCES, cause_of_source, views_of
 from studio.jobs.schema import EVENTS, JOBS, TURNS, facts_from_title
+from studio.jobs.sealed import Seal
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, waiting_state
 from studio.jobs.webhooks import outbox
@@ -80,16 +81,22 @@ class Store(JobQueue):
         database: where they are.
         verbs: the table of verbs.
         lease_s: how long a claim holds without a heartbeat.
+        box: seals the secrets of webhooks.
     """
 
     def __init__(
-        self, database: Database, *, verbs: Mapping[JobKind, VerbSpec] = VERBS, lease_s: float = LEASE_S
+        self,
+        database: Database,
+        *,
+        verbs: Mapping[JobKind, VerbSpec] = VERBS,
+        lease_s: float = LEASE_S,
+        box: Seal | None = None,
     ) -> None:
         self._database = database
         self._verbs = verbs
         self.lease_s = lease_s
         self._now_s = database.now_s
-        self.webhooks = Ledger(database)
+        self.webhooks = Ledger(database, box)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     # Owner's calls
@@ -557,7 +564,8 @@ def open_store(settings: Settings, home: Path, verbs: Mapping[JobKind, VerbSpec]
     Raises:
         InputError, MissingExtraError: that address cannot be used.
     """
-    return Store(open_database(settings, home), verbs=verbs)
+    keys = settings.secrets_key.get_secret_value() if settings.secrets_key else None
+    return Store(open_database(settings, home), verbs=verbs, box=Seal(keys))
 
 
 def open_database(settings: Settings, home: Path) -> Database:

@@ -34,6 +34,7 @@ _PRUNE_S = 3600.0
 _MOST, _MOST_OF_OWNER = 100, 10
 """Deliveries at once, of all and of one owner."""
 _RESOLVERS = 32
+_SEALED = "Its secret cannot be opened here: give the webhook a new one, or the studio its STUDIO_SECRETS_KEY again."
 
 
 class Sender:
@@ -105,6 +106,7 @@ class Sender:
                     if self._leads():
                         await self._look()
                         if time.monotonic() - pruned_s > _PRUNE_S:
+                            await self._ask(self._store.webhooks.seal)
                             await self._ask(self._store.webhooks.prune, KEEP_S)
                             pruned_s = time.monotonic()
                     told = False
@@ -160,6 +162,8 @@ class Sender:
     async def _post(self, due: "Due") -> "Answer":
         from studio.jobs.webhooks import transport  # with the HTTP client, which nobody needs who has no webhook
 
+        if not due.secrets:  # never unsigned; it waits for the key, or for a rotation
+            return transport.Answer(None, _SEALED)
         if self._tls is None:
             self._tls = transport.usual_tls()
         checked = transport.CheckedTransport(self._reach(), self._tls, self._resolver)
