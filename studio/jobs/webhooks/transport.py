@@ -132,7 +132,7 @@ async def post(url: str, headers: dict[str, str], body: str, transport: CheckedT
     except (TimeoutError, httpx2.TimeoutException):
         return answer or Answer(None, f"No answer came within {limits.total_s:g} seconds.")
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        return answer or Answer(None, _words(error))
+        return answer or Answer(None, words_for(error))
     return answer
 
 
@@ -165,7 +165,7 @@ async def _skim(response: httpx2.Response, most_bytes: int) -> None:
             return
 
 
-def _words(error: BaseException) -> str:
+def words_for(error: BaseException) -> str:
     """Return why a connection failed, without the address, which may hold a secret of its owner."""
     cause: BaseException | None = error
     while cause is not None:

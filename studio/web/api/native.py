@@ -6,9 +6,11 @@ the session, as the other routes do: what belongs to somebody else is not there.
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from studio import __version__
@@ -17,6 +19,7 @@ from studio.core.errors import InputError, NotFoundError, Problem, StudioError, 
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
 from studio.web.api import bodies, events, keeping, views, webhooks
+from studio.web.api.links import zipped_photos
 from studio.web.api.operations import Answer, Call, Desk, Nothing, Operation, add_operations
 from studio.web.api.pictures import taken
 from studio.web.api.plans import PicturesPlan, plan_pictures
@@ -56,12 +59,23 @@ def _root(call: Call) -> str:
     return call.desk.settings.root_path
 
 
-def _check(call: Call) -> Answer:
+async def _check(call: Call) -> Answer:
+    link = call.body.photos_url
+    if link is None:
+        return await run_in_threadpool(_checked, call, ())
+    # Not in a thread: there are few, and a slow server would keep one from everybody else.
+    desk, owner = call.desk, call.session.owner
+    fetched = zipped_photos(link, "photos_url", owner=owner, uploads=desk.uploads, settings=desk.settings)
+    async with fetched as paths:
+        return await run_in_threadpool(_checked, call, paths)
+
+
+def _checked(call: Call, fetched: Sequence[Path]) -> Answer:
     body: bodies.CheckBody = call.body
-    form = _settings(body, "photos", "edits")
+    form = _settings(body, "photos", "photos_url", "edits")
     uploads, max_bytes = call.desk.uploads, call.desk.settings.max_upload_bytes
     with taken(uploads, call.session.owner, body.photos, "photos", max_bytes) as paths:
-        return _accepted(call, call.session.submit_check(paths, form, key=call.key, edits=body.edits))
+        return _accepted(call, call.session.submit_check([*paths, *fetched], form, key=call.key, edits=body.edits))
 
 
 def _train(call: Call) -> Answer:
