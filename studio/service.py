@@ -107,7 +107,9 @@ class Studio(Marks):
         self._forgetter = Forgetter(settings, self._home, self._store, wake=self._worker.wake, patience_s=patience_s)
         leads = self._worker.leads
         self._clock = Clock(self._home, self._store, self._forgetter, keep_days=most_days(settings), leads=leads)
-        self._sender = Sender(self._store, lambda: reach_of(settings.webhook_loopback), leads=leads)
+        self._sender = Sender(
+            self._store, lambda: reach_of(settings.webhook_loopback), leads=leads, jobs_dir=self._jobs_dir
+        )
         self.operation = Operation(settings, self._home, self._store, self._worker, self)
         """What the operator may see and do; whoever calls it must know that they are one."""
 

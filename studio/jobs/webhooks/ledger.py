@@ -53,6 +53,8 @@ class Due:
     attempts: int
     secrets: tuple[str, ...] = field(repr=False)
     """The newest first; none where no key of today opens them."""
+    job: str | None = None
+    form: str | None = None
 
 
 class Ledger:
@@ -255,7 +257,7 @@ class Ledger:
         first = select(func.min(DELIVERIES.c.number)).where(waits).group_by(DELIVERIES.c.webhook)
         both = case((WEBHOOKS.c.old_until_s > self._now_s, WEBHOOKS.c.old_secret)).label("old_secret")
         query = (
-            select(DELIVERIES, WEBHOOKS.c.url, WEBHOOKS.c.secret, both)
+            select(DELIVERIES, WEBHOOKS.c.url, WEBHOOKS.c.form, WEBHOOKS.c.secret, both)
             .join(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook)
             .where(DELIVERIES.c.number.in_(first))
             .order_by(DELIVERIES.c.number)
@@ -271,6 +273,8 @@ class Ledger:
                     row["body"],
                     row["attempts"],
                     self._opened(row["webhook"], row["secret"], row["old_secret"]),
+                    row["job"],
+                    row["form"],
                 )
                 for row in db.execute(query).mappings()
             ]

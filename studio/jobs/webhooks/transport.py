@@ -123,7 +123,7 @@ async def post(url: str, headers: dict[str, str], body: str, transport: CheckedT
             ) as client,
             client.stream("POST", url, content=body.encode(), headers=headers) as response,
         ):
-            answer = _answer(response)
+            answer = answer_of(response)
             with suppress(httpx2.HTTPError, TimeoutError):
                 async with asyncio.timeout(limits.read_s):
                     await _skim(response, limits.read_bytes)
@@ -136,7 +136,8 @@ async def post(url: str, headers: dict[str, str], body: str, transport: CheckedT
     return answer
 
 
-def _answer(response: httpx2.Response) -> Answer:
+def answer_of(response: httpx2.Response) -> Answer:
+    """Return what a status means."""
     status = response.status_code
     if response.is_success:
         return Answer(status, None)

@@ -79,6 +79,9 @@ class TrainOrder(StrictModel):
     """Name of a preset; empty takes the one that `/v1/bases` names for the base on this machine."""
     publish: PublishConfig | None = None
     """How to publish the run on the Hugging Face Hub when it is done."""
+    adapter_url: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
+    """Link that takes the adapter with one PUT when the run is completed, as a zip, such as a presigned one: https, and
+    no redirect. What came of it is told in the job's events."""
     token: str | None = None
     """Token of the Hub for that; its write access is checked before training starts."""
 

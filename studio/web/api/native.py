@@ -18,6 +18,7 @@ from studio.core.domain import JobView
 from studio.core.errors import InputError, NotFoundError, Problem, StudioError, UnavailableError
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
+from studio.jobs.webhooks.sender import UPLOAD
 from studio.web.api import bodies, events, keeping, views, webhooks
 from studio.web.api.links import zipped_photos
 from studio.web.api.operations import Answer, Call, Desk, Nothing, Operation, add_operations
@@ -84,8 +85,14 @@ def _train(call: Call) -> Answer:
     if call.query.whatif:
         plan = call.session.plan_train(order.check, **chosen)
         return Answer({**asdict(plan), "fits": plan.fits, "words": plan.words()})
+    if order.adapter_url is not None:
+        call.session.studio.webhooks.require(order.adapter_url, "adapter_url")
     publish = None if order.publish is None else order.publish.model_dump(mode="json", exclude_unset=True)
     run = call.session.submit_train(order.check, **chosen, key=call.key, publish=publish, token=order.token)
+    if order.adapter_url is not None:
+        call.session.studio.webhooks.follow(
+            run.id, owner=call.session.owner, url=order.adapter_url, events=("job.completed",), form=UPLOAD, context={}
+        )
     return _accepted(call, run)
 
 

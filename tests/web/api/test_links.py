@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from studio.core.settings import Settings
+from studio.jobs.schema import WEBHOOKS
+from studio.jobs.webhooks.sender import UPLOAD
 from studio.service import Studio
 from studio.web.api import links
 from studio.web.api.errors import ErrorShapes
@@ -52,7 +55,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
     add_interfaces(app, lambda request: session, settings)
     app.add_middleware(ErrorShapes, shapes=SHAPES)
     made = TestClient(app, base_url="http://127.0.0.1:7860")
-    made.home = settings.home
+    made.home, made.studio = settings.home, studio
     with made:
         yield made
     studio.close()
@@ -127,3 +130,22 @@ def test_a_link_into_this_machine_is_refused_where_that_is_not_allowed(tmp_path:
             answer = client.post("/v1/check", json={"photos_url": url})
             assert answer.status_code == 422 and answer.json()["problems"][0]["where"] == "photos_url", answer.text
     studio.close()
+
+
+def test_a_whole_training_takes_its_photos_from_a_link_and_its_adapter_goes_to_another(
+    client: Any, server: str, photo: bytes
+) -> None:
+    FILES["/photos.zip"] = zipped(**{"one.png": photo})
+    check = client.post("/v1/check", json={"photos_url": f"{server}/photos.zip", "subject": "Ada"}).json()["id"]
+    body = {"check": check, "base": "pocket", "steps": 20, "adapter_url": f"{server}/ada.zip?X-Signature=secret"}
+    answers = [client.post("/v1/train", json=body, headers={"Idempotency-Key": "one"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202], answers[0].text
+    assert answers[0].json()["id"] == answers[1].json()["id"] and "X-Signature" not in answers[0].text
+    with client.studio._store._database.read() as db:
+        rows = db.execute(select(WEBHOOKS).where(WEBHOOKS.c.form == UPLOAD)).mappings().all()
+    assert [(row["job"], row["url"]) for row in rows] == [(answers[0].json()["id"], body["adapter_url"])]
+    assert client.get("/v1/webhooks").json()["items"] == []
+    for url in ("https://10.0.0.1/ada.zip", "file:///etc/passwd", "http://ada.example/x.zip"):
+        refused = client.post("/v1/train", json={**body, "adapter_url": url})
+        assert refused.status_code == 422 and refused.json()["problems"][0]["where"] == "adapter_url", refused.text
+    assert len(client.get("/v1/jobs?kind=train").json()["items"]) == 1
