@@ -108,7 +108,9 @@ class Studio(Marks):
         leads = self._worker.leads
         self._clock = Clock(self._home, self._store, self._forgetter, keep_days=most_days(settings), leads=leads)
         self._clock.chores = self.desk.chores if self.desk else ()
-        self._sender = Sender(self._store, lambda: reach_of(settings.webhook_loopback), leads=leads)
+        self._sender = Sender(
+            self._store, lambda: reach_of(settings.webhook_loopback), leads=leads, jobs_dir=self._jobs_dir
+        )
         self.operation = Operation(settings, self._home, self._store, self._worker, self)
         """What the operator may see and do; whoever calls it must know that they are one."""
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from studio.core.domain import JobFacts, JobView, SourceJob
 from studio.core.job_words import work_of
@@ -32,6 +32,18 @@ SEEN = select(
     SOURCES.c.state.label("source_state"),
 ).outerjoin(SOURCES, SOURCES.c.id == JOBS.c.source)
 """Rows with what ``view_of`` needs; a caller adds which ones."""
+
+WHY = (
+    select(
+        SOURCES.c.state.label("source_state"),
+        SOURCES.c.kind.label("source_kind"),
+        SOURCES.c.facts.label("source_facts"),
+        SOURCES.c.cause.label("source_cause"),
+    )
+    .join(JOBS, JOBS.c.source == SOURCES.c.id)
+    .where(JOBS.c.id == bindparam("job_id"))
+)
+"""What is known of the source of the job ``job_id``, for ``cause_of_source``."""
 
 _LINE = (
     select(JOBS.c.id, JOBS.c.owner, func.coalesce(TURNS.c.turn, 0), JOBS.c.kind)

@@ -1,7 +1,8 @@
-"""Tokens of waiting jobs, sealed for the table: whoever reads the database alone reads none of them.
+"""Tokens of waiting jobs and secrets of webhooks, sealed for the table: who reads the database alone reads none.
 
 With ``STUDIO_SECRETS_KEY`` the token that a job was submitted with outlives a restart, and any server with that key
-runs the job. Without a key tokens stay in the memory of the server that took them.
+runs the job. Without a key tokens stay in the memory of the server that took them, and secrets of webhooks lie in the
+table as they are.
 
 Source: Fernet (AES-128-CBC with HMAC-SHA256), https://github.com/fernet/spec/blob/master/Spec.md.
 """
@@ -9,6 +10,7 @@ Source: Fernet (AES-128-CBC with HMAC-SHA256), https://github.com/fernet/spec/bl
 import base64
 import hashlib
 import json
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,10 @@ from studio.jobs.queue import JobQueue
 
 if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
+
+
+_SEALED = "gAAAA"
+"""How whatever is sealed begins: version 0x80, and a time before the year 2106."""
 
 
 class Tokens:
@@ -49,12 +55,37 @@ class Tokens:
         self._known.pop(job_id, None)
 
 
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Seals what lies in the table for long, and opens it; without keys it lies there as it is.
+
+    Args:
+        keys: ``STUDIO_SECRETS_KEY``; None seals nothing.
+    """
+
+    keys: str | None = field(default=None, repr=False)
+
+    def shut(self, whose: str, secret: str) -> str:
+        """Return a secret as it is stored; ``whose`` names the row, and it opens for no other."""
+        return seal(self.keys, whose, secret) if self.keys else secret
+
+    def open(self, whose: str, stored: str) -> str | None:
+        """Return a stored secret, also one from before there was a key; None if no key of today opens it."""
+        if not stored.startswith(_SEALED):
+            return stored
+        return opened(self.keys, whose, stored) if self.keys else None
+
+    def is_plain(self, stored: str | None) -> bool:
+        """Tell whether something is stored that could be sealed now."""
+        return self.keys is not None and stored is not None and not stored.startswith(_SEALED)
+
+
 def seal(keys: str, job_id: str, token: str) -> str:
     """Return a token as it may lie in the table.
 
     Args:
         keys: separated by commas; the first one seals.
-        job_id: of the job that it belongs to: sealed in, so that it opens for no other.
+        job_id: of the job, or the name of the row, that it belongs to: sealed in, so that it opens for no other.
         token: what is kept secret.
     """
     return _box(keys).encrypt(json.dumps([job_id, token]).encode()).decode()

@@ -29,8 +29,9 @@ from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance
 from studio.jobs.postgres import PostgresDatabase
 from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob
 from studio.jobs.rentals import Rentals
-from studio.jobs.rows import KEPT, SEEN, SOURCES, cause_of_source, views_of
+from studio.jobs.rows import KEPT, SEEN, SOURCES, WHY, cause_of_source, views_of
 from studio.jobs.schema import EVENTS, JOBS, TURNS, facts_from_title
+from studio.jobs.sealed import Seal
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.states import RUNNING, VERBS, WAITING, VerbSpec, claimed_state, waiting_state
 from studio.jobs.webhooks import outbox
@@ -57,16 +58,6 @@ _LOOK_AFTER = (
     .outerjoin(SOURCES, SOURCES.c.id == JOBS.c.source)
     .where(JOBS.c.state.in_(_WAITING))
 )
-_WHY = (
-    select(
-        SOURCES.c.state.label("source_state"),
-        SOURCES.c.kind.label("source_kind"),
-        SOURCES.c.facts.label("source_facts"),
-        SOURCES.c.cause.label("source_cause"),
-    )
-    .join(JOBS, JOBS.c.source == SOURCES.c.id)
-    .where(JOBS.c.id == _ID)
-)
 _EVENTS = (
     select(EVENTS.c.seq, EVENTS.c.kind, EVENTS.c.data)
     .where(EVENTS.c.job == _ID, EVENTS.c.seq > bindparam("after"))
@@ -81,16 +72,22 @@ class Store(JobQueue):
         database: where they are.
         verbs: the table of verbs.
         lease_s: how long a claim holds without a heartbeat.
+        box: seals the secrets of webhooks.
     """
 
     def __init__(
-        self, database: Database, *, verbs: Mapping[JobKind, VerbSpec] = VERBS, lease_s: float = LEASE_S
+        self,
+        database: Database,
+        *,
+        verbs: Mapping[JobKind, VerbSpec] = VERBS,
+        lease_s: float = LEASE_S,
+        box: Seal | None = None,
     ) -> None:
         self._database = database
         self._verbs = verbs
         self.lease_s = lease_s
         self._now_s = database.now_s
-        self.webhooks = Ledger(database)
+        self.webhooks = Ledger(database, box)
         self.rentals = Rentals(database)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
@@ -258,7 +255,7 @@ class Store(JobQueue):
             with self._database.write() as db:
                 ending: dict[str, Any] = {}
                 if target == "stalled":
-                    why = db.execute(_WHY, {"job_id": job_id}).mappings().one_or_none()
+                    why = db.execute(WHY, {"job_id": job_id}).mappings().one_or_none()
                     if why is None:  # erased a moment ago
                         continue
                     ending = {"cause": cause_of_source(why), "finished_s": self._now_s}
@@ -579,7 +576,8 @@ def open_store(settings: Settings, home: Path, verbs: Mapping[JobKind, VerbSpec]
     Raises:
         InputError, MissingExtraError: that address cannot be used.
     """
-    return Store(open_database(settings, home), verbs=verbs)
+    keys = settings.secrets_key.get_secret_value() if settings.secrets_key else None
+    return Store(open_database(settings, home), verbs=verbs, box=Seal(keys))
 
 
 def open_database(settings: Settings, home: Path) -> Database:

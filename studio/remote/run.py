@@ -164,7 +164,7 @@ def train(
         spent.photos_exact, spent.difference = prepared.exact, prepared.difference
         record = _RunRecord.of(out, server, request, prepared)
         if record.train_job is None:
-            agreed = replace(request, consent=_consent_of(dataset_dir))
+            agreed = replace(request, consent=request.consent or _consent_of(dataset_dir))
             _submit(server, record, agreed, config, prepared, spent, on_event, should_stop)
         view = watch(server, str(record.train_job), on_event=on_event, should_stop=should_stop)
         if view["state"] != "completed":

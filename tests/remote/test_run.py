@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -392,6 +392,29 @@ def test_consent_given_here_is_kept_with_the_photos_there(address: str, folder: 
         remote.train(run_here, server, agreed, folder, tmp_path / "run")
         check = remote.read_record(tmp_path / "run")["check_job"]
         assert server.job(check)["result"]["consent"] is True
+
+
+def test_consent_that_is_said_with_a_dataset_is_sent_though_its_check_was_not_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = tmp_path / "dataset"
+    run_here("check", CheckConfig(subject="Zoe", class_noun="woman"), folder, dataset)
+    sent = []
+
+    class StopError(Exception):
+        pass
+
+    def submit(_server: Any, _record: Any, request: TrainRequest, *_: Any) -> None:
+        sent.append(request.consent)
+        raise StopError
+
+    monkeypatch.setattr(remote, "_submit", submit)
+    monkeypatch.setattr(remote, "_server_config", lambda *_: TrainConfig(subject="Zoe", class_noun="woman"))
+    for consent in (True, False):
+        with pytest.raises(StopError):
+            asked = TrainRequest("Zoe", "woman", consent=consent)
+            remote.train(run_here, SimpleNamespace(url="http://x"), asked, dataset, tmp_path / f"run{consent}")
+    assert sent == [True, False]
 
 
 def test_with_nobody_there_the_run_is_trained_here_if_that_is_wanted(

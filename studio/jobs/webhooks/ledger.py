@@ -13,12 +13,13 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, case, delete, func, insert, select, update
 
-from studio.core.errors import ConflictError, NotFoundError
+from studio.core.errors import ConflictError, NotFoundError, ResourceError
 from studio.core.private import name_digest, owner_digest
 from studio.core.webhooks import DeliveryView, WebhookConfig, WebhookView
 from studio.jobs.database import Database
 from studio.jobs.moves import locked, storable
 from studio.jobs.schema import DELIVERIES, JOBS, WEBHOOKS
+from studio.jobs.sealed import Seal
 from studio.jobs.states import RUNNING, WAITING
 from studio.jobs.webhooks import outbox
 
@@ -51,6 +52,9 @@ class Due:
     body: str
     attempts: int
     secrets: tuple[str, ...] = field(repr=False)
+    """The newest first; none where no key of today opens them."""
+    job: str | None = None
+    form: str | None = None
 
 
 class Ledger:
@@ -58,10 +62,12 @@ class Ledger:
 
     Args:
         database: where they are.
+        box: seals their secrets.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, box: Seal | None = None) -> None:
         self._database = database
+        self._box = box or Seal()
         self._now_s = database.now_s
 
     # Owner's calls
@@ -74,7 +80,8 @@ class Ledger:
             if (db.scalar(own) or 0) >= MOST_WEBHOOKS:
                 raise ConflictError(f"there are {MOST_WEBHOOKS} webhooks already; delete one first.")
             made, secret = f"wh_{secrets.token_hex(8)}", new_secret()
-            values = {**_columns(config.model_dump()), "id": made, "owner": owner, "secret": secret}
+            values = {**_columns(config.model_dump()), "id": made, "owner": owner}
+            values["secret"] = self._box.shut(made, secret)
             db.execute(insert(WEBHOOKS).values(created_s=self._now_s, **values))
             return _webhook(self._owned(db, owner, made)), secret
 
@@ -115,7 +122,11 @@ class Ledger:
         secret = new_secret()
         with self._database.write() as db:
             self._owned(db, owner, webhook)
-            change = {"secret": secret, "old_secret": WEBHOOKS.c.secret, "old_until_s": self._now_s + OLD_SECRET_S}
+            change = {
+                "secret": self._box.shut(webhook, secret),
+                "old_secret": WEBHOOKS.c.secret,
+                "old_until_s": self._now_s + OLD_SECRET_S,
+            }
             db.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == webhook).values(change))
             return _webhook(self._owned(db, owner, webhook)), secret
 
@@ -187,13 +198,14 @@ class Ledger:
             known = select(WEBHOOKS.c.id).where(WEBHOOKS.c.job == job, WEBHOOKS.c.url == url)
             if db.scalar(known) is not None:
                 return
+            name = f"wh_{secrets.token_hex(8)}"
             made = {
-                "id": f"wh_{secrets.token_hex(8)}",
+                "id": name,
                 "owner": owner,
                 "url": url,
                 "events": json.dumps(sorted(events)),
                 "progress_every_s": 1.0,
-                "secret": self._secret_of_requests(db, owner),
+                "secret": self._box.shut(name, self._secret_of_requests(db, owner)),
                 "job": job,
                 "form": form,
                 "context": json.dumps(context),
@@ -209,13 +221,19 @@ class Ledger:
     def _secret_of_requests(self, db: Connection, owner: str) -> str:
         self._database.serialize(db, f"webhooks {owner}")
         known = select(WEBHOOKS.c.secret).where(WEBHOOKS.c.owner == owner, WEBHOOKS.c.job == _OF_REQUESTS)
-        secret = db.scalar(known)
-        if secret is None:
-            secret = new_secret()
-            made: dict[str, Any] = {"id": f"requests-{name_digest(owner)}", "owner": owner, "url": "", "secret": secret}
+        stored, name = db.scalar(known), f"requests-{name_digest(owner)}"
+        if stored is None:
+            stored = self._box.shut(name, new_secret())
+            made: dict[str, Any] = {"id": name, "owner": owner, "url": "", "secret": stored}
             made |= {"job": _OF_REQUESTS, "is_active": 0, "progress_every_s": 1.0}
             db.execute(insert(WEBHOOKS).values(created_s=self._now_s, **made))
-        return str(secret)
+        secret = self._box.open(name, stored)
+        if secret is None:
+            raise ResourceError(
+                "the secret of your webhooks is sealed with another STUDIO_SECRETS_KEY; whoever runs the studio can add"
+                " that key again, after a comma."
+            )
+        return secret
 
     def _owned(self, db: Connection, owner: str, webhook: str) -> RowMapping:
         mine = and_(WEBHOOKS.c.id == webhook, WEBHOOKS.c.owner == owner, WEBHOOKS.c.job.is_(None))
@@ -239,7 +257,7 @@ class Ledger:
         first = select(func.min(DELIVERIES.c.number)).where(waits).group_by(DELIVERIES.c.webhook)
         both = case((WEBHOOKS.c.old_until_s > self._now_s, WEBHOOKS.c.old_secret)).label("old_secret")
         query = (
-            select(DELIVERIES, WEBHOOKS.c.url, WEBHOOKS.c.secret, both)
+            select(DELIVERIES, WEBHOOKS.c.url, WEBHOOKS.c.form, WEBHOOKS.c.secret, both)
             .join(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook)
             .where(DELIVERIES.c.number.in_(first))
             .order_by(DELIVERIES.c.number)
@@ -254,10 +272,16 @@ class Ledger:
                     row["url"],
                     row["body"],
                     row["attempts"],
-                    tuple(secret for secret in (row["secret"], row["old_secret"]) if secret),
+                    self._opened(row["webhook"], row["secret"], row["old_secret"]),
+                    row["job"],
+                    row["form"],
                 )
                 for row in db.execute(query).mappings()
             ]
+
+    def _opened(self, webhook: str, *stored: str | None) -> tuple[str, ...]:
+        found = (self._box.open(webhook, one) for one in stored if one)
+        return tuple(secret for secret in found if secret)
 
     def take(self, numbers: Collection[int]) -> frozenset[int]:
         """Begin an attempt of each of these deliveries that still waits; return which."""
@@ -328,6 +352,16 @@ class Ledger:
             of_a_job = and_(WEBHOOKS.c.job.is_not(None), WEBHOOKS.c.job != _OF_REQUESTS, WEBHOOKS.c.created_s < old)
             its = and_(of_a_job, WEBHOOKS.c.job.not_in(open_jobs), WEBHOOKS.c.id.not_in(has_more))
             db.execute(delete(WEBHOOKS).where(its))
+
+    def seal(self) -> None:
+        """Seal what was stored before there was a key."""
+        with self._database.write() as db:
+            rows = db.execute(select(WEBHOOKS.c.id, WEBHOOKS.c.secret, WEBHOOKS.c.old_secret)).mappings().all()
+            for row in rows:
+                plain = {name: row[name] for name in ("secret", "old_secret") if self._box.is_plain(row[name])}
+                if plain:
+                    sealed = {name: self._box.shut(row["id"], secret) for name, secret in plain.items()}
+                    db.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == row["id"]).values(sealed))
 
     def forget(self, owner: str) -> None:
         """Delete all webhooks and deliveries of the owner with this digest."""

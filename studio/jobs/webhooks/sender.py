@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -34,6 +35,9 @@ _PRUNE_S = 3600.0
 _MOST, _MOST_OF_OWNER = 100, 10
 """Deliveries at once, of all and of one owner."""
 _RESOLVERS = 32
+UPLOAD = "studio.jobs.webhooks.uploads:told"
+"""Form of a webhook that is no webhook: a link that takes the adapter of its job."""
+_SEALED = "Its secret cannot be opened here: give the webhook a new one, or the studio its STUDIO_SECRETS_KEY again."
 
 
 class Sender:
@@ -47,6 +51,7 @@ class Sender:
         waits_s: pauses between attempts; None takes the usual ones.
         tls: how certificates are checked; None takes the authorities that everybody trusts.
         look_s: pause between two looks, seconds.
+        jobs_dir: folders of jobs, whose adapters are put to links.
     """
 
     def __init__(
@@ -59,7 +64,9 @@ class Sender:
         waits_s: Sequence[float] | None = None,
         tls: ssl.SSLContext | None = None,
         look_s: float = _LOOK_S,
+        jobs_dir: Path | None = None,
     ) -> None:
+        self._jobs_dir = jobs_dir
         self._store = store
         self._reach = reach
         self._leads = leads
@@ -105,6 +112,7 @@ class Sender:
                     if self._leads():
                         await self._look()
                         if time.monotonic() - pruned_s > _PRUNE_S:
+                            await self._ask(self._store.webhooks.seal)
                             await self._ask(self._store.webhooks.prune, KEEP_S)
                             pruned_s = time.monotonic()
                     told = False
@@ -144,11 +152,20 @@ class Sender:
     async def _send(self, place: str, due: "Due") -> None:
         try:
             answer = await self._post(due)
+            is_upload, more = due.form == UPLOAD, self._more
+            if is_upload:
+                from studio.jobs.webhooks import uploads
+
+                more = {"waits_s": ()} if answer.status in uploads.FINAL else more
             state = await self._ask(
                 lambda: self._store.webhooks.settle(
-                    due, answer.status, answer.error, retry_after_s=answer.retry_after_s, **self._more
+                    due, answer.status, answer.error, retry_after_s=answer.retry_after_s, **more
                 )
             )
+            if is_upload and due.job and state == "delivered":
+                await self._ask(self._store.tell, due.job, "info", uploads.ARRIVED)
+            elif is_upload and due.job and state == "failed":
+                await self._ask(self._store.tell, due.job, "warning", uploads.FAILED.format(error=answer.error))
             if state == "failed":
                 logger.warning("delivery %s of webhook %s is given up: %s", due.id, due.webhook, answer.error)
         except Exception as error:  # its lease ends, and it is tried again
@@ -160,6 +177,15 @@ class Sender:
     async def _post(self, due: "Due") -> "Answer":
         from studio.jobs.webhooks import transport  # with the HTTP client, which nobody needs who has no webhook
 
+        if due.form == UPLOAD:
+            from studio.jobs.webhooks import uploads
+
+            if self._jobs_dir is None or due.job is None:
+                return transport.Answer(None, "The adapter is not here.")
+            checked = transport.CheckedTransport(self._reach(), self._tls or transport.usual_tls(), self._resolver)
+            return await uploads.put(due.url, self._jobs_dir / due.job, checked)
+        if not due.secrets:  # never unsigned; it waits for the key, or for a rotation
+            return transport.Answer(None, _SEALED)
         if self._tls is None:
             self._tls = transport.usual_tls()
         checked = transport.CheckedTransport(self._reach(), self._tls, self._resolver)

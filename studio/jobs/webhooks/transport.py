@@ -123,7 +123,7 @@ async def post(url: str, headers: dict[str, str], body: str, transport: CheckedT
             ) as client,
             client.stream("POST", url, content=body.encode(), headers=headers) as response,
         ):
-            answer = _answer(response)
+            answer = answer_of(response)
             with suppress(httpx2.HTTPError, TimeoutError):
                 async with asyncio.timeout(limits.read_s):
                     await _skim(response, limits.read_bytes)
@@ -132,11 +132,12 @@ async def post(url: str, headers: dict[str, str], body: str, transport: CheckedT
     except (TimeoutError, httpx2.TimeoutException):
         return answer or Answer(None, f"No answer came within {limits.total_s:g} seconds.")
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        return answer or Answer(None, _words(error))
+        return answer or Answer(None, words_for(error))
     return answer
 
 
-def _answer(response: httpx2.Response) -> Answer:
+def answer_of(response: httpx2.Response) -> Answer:
+    """Return what a status means."""
     status = response.status_code
     if response.is_success:
         return Answer(status, None)
@@ -165,7 +166,7 @@ async def _skim(response: httpx2.Response, most_bytes: int) -> None:
             return
 
 
-def _words(error: BaseException) -> str:
+def words_for(error: BaseException) -> str:
     """Return why a connection failed, without the address, which may hold a secret of its owner."""
     cause: BaseException | None = error
     while cause is not None:

@@ -63,6 +63,9 @@ class CheckBody(CheckConfig):
 
     photos: tuple[SentFile, ...] = Field(default=(), max_length=2000)
     """The photos, and captions beside them; with `edits` those that are added, which may be none."""
+    photos_url: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
+    """Link to a zip of photos, such as a presigned one, that is fetched at once: https, without a login or a redirect,
+    at most ten times STUDIO_MAX_UPLOAD_BYTES. The link is kept nowhere."""
     edits: _Handle | None = None
     """Id of a check whose photos and settings stay; what is given here changes them."""
 
@@ -76,6 +79,9 @@ class TrainOrder(StrictModel):
     """Name of a preset; empty takes the one that `/v1/bases` names for the base on this machine."""
     publish: PublishConfig | None = None
     """How to publish the run on the Hugging Face Hub when it is done."""
+    adapter_url: Annotated[str, Field(min_length=1, max_length=4000)] | None = None
+    """Link that takes the adapter with one PUT when the run is completed, as a zip, such as a presigned one: https, and
+    no redirect. What came of it is told in the job's events."""
     token: str | None = None
     """Token of the Hub for that; its write access is checked before training starts."""
 

@@ -6,9 +6,11 @@ the session, as the other routes do: what belongs to somebody else is not there.
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from studio import __version__
@@ -16,7 +18,9 @@ from studio.core.domain import JobView
 from studio.core.errors import InputError, NotFoundError, Problem, StudioError, UnavailableError
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
+from studio.jobs.webhooks.sender import UPLOAD
 from studio.web.api import bodies, events, keeping, naming, views, webhooks
+from studio.web.api.links import zipped_photos
 from studio.web.api.operations import Answer, Call, Desk, Nothing, Operation, add_operations
 from studio.web.api.pictures import taken
 from studio.web.api.plans import PicturesPlan, plan_pictures
@@ -56,12 +60,23 @@ def _root(call: Call) -> str:
     return call.desk.settings.root_path
 
 
-def _check(call: Call) -> Answer:
+async def _check(call: Call) -> Answer:
+    link = call.body.photos_url
+    if link is None:
+        return await run_in_threadpool(_checked, call, ())
+    # Not in a thread: there are few, and a slow server would keep one from everybody else.
+    desk, owner = call.desk, call.session.owner
+    fetched = zipped_photos(link, "photos_url", owner=owner, uploads=desk.uploads, settings=desk.settings)
+    async with fetched as paths:
+        return await run_in_threadpool(_checked, call, paths)
+
+
+def _checked(call: Call, fetched: Sequence[Path]) -> Answer:
     body: bodies.CheckBody = call.body
-    form = _settings(body, "photos", "edits")
+    form = _settings(body, "photos", "photos_url", "edits")
     uploads, max_bytes = call.desk.uploads, call.desk.settings.max_upload_bytes
     with taken(uploads, call.session.owner, body.photos, "photos", max_bytes) as paths:
-        return _accepted(call, call.session.submit_check(paths, form, key=call.key, edits=body.edits))
+        return _accepted(call, call.session.submit_check([*paths, *fetched], form, key=call.key, edits=body.edits))
 
 
 def _train(call: Call) -> Answer:
@@ -70,8 +85,14 @@ def _train(call: Call) -> Answer:
     if call.query.whatif:
         plan = call.session.plan_train(order.check, **chosen)
         return Answer({**asdict(plan), "fits": plan.fits, "words": plan.words()})
+    if order.adapter_url is not None:
+        call.session.studio.webhooks.require(order.adapter_url, "adapter_url")
     publish = None if order.publish is None else order.publish.model_dump(mode="json", exclude_unset=True)
     run = call.session.submit_train(order.check, **chosen, key=call.key, publish=publish, token=order.token)
+    if order.adapter_url is not None:
+        call.session.studio.webhooks.follow(
+            run.id, owner=call.session.owner, url=order.adapter_url, events=("job.completed",), form=UPLOAD, context={}
+        )
     return _accepted(call, run)
 
 

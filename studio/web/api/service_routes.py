@@ -98,6 +98,8 @@ class TrainRequest(StrictModel):
     """Forward passes per optimizer step."""
     MAIN_PROCESS_POR: int | str | None = None
     """Taken, without effect."""
+    CONSENT: bool = False
+    """For pictures of a person: that person, or whoever decides for a child, has agreed; kept with the pictures."""
 
 
 class InferenceRequest(StrictModel):
@@ -151,6 +153,8 @@ def _submitted(call: Call, body: TrainRequest) -> JobView:
         "keep_rejected": True,
         "max_photos": call.desk.settings.max_photos,
     }
+    if body.CONSENT:  # left out otherwise: the same request stays the same job
+        check_form["consent"] = True
     train_form = {
         "base": base,
         "class_noun": noun,

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from studio.core.errors import ConflictError, NotFoundError
+from studio.core.errors import ConflictError, NotFoundError, ResourceError
 from studio.core.private import owner_digest
+from studio.core.webhooks import WebhookConfig
+from studio.jobs.sealed import Seal
 from studio.jobs.store import Store
 from studio.jobs.webhooks import ledger
 
@@ -140,3 +142,68 @@ def test_all_of_an_owner_is_forgotten_and_nothing_of_another(store: Store, hook:
     store.webhooks.forget(owner_digest(OWNER))
     assert store.webhooks.all(OWNER) == [] and store.webhooks.all("eve") == [theirs]
     assert [due.owner for due in store.webhooks.due()] == ["eve"]
+
+
+KEY, NEWER = "a" * 40, "b" * 40
+
+
+def stored(store: Store) -> list[str]:
+    """Return every secret as it lies in the table."""
+    with store._database.read() as db:
+        rows = db.execute(ledger.select(ledger.WEBHOOKS.c.secret, ledger.WEBHOOKS.c.old_secret)).all()
+    return [secret for row in rows for secret in row if secret]
+
+
+def with_key(store: Store, keys: str | None) -> ledger.Ledger:
+    """Return the same tables as a studio with this STUDIO_SECRETS_KEY sees them."""
+    return ledger.Ledger(store._database, Seal(keys))
+
+
+def test_with_a_key_no_secret_lies_open_in_the_table(store: Store, put: Any) -> None:
+    sealing = with_key(store, KEY)
+    webhook, first = sealing.create(OWNER, WebhookConfig(url=ADDRESS))
+    _, second = sealing.rotate(OWNER, webhook.id)
+    put(store, "c")
+    shared = sealing.secret_of_requests(OWNER)
+    sealing.follow(OWNER, "c", url=ADDRESS, events=["job.stalled"], form="a:form", context={})
+    lying = stored(store)
+    assert len(lying) == 4 and not [secret for secret in lying if "whsec_" in secret]
+    sealing.test(OWNER, webhook.id)
+    assert [due.secrets for due in sealing.due()] == [(second, first)]
+    newer = with_key(store, f"{NEWER},{KEY}")
+    assert [due.secrets for due in newer.due()] == [(second, first)], "all keys open"
+    assert newer.secret_of_requests(OWNER) == shared == sealing.secret_of_requests(OWNER)
+    for lost in (with_key(store, None), with_key(store, NEWER)):
+        assert [due.secrets for due in lost.due()] == [()]
+        with pytest.raises(ResourceError, match="STUDIO_SECRETS_KEY"):
+            lost.secret_of_requests(OWNER)
+
+
+def test_secrets_from_before_the_key_are_read_and_then_sealed(store: Store, hook: Any) -> None:
+    webhook, first = hook(store, ADDRESS)
+    _, second = store.webhooks.rotate(OWNER, webhook.id)
+    shared = store.webhooks.secret_of_requests(OWNER)
+    store.webhooks.test(OWNER, webhook.id)
+    sealing = with_key(store, KEY)
+    assert [due.secrets for due in sealing.due()] == [(second, first)]
+    store.webhooks.seal()
+    assert sorted(stored(store)) == sorted((first, second, shared)), "without a key they stay as they are"
+    sealing.seal()
+    sealed = stored(store)
+    assert not [secret for secret in sealed if "whsec_" in secret]
+    sealing.seal()
+    assert stored(store) == sealed
+    assert [due.secrets for due in sealing.due()] == [(second, first)]
+    assert sealing.secret_of_requests(OWNER) == shared
+
+
+def test_a_sealed_secret_opens_in_its_own_row_only(store: Store) -> None:
+    sealing = with_key(store, KEY)
+    mine, _ = sealing.create(OWNER, WebhookConfig(url=ADDRESS))
+    theirs, _ = sealing.create("eve", WebhookConfig(url=ADDRESS))
+    with store._database.write() as db:
+        taken = db.scalar(ledger.select(ledger.WEBHOOKS.c.secret).where(ledger.WEBHOOKS.c.id == mine.id))
+        moved = ledger.update(ledger.WEBHOOKS).where(ledger.WEBHOOKS.c.id == theirs.id)
+        db.execute(moved.values(secret=taken))
+    sealing.test("eve", theirs.id)
+    assert [due.secrets for due in sealing.due()] == [()]

@@ -22,9 +22,11 @@ from studio.core.settings import PROJECT_ROOT, Settings
 from studio.core.train_config import TrainConfig
 from studio.core.webhooks import WebhookConfig, WebhookEvent
 from studio.jobs.events import Outcome
+from studio.jobs.sealed import Seal
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.store import Store
 from studio.jobs.webhooks.addresses import Reach
+from studio.jobs.webhooks.ledger import Ledger
 from studio.service import Studio
 
 OWNER = "ada"
@@ -90,6 +92,24 @@ def test_after_a_rotation_both_secrets_verify_and_after_a_day_the_new_one_alone(
     Webhook(newest).verify(body, headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(new).verify(body, headers)
+
+
+def test_what_no_key_opens_is_sent_unsigned_to_nobody_and_waits_for_the_key(
+    place: Store, hook: Any, sending: Any, new_receiver: Any, until: Any
+) -> None:
+    receiver = new_receiver()
+    place.webhooks = Ledger(place._database, Seal("k" * 40))
+    webhook, secret = hook(place, receiver.url)
+    place.webhooks.test(OWNER, webhook.id)
+    place.webhooks = Ledger(place._database, Seal("another" * 8))
+    with sending(place):
+        until(lambda: listed(place, webhook).attempts >= 2)
+        assert listed(place, webhook).state == "waiting" and "STUDIO_SECRETS_KEY" in listed(place, webhook).error
+        assert receiver.got == []
+        place.webhooks = Ledger(place._database, Seal("k" * 40))
+        until(lambda: receiver.got)
+    headers, body = receiver.got[0]
+    Webhook(secret).verify(body, headers)
 
 
 def test_what_was_down_gets_it_under_the_same_id_when_it_is_back(

@@ -47,6 +47,7 @@ def test_photos_become_a_training_and_the_training_pictures(
             "subject": "Rex",
             "class_noun": "dog",
             "min_photos": 1,
+            "consent": True,
             "steps": 40,
             "method": {"rank": 4},
         },
@@ -59,7 +60,7 @@ def test_photos_become_a_training_and_the_training_pictures(
     job = http.get(f"/v1/jobs/{training.id}").json()
     assert job["facts"]["subject"] == "Rex" and job["facts"]["preset"] == "pocket_lora_cpu"
     check = http.get(f"/v1/jobs/{job['source']}").json()
-    assert len(check["result"]["verdicts"]) == 2
+    assert len(check["result"]["verdicts"]) == 2 and check["result"]["consent"] is True
     assert training.output["version"] == f"studio/adapter:{job['code']}"
     assert http.get(training.output["weights"]).status_code == 200
 

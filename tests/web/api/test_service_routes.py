@@ -200,6 +200,13 @@ def test_a_body_becomes_a_full_dreambooth_with_its_defaults(real: Clients, order
     captions = sorted((real.settings.home / "jobs").glob("check-*/photos/**/*.txt"))
     assert [path.read_text() for path in captions] == ["a photo of {instance_token} dog"] * 2
     assert TrainRequest.model_fields["RESOLUTION"].default == 768
+    assert check["consent"] is False, "nobody has said so"
+
+
+@pytest.mark.parametrize("said", [True, "true"])
+def test_that_the_person_agreed_is_kept_with_the_pictures(real: Clients, order: dict[str, Any], said: Any) -> None:
+    assert real.ada.post("/service/train", json={**order, "CONSENT": said}).status_code == 504
+    assert config_of(real, "check")["consent"] is True
 
 
 def test_what_a_body_says_is_what_is_trained(real: Clients, order: dict[str, Any]) -> None:
