@@ -196,9 +196,7 @@ def ended(runner, *handles, patience_s=400.0):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_trainings_at_once_and_the_one_whose_node_goes_ends_with_the_same_bytes(
-    on_ray, new_training, follow, monkeypatch
-):
+def test_two_trainings_at_once_and_the_one_whose_node_goes_ends_with_the_same_bytes(on_ray, new_training, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     alone, here = new_training("c"), LocalRunner({"STUDIO_DEVICE": "cpu"})
     ended(here, here.start(alone))
