@@ -44,6 +44,20 @@ MAX_BYTES = 150_000
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 _PATIENCE_MS = 180_000
+DRAWN = """
+() => [...document.images].every((one) => one.complete || !one.checkVisibility()
+    || one.getBoundingClientRect().top > innerHeight)
+"""
+"""Whether every picture in the window has come."""
+THROUGH = """
+async () => {
+    for (let at = 0; at < document.documentElement.scrollHeight; at += innerHeight / 2) {
+        scrollTo(0, at);
+        await new Promise((done) => setTimeout(done, 100));
+    }
+}
+"""
+"""Scrolls once through the page."""
 _TILE_PX, _GAP_PX, _PAUSE_PX = 100, 6, 14
 
 
@@ -147,8 +161,12 @@ class Camera:
             page.get_by_role("link", name=tab).click()
             door.wait_for()
         door.click()
-        page.wait_for_timeout(1500)  # pictures decode
+        page.wait_for_timeout(1500)  # the tab is drawn
+        if whole:  # pictures come when they come near the window
+            page.evaluate(THROUGH)
         page.evaluate("scrollTo(0, 0)")
+        page.wait_for_function(DRAWN)
+        page.wait_for_timeout(300)
         save(page.screenshot(full_page=whole), path)
         print(path, path.stat().st_size)
 

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from studio.core.domain import JobView
 from studio.core.job_words import name_of, place_of, shown_title, waiting_for
-from studio.core.units import duration_text, likeness_sentence
+from studio.core.units import duration_text, likeness_sentence, mean_words
 from studio.web.page import words
 from studio.web.page.parts import likeness_scale
 from studio.web.page.templates import render
@@ -22,8 +22,10 @@ def subject_caption(shelf: Shelf) -> str:
     """Return what stands below a subject's face: the name, and likeness or what is at work."""
     at_work = shelf.at_work
     likeness = shelf.likeness
-    detail = words.STATES[at_work[0].state] if at_work else likeness_sentence(likeness) if likeness else ""
-    return " · ".join(part for part in (shelf.subject, detail.partition(",")[0]) if part)
+    # There is room for some twenty letters; the spread stands below, where the subject's best run is.
+    short = mean_words({**likeness, "spread": None}) if likeness else ""
+    detail = words.STATES[at_work[0].state] if at_work else short
+    return " · ".join(part for part in (shelf.subject, detail) if part)
 
 
 def subject_shelf(shelf: Shelf, link: Callable[[str, str], str | None]) -> Markup:

@@ -59,7 +59,7 @@ def test_what_is_at_work_says_how_far_it_is_and_where_it_waits() -> None:
 
 
 def test_a_face_says_what_is_at_work_or_how_alike_the_best_run_is() -> None:
-    assert subject_caption(shelf(DONE)) == "Ada · likeness 0.76 ± 0.18 (alike)"
+    assert subject_caption(shelf(DONE)) == "Ada · 0.76 (alike)"
     assert subject_caption(shelf(OPEN, DONE)) == "Ada · Training"
     assert subject_caption(shelf(replace(RUN, state="cancelled"))) == "Ada"
 
