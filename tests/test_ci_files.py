@@ -100,7 +100,7 @@ def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
         "ruff check .",
         "ruff format --check .",
         "mypy studio/",
-        "python -m pytest -n 2\n",
+        "python -m pytest -n 2 --dist worksteal\n",
         '-m "browser and not slow"',
     )
     for step in (*steps, "python -m pytest tests/compute/test_quantization.py"):
@@ -110,7 +110,7 @@ def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
 def test_the_check_installs_postgres_and_forbids_to_skip_its_tests() -> None:
     text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "apt-get install -y -q --no-install-recommends postgresql" in text
-    assert "STUDIO_REQUIRE_POSTGRES=1 python -m pytest -n 2\n" in text
+    assert "STUDIO_REQUIRE_POSTGRES=1 python -m pytest -n 2 --dist worksteal\n" in text
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (extra,) = project["optional-dependencies"]["postgres"]
     assert Requirement(extra) in _requirements("requirements-dev.txt"), "what users install is what the tests run with"

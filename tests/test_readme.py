@@ -78,7 +78,7 @@ def test_installing_is_one_command_that_ends_with_the_app_serving() -> None:
 def test_testing_is_one_command() -> None:
     install, test = _parts(TEST)
     assert install == [".venv/bin/pip", "install", "-r", "requirements-dev.txt", "-c", "constraints.txt"]
-    assert test == [PYTHON, "-m", "pytest", "-n", "2"]
+    assert test == [PYTHON, "-m", "pytest", "-n", "2", "--dist", "worksteal"]
 
 
 def test_every_command_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
