@@ -437,7 +437,7 @@ def watch(
         if told.kind == "forgotten":
             raise NotFoundError(f"job {job} was deleted there.")
         if told.number:
-            on_event(Event(told.kind, told.data))
+            on_event(Event(told.kind, told.data))  # type: ignore[arg-type]
     goes_on = f"job {job} goes on there, the same command watches it again, and `remote cancel {job}` ends it"
     raise stopped(goes_on, "watching")
 

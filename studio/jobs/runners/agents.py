@@ -54,7 +54,7 @@ class Launcher(Protocol):
     def reach(self) -> None:
         """See that there is a way to the machines; raises InputError, MissingExtraError or ResourceError."""
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
         """End what was started here to reach them; agents go on."""
 
     def is_alive(self, place: str) -> bool:

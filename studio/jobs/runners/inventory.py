@@ -99,7 +99,7 @@ def _look_there(settings: Settings, found: _Found) -> RunnerView:
     except StudioError as error:
         return RunnerView(settings.runner, True, False, str(error), len(slots_of(settings)))
     finally:
-        launcher.close()
+        launcher.hang_up()
     return RunnerView(settings.runner, True, True, "", len(slots_of(settings)))
 
 

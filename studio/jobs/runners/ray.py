@@ -121,7 +121,7 @@ class RayLauncher(Launcher):
         self._words.pop(place, None)
         self._ask("kill", _CHANGE_S, name=place)
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
         """End the process that speaks with the cluster; actors go on."""
         with self._asking:
             self._end_driver()

@@ -264,7 +264,7 @@ class FakeCluster:
         self.add_node()
 
     def close(self) -> None:
-        self.launcher.close()
+        self.launcher.hang_up()
         with self._process as process:
             assert process.stdin is not None
             process.stdin.close()

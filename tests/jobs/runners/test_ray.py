@@ -125,7 +125,7 @@ def test_another_server_finds_the_actor_by_its_name(on_ray, new_attempt, follow,
     follow(on_ray.runner, handle, until=steps)
     child = worker_pid(next(on_ray.cluster.home.rglob("out/steps.txt")))
     place = on_ray.cluster.launcher.places[-1]
-    on_ray.cluster.launcher.close()  # with the server, what speaks with the cluster is gone
+    on_ray.cluster.launcher.hang_up()  # with the server, what speaks with the cluster is gone
     other = RayLauncher("", environment=on_ray.cluster.launcher._environment)
     assert other.is_alive(place)
     assert not other.waits(place)
@@ -133,7 +133,7 @@ def test_another_server_finds_the_actor_by_its_name(on_ray, new_attempt, follow,
     assert gone(child)
     assert not other.is_alive(place)
     assert no_photo_stays(on_ray.cluster.home)
-    other.close()
+    other.hang_up()
     on_ray.runner.leave(handle)
 
 
@@ -306,12 +306,12 @@ def test_a_driver_that_dies_or_hangs_is_an_answer_too_and_the_next_question_gets
     monkeypatch.setattr(module + "_DRIVER", ["-c", READY + "time.sleep(60)"])
     with pytest.raises(ResourceError, match=r"in time|does not answer"):
         launcher.is_alive("a")
-    launcher.close()
+    launcher.hang_up()
     monkeypatch.setattr(module + "_LOOK_S", 20.0)
     monkeypatch.setattr(module + "_DRIVER", ["-c", READY + ANSWERS])
     assert launcher.is_alive("a") and launcher.is_alive("a")
     driver = launcher._driver
-    launcher.close()
+    launcher.hang_up()
     assert driver is not None and driver.poll() is not None
 
 
