@@ -53,9 +53,11 @@ class Launcher(Protocol):
 
     def reach(self) -> None:
         """See that there is a way to the machines; raises InputError, MissingExtraError or ResourceError."""
+        return
 
     def hang_up(self) -> None:
         """End what was started here to reach them; agents go on."""
+        return
 
     def is_alive(self, place: str) -> bool:
         """Tell whether the agent runs, and mend the way to it.
