@@ -97,7 +97,7 @@ def jobs_cancel(job: Job, as_json: Json = False) -> None:
     with _table_of_jobs() as (studio, owner):
         view = plain(studio.cancel(job, owner=owner))
     asked = view["state"] not in TERMINAL_STATES
-    said = f"{job_words(view)}; it was asked to stop" if asked else job_words(view)
+    said = say("{job}; it was asked to stop").format(job=job_words(view)) if asked else job_words(view)
     open_output(as_json).result(view, lambda console: console.print(said, soft_wrap=True))
 
 

@@ -10,7 +10,9 @@ from studio.cli.common import Json
 from studio.cli.output import open_output
 from studio.cli.tables import new_table
 from studio.core.domain import plain
+from studio.core.language import say
 from studio.core.settings import load_settings
+from studio.core.units import dollars
 
 runners = typer.Typer(
     help="What jobs run on: is it alive, what does it cost, what is rented right now.", invoke_without_command=True
@@ -38,9 +40,10 @@ def sweep(as_json: Json = False) -> None:
     swept = inventory.sweep_now(load_settings())
 
     def show(console: Console) -> None:
-        console.print(f"{len(swept['given_back'])} machines given back, {len(swept['kept'])} belong to jobs that run.")
+        words = say("{gone} machines given back, {kept} belong to jobs that run.")
+        console.print(words.format(gone=len(swept["given_back"]), kept=len(swept["kept"])))
         for name, why in swept["left"].items():
-            console.print(f"{'the list' if name == '*' else name}: {why}", style="red")
+            console.print(f"{say('the list') if name == '*' else name}: {why}", style="red")
 
     open_output(as_json).result(swept, show)
     if swept["left"]:
@@ -51,17 +54,20 @@ def _show(console: Console, found: dict[str, Any]) -> None:
     table = new_table("runner", "jobs for a GPU", "reached", "at once", "device", "price", names=True)
     for row in found["runners"]:
         word, style = _ALIVE[row["alive"]]
-        goes = "go there" if row["chosen"] else ""
-        table.add_row(row["name"], goes, Text(word, style=style), str(row["slots"]), row["device"], row["price"])
+        goes = say("go there") if row["chosen"] else ""
+        table.add_row(row["name"], goes, Text(say(word), style=style), str(row["slots"]), row["device"], row["price"])
     console.print(table)
     for row in found["runners"]:
         if row["cause"]:
             console.print(f"{row['name']}: {row['cause']}", style="yellow", soft_wrap=True)
     for row in found["rented"]:
-        price = "" if row["price_per_hour"] is None else f", ${row['price_per_hour']:.2f} an hour"
-        name = row["machine"] or "a machine that nobody has seen"
-        console.print(f"rented: {name} for {row['job']}, {row['state']}{price}", soft_wrap=True)
+        hourly = row["price_per_hour"]
+        price = "" if hourly is None else say(", {price} an hour").format(price=dollars(hourly))
+        name = row["machine"] or say("a machine that nobody has seen")
+        words = say("rented: {machine} for {job}, {state}{price}")
+        console.print(words.format(machine=name, job=row["job"], state=row["state"], price=price), soft_wrap=True)
     money = found["money"]
     if money is not None:
-        spent, budget, reserved = (f"${money[name]:.2f}" for name in ("spent", "budget", "reserved"))
-        console.print(f"{money['month']}: {spent} of {budget} spent, {reserved} reserved for machines that run")
+        amounts = {name: dollars(money[name]) for name in ("spent", "budget", "reserved")}
+        words = say("{month}: {spent} of {budget} spent, {reserved} reserved for machines that run")
+        console.print(words.format(month=money["month"], **amounts))

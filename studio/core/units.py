@@ -89,3 +89,8 @@ def likeness_text(value: float | None, missing: str = "-", *, raw: bool = False)
     if value is None or math.isnan(value):
         return missing
     return f"{round(value if raw else shown(value), 2) + 0.0:.2f}"  # + 0.0: a value just below zero would read "-0.00"
+
+
+def dollars(amount: float) -> str:
+    """Return US dollars with their cents."""
+    return f"${amount:.2f}"

@@ -130,7 +130,7 @@ def test_every_sentence_that_is_said_somewhere_is_translated() -> None:
     assert [place for text, place in found if not has_german(text)] == []
 
 
-RESULTS = ("bench", "jobs", "keys", "remote", "shown", "space", "tables", "verbs")
+RESULTS = ("bench", "jobs", "keys", "remote", "runners", "shown", "space", "tables", "verbs")
 """Modules of the command line that show what a command has done."""
 NOT_SHOWN = re.compile(r"say|typer\..*|help_of|Problem|message|.*Error|.*\.parse|.*\.call|.*command|new_table")
 """What takes texts that are said elsewhere, are help, or end a command as an error, which stays English."""

@@ -89,7 +89,7 @@ def serve(
     if not token:
         del environment["STUDIO_TOKEN"]
     # A Space is one from the first import on; another root has modules of its own.
-    serve_it = _started if root != ROOT or "SPACE_ID" in environment else _forked
+    serve_it = _started if root != ROOT or {"SPACE_ID", "HF_ENDPOINT"} & environment.keys() else _forked
     with serve_it(order, environment, log, root) as address:
         yield address
 

@@ -126,6 +126,9 @@ def bodies(work: Work) -> dict[str, list[dict[str, Any]]]:
     check, run, code, made = (work["check"]["id"], work["train"]["id"], work["train"]["code"], work["generate"]["id"])
     return {
         "/v1/check": [{"edits": check}],
+        "/v1/jobs/{job_id}": [{"name": "hers"}],
+        "/v1/jobs/{job_id}/hearts": [{"files": ["images/beach/00.png"]}],
+        "/v1/subjects/{subject}": [{"name": "hers"}],
         "/v1/train": [{"check": check}],
         "/v1/generate": [{"run": name, "pack": "places"} for name in (run, code)],
         "/v1/finish": [{"job": made, "chain": "plain_white"}],

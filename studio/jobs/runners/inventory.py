@@ -10,6 +10,7 @@ from typing import Any
 from studio.core import machine
 from studio.core.errors import InputError, Problem, StudioError
 from studio.core.settings import Settings
+from studio.core.units import dollars
 from studio.jobs.runners.local import LocalRunner
 from studio.jobs.slots import slots_of
 from studio.jobs.states import VERBS
@@ -105,7 +106,6 @@ def _look_there(settings: Settings, found: _Found) -> RunnerView:
 
 def _look_rented(settings: Settings, found: _Found) -> RunnerView:
     """Ask the service for what it has on offer and what is rented; the books for what it costs."""
-    from studio.jobs.runners.rented.money import dollars
     from studio.jobs.runners.rented.opened import open_rented
 
     home = settings.home.expanduser().absolute()

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from studio.core.errors import NotFoundError
 from studio.core.strict import StrictModel
 from studio.web.api import views
 from studio.web.api.operations import Call, Operation
@@ -38,7 +39,11 @@ def _name_set(call: Call) -> Data:
 
 
 def _name_subject(call: Call) -> Data:
-    return {"renamed": list(call.session.rename(call.body.name, subject=call.path["subject"]))}
+    subject = call.path["subject"]
+    renamed = call.session.rename(call.body.name, subject=subject)
+    if not renamed:
+        raise NotFoundError(f"there is no subject {subject!r}.")
+    return {"renamed": list(renamed)}
 
 
 _JOB: Data = {"$ref": "#/components/schemas/Job"}

@@ -1,17 +1,19 @@
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,14 +23,23 @@ from studio.core.config import CheckConfig
 from studio.core.errors import NotFoundError, ResourceError
 from studio.core.settings import PROJECT_ROOT
 from studio.jobs.queue import Claim
+from studio.jobs.rentals import Rentals
 from studio.jobs.runners.agents import AgentRunner, Launcher
 from studio.jobs.runners.base import Attempt, Report, Runner
 from studio.jobs.runners.desk import AgentDesk
 from studio.jobs.runners.local import LocalRunner
 from studio.jobs.runners.ray import RayLauncher
+from studio.jobs.runners.rented.base import Wants
+from studio.jobs.runners.rented.launcher import Pace, RentLauncher
+from studio.jobs.runners.rented.money import Bounds
+from studio.jobs.runners.rented.opened import SERVICES
+from studio.jobs.runners.rented.runner import Patience, RentedRunner
 from studio.jobs.runners.ticket import Ticket
+from studio.jobs.sqlite import SqliteDatabase
+from studio.jobs.states import RUNNING
 from studio.jobs.storage.folder import FolderStorage
 from studio.jobs.storage.links import LinkSigner
+from studio.web import machines
 from studio.web.machines import machines_app
 
 FAKE_VERBS = Path(__file__).resolve().parents[1] / "fake_verbs.py"
@@ -199,6 +210,116 @@ def away(tmp_path: Path) -> Iterator[SimpleNamespace]:
             launcher.kill(place)
 
 
+@pytest.fixture(scope="session")
+def stand_ins() -> ModuleType:
+    path = Path(__file__).parent / "rented" / "stand_ins.py"
+    spec = importlib.util.spec_from_file_location("stand_ins", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["stand_ins"] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+class RentQueue(OneJobQueue):
+    """A queue as far as renting asks it, with the real table of rentals."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        super().__init__()
+        self.ahead_s = 0.0
+        """So much later it is for the books."""
+        self.rentals = Rentals(database, lambda: time.time() + self.ahead_s)
+        self.told: list[str] = []
+
+    def is_attempt(self, job_id: str, attempt: int) -> bool:
+        return self.attempts.get(job_id) == attempt and self.state in RUNNING
+
+    def tell(self, job_id: str, level: str, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.fixture
+def small_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines of stand-ins find the studio's code where it is; sending it takes seconds."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz"):
+        pass
+    monkeypatch.setattr(machines, "code_archive", lambda: (data.getvalue(), "small"))
+
+
+@pytest.fixture
+def new_rented(tmp_path: Path, stand_ins: ModuleType, small_code: None) -> Iterator[Callable[..., SimpleNamespace]]:
+    """Return a function that makes a runner on machines of a stand-in; when the test ends, none of them is left."""
+    with contextlib.ExitStack() as stack:
+        made: list[SimpleNamespace] = []
+
+        def new(name: str, **bounds: float) -> SimpleNamespace:
+            service = stand_ins.STAND_INS[name](tmp_path / name)
+            stack.callback(service.close)
+            database = SqliteDatabase(tmp_path / f"{name}.sqlite3")
+            stack.callback(database.close)
+            queue = RentQueue(database)
+            signer = LinkSigner(b"k" * 32, lambda: parts.address)
+            pace = {"beat_s": 0.1, "snapshot_s": 0.2, "patience_s": 60.0}
+            desk = AgentDesk(queue, FolderStorage(tmp_path / "storage", signer), signer, pace)  # type: ignore[arg-type]
+            address = stack.enter_context(serve_machines(desk))
+            adapter = SERVICES[name](stand_ins.KEY, "0123456789ab", url=service.url, timeout_s=10.0)
+            service.hurry = lambda: setattr(adapter._calls._client, "timeout", 0.4)
+            limits = {"monthly_budget": 20.0, "max_per_job": 5.0, "max_price_per_hour": 0.8, "max_s": 3600.0}
+            launcher = RentLauncher(
+                adapter,
+                desk,
+                queue,  # type: ignore[arg-type]
+                address,
+                Wants("", 24.0, 80, 0.8),
+                Bounds(**limits | bounds),
+                "python:3.12-slim",
+                Pace(pauses_s=(0.02, 0.05, 0.1), unclear_s=0.3, again_s=0.05, look_s=0.2),
+            )
+            patience = Patience(boot_s=60.0, first_step_s=60.0, stall_s=60.0)
+            runner = CountingRented(queue, desk, launcher, patience, grace_s=5.0, lost_s=1.0)
+            parts = SimpleNamespace(
+                service=service, adapter=adapter, queue=queue, desk=desk, launcher=launcher, runner=runner,
+                address=address, rentals=queue.rentals,
+            )  # fmt: skip
+            made.append(parts)
+            return parts
+
+        yield new
+        left = {parts.service.name: dict(parts.service.machines) for parts in made if parts.service.machines}
+    assert not left, f"machines that nobody has given back: {left}"
+
+
+class CountingRented(RentedRunner):
+    """Tells the queue which attempt counts, as the worker's claim does."""
+
+    def __init__(self, queue: OneJobQueue, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.queue = queue
+
+    def start(self, attempt: Attempt) -> str:
+        self.queue.attempts[attempt.claim.id] = attempt.claim.attempt
+        return super().start(attempt)
+
+
+@pytest.fixture
+def ticket_of(new_attempt: Callable[..., Attempt]) -> Callable[..., Ticket]:
+    """Return a function that begins an attempt that counts, and returns its ticket."""
+
+    def begin(parts: SimpleNamespace, number: int = 1, job_id: str = "check-0123456789abcdef") -> Ticket:
+        parts.queue.attempts[job_id] = number
+        box, _ = parts.desk.open(new_attempt("quick", number, job_id))
+        return parts.desk.ticket(box, parts.launcher.address, grace_s=5.0)
+
+    return begin
+
+
+@pytest.fixture(params=["vast", "hf_jobs"])
+def rented(request: pytest.FixtureRequest, new_rented: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    """Each service, with all that a runner on its machines is made of."""
+    return new_rented(request.param)
+
+
 class PacedRayLauncher(RayLauncher):
     """Brings agents of a quick pace."""
 
@@ -296,7 +417,10 @@ def on_ray(tmp_path: Path, ray_cluster: FakeCluster) -> Iterator[SimpleNamespace
                 ray_cluster.launcher.kill(ray_cluster.launcher.places.pop())
 
 
-@pytest.fixture(params=["local", "process", pytest.param("ray", marks=pytest.mark.slow)])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ray", "vast", "hf_jobs")]
+
+
+@pytest.fixture(params=["local", "process", *SLOW])
 def runner(request: pytest.FixtureRequest, verbs_on_path: None) -> Runner:
     """Every runner there is."""
     if request.param == "local":

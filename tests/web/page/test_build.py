@@ -104,7 +104,7 @@ def test_nothing_english_is_left_on_a_german_page_and_no_german_on_an_english_on
     german = language.catalogue("de")
     translated = {english for (_, english), text in german.items() if english != text} - set(german.values())
     assert len(said) > 150
-    assert sorted(said & translated) == []
+    assert sorted(said & translated) == ["subject"], "the name of an engine, which a table of a command heads"
     assert [text for text in said if ENGLISH.search(FOR_MODELS.sub("", text))] == []
     assert 'documentElement.lang = "de"' in described["head"], "readers and screen readers are told the language"
     before = {html.unescape(text).strip() for text in read_by_people(page)}

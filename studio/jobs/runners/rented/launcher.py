@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from studio.core.errors import InputError, Problem, ResourceError, StudioError
-from studio.core.units import duration_text
+from studio.core.units import dollars, duration_text, gigabytes_text
 from studio.jobs.queue import JobQueue
 from studio.jobs.rentals import Money, Rental
 from studio.jobs.runners.agents import Launcher
@@ -18,7 +18,7 @@ from studio.jobs.runners.desk import AgentDesk, GoneError
 from studio.jobs.runners.needs import NEEDS
 from studio.jobs.runners.rented import start
 from studio.jobs.runners.rented.base import Label, Machine, Offer, RefusedError, Service, Start, Wants
-from studio.jobs.runners.rented.money import Bounds, NotYetError, dollars, most_for, seconds_for, too_dear
+from studio.jobs.runners.rented.money import Bounds, NotYetError, most_for, seconds_for, too_dear
 from studio.jobs.runners.ticket import Ticket
 
 logger = logging.getLogger(__name__)
@@ -233,8 +233,8 @@ class RentLauncher(Launcher):
         if not offers:
             wants = self.wants
             gpu = f"{wants.gpu} with" if wants.gpu else "a GPU with"
-            most = dollars(wants.max_price_per_hour)
-            words = f"finds no machine on offer at {self.name} that has {gpu} {wants.memory_gb:g} GB for {most} or less"
+            memory, most = gigabytes_text(wants.memory_gb), dollars(wants.max_price_per_hour)
+            words = f"finds no machine on offer at {self.name} that has {gpu} {memory} for {most} or less"
             cure = "raise it, lower STUDIO_RENT_MEMORY_GB or change STUDIO_RENT_GPU, or retry the job later"
             raise InputError.of([Problem("STUDIO_RENT_MAX_PRICE_PER_HOUR", words, cure, "rent_offers")])
         return offers

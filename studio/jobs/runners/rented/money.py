@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from studio.core.errors import InputError, Problem
+from studio.core.units import dollars
 from studio.jobs.rentals import Money
 
 _S_PER_HOUR = 3600.0
@@ -69,8 +70,3 @@ def too_dear(price_per_hour: float, bounds: Bounds) -> InputError:
     most = dollars(bounds.max_price_per_hour)
     words = f"allows {most} an hour, and the machine costs {dollars(price_per_hour)}"
     return InputError.of([Problem("STUDIO_RENT_MAX_PRICE_PER_HOUR", words, "raise it and retry the job", "rent_price")])
-
-
-def dollars(amount: float) -> str:
-    """Return an amount as people write it."""
-    return f"${amount:.2f}"

@@ -10,6 +10,7 @@ import math
 from typing import Any, TypeGuard
 
 from studio.core.errors import ResourceError
+from studio.core.units import gigabytes_text
 from studio.jobs.runners.rented.base import Label, Machine, MachineState, Offer, RefusedError, Start, Wants
 from studio.jobs.runners.rented.calls import Answer, Calls
 
@@ -147,7 +148,9 @@ class Vast:
             return None
         memory_gb = row["gpu_ram"] / _MB_PER_GB if isinstance(row.get("gpu_ram"), int | float) else 0.0
         # It fetches no more than its disk holds.
-        return Offer(str(row["id"]), f"{row.get('gpu_name', 'GPU')}, {memory_gb:.0f} GB", price, per_gb * wants.disk_gb)
+        return Offer(
+            str(row["id"]), f"{row.get('gpu_name', 'GPU')}, {gigabytes_text(memory_gb)}", price, per_gb * wants.disk_gb
+        )
 
     def _machine(self, row: dict[str, Any]) -> Machine | None:
         label = Label.read(row.get("label"), self.installation)

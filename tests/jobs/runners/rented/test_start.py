@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from studio.jobs.runners.code import NEEDS
+from studio.jobs.runners.needs import NEEDS
 from studio.jobs.runners.rented import start
 
 JOB = "check-0123456789abcdef"
