@@ -103,7 +103,7 @@ class Browser:
         page = self._browser.new_page(viewport={"width": 1280, "height": 720})
         page.set_default_timeout(_PATIENCE_MS)
         page.goto(self._address)
-        page.get_by_role("button", name="Try it with sample photos").wait_for()
+        page.get_by_role("tab", name=TABS[0]).wait_for()  # with results it opens on another one
         page.wait_for_timeout(2000)  # what the page asks at its opening has come
         found: dict[str, list[float]] = {tab: [] for tab in TABS}
         for _ in range(_ROUNDS):
