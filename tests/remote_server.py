@@ -1,4 +1,4 @@
-"""The plain routes alone, before a studio that is not started: a server that may be killed and is back at once.
+"""The plain routes and those below /v1, before a studio that is not started: a server that may be killed and is back at once.
 
 Run as a script: ``python tests/remote_server.py HOME PORT``; it prints the address once it listens.
 """
@@ -11,16 +11,18 @@ from fastapi import FastAPI
 from studio.core.settings import Settings
 from studio.service import Studio
 from studio.web import guard, server
+from studio.web.api.interfaces import add_interfaces
 from studio.web.routes import add_routes
 from studio.web.session import StudioSession
 
 
 def create_app(settings: Settings, studio: Studio) -> FastAPI:
-    """Return guard and routes, without Gradio."""
+    """Return guard and routes, without Gradio's."""
     app = FastAPI()
     app.add_middleware(guard.GuardMiddleware, settings=settings)
     session = StudioSession(studio, settings)
-    add_routes(app, lambda request: session, settings)
+    for add in (add_routes, add_interfaces):
+        add(app, lambda request: session, settings)
     return app
 
 

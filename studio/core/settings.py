@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     runner_jobs: int | None = Field(default=None, ge=1, le=1000)
     """Most jobs that run at the same time on other machines: for ray, the GPUs that it may take. None is as many as
     this machine would run."""
-    public_url: str = Field(default="", pattern=r"^(https?://[^\s/?#@]+(/[\w.~-]+)*)?$")
+    public_url: str = Field(default="", pattern=r"^(https?://[^\s/?#@]+(/[\w.~-]+)*)?/?$")
     """Address at which rented machines and the nodes of a Ray cluster reach this server, such as
     https://studio.example.org; a cluster needs none where this server's own address leads to it."""
     runner_python: str = Field(default="", pattern=r"^([\w./~+-]*)$")

@@ -595,6 +595,11 @@ def named(path: str, body: dict[str, Any], ids: dict[str, str]) -> tuple[str, di
     return path.replace("{job_id}", ids["generate"]).replace("{adapter}", ids["train"]), body
 
 
+def timeless(text: str) -> str:
+    """Return an answer without what differs between two receipts of nothing."""
+    return re.sub(r'"(id|asked_s|forgotten_s)":("[0-9a-f]{16}"|[0-9.]+)', r'"\1":0', text)
+
+
 def test_eve_gets_on_every_described_route_what_a_thing_that_is_not_there_gets(
     address: str, ada: httpx.Client, eve: httpx.Client, nobody: httpx.Client, work: dict[str, dict[str, Any]]
 ) -> None:
@@ -616,7 +621,7 @@ def test_eve_gets_on_every_described_route_what_a_thing_that_is_not_there_gets(
             said = answer.text
             for kind in ids:
                 said = said.replace(ids[kind], others[kind])
-            assert (answer.status_code, said) == (absent.status_code, absent.text), (method, path)
+            assert (answer.status_code, timeless(said)) == (absent.status_code, timeless(absent.text)), (method, path)
             if "{" in path or order != body:
                 assert answer.status_code == 404, (method, path, answer.text)
             assert not any(id_ in answer.text for id_ in hers.values() if id_ not in (place + json.dumps(order)))

@@ -58,7 +58,7 @@ def launcher_of(settings: Settings) -> Launcher:
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "", "localhost") else settings.host
     server = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
     if settings.runner == RayLauncher.name:
-        address = settings.public_url or f"http://{server}"
+        address = settings.public_url.rstrip("/") or f"http://{server}"
         return RayLauncher(address, python=settings.runner_python, environment=environment_of())
     return SshLauncher(settings.runner.removeprefix("ssh:"), server, python=settings.runner_python)
 

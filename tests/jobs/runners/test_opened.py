@@ -32,11 +32,11 @@ def test_agents_are_led_to_where_this_server_listens(tmp_path, host, server):
 
 def test_agents_in_a_cluster_are_led_to_the_public_address_or_else_to_where_this_server_listens(tmp_path):
     assert launcher_of(Settings(home=tmp_path, runner="ray")).address == "http://127.0.0.1:7860"
-    there = Settings(home=tmp_path, runner="ray", public_url="https://studio.example.org/x")
+    there = Settings(home=tmp_path, runner="ray", public_url="https://studio.example.org/x/")
     assert launcher_of(there).address == "https://studio.example.org/x"
 
 
-@pytest.mark.parametrize("url", ["studio.example.org", "ftp://a", "https://a/?x", "https://u:p@a", "https://a/b/"])
+@pytest.mark.parametrize("url", ["studio.example.org", "ftp://a", "https://a/?x", "https://u:p@a", "https://a/b//"])
 def test_addresses_that_agents_could_not_call_are_refused(tmp_path, url):
     with pytest.raises(ValueError, match="public_url"):
         Settings(home=tmp_path, public_url=url)
