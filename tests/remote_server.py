@@ -1,4 +1,4 @@
-"""The plain routes and those below /v1, before a studio that is not started: a server that may be killed and is back at once.
+"""The plain routes and those below /v1 before a studio that is not started: it may be killed and is back at once.
 
 Run as a script: ``python tests/remote_server.py HOME PORT``; it prints the address once it listens.
 """
