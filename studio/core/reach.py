@@ -84,6 +84,6 @@ def require_photo_base(*, is_named: bool, drawn: bool | None, here: Machine) -> 
     if is_named or drawn is not False or has_photo_base(here):
         return
     message = say("these are real photos, and this machine has no GPU for a base that knows real pictures. {cartoons}")
-    message = message.format(cartoons=say(CARTOONS))
+    message = message.format(cartoons=say(CARTOONS).removesuffix("."))
     cure = say("train them {ways}; or name the base pocket for a cartoon").format(ways=say("; or ").join(ways()))
     raise InputError.of([Problem("base", message, cure, "real_photos")])
