@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from studio.core.errors import InputError
+from studio.core.errors import InputError, ResourceError
 from studio.core.settings import Settings
 from studio.jobs.queue import NewJob
 from studio.jobs.runners import inventory
+from studio.jobs.runners.ray import RayLauncher
 from studio.jobs.runners.rented.base import Label, Start, Wants
 from studio.jobs.runners.rented.opened import SERVICES, installation_of
 from studio.jobs.states import VERBS
@@ -54,6 +55,22 @@ def test_this_machine_is_there_and_costs_nothing(tmp_path: Path):
     assert (local.name, local.chosen, local.alive, local.slots, local.device) == ("local", True, True, 1, "cpu")
     assert found.rented == () and found.money is None
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("error", [None, ResourceError("the Ray cluster does not answer.")])
+def test_a_cluster_is_asked_and_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ResourceError | None):
+    left: list[str] = []
+
+    def ask(self: RayLauncher, do: str, patience_s: float, **arguments: str) -> dict[str, str]:
+        if error is not None:
+            raise error
+        return {"state": "gone"}
+
+    monkeypatch.setattr(RayLauncher, "_ask", ask)
+    monkeypatch.setattr(RayLauncher, "hang_up", lambda self: left.append(self.name))
+    _, ray = inventory.look(Settings(home=tmp_path, device="cpu", runner="ray", runner_jobs=3)).runners
+    assert (ray.name, ray.chosen, ray.alive, ray.slots) == ("ray", True, error is None, 3) and left == ["ray"]
+    assert ray.cause == ("" if error is None else str(error))
 
 
 def test_a_machine_of_ones_own_that_is_not_reached_says_why(tmp_path: Path):
