@@ -334,4 +334,4 @@ def _id(job: Job[Any] | str) -> str:
 
 def _given(config: StrictModel) -> dict[str, Any]:
     """Return what is set in a config, as the body of a request says it."""
-    return config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return config.model_dump(mode="json", exclude_unset=True)  # None, too: it takes away what a preset sets

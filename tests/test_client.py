@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from studio import client as module
 from studio.client import Client, Job
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import TERMINAL_STATES, Dataset, Event, GenerateResult, TrainResult
@@ -170,3 +171,8 @@ def test_forgetting_says_what_would_go_and_lets_go(studio: Client, tmp_path: Pat
     assert receipt["jobs"] == [check.id] and "Deleted for good" in receipt["words"]
     with pytest.raises(StudioError, match="not there"):
         check.view()
+
+
+def test_nothing_that_is_set_is_left_out_not_even_none() -> None:
+    """A preset with a rate of its own for the token is told to train none."""
+    assert module._given(TrainConfig(token_learning_rate=None, steps=3)) == {"token_learning_rate": None, "steps": 3}

@@ -198,10 +198,10 @@ class Server:
 
     def _stream(self, job: str, seen: int, should_end: Callable[[], bool]) -> Iterator[Told]:
         """Yield what one connection tells, until it is cut."""
-        lines: SimpleQueue[Told | None] = SimpleQueue()
 
-        def once() -> None:
+        def once() -> SimpleQueue[Told | None]:
             opened: SimpleQueue[httpx2.Response | Exception] = SimpleQueue()
+            lines: SimpleQueue[Told | None] = SimpleQueue()  # of this try: one that was given up may still open
             # A thread, because a read cannot be asked now and then whether it is still wanted.
             Thread(target=self._read, args=(job, seen, opened, lines), daemon=True).start()
             try:
@@ -211,8 +211,9 @@ class Server:
             if isinstance(answer, Exception):
                 raise answer
             _require(answer)
+            return lines
 
-        self._patiently(once)
+        lines: SimpleQueue[Told | None] = self._patiently(once)
         while not should_end():
             try:
                 told = lines.get(timeout=_LOOK_S)

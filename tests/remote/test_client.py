@@ -1,4 +1,5 @@
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -192,3 +193,25 @@ def test_a_long_list_of_jobs_comes_in_parts() -> None:
     rows = transport(answer).jobs(450)
     assert [row["id"] for row in rows] == [str(number) for number in range(450)] and rows[0]["place"] == 1
     assert asked == [{"limit": "200"}, {"limit": "200", "cursor": "200"}, {"limit": "50", "cursor": "400"}]
+
+
+def test_what_an_abandoned_connection_still_tells_is_not_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A try that was given up opens after the next one has."""
+    event = 'id: 1\nevent: progress\ndata: {"step": 1}\n\n'
+    end = 'event: end\ndata: {"id": "j", "state": "completed"}\n\n'
+    tries: list[int] = []
+    late = threading.Event()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        tries.append(1)
+        if len(tries) == 1:
+            late.wait(10)
+        return httpx2.Response(200, text=event + ("" if len(tries) == 1 else end))
+
+    server = transport(answer)
+    monkeypatch.setattr(server, "_timeout", lambda: httpx2.Timeout(0.2))
+    told = server.told("j")
+    first = next(told)
+    late.set()
+    time.sleep(0.3)
+    assert [first.number, *(row.number for row in told)] == [1, 0] and len(tries) == 2

@@ -14,9 +14,10 @@ from studio.core.errors import InputError, Problem
 from studio.core.units import bytes_text
 from studio.jobs.intake import disk_errors
 from studio.jobs.webhooks.addresses import ForbiddenAddressError, Reach
-from studio.jobs.webhooks.transport import CheckedTransport, usual_tls, words_for
+from studio.jobs.webhooks.transport import CheckedTransport, client_on, usual_tls, words_for
 
 _CURE = "give an https link to a file on the public internet that opens without a login, and try again"
+_HEADERS = {"accept-encoding": "identity", "user-agent": "likeness-studio"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,10 @@ async def fetch(
     try:
         async with (
             asyncio.timeout(limits.total_s),
-            httpx2.AsyncClient(
-                transport=CheckedTransport(reach, usual_tls(), names),
-                timeout=httpx2.Timeout(limits.silence_s, connect=limits.connect_s),
-                follow_redirects=False,
-                trust_env=False,
-                headers={"accept-encoding": "identity", "user-agent": "likeness-studio"},
+            client_on(
+                CheckedTransport(reach, usual_tls(), names), silence_s=limits.silence_s, connect_s=limits.connect_s
             ) as client,
-            client.stream("GET", url) as response,
+            client.stream("GET", url, headers=_HEADERS) as response,
         ):
             if response.status_code != 200:
                 raise _refused(where, f"answers with {response.status_code}, and not with a file")

@@ -109,18 +109,25 @@ def signed(message: str, body: str, secrets: Sequence[str]) -> dict[str, str]:
     }
 
 
+def client_on(transport: httpx2.AsyncBaseTransport, *, silence_s: float, connect_s: float) -> httpx2.AsyncClient:
+    """Return a client that goes to no other address than its transport has checked: no redirects, no proxies.
+
+    Args:
+        transport: closed with the client.
+        silence_s: how long nothing may come or go, seconds.
+        connect_s: how long connecting may take, seconds.
+    """
+    timeout = httpx2.Timeout(silence_s, connect=connect_s)
+    return httpx2.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False, trust_env=False)
+
+
 async def post(url: str, headers: dict[str, str], body: str, transport: CheckedTransport, limits: Limits) -> Answer:
     """Send one delivery and return what came of it; the transport is closed afterwards."""
     answer: Answer | None = None
     try:
         async with (
             asyncio.timeout(limits.total_s),
-            httpx2.AsyncClient(
-                transport=transport,
-                timeout=httpx2.Timeout(limits.total_s, connect=limits.connect_s),
-                follow_redirects=False,
-                trust_env=False,
-            ) as client,
+            client_on(transport, silence_s=limits.total_s, connect_s=limits.connect_s) as client,
             client.stream("POST", url, content=body.encode(), headers=headers) as response,
         ):
             answer = answer_of(response)

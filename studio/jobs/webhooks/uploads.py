@@ -17,7 +17,7 @@ import httpx2
 from studio.core.domain import JobView
 from studio.jobs.child import OUT_FOLDER
 from studio.jobs.webhooks.addresses import ForbiddenAddressError
-from studio.jobs.webhooks.transport import Answer, CheckedTransport, answer_of, words_for
+from studio.jobs.webhooks.transport import Answer, CheckedTransport, answer_of, client_on, words_for
 
 ARRIVED = "The adapter is at the link that came with the request."
 FAILED = "The adapter could not be put to the link that came with the request: {error}"
@@ -58,12 +58,7 @@ async def put(url: str, job_dir: Path, transport: CheckedTransport, limits: Uplo
         headers = {"content-length": str(archive.stat().st_size), "user-agent": "likeness-studio"}
         async with (
             asyncio.timeout(limits.total_s),
-            httpx2.AsyncClient(
-                transport=transport,
-                timeout=httpx2.Timeout(limits.silence_s, connect=limits.connect_s),
-                follow_redirects=False,
-                trust_env=False,
-            ) as client,
+            client_on(transport, silence_s=limits.silence_s, connect_s=limits.connect_s) as client,
             client.stream("PUT", url, content=_parts(archive), headers=headers) as response,
         ):
             return answer_of(response)

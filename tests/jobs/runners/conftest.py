@@ -174,8 +174,8 @@ def serve_machines(desk: AgentDesk) -> Iterator[str]:
             thread.join()
 
 
-class CountingRunner(AgentRunner):
-    """Tells the queue which attempt counts, as the worker's claim does."""
+class Counting:
+    """Makes a runner tell the queue which attempt counts, as the worker's claim does."""
 
     def __init__(self, queue: OneJobQueue, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -184,6 +184,10 @@ class CountingRunner(AgentRunner):
     def start(self, attempt: Attempt) -> str:
         self.queue.attempts[attempt.claim.id] = attempt.claim.attempt
         return super().start(attempt)
+
+
+class CountingRunner(Counting, AgentRunner):
+    """The runner of agents."""
 
 
 @contextlib.contextmanager
@@ -290,16 +294,8 @@ def new_rented(tmp_path: Path, stand_ins: ModuleType, small_code: None) -> Itera
     assert not left, f"machines that nobody has given back: {left}"
 
 
-class CountingRented(RentedRunner):
-    """Tells the queue which attempt counts, as the worker's claim does."""
-
-    def __init__(self, queue: OneJobQueue, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.queue = queue
-
-    def start(self, attempt: Attempt) -> str:
-        self.queue.attempts[attempt.claim.id] = attempt.claim.attempt
-        return super().start(attempt)
+class CountingRented(Counting, RentedRunner):
+    """The runner of rented machines."""
 
 
 @pytest.fixture
