@@ -100,7 +100,8 @@ class Studio(Marks):
             beside=kinds_beside(settings),
             works=settings.works,
         )
-        self.server = Server(self._home, self._store, self._worker, watched)
+        limit = settings.max_waiting
+        self.server = Server(self._home, self._store, self._worker, watched, max_waiting=limit)
         if settings.backup_url:
             self._backup = Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads)
         patience_s = 3 * grace_s + 10.0

@@ -110,6 +110,12 @@ class UnavailableError(StudioError):
     retry_after_s = 10
 
 
+class QueueFullError(UnavailableError):
+    """So many jobs wait that no more are taken for a while."""
+
+    retry_after_s = 60
+
+
 class TrainingError(StudioError):
     """A run was ended early because it could not have become good."""
 

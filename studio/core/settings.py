@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     drain_s: int = Field(default=0, ge=0, le=7 * 24 * 3600)
     """Told to stop (SIGTERM), the server takes no more jobs; those that run may go on for so many seconds. Then they
     stop, and go on at the next start or on another server. 0 stops them at once."""
+    max_waiting: int = Field(default=1000, ge=1)
+    """Most jobs that may wait, of all owners together; while there are as many, new ones are refused with 503."""
     root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")
     """Path below which a gateway serves this studio, such as /studio."""
     log: Literal["text", "json"] = "text"

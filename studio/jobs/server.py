@@ -9,10 +9,11 @@ import threading
 import time
 from pathlib import Path
 
-from studio.core.errors import Problem, StudioError, UnavailableError
+from studio.core.errors import Problem, QueueFullError, StudioError, UnavailableError
 from studio.core.units import bytes_text
 from studio.jobs.observed import ObservedQueue, Observer
 from studio.jobs.queue import Figure, JobQueue
+from studio.jobs.states import WAITING
 from studio.jobs.worker import Worker
 
 LEAST_FREE_BYTES = 100 * 10**6
@@ -29,13 +30,17 @@ class Server:
         store: the table of jobs.
         worker: what runs jobs here.
         queue: the worker's view of the table.
+        max_waiting: most jobs that may wait.
     """
 
-    def __init__(self, home: Path, store: JobQueue, worker: Worker, queue: ObservedQueue) -> None:
+    def __init__(
+        self, home: Path, store: JobQueue, worker: Worker, queue: ObservedQueue, *, max_waiting: int
+    ) -> None:
         self._home = home
         self._store = store
         self._worker = worker
         self._queue = queue
+        self._max_waiting = max_waiting
         self._draining = threading.Event()
 
     def observe(self, observer: Observer) -> None:
@@ -94,13 +99,17 @@ class Server:
     # Stopping
 
     def require_open(self) -> None:
-        """Refuse a new job while the server is about to stop.
+        """Refuse a new job while the server is about to stop, or the queue is full.
 
         Raises:
-            UnavailableError: it is.
+            UnavailableError: it is. QueueFullError: it is.
         """
         if self._draining.is_set():
             raise UnavailableError("the studio is about to stop and takes no more jobs; send it again in a moment.")
+        # Not in the transaction that adds the job: a few too many at the same moment harm nobody.
+        waiting = sum(figure.jobs for figure in self._store.figures() if figure.state in WAITING)
+        if waiting >= self._max_waiting:
+            raise QueueFullError(f"the queue is full: {waiting} jobs wait; send it again in a minute.")
 
     def drain(self, within_s: float) -> bool:
         """Take no more jobs, and wait until those that run here have ended.

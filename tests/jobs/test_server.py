@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from studio.core.config import CheckConfig
-from studio.core.errors import InputError, UnavailableError
+from studio.core.errors import InputError, QueueFullError, UnavailableError
 from studio.core.settings import Settings, load_settings
 from studio.core.train_config import TrainConfig
 from studio.jobs import server
@@ -147,3 +147,15 @@ def test_without_a_database_for_several_servers_only_the_leading_one_works(monke
     monkeypatch.setenv("STUDIO_WORKS", "always")
     with pytest.raises(InputError, match=r"STUDIO_WORKS: .*STUDIO_DATABASE_URL"):
         load_settings()
+
+
+def test_a_full_queue_takes_nobodys_job_until_one_has_left_it(new_studio: Callable[..., Studio], tmp_path: Path) -> None:
+    studio = new_studio(max_waiting=2)  # not started: what is submitted waits
+    first = submit(studio, tmp_path / "a", "quick")
+    submit(studio, tmp_path / "b", "quick")
+    with pytest.raises(QueueFullError, match="2 jobs wait") as refused:
+        submit(studio, tmp_path / "c", "quick")
+    assert (refused.value.status, refused.value.retry_after_s) == (503, 60)
+    assert len(list((tmp_path / "home" / "jobs").iterdir())) == 2, "nothing was kept of it"
+    studio.cancel(first, owner=OWNER)
+    submit(studio, tmp_path / "c", "quick")
