@@ -1,11 +1,13 @@
 """A server whose trainings have agents on another machine, which is this one; a program for test_adopted.py.
 
-    python away.py HOME PORT ELSEWHERE
+    python away.py HOME PORT ELSEWHERE [ADDRESS [SETTINGS]]
 
-It is stopped by SIGTERM. An agent is a process of its own that knows nothing but its ticket, as anywhere.
+ADDRESS is where agents find it, behind a gateway; SETTINGS are more of them, as JSON. It is stopped by
+SIGTERM. An agent is a process of its own that knows nothing but its ticket, as anywhere.
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -57,10 +59,11 @@ class Elsewhere(Launcher):
 
 
 def main() -> None:
-    home, port, elsewhere = sys.argv[1:]
-    launcher = Elsewhere(Path(elsewhere), f"http://127.0.0.1:{port}")
+    home, port, elsewhere, *more = sys.argv[1:]
+    address, given = [*more, *(f"http://127.0.0.1:{port}", "{}")[len(more) :]]
+    launcher = Elsewhere(Path(elsewhere), address)
     opened.launcher_of = lambda settings: launcher  # type: ignore[assignment]
-    settings = Settings(home=Path(home), device="cpu", runner=launcher.name)
+    settings = Settings(home=Path(home), device="cpu", runner=launcher.name, **json.loads(given))
     studio = Studio(settings, verbs=fake_verbs.VERBS, grace_s=5.0)
     assert studio.desk is not None
     studio.start()

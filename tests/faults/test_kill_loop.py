@@ -143,22 +143,25 @@ def test_a_job_whose_server_is_stopped_again_and_again_completes(stops: int, ste
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_the_same_holds_in_postgres(tmp_path: Path, new_postgres_url: Callable[[], str]) -> None:
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("stops", "steps"), [(15, 200), (70, 1000)])
+def test_the_same_holds_in_postgres(
+    stops: int, steps: int, tmp_path: Path, new_postgres_url: Callable[[], str]
+) -> None:
     photo = tmp_path / "one.jpg"
     photo.write_bytes(b"pixels")
     home, url = tmp_path / "home", new_postgres_url()
     studio = Studio(Settings(home=home, database_url=url), verbs=load_file(FAKES).VERBS)  # type: ignore[arg-type]
     try:
-        job = studio.submit_check(CheckConfig(subject="count 200 50"), [photo], owner=OWNER)
+        job = studio.submit_check(CheckConfig(subject=f"count {steps} 50"), [photo], owner=OWNER)
         # After a crash nobody works until the lease has ended.
-        running = stop_often(home, "fake", 15, 1.2, studio, job.id, patience_s=12.0, database=url)
-        assert running > 7, "otherwise nothing was interrupted"
+        running = stop_often(home, "fake", stops, 1.2, studio, job.id, patience_s=12.0, database=url)
+        assert running > stops / 2 - 1, "otherwise nothing was interrupted"
         server = serve(home, "fake", url)
         view = studio.wait(job.id, owner=OWNER, timeout_s=120)
         stop(server, "close")
         assert view.state == "completed", view.cause
-        assert broken(PostgresDatabase(url), home, {job.id: 200}) == []
+        assert broken(PostgresDatabase(url), home, {job.id: steps}) == []
     finally:
         studio.close()
 
