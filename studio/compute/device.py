@@ -1,6 +1,7 @@
 """Which device computes, how precisely, and what of a model lies there. Used by the verbs that run a base."""
 
 import ctypes
+import gc
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +95,22 @@ def room_bytes(device: torch.device) -> int | None:
 def free_bytes(device: torch.device) -> int | None:
     """Return how much memory of a GPU is free; None where the device shares the machine's own."""
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
+def free_to_keep_bytes(device: torch.device) -> int:
+    """Return how much is free where a device keeps weights: its own memory, or the machine's that it shares."""
+    free = free_bytes(device)
+    return int(psutil.virtual_memory().available) if free is None else free
+
+
+def give_back() -> None:
+    """Give memory that this process has freed back to the device and to the system."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is not None and hasattr(libc, "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
 
 
 def choose_placement(part_bytes: Mapping[str, int], free: int | None) -> Placement:

@@ -29,6 +29,7 @@ _ONE_BLOCK = 0.1  # of the weights: the block on the device, and what is no bloc
 # For the adapter with its moments, the allocator's gaps and the driver. With them the count meets what others measured:
 # 10.7 GB for FLUX.2 klein (PEFT's benchmark, 512 px, two pictures), about 17 GB for Z-Image at 1024 px (modl).
 _GAPS, _DRIVER_GB = 1.1, 0.8
+_KEPT_SHARE, _FREE_SHARE = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,21 @@ def plan_of(
         device=measured.device,
         changes=changes or {},
     )
+
+
+def keepable_bytes(room_bytes: int, free_bytes: int, kept_bytes: int, most_bytes: int | None = None) -> int:
+    """Return how much of a memory bases may keep that stay loaded between jobs.
+
+    Half of it, and never so much that less than a tenth would be free for everything else.
+
+    Args:
+        room_bytes: all of it.
+        free_bytes: what is free now.
+        kept_bytes: what such bases take now.
+        most_bytes: a limit that somebody has set in the place of the half.
+    """
+    most = room_bytes * _KEPT_SHARE if most_bytes is None else most_bytes
+    return max(0, int(min(most, kept_bytes + free_bytes - room_bytes * _FREE_SHARE)))
 
 
 def checkpoint_steps(config: TrainConfig, steps: int) -> list[int]:

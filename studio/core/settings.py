@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     """Maximum number of photos in one check."""
     job_silence_s: int = Field(default=3600, ge=1)
     """A job that reports nothing for this many seconds counts as hung and is ended; downloads report nothing either."""
+    warm_s: int = Field(default=300, ge=0, le=7 * 24 * 3600)
+    """Seconds that a process which has made pictures stays with its base loaded, so that the next pictures begin at
+    once; it goes sooner where a training needs the device. 0 keeps none."""
+    warm_max_bytes: int | None = Field(default=None, ge=0)
+    """What the bases that stay loaded there may take of the device's memory, bytes; the least recently used goes first.
+    None is half of it."""
     keep_days: float | None = Field(default=None, ge=0, le=36500)
     """Days that a job is kept after its end and that of all that was made from it; then it is deleted with them. An
     owner may choose fewer. 0 keeps jobs until somebody deletes them; None does so too where nobody logs in, and is 30

@@ -25,12 +25,20 @@ class VerbSpec:
     """The state while the verb makes progress."""
     needs_device: bool
     """Whether it loads a base: it is pendingGpu while all devices are taken, pendingModel until its first progress."""
+    warm_path: str | None = None
+    """The same verb for a process that runs one job after another and keeps its base loaded; None where none does."""
 
 
 VERBS: dict[JobKind, VerbSpec] = {
     "check": VerbSpec("studio.check:check", CheckConfig, "checking", needs_device=False),
     "train": VerbSpec("studio.train:train", TrainConfig, "training", needs_device=True),
-    "generate": VerbSpec("studio.infer:generate", GenerateConfig, "generating", needs_device=True),
+    "generate": VerbSpec(
+        "studio.infer:generate",
+        GenerateConfig,
+        "generating",
+        needs_device=True,
+        warm_path="studio.infer:generate_warm",
+    ),
     "export": VerbSpec("studio.export:export", ExportConfig, "exporting", needs_device=True),
     "finish": VerbSpec("studio.postprocess:finish", FinishConfig, "finishing", needs_device=False),
     "publish": VerbSpec("studio.publish:publish", PublishConfig, "publishing", needs_device=True),

@@ -105,6 +105,8 @@ class Worker:
         """Jobs that run here, and when their leases were renewed last, on the monotonic clock."""
         self._attempts: dict[str, tuple[Runner, str]] = {}
         """Their runners and handles."""
+        self._runners: set[Runner] = set()
+        """Those that have carried out attempts, and may keep something for others."""
         self._parting: set[str] = set()
         """Jobs whose attempts go on without this server."""
         self._adopted: list[tuple[Claim, str]] = []
@@ -165,6 +167,7 @@ class Worker:
             if self._lead is not None and not self._lead.is_proof:
                 self._leads = False
                 self._lead.leave()
+        self._rest()
         self._wake.set()
 
     def close(self) -> None:
@@ -175,6 +178,7 @@ class Worker:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        self._rest()
         self._closed.set()  # only now: what runs keeps its lease until its end is stored
         for watcher in self._watchers:
             watcher.join()
@@ -182,6 +186,12 @@ class Worker:
         if self._lead is not None:
             self._lead.leave()
         self._leads = False
+
+    def _rest(self) -> None:
+        with self._counting:
+            runners = list(self._runners)
+        for runner in runners:
+            runner.rest()
 
     # The threads
 
@@ -356,11 +366,20 @@ class Worker:
         job_dir = self._jobs_dir / claim.id
         end_leftovers(job_dir)
         runner = self._runner_of(claim.kind, job_dir)
-        verb = self._verbs[claim.kind].path
-        attempt = Attempt(claim, verb, job_dir, slot, self._secrets(claim.id, False))
+        verb = self._verbs[claim.kind]
+        attempt = Attempt(
+            claim,
+            verb.path,
+            job_dir,
+            slot,
+            self._secrets(claim.id, False),
+            warm_verb=verb.warm_path,
+            takes_device=claim.kind not in self._beside,
+        )
         handle = runner.start(attempt) if place is None else runner.adopt(attempt, place.partition(" ")[2])
         with self._counting:
             self._attempts[claim.id] = runner, handle
+            self._runners.add(runner)
         goes_on = False
         try:
             report = self._follow(claim, runner, handle)
@@ -375,6 +394,8 @@ class Worker:
                 runner.part(handle)
             else:
                 runner.leave(handle)
+            if self._draining.is_set():
+                runner.rest()
 
     def _follow(self, claim: Claim, runner: Runner, handle: str) -> Report:
         """Carry what the attempt tells into the store until it ends, is silent or was asked to stop for too long.

@@ -78,17 +78,32 @@ def open_pipeline(base: Base, adapter: Path | None = None, *, scale: float = 1.0
     Raises:
         InputError: the base's or the adapter's files cannot be used.
     """
+    pipeline, placement = load_base(base)
+    if adapter is not None:
+        load_adapter(pipeline, adapter, scale=scale)  # faster on the device; elsewhere before parts begin to move
+    if placement != "device":
+        place(pipeline, pick_device(load_settings().device), placement)
+    return pipeline, placement
+
+
+def load_base(base: Base, make_room: Callable[[], bool] = lambda: False) -> tuple[Any, Placement]:
+    """Load a base and put it on the device if all of it fits; else its parts are not placed yet.
+
+    Args:
+        base: where its files are.
+        make_room: asked where it does not fit; frees some of the device's memory and says whether it could.
+
+    Raises:
+        InputError: its files cannot be used.
+    """
     device = pick_device(load_settings().device)
     family = registry.family(base.family)
     # On the CPU first, where there is room, so that the sizes are known before anything is moved.
     parts = family.load(base.folder, dtype=pick_dtype("auto", device), device=torch.device("cpu"))
     pipeline: Any = family.pipeline(parts)
-    placement = choose_placement(part_bytes(pipeline), free_bytes(device))
+    while (placement := choose_placement(part_bytes(pipeline), free_bytes(device))) != "device" and make_room():
+        pass
     if placement == "device":
-        place(pipeline, device, placement)
-    if adapter is not None:
-        load_adapter(pipeline, adapter, scale=scale)  # faster on the device; elsewhere before parts begin to move
-    if placement != "device":
         place(pipeline, device, placement)
     return pipeline, placement
 

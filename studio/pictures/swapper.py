@@ -2,7 +2,7 @@
 
 Fusing adds an update to the base's weights, and taking it off by subtraction would leave rounding behind. So the
 weights that an adapter touches are kept and put back, and the words that it teaches the tokenizer go with a copy of it.
-One process draws many subjects this way; a job has one subject and needs none of it.
+One process draws many subjects this way, and jobs one after another (``studio.pictures.warm``).
 """
 
 import copy
@@ -25,14 +25,15 @@ class AdapterSwapper:
     """One base, loaded once.
 
     Args:
-        base: a name from the catalog, a local diffusers folder, or a Hub id.
+        base: a name from the catalog, a local diffusers folder, or a Hub id; or the pipeline of one that is loaded
+            without an adapter, all of it on the device.
         revision: of a base from the Hub.
 
     Raises: as ``studio.pictures.render.load_pipeline``.
     """
 
-    def __init__(self, base: str, revision: str | None = None) -> None:
-        self.pipeline: Any = load_pipeline(base, revision)
+    def __init__(self, base: Any, revision: str | None = None) -> None:
+        self.pipeline: Any = load_pipeline(base, revision) if isinstance(base, str) else base
         """For ``render_prompts``; it is the same object under every adapter."""
         self._take_out: Callable[[], None] = _nothing
 

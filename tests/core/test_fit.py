@@ -17,6 +17,23 @@ def config(**changes: object) -> TrainConfig:
     return TrainConfig.parse({"base": "sd15", "steps": 100, "samples_per_checkpoint": 4, **changes})
 
 
+@pytest.mark.parametrize(
+    ("free", "kept", "most", "expected"),
+    [
+        (20, 0, None, 12),  # half
+        (20, 0, 16, 16),
+        (6, 6, None, 9.6),  # all of it, but for a tenth of the memory
+        (1, 6, None, 4.6),
+        (1, 0, None, 0),
+    ],
+)
+def test_bases_keep_half_of_a_memory_and_leave_a_tenth_free(
+    free: float, kept: float, most: float | None, expected: float
+) -> None:
+    limit = None if most is None else int(most * GB)
+    assert fit.keepable_bytes(24 * GB, int(free * GB), int(kept * GB), limit) == pytest.approx(expected * GB)
+
+
 def test_a_measured_plan_adds_up() -> None:
     plan = plan_of(config(likeness="none"), 8, MEASURED, room_bytes=8 * GB)
     assert plan.seconds == 10 + 100 * 0.5 + 6 * 4 * 2

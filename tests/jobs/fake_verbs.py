@@ -19,7 +19,10 @@ from studio.core.errors import InputError, JobCancelled, Problem
 from studio.jobs import states
 
 FOLDER = str(Path(__file__).resolve().parent)
-VERBS = {kind: dataclasses.replace(spec, path="fake_verbs:run") for kind, spec in states.VERBS.items()}
+VERBS = {
+    kind: dataclasses.replace(spec, path="fake_verbs:run", warm_path=spec.warm_path and "fake_verbs:run")
+    for kind, spec in states.VERBS.items()
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,10 @@ class Attempt:
     """Variables that tie it to a device of this machine."""
     secrets: Mapping[str, str | None] = field(default_factory=dict)
     """Variables for its process alone, kept in memory only; None takes one of the others away."""
+    warm_verb: str | None = None
+    """The same verb for a process that carries out one attempt after another; None where there is no such."""
+    takes_device: bool = True
+    """Whether what is kept on its device for attempts to come has to make room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,10 @@ class Runner(Protocol):
     def part(self, handle: str) -> None:
         """Look after an attempt no more; one that survives goes on."""
         self.leave(handle)
+
+    def rest(self) -> None:
+        """Give back what is kept for attempts to come; those that run are left alone."""
+        return
 
 
 def log_lines(path: Path, cursor: int) -> tuple[list[str], int]:

@@ -22,7 +22,8 @@ def runners_of(
 
     Raises: what ``open_runner`` raises.
     """
-    here = LocalRunner(variables_of(settings), [name.strip() for name in settings.job_environment.split(",")])
+    more_variables = [name.strip() for name in settings.job_environment.split(",")]
+    here = LocalRunner(variables_of(settings), more_variables, warm_s=settings.warm_s)
     if settings.runner == here.name:
         return None, lambda kind, job_dir: here
     from studio.jobs.runners.opened import open_runner  # a laptop needs nothing of that

@@ -1,7 +1,11 @@
-"""The runner of this machine: one child process for each attempt, which dies with its server.
+"""The runner of this machine: a child process for each attempt, which dies with its server.
 
 The child's lines come through a pipe. It and everything that it starts are one process group, which is gone when the
 attempt has ended; the lock in the job's folder proves that to whoever comes after a crash.
+
+A process whose attempt has completed may stay warm: with its base loaded it waits for the next attempt on its device.
+It takes one only that would have got exactly the variables that it was started with, those of its owner's rights
+among them, and it is gone after any other end, after ``warm_s``, and where another kind of attempt takes the device.
 """
 
 import contextlib
@@ -21,7 +25,7 @@ from pathlib import Path
 
 from studio.core.domain import Event
 from studio.core.settings import PROJECT_ROOT
-from studio.jobs.child import LOCK_FILE
+from studio.jobs.child import LOCK_FILE, STAYS_LINE, Order
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.inherited import inherited
 from studio.jobs.runners.base import TOLD_TO_STOP, Attempt, Report, Runner, log_lines
@@ -29,30 +33,72 @@ from studio.jobs.runners.base import TOLD_TO_STOP, Attempt, Report, Runner, log_
 logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.txt"
+_SlotKey = frozenset[tuple[str, str]]
 _LEAVE_S = 10.0
 """How long a child that has told its outcome may take to leave."""
 _FLOOD_BYTES = 2**20
 
 
 @dataclass
-class _Child:
-    """One attempt's process."""
+class _Process:
+    """A child, for one attempt or for several."""
 
-    process: "subprocess.Popen[bytes]"
-    log: Path
-    rest: bytes = b""
-    kill_s: float = math.inf
-    """When it is killed, on the monotonic clock."""
+    popen: "subprocess.Popen[bytes]"
+    variables: Mapping[str, str]
+    """All that it was started with."""
+    orders: int | None
+    """Where further attempts go; None for a child that leaves after its first."""
+    unread: bytes = b""
+    """What it has told of a line so far."""
     is_over: bool = False
     """From here on its process group may be a stranger's."""
-    end: Report | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def kill(self) -> None:
         """Kill its whole group, unless it has been seen off."""
         with self.lock:
             if not self.is_over:
-                _kill_group(self.process.pid)
+                _kill_group(self.popen.pid)
+
+    def end(self, within_s: float = _LEAVE_S) -> int:
+        """See it off, and everything that it started; return its status, negative for a signal."""
+        if self.orders is not None:
+            os.close(self.orders)  # waits for one, it leaves
+            self.orders = None
+        with self.popen as popen:
+            try:
+                popen.wait(within_s)
+            except subprocess.TimeoutExpired:
+                logger.warning("process %d does not leave and is killed", popen.pid)
+            self.kill()
+            self.is_over = True
+            return popen.wait()
+
+    def take(self, order: Order) -> bool:
+        """Begin one more attempt; False if the process is gone."""
+        if self.orders is None or self.popen.poll() is not None:
+            return False
+        try:
+            os.write(self.orders, order.line())
+            return True
+        except OSError:
+            return False
+
+
+@dataclass
+class _Child:
+    """One attempt, and the process that carries it out."""
+
+    process: _Process
+    slot: _SlotKey
+    log: Path
+    kill_s: float = math.inf
+    """When it is killed, on the monotonic clock."""
+    stays: bool = False
+    """Its process has said that it waits for another one."""
+    end: Report | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it is decided that the attempt is over, and while it is asked to stop."""
 
 
 class LocalRunner(Runner):
@@ -61,21 +107,33 @@ class LocalRunner(Runner):
     Args:
         environment: variables that each child gets beside what it inherits of ours.
         more_variables: names of variables that it inherits beside those of ``inherited``.
+        warm_s: how long a process waits for another attempt that suits it, seconds; 0 keeps none.
     """
 
     name = "local"
 
-    def __init__(self, environment: Mapping[str, str], more_variables: Collection[str] = ()) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], more_variables: Collection[str] = (), *, warm_s: float = 0.0
+    ) -> None:
         self._environment = environment
         self._more_variables = frozenset(more_variables)
+        self._warm_s = warm_s
         self._children: dict[str, _Child] = {}
+        self._warm: dict[_SlotKey, tuple[_Process, threading.Timer]] = {}
+        self._keeping = threading.Lock()
 
     def start(self, attempt: Attempt) -> str:
-        """Start the attempt's child; what is left of an earlier attempt of the job is ended first."""
+        """Start the attempt's child, or give it to one that waits; what is left of an earlier attempt is ended."""
         handle = f"{attempt.claim.id}.{attempt.claim.attempt}"
         if handle not in self._children:
             end_leftovers(attempt.job_dir)
-            self._children[handle] = _Child(self._spawn(attempt), attempt.job_dir / LOG_FILE)
+            slot = frozenset(attempt.slot.items())
+            log = attempt.job_dir / LOG_FILE
+            with log.open("ab") as file:
+                file.write(f"--- attempt {attempt.claim.attempt}\n".encode())
+            variables = self._variables_of(attempt)
+            process = self._warm_for(attempt, slot, variables, log) or self._spawn(attempt, variables, log)
+            self._children[handle] = _Child(process, slot, log)
         return handle
 
     def poll(self, handle: str, wait_s: float) -> Report:
@@ -83,25 +141,30 @@ class LocalRunner(Runner):
         child = self._children[handle]
         if child.end is not None:
             return child.end
-        assert child.process.stdout is not None
-        pipe = child.process.stdout.fileno()
-        exited = child.process.poll() is not None  # asked before reading, so that its last words are read below
+        process = child.process
+        assert process.popen.stdout is not None
+        pipe = process.popen.stdout.fileno()
+        exited = process.popen.poll() is not None  # asked before reading, so that its last words are read below
         select.select([pipe], [], [], 0 if exited else max(0.0, min(wait_s, child.kill_s - time.monotonic())))
         data, more = _read_all(pipe)
-        *lines, child.rest = (child.rest + data).split(b"\n")
+        *lines, process.unread = (process.unread + data).split(b"\n")
         events: list[Event] = []
         outcome: Outcome | None = None
-        for parsed in map(parse_line, lines):
+        for line in lines:
+            parsed = parse_line(line)
             if isinstance(parsed, Outcome):
                 outcome = outcome or parsed
             elif parsed is not None:
                 events.append(parsed)
+            child.stays |= line == STAYS_LINE
         if time.monotonic() >= child.kill_s:
-            child.kill()
+            process.kill()
             more = False
         if more and not exited and outcome is None:
             return Report("running", tuple(events))
-        status = self._end(child)
+        if outcome is not None and not exited and self._keep(child, outcome):
+            return Report("ended", tuple(events), outcome)
+        status = process.end()
         told_to_stop = status == -signal.SIGTERM
         child.end = Report("ended", (), outcome, words_of(status), told_to_stop)
         return Report("ended", tuple(events), outcome, child.end.reason, told_to_stop)
@@ -109,62 +172,117 @@ class LocalRunner(Runner):
     def cancel(self, handle: str, grace_s: float) -> None:
         """Send SIGTERM, and SIGKILL to the whole group after the grace."""
         child = self._children.get(handle)
-        if child is None or child.end is not None:
+        if child is None:
             return
-        if grace_s <= 0:
-            child.kill()
-        elif child.kill_s == math.inf:
-            child.process.terminate()
-        child.kill_s = min(child.kill_s, time.monotonic() + grace_s)
+        with child.lock:
+            if child.end is not None:  # its process may have another attempt by now
+                return
+            if grace_s <= 0:
+                child.process.kill()
+            elif child.kill_s == math.inf:
+                child.process.popen.terminate()
+            child.kill_s = min(child.kill_s, time.monotonic() + grace_s)
 
     def logs(self, handle: str, cursor: int) -> tuple[list[str], int]:
         """Return lines of the job's log, which holds those of earlier attempts, too."""
         return log_lines(self._children[handle].log, cursor)
 
     def leave(self, handle: str) -> None:
-        """End the child's process group and forget the attempt."""
+        """End the child's process group, unless it stays for others, and forget the attempt."""
         child = self._children.pop(handle, None)
         if child is not None and child.end is None:
-            child.kill()
-            self._end(child)
+            child.process.kill()
+            child.process.end()
 
-    def _spawn(self, attempt: Attempt) -> "subprocess.Popen[bytes]":
+    def rest(self) -> None:
+        """End the processes that wait for attempts."""
+        with self._keeping:
+            slots = list(self._warm)
+        for slot in slots:
+            if (process := self._taken(slot)) is not None:
+                process.end()
+
+    def _variables_of(self, attempt: Attempt) -> dict[str, str]:
         search_path = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         kept = inherited(os.environ, self._more_variables)
         environment = {**kept, **self._environment, **attempt.slot, "PYTHONPATH": os.pathsep.join(search_path)}
         own = {**environment, **attempt.secrets}
-        environment = {name: value for name, value in own.items() if value is not None}
+        return {name: value for name, value in own.items() if value is not None}
+
+    def _spawn(self, attempt: Attempt, variables: Mapping[str, str], log: Path) -> _Process:
+        may_stay = attempt.warm_verb is not None and self._warm_s > 0
         # -P: the working folder, which is the server's, must not be searched for modules.
         command = [sys.executable, "-P", "-m", "studio.jobs.child", str(attempt.job_dir)]
-        command += ["--verb", attempt.verb, "--parent", str(os.getpid())]
-        with (attempt.job_dir / LOG_FILE).open("ab") as log:
-            log.write(f"--- attempt {attempt.claim.attempt}\n".encode())
-            log.flush()
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,  # held open: its end tells the child that we are gone
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-                umask=0o077,  # what it writes is its owner's alone
-                bufsize=0,
-            )
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
+        command += ["--verb", (attempt.warm_verb if may_stay else None) or attempt.verb, "--parent", str(os.getpid())]
+        its, orders = os.pipe() if may_stay else (None, None)
+        try:
+            with log.open("ab") as file:
+                popen = subprocess.Popen(
+                    [*command, *(() if its is None else ("--orders", str(its)))],
+                    stdin=subprocess.PIPE,  # held open: its end tells the child that we are gone
+                    stdout=subprocess.PIPE,
+                    stderr=file,
+                    env=variables,
+                    pass_fds=() if its is None else (its,),
+                    start_new_session=True,
+                    umask=0o077,  # what it writes is its owner's alone
+                    bufsize=0,
+                )
+        except OSError:
+            if orders is not None:
+                os.close(orders)
+            raise
+        finally:
+            if its is not None:
+                os.close(its)
+        assert popen.stdout is not None
+        os.set_blocking(popen.stdout.fileno(), False)
+        return _Process(popen, variables, orders)
+
+    # The processes that stay
+
+    def _warm_for(self, attempt: Attempt, slot: _SlotKey, variables: Mapping[str, str], log: Path) -> _Process | None:
+        """Give the attempt to the process that waits on its device; end that where it suits not, and has to go."""
+        if not attempt.takes_device:
+            return None
+        process = self._taken(slot)
+        if process is None:
+            return None
+        verb = attempt.warm_verb
+        if verb and process.variables == variables and process.take(Order(str(attempt.job_dir), verb, str(log))):
+            return process
+        process.end()  # it has given its memory back when this returns
+        return None
+
+    def _keep(self, child: _Child, outcome: Outcome) -> bool:
+        """Let the process of an attempt that has completed wait for another one; False where it has to go."""
+        with child.lock:
+            if not child.stays or outcome.state != "completed" or child.kill_s != math.inf:
+                return False
+            child.end = Report("ended", (), outcome)
+        other = self._taken(child.slot)  # there is none, unless two slots are called the same
+        timer = threading.Timer(self._warm_s, self._expire, [child.slot, child.process])
+        timer.daemon = True
+        with self._keeping:
+            self._warm[child.slot] = child.process, timer
+            timer.start()
+        if other is not None:
+            other.end()
+        return True
+
+    def _taken(self, slot: _SlotKey, only: _Process | None = None) -> _Process | None:
+        """Take the process that waits on a device: nobody else has it from here on."""
+        with self._keeping:
+            process, timer = self._warm.get(slot, (None, None))
+            if process is None or timer is None or (only is not None and process is not only):
+                return None
+            del self._warm[slot]
+        timer.cancel()
         return process
 
-    @staticmethod
-    def _end(child: _Child) -> int:
-        """See the child off, and everything that it started; return its status, negative for a signal."""
-        with child.process as process:
-            try:
-                process.wait(_LEAVE_S)
-            except subprocess.TimeoutExpired:
-                logger.warning("process %d does not leave and is killed", process.pid)
-            child.kill()
-            child.is_over = True
-            return process.wait()
+    def _expire(self, slot: _SlotKey, process: _Process) -> None:
+        if self._taken(slot, process) is not None:
+            process.end()
 
 
 def _read_all(handle: int) -> tuple[bytes, bool]:

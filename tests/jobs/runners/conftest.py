@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
@@ -416,11 +417,34 @@ def on_ray(tmp_path: Path, ray_cluster: FakeCluster) -> Iterator[SimpleNamespace
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ray", "vast", "hf_jobs")]
 
 
-@pytest.fixture(params=["local", "process", *SLOW])
+class WarmRunner(LocalRunner):
+    """The runner of this machine, with verbs that can stay, all that take a device."""
+
+    def start(self, attempt: Attempt) -> str:
+        return super().start(dataclasses.replace(attempt, warm_verb=attempt.verb if attempt.takes_device else None))
+
+
+@pytest.fixture
+def new_warm_runner(verbs_on_path: None) -> Iterator[Callable[..., WarmRunner]]:
+    """Return a function that makes a runner whose processes stay for a minute."""
+    made = []
+
+    def new(**options: Any) -> WarmRunner:
+        made.append(WarmRunner({"STUDIO_DEVICE": "cpu"}, **{"warm_s": 60.0, **options}))
+        return made[-1]
+
+    yield new
+    for each in made:
+        each.rest()
+
+
+@pytest.fixture(params=["local", "warm", "process", *SLOW])
 def runner(request: pytest.FixtureRequest, verbs_on_path: None) -> Runner:
     """Every runner there is."""
     if request.param == "local":
         return LocalRunner({"STUDIO_DEVICE": "cpu"})
+    if request.param == "warm":
+        return request.getfixturevalue("new_warm_runner")()
     if request.param in ("process", "ray"):
         return request.getfixturevalue({"process": "away", "ray": "on_ray"}[request.param]).runner
     return request.getfixturevalue("new_rented")(request.param).runner
