@@ -92,7 +92,8 @@ class Settings(BaseSettings):
     others, for one worker on each GPU; never, this one only answers."""
     drain_s: int = Field(default=0, ge=0, le=7 * 24 * 3600)
     """Told to stop (SIGTERM), the server takes no more jobs; those that run may go on for so many seconds. Then they
-    stop, and go on at the next start or on another server. 0 stops them at once."""
+    stop, and go on at the next start or on another server. 0 stops them at once. What runs behind ssh
+    or in a Ray cluster goes on there meanwhile, and is not waited for."""
     max_waiting: int = Field(default=1000, ge=1)
     """Most jobs that may wait, of all owners together; while there are as many, new ones are refused with 503."""
     root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")

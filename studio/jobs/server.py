@@ -112,17 +112,17 @@ class Server:
             raise QueueFullError(f"the queue is full: {waiting} jobs wait; send it again in a minute.")
 
     def drain(self, within_s: float) -> bool:
-        """Take no more jobs, and wait until those that run here have ended.
+        """Take no more jobs, and wait until those have ended that would end with this server.
 
         Args:
             within_s: longest wait, seconds.
 
         Returns:
-            True if nothing runs here any more.
+            True if nothing runs here any more but what goes on by itself on another machine.
         """
         self._draining.set()
         self._worker.drain()
         end_s = time.monotonic() + within_s
-        while self._worker.busy() and time.monotonic() < end_s:
+        while self._worker.bound() and time.monotonic() < end_s:
             time.sleep(_LOOK_S)
-        return not self._worker.busy()
+        return not self._worker.bound()

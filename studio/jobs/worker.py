@@ -160,6 +160,14 @@ class Worker:
         with self._counting:
             return len(self._renewed_s)
 
+    def bound(self) -> int:
+        """Return how many attempts run here that end with this server; the others wait where they are for the next."""
+        with self._counting:
+            waiting = {claim.id for claim, _ in self._adopted}
+            runners = [self._attempts.get(job_id) for job_id in self._renewed_s if job_id not in waiting]
+            # Not later: a runner knows nothing of an attempt that has been seen off.
+            return sum(found is None or not _stays(*found) for found in runners)
+
     def drain(self) -> None:
         """Take no more jobs; what runs goes on. Where servers share the queue, another one may lead from now on."""
         self._draining.set()
@@ -308,7 +316,7 @@ class Worker:
                 for job_id in [job_id for job_id in self._attempts if self._lease_ends(job_id)]:
                     logger.warning("job %s: its lease could not be renewed; it is ended or left to others", job_id)
                     runner, handle = self._attempts.pop(job_id)
-                    if runner.survives and runner.place(handle) is not None:
+                    if _stays(runner, handle):
                         self._parting.add(job_id)  # whoever takes the job over finds it there
                     else:
                         runner.cancel(handle, 0.0)
@@ -461,6 +469,11 @@ class Worker:
                 logger.exception("the end of a job waits for the store")
                 if self._closing.wait(1.0):
                     return
+
+
+def _stays(runner: Runner, handle: str) -> bool:
+    """Tell whether an attempt goes on without this server."""
+    return runner.survives and runner.place(handle) is not None
 
 
 def _hung(silence_s: float) -> str:

@@ -24,7 +24,7 @@ from studio.jobs.storage.links import OBJECTS, LinkError
 from studio.web.asgi import App, Receive, Scope, Send
 from studio.web.guard import BodyCutError, limited
 
-_ATTEMPT = re.compile(r"/attempts/([a-z]+-[0-9a-f]{16})/([1-9][0-9]{0,8})/(beat|links|snapshot|end|ticket|code)")
+_ATTEMPT = re.compile(r"/attempts/([a-z]+-[0-9a-f]{16})/([1-9][0-9]{0,8})/(beat|links|inputs|snapshot|end|ticket|code)")
 MAX_BODY_BYTES = 16 * 2**20
 """Most that an agent may tell at once; files go another way."""
 
@@ -54,6 +54,7 @@ def machines_app(desk: AgentDesk) -> FastAPI:
     calls: dict[str, tuple[type[StrictModel], Callable[..., dict[str, Any]]]] = {
         "beat": (Beat, desk.beat),
         "links": (Files, desk.links),
+        "inputs": (Files, desk.inputs),
         "snapshot": (Files, desk.snapshot),
         "end": (Ending, desk.end),
     }

@@ -105,3 +105,41 @@ def test_silence_ends_an_attempt_that_has_begun_and_none_that_waits(tmp_path):
     assert "reported nothing" in view.cause
     assert runner.cancelled == [0.0]
     assert time.monotonic() - began_s > 0.6 + 0.3
+
+
+class Surviving(ScriptedRunner):
+    """Its attempts go on without the server, once they are where they run."""
+
+    survives = True
+    where = None
+
+    def place(self, handle):
+        return self.where
+
+    def part(self, handle):
+        self.left.set()
+
+
+def test_what_goes_on_without_the_server_is_not_waited_for(tmp_path):
+    store = Store(SqliteDatabase(tmp_path / "jobs.sqlite3"))
+    store.insert(NewJob("check-1", "check", "ada", "Check", "f"))
+    runner = Surviving(Report("running"))
+    worker = Worker(
+        store, tmp_path, tmp_path / "jobs", verbs=VERBS, runner_of=lambda kind, job_dir: runner, grace_s=5.0,
+        max_losses=1, silence_s=60.0, tick_s=0.02,
+    )  # fmt: skip
+    assert worker.bound() == 0
+    worker.start()
+    try:
+        give_up_s = time.monotonic() + 20
+        while not worker.busy() and time.monotonic() < give_up_s:
+            time.sleep(0.01)
+        assert worker.bound() == 1  # it is on its way there
+        runner.where = "there"
+        while worker.bound() and time.monotonic() < give_up_s:
+            time.sleep(0.01)
+        assert (worker.bound(), worker.busy()) == (0, 1)
+    finally:
+        worker.close()
+        store.close()
+    assert runner.left.is_set() and runner.cancelled == []

@@ -30,7 +30,7 @@ def client(storage, signer):
     def behind(path: str) -> str:
         return "behind"
 
-    unasked = dict.fromkeys(("beat", "links", "snapshot", "end"))
+    unasked = dict.fromkeys(("beat", "links", "inputs", "snapshot", "end"))
     app.add_middleware(MachinesMiddleware, desk=SimpleNamespace(storage=storage, signer=signer, **unasked))
     return TestClient(app)
 

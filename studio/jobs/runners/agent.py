@@ -7,6 +7,7 @@ no more. A server that is away for a while does not disturb it.
 
 import contextlib
 import fcntl
+import functools
 import json
 import logging
 import shutil
@@ -37,6 +38,8 @@ _SOCKET = "unix:"
 _BEHIND_SOCKET = "http://studio"
 """How links name a server that is reached through a socket."""
 _PAUSES_S = (0.5, 1.0, 2.0, 5.0)
+_LINK_OVER = (400, 401, 403, 404, 410)
+"""What storages answer to a link whose time is over: 400 is Google's."""
 _CALL_S = 600.0
 """A server may read large files back before it answers."""
 _MOST_WAITING = 5000
@@ -92,10 +95,10 @@ class _Line:
         return dict(told)
 
     def fetch(self, link: LinkRow, row: FileRow, path: Path) -> None:
-        """Fetch a file, whole; raises ResourceError."""
+        """Fetch a file, whole; raises ResourceError, and GoneError where the attempt counts no more."""
         make_folder(path.parent)
 
-        def get() -> Any:
+        def get(link: LinkRow) -> Any:
             with (
                 replacing(path, durable=False) as part,
                 part.open("wb") as file,
@@ -108,22 +111,43 @@ class _Line:
                 file.flush()
                 if sha256_of(part) != row.sha256:
                     raise _RefusedError(200)
-            return None
 
-        self._tried(get)
+        if not self._exchanged(get, link, lambda: self._link("inputs", row)):
+            raise ResourceError(f"a file could not be exchanged: the storage has no {row.path} any more.")
 
-    def bring(self, link: LinkRow, path: Path, size: int) -> None:
-        """Bring a file; raises ResourceError."""
+    def bring(self, link: LinkRow, row: FileRow, path: Path) -> None:
+        """Bring a file; raises as ``fetch``."""
 
-        def put() -> Any:
+        def put(link: LinkRow) -> Any:
             with path.open("rb") as file:
-                headers = {**link.headers, "Content-Length": str(size)}
+                headers = {**link.headers, "Content-Length": str(row.bytes)}
                 answer = self._client(link).put(link.url, content=file, headers=headers)
             if answer.status_code >= 300:
                 raise _RefusedError(answer.status_code)
-            return answer
 
-        self._tried(put)
+        self._exchanged(put, link, lambda: self._link("links", row))
+
+    def _exchanged(self, use: Callable[[LinkRow], Any], link: LinkRow, renewed: Callable[[], LinkRow | None]) -> bool:
+        """Use a link, and others in its place where it is over; tell whether there was one to the end."""
+        give_up_s = time.monotonic() + self._patience_s
+        number, found = 0, link
+        while True:
+            try:
+                self._tried(functools.partial(use, found))
+                return True
+            except _LinkOverError:
+                if time.monotonic() >= give_up_s or self.is_over.wait(_PAUSES_S[min(number, len(_PAUSES_S) - 1)]):
+                    raise
+            number += 1
+            fresh = renewed()
+            if fresh is None:
+                return False
+            found = fresh
+
+    def _link(self, what: str, row: FileRow) -> LinkRow | None:
+        """Ask for a fresh link for one file; None where there is none to be had."""
+        told = self.call(what, {"files": [row.model_dump(mode="json")]})["links"].get(row.sha256)
+        return None if told is None else LinkRow.parse(told)
 
     def _client(self, link: LinkRow) -> Any:
         return self._near if link.url.startswith(f"{self._base}/") else self._far
@@ -138,14 +162,18 @@ class _Line:
                 why = f"it answers {answer.status_code}"
             except _RefusedError as error:
                 why = str(error)
-                if error.status in (403, 404, 410):  # the link is over; the next round gets another one
-                    raise ResourceError(f"a file could not be exchanged: {error}.") from None
+                if error.status in _LINK_OVER:
+                    raise _LinkOverError(f"a file could not be exchanged: {error}.") from None
             except self._http.TransportError as error:
                 why = type(error).__name__
             if time.monotonic() >= give_up_s or self.is_over.is_set():
                 raise ResourceError(f"the server cannot be reached ({why}).")
             self.is_over.wait(_PAUSES_S[min(number, len(_PAUSES_S) - 1)])
         raise AssertionError
+
+
+class _LinkOverError(ResourceError):
+    """The storage does not take a link; a fresh one may be asked for."""
 
 
 class _RefusedError(Exception):
@@ -203,7 +231,7 @@ class _Bringer:
                     if sha256_of(source) != row.sha256:  # it has changed meanwhile: the next look takes it
                         self._known.pop(path, None)
                         continue
-                    self._line.bring(LinkRow.parse(links[row.sha256]), source, row.bytes)
+                    self._line.bring(LinkRow.parse(links[row.sha256]), row, source)
                 except FileNotFoundError:
                     continue
             there.append(row)

@@ -187,6 +187,17 @@ class AgentDesk:
         box.heard_s = time.monotonic()
         return {"links": links}
 
+    def inputs(self, job_id: str, attempt: int, asked: Files) -> dict[str, Any]:
+        """Return fresh links to files of the job, in the place of those of the ticket, which do not hold for ever."""
+        box = self._counting(job_id, attempt)
+        links = {}
+        for row in asked.files:
+            if self.storage.size(object_name(job_id, row.sha256)) == row.bytes:
+                link = self._linked(object_name(job_id, row.sha256), row).link
+                links[row.sha256] = link.model_dump(mode="json")
+        box.heard_s = time.monotonic()
+        return {"links": links}
+
     def snapshot(self, job_id: str, attempt: int, told: Files) -> dict[str, Any]:
         """Keep a list of files as what the next attempt goes on from; bring here what people look at meanwhile.
 

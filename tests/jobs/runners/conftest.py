@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -44,6 +45,21 @@ from studio.web import machines
 from studio.web.machines import machines_app
 
 FAKE_VERBS = Path(__file__).resolve().parents[1] / "fake_verbs.py"
+SSHD = "/usr/sbin/sshd"
+
+SSHD_CONFIG = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/client.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin yes
+ForceCommand cd {home} && HOME={home} PYTHONPATH={verbs} STUDIO_DEVICE=cpu sh -c "$SSH_ORIGINAL_COMMAND"
+"""
 
 
 @pytest.fixture
@@ -213,6 +229,37 @@ def away(tmp_path: Path) -> Iterator[SimpleNamespace]:
         yield parts
         for place in launcher.processes:
             launcher.kill(place)
+
+
+@pytest.fixture
+def machine() -> Iterator[SimpleNamespace]:
+    """Another machine: what ``ssh`` needs to reach it, and its home."""
+    if not Path(SSHD).exists() or shutil.which("ssh") is None:
+        pytest.skip("needs Debian's packages openssh-server and openssh-client")
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as name:  # a socket's path is short
+        folder = Path(name)
+        home = folder / "h"
+        home.mkdir()
+        Path("/run/sshd").mkdir(exist_ok=True)
+        for key in ("host", "client"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        verbs = FAKE_VERBS.parent
+        (folder / "config").write_text(SSHD_CONFIG.format(port=port, folder=folder, home=home, verbs=verbs))
+        options = ["-p", str(port), "-i", str(folder / "client"), "-F", "none"]
+        options += ["-o", f"UserKnownHostsFile={folder}/known", "-o", "StrictHostKeyChecking=accept-new"]
+        with subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "config"], stderr=subprocess.DEVNULL) as process:
+            give_up_s = time.monotonic() + 20
+            while time.monotonic() < give_up_s:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            user = os.environ.get("USER") or "root"
+            yield SimpleNamespace(host=f"{user}@127.0.0.1", options=options, home=home, port=port)
+            process.terminate()
 
 
 @pytest.fixture(scope="session")

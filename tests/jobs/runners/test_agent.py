@@ -75,6 +75,48 @@ def test_an_agent_whose_server_is_away_works_on_and_tells_it_all_afterwards(away
     away.runner.leave(handle)
 
 
+def test_links_that_are_over_when_they_are_used_are_asked_for_again(
+    away, verbs_on_path, new_attempt, follow, monkeypatch
+):
+    real = away.storage.link
+    lives = []
+
+    def link(method, name, *, expires_s, max_bytes):
+        """The first link to each object is over at once; fetched or brought, it needs a second one."""
+        is_first = (method, name) not in lives
+        lives.append((method, name))
+        return real(method, name, expires_s=-1.0 if is_first else expires_s, max_bytes=max_bytes)
+
+    monkeypatch.setattr(away.storage, "link", link)
+    attempt = new_attempt("count 3 5")
+    handle = away.runner.start(attempt)
+    report, _ = follow(away.runner, handle)
+    said = [path.read_text() for path in away.launcher.home.rglob("agent.log")]
+    assert report.outcome is not None and report.outcome.state == "completed", (report, said)
+    assert report.outcome.result["source_files"] == ["a.png"]
+    assert len((attempt.job_dir / "out" / "steps.txt").read_text().splitlines()) == 3
+    assert {method for method, _ in lives} == {"GET", "PUT"}
+    assert all(lives.count(each) >= 2 for each in lives)
+    away.runner.leave(handle)
+
+
+def test_an_input_that_is_there_no_more_ends_the_agent_with_words(
+    away, verbs_on_path, new_attempt, follow, monkeypatch
+):
+    real = away.launcher.launch
+
+    def launch(ticket):
+        away.desk.drop_files(ticket.job)
+        return real(ticket)
+
+    monkeypatch.setattr(away.launcher, "launch", launch)
+    handle = away.runner.start(new_attempt("quick"))
+    assert follow(away.runner, handle)[0].state == "lost"
+    (said,) = [path.read_text() for path in away.launcher.home.rglob("agent.log")]
+    assert "photos/a.png any more" in said
+    away.runner.leave(handle)
+
+
 def test_a_file_that_is_no_ticket_is_refused(tmp_path):
     (tmp_path / "ticket.json").write_text("{}")
     with pytest.raises(InputError, match="job"):

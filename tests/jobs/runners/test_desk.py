@@ -38,6 +38,7 @@ def test_a_late_attempt_changes_no_state_no_event_and_no_file(away, box):
     for tell in (
         lambda: away.desk.beat(JOB, 1, Beat(events=({"kind": "metrics", "data": {}},), log="late\n")),
         lambda: away.desk.links(JOB, 1, Files(files=(row_of("new", b"new"),))),
+        lambda: away.desk.inputs(JOB, 1, Files(files=(row,))),
         lambda: away.desk.snapshot(JOB, 1, Files(files=(row,))),
         lambda: away.desk.end(JOB, 1, Ending(state="completed", result={}, files=(row,))),
     ):
@@ -83,6 +84,15 @@ def test_files_that_arrived_damaged_are_named_and_asked_for_again(away, box):
     with pytest.raises(ConflictError, match=r"a\.png: did not arrive whole"):
         away.desk.snapshot(JOB, 2, Files(files=(row,)))
     assert list(away.desk.links(JOB, 2, Files(files=(row,)))["links"]) == [row.sha256]
+
+
+def test_fresh_links_lead_to_what_is_there_of_the_job_and_to_nothing_else(away, box):
+    there, gone = stored(away, f"{JOB}/photos/a.png", b"a photo"), row_of(f"{JOB}/photos/b.png", b"b")
+    of_another = row_of("x", b"another's")
+    away.storage.put(object_name("check-ffffffffffffffff", of_another.sha256), b"another's")
+    links = away.desk.inputs(JOB, 2, Files(files=(there, gone, of_another)))["links"]
+    assert list(links) == [there.sha256]
+    assert httpx2.get(links[there.sha256]["url"]).content == b"a photo"
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", ".hidden", "a//b"])
