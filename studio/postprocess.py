@@ -209,13 +209,14 @@ def _finished(
         record=record,
         software=f"Likeness Studio {__version__}",
         generated=marked,
+        parent=data,
     )
     if encoded.quality is not None and encoded.quality < last.quality:
         work.notes.append(f"quality lowered to {encoded.quality} to stay below {last.max_bytes} bytes")
     file = f"{PICTURES_FOLDER}/{stem}{ENDINGS[last.format]}"
     names = [f"{PREVIEWS_FOLDER}/{number:03d}_{which}.webp" for which in ("before", "after")]
     for name, shown in zip(names, (Image.fromarray(canvas.original), picture), strict=True):
-        _save_preview(out_dir / name, _at_most(shown, PREVIEW_PX), generated=marked)
+        _save_preview(out_dir / name, _at_most(shown, PREVIEW_PX), data, generated=marked)
     write_bytes(out_dir / file, encoded.data, durable=False)
     made = FinishedPicture(
         file=file,
@@ -326,6 +327,6 @@ def _at_most(picture: Image.Image, longest_px: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _save_preview(path: Path, picture: Image.Image, *, generated: bool) -> None:
+def _save_preview(path: Path, picture: Image.Image, parent: bytes, *, generated: bool) -> None:
     with replacing(path, durable=False) as part:
-        save_picture(picture, part, "WEBP", generated=generated, quality=85)
+        save_picture(picture, part, "WEBP", generated=generated, parent=parent, quality=85)

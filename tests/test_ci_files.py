@@ -28,7 +28,17 @@ COMES_WITH = {
 }
 """What our code imports and the requirement that cannot do without it."""
 
-OPTIONAL = {"bitsandbytes", "obstore", "prodigyopt", "prometheus-client", "ray", "redis", "schedulefree", "xformers"}
+OPTIONAL = {
+    "bitsandbytes",
+    "c2pa-python",
+    "obstore",
+    "prodigyopt",
+    "prometheus-client",
+    "ray",
+    "redis",
+    "schedulefree",
+    "xformers",
+}
 NAMED_OTHERWISE = {"dlib": "dlib-bin"}
 """Modules whose distribution does not say that they are in it."""
 

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, str] = {
     "bases": "core",
     "compute": "core",
     "diffusion": "core",
-    "imaging": "core",
+    "imaging": "__init__ core",
     "pocket": "core compute diffusion imaging",
     # one foreign model per file
     "families": "core compute diffusion",
@@ -81,7 +81,8 @@ FOREIGN: dict[str, str] = {
     "huggingface_hub": "bases publishing likeness web jobs cli doctor",
     "sqlite3": "jobs",
     "sqlalchemy": "jobs",
-    "cryptography": "jobs",
+    "cryptography": "imaging jobs",
+    "c2pa": "imaging",
     "alembic": "jobs",
     "fsspec": "jobs",
     "obstore": "jobs",

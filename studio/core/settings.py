@@ -183,6 +183,14 @@ class Settings(BaseSettings):
     """Host names, separated by commas, under which this server is reached beside its IP address; * allows any."""
     webhook_loopback: bool = False
     """Webhooks may also lead to this machine itself, over plain http and on any port: for development."""
+    c2pa_cert: Path | None = None
+    """File with the certificate (PEM, its chain below it) that signs generated pictures with Content Credentials; needs
+    the extra c2pa. None leaves them at their IPTC/XMP mark."""
+    c2pa_key: Path | None = None
+    """File with its private key (PEM, without a password), readable to the studio alone."""
+    c2pa_timestamp_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
+    """Address of a time stamping service (RFC 3161) that is asked for each signature, so that it outlives the
+    certificate; empty asks none."""
     frame_ancestors: str = "'self'"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
     language: LanguageName = "auto"
