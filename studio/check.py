@@ -39,6 +39,7 @@ from studio.core.files import full_disk_in_words, write_json
 from studio.core.names import nearest
 from studio.core.progress import PHOTOS_UNTOUCHED, ProgressReporter
 from studio.imaging.decode import display_name, in_folders, list_photos, no_photos, photos_inside
+from studio.imaging.nudity import open_check
 from studio.likeness.base import LikenessEngine, summarise
 from studio.likeness.registry import choose_engine, is_person
 
@@ -87,9 +88,9 @@ def check(
     _refuse_unknown(config, names)
     reporter.start(3 * len(files), counted=False)
     reporter.stage("reading", f"Reading {len(files)} photos")
-    everything = []
+    everything, nudity = [], open_check("photos")
     for path, name in zip(files, names, strict=True):
-        everything.append(read_candidate(config, path, name))
+        everything.append(read_candidate(config, path, name, nudity))
         everything[-1].caption = captions[name] if name in captions else written.get(path)
         reporter.advance(f"Read {name}")
         reporter.check_stop()

@@ -34,6 +34,7 @@ from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
 from studio.families import registry
 from studio.families.words import cut_off, keep_together
+from studio.imaging.nudity import CODE, open_check
 from studio.imaging.png import LIKENESS_KEY, read_png, score_again, write_png
 from studio.pictures.render import Opener, Shape, open_base, render_batches, rows_per_pass
 from studio.pictures.request import PlannedPicture, plan_pictures, public_name, require_reference
@@ -92,7 +93,7 @@ def generate(
     Raises:
         NotFoundError: the run is not finished; no such checkpoint, pack, base or published adapter.
         InputError: the adapter is damaged or of another family; the run holds no reference for the likeness engine; the
-            pack is for other kinds of subject.
+            pack is for other kinds of subject; the operator's check withholds every picture.
         MissingExtraError: the base or the result cache's client is not on this machine.
         ConflictError: ``out_dir`` holds other things.
         ResourceError: one picture alone does not fit into the device's memory, or the disk is full.
@@ -118,10 +119,13 @@ def generate(
     for remark in remarks:
         reporter.warn(remark)
     scorer = open_scorer(config, info, reporter)
-    made = MadePictures(config.keep is not None)
+    made = MadePictures(config.keep is not None, open_check("pictures"))
 
     for index, item in enumerate(plan):
         if (picture := _kept(out_dir, item)) is not None:
+            if not made.admits(index, picture):  # it was made before the operator set the check
+                (out_dir / item.file).unlink()
+                continue
             made.add(index, picture, scorer.score([picture])[0])
             _write_likeness(out_dir / item.file, scorer, made.scores[index])
     if made.scores:
@@ -132,10 +136,11 @@ def generate(
         from_cache += _draw(one, info, weights_dir, plan, of_one, out_dir, scorer, made, opener or open_base, reporter)
 
     reporter.stage("ranking", "Ranking and packing the pictures")
+    withheld = len(made.withheld)
+    plan, made = _passed(plan, made, reporter)
     _warn_unmeasured(config, made, scorer, reporter)
-    result = replace(
-        _ranked(config, plan, made, scorer), seconds=round(time.monotonic() - started_s, 3), from_cache=from_cache
-    )
+    seconds = round(time.monotonic() - started_s, 3)
+    result = replace(_ranked(config, plan, made, scorer), seconds=seconds, from_cache=from_cache, withheld=withheld)
     _sort_out(out_dir, result)
     result = write_sheets(out_dir, plan, made, result, info.subject, config.pack or "prompts", scorer.summary)
     write_archive(out_dir, result, info.subject)
@@ -181,7 +186,7 @@ def _draw(
     reporter: ProgressReporter,
 ) -> int:
     """Make what is missing of the pictures of one strength; return how many of them the result cache held."""
-    missing = [index for index in wanted if index not in made.scores]
+    missing = [index for index in wanted if index not in made]
     rows = rows_per_pass([plan[index].picture_request for index in wanted], config.batch_size)
     sha256 = adapter_sha256(weights_dir) if config.adapter_scale > 0 else None
     from_cache = 0
@@ -190,12 +195,14 @@ def _draw(
             reporter.check_stop()
             if (found := result_cache.get(plan[index])) is not None:
                 picture, sampler = found
+                from_cache += 1
+                if not made.admits(index, picture):
+                    continue
                 made.add(index, picture, scorer.score([picture])[0])
                 _write_picture(out_dir, plan[index], picture, sampler, scorer, made.scores[index], reporter.on_event)
-                from_cache += 1
         if from_cache:
             reporter.message(f"{from_cache} of {len(wanted)} pictures come from the cache")
-        missing = [index for index in missing if index not in made.scores]
+        missing = [index for index in missing if index not in made]
         if missing:
             pipeline = _opened(config, info, weights_dir, opener, reporter)
             _warn_cut_prompts(pipeline, [plan[index] for index in missing], info.instance_token, reporter)
@@ -267,6 +274,8 @@ def _make(
         ):
             for position, picture in batch:
                 index = missing[position]
+                if not made.admits(index, picture):
+                    continue
                 score = scorer.score([picture])[0]  # alone: its file holds the score, which must not depend on others
                 made.add(index, picture, score)
                 _write_picture(out_dir, plan[index], picture, sampler, scorer, score, reporter.on_event)
@@ -295,6 +304,30 @@ def _write_likeness(path: Path, scorer: "LikenessScorer", score: float | None) -
     found = read_png(path)
     if found is not None and scorer.engine is not None and not scorer.wrote(found[1].get(LIKENESS_KEY)):
         score_again(path, scorer.written(score))
+
+
+def _passed(
+    plan: list["PlannedPicture"], made: MadePictures, reporter: ProgressReporter
+) -> tuple[list["PlannedPicture"], MadePictures]:
+    """Say what the operator's check found, and return the plan and what is there of it without what is withheld.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    if made.doubtful:
+        files = ", ".join(plan[index].file for index in sorted(made.doubtful)[:5])
+        more = "" if len(made.doubtful) <= 5 else f" and {len(made.doubtful) - 5} more"
+        reporter.warn(
+            f"look at these before you share them, the operator's check is not sure about them: {files}{more}"
+        )
+    if not made.withheld:
+        return plan, made
+    told = f"{len(made.withheld)} of {len(plan)} pictures are withheld by the check that this studio's operator set"
+    if len(made.withheld) == len(plan):
+        cure = "try other prompts or another seed; the check errs at times"
+        raise InputError.of([Problem("pictures", told, cure, CODE)])
+    reporter.warn(f"{told}; another seed may give others in their place")
+    return made.without_withheld(plan)
 
 
 def _warn_unmeasured(

@@ -24,7 +24,7 @@ from studio.core import folder as output
 from studio.core import records
 from studio.core.domain import Event, FinishedPicture, FinishResult, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.core.errors import InputError, Problem, StudioError
-from studio.core.files import full_disk_in_words, replacing, sha256_of, write_bytes, write_zip
+from studio.core.files import full_disk_in_words, read_json, replacing, sha256_of, write_bytes, write_zip
 from studio.core.finish_config import BackgroundStep, FinishConfig, FinishStep, FitStep
 from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
@@ -33,6 +33,7 @@ from studio.imaging import compose
 from studio.imaging.apart import decode_bytes, is_generated, made_record
 from studio.imaging.decode import display_name
 from studio.imaging.fit import ENDINGS, encode
+from studio.imaging.nudity import NudityCheck, open_check, refusal, warning
 from studio.imaging.pictures import PictureSource, find_pictures
 from studio.imaging.provenance import save_picture
 from studio.imaging.sheet import contact_sheet
@@ -114,12 +115,15 @@ def finish(
         pictures: list[FinishedPicture] = []
         thumbnails: list[Image.Image] = []
         any_generated = False
+        # What generate made was put to the check of pictures; a file alone cannot prove that it is such a one.
+        nudity = None if isinstance(read_json(source / INDEX_NAME), dict) else open_check("photos")
         failed: list[Problem] = []
         names = _file_names([one.name for one in sources])
         for number, (one, stem) in enumerate(zip(sources, names, strict=True), start=1):
             reporter.tick(f"{one.name}: reading")
             try:
                 data = one.read()
+                _put_to_check(one.name, data, nudity, reporter)
                 any_generated = is_generated(data) or any_generated
                 picture = _kept(out_dir, number, data) or _finished(
                     one, data, number, stem, steps, last, config, out_dir, reporter
@@ -167,6 +171,19 @@ def finish(
     return result
 
 
+def _put_to_check(name: str, data: bytes, check: NudityCheck | None, reporter: ProgressReporter) -> None:
+    """Put a picture to the operator's check of photos.
+
+    Raises:
+        InputError: it is refused.
+    """
+    if check is None or not check.found(Image.fromarray(_decoded(name, data).original)):
+        return
+    if check.refuses:
+        raise InputError.of([refusal(name)])
+    reporter.warn(str(warning(name)))
+
+
 def _finished(
     source: PictureSource,
     data: bytes,
@@ -209,13 +226,14 @@ def _finished(
         record=record,
         software=f"Likeness Studio {__version__}",
         generated=marked,
+        parent=data,
     )
     if encoded.quality is not None and encoded.quality < last.quality:
         work.notes.append(f"quality lowered to {encoded.quality} to stay below {last.max_bytes} bytes")
     file = f"{PICTURES_FOLDER}/{stem}{ENDINGS[last.format]}"
     names = [f"{PREVIEWS_FOLDER}/{number:03d}_{which}.webp" for which in ("before", "after")]
     for name, shown in zip(names, (Image.fromarray(canvas.original), picture), strict=True):
-        _save_preview(out_dir / name, _at_most(shown, PREVIEW_PX), generated=marked)
+        _save_preview(out_dir / name, _at_most(shown, PREVIEW_PX), data, generated=marked)
     write_bytes(out_dir / file, encoded.data, durable=False)
     made = FinishedPicture(
         file=file,
@@ -326,6 +344,6 @@ def _at_most(picture: Image.Image, longest_px: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _save_preview(path: Path, picture: Image.Image, *, generated: bool) -> None:
+def _save_preview(path: Path, picture: Image.Image, parent: bytes, *, generated: bool) -> None:
     with replacing(path, durable=False) as part:
-        save_picture(picture, part, "WEBP", generated=generated, quality=85)
+        save_picture(picture, part, "WEBP", generated=generated, parent=parent, quality=85)

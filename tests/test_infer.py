@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from studio.core.catalog import FAMILIES
 from studio.core.config import GenerateConfig
 from studio.core.domain import Event, GenerateResult
 from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, NotFoundError
+from studio.imaging import nudity
 from studio.imaging.provenance import is_marked
 from studio.likeness.base import Scale
 from studio.pictures import render, request, scorer
@@ -674,3 +676,62 @@ def test_a_set_in_which_nothing_is_measured_is_kept_by_other_means_and_says_so(
     assert len(result.images) == 1 and result.likeness_mean is None
     assert "NaN" not in (tmp_path / "out" / "index.json").read_text()
     assert any("first ones without near-duplicates are kept" in str(event.data.get("text")) for event in events)
+
+
+def reddish(picture: Image.Image) -> float:
+    """Stand for the score of the check: how red a picture is."""
+    red, *_ = np.asarray(picture, np.float64).mean((0, 1))
+    return float(red / 255)
+
+
+@pytest.fixture
+def from_score(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> float:
+    """A score between those of the pictures of ``config()``: two pictures are above it."""
+    monkeypatch.setattr(nudity, "scorer", lambda: reddish)
+    plain = infer.generate(config(), run_dir, tmp_path / "plain")
+    scores = sorted(reddish(opened(tmp_path / "plain" / image.file)) for image in plain.images)
+    limit = (scores[1] + scores[2]) / 2
+    monkeypatch.setenv("STUDIO_NUDITY_FROM", str(limit))
+    return limit
+
+
+def test_pictures_that_the_operators_check_withholds_are_written_nowhere_and_counted(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event], from_score: float
+) -> None:
+    monkeypatch.setenv("STUDIO_NUDITY_PICTURES", "refuse")
+    out = tmp_path / "out"
+    infer.generate(config(use_cache=True), run_dir, out, on_event=events.append)
+    # What another job left in the result cache, and what lies in the folder from before, is withheld, too.
+    cached, again = tmp_path / "cached", tmp_path / "again"
+    shutil.copytree(tmp_path / "plain", again)
+    (again / "DONE").unlink()
+    for folder in (out, cached, again):
+        result = infer.generate(config(use_cache=folder != again), run_dir, folder)
+        assert (len(result.images), result.withheld) == (2, 2)
+        files = list(folder.rglob("0*.png"))
+        assert len(files) == 2 and all(reddish(opened(path)) < from_score for path in files)
+        with zipfile.ZipFile(folder / result.archive) as archive:
+            assert sum(name.endswith(".png") for name in archive.namelist()) == 2
+    assert sum(event.kind == "image" for event in events) == 2, "nobody is shown the others on the way either"
+    assert any("2 of 4 pictures are withheld" in str(event.data) for event in events)
+
+
+def test_where_the_check_warns_the_pictures_are_there_and_named(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event], from_score: float
+) -> None:
+    monkeypatch.setenv("STUDIO_NUDITY_PICTURES", "warn")
+    result = infer.generate(config(), run_dir, tmp_path / "out", on_event=events.append)
+    assert (len(result.images), result.withheld) == (4, 0)
+    (said,) = [str(event.data) for event in events if "look at these" in str(event.data)]
+    above = [one.file for one in result.images if reddish(opened(tmp_path / "out" / one.file)) >= from_score]
+    assert len(above) == 2 and all(file in said for file in above)
+
+
+def test_a_job_of_which_nothing_may_be_shown_says_so(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_score: float
+) -> None:
+    monkeypatch.setenv("STUDIO_NUDITY_PICTURES", "refuse")
+    monkeypatch.setenv("STUDIO_NUDITY_FROM", "0.001")
+    with pytest.raises(InputError, match="4 of 4 pictures are withheld"):
+        infer.generate(config(), run_dir, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("0*.png"))

@@ -21,6 +21,7 @@ from studio.core.domain import Event, TrainResult
 from studio.core.errors import ConflictError, InputError, JobCancelled, MissingExtraError, ResourceError, TrainingError
 from studio.core.train_config import TrainConfig
 from studio.exporting import certificate, reload
+from studio.imaging import nudity
 from studio.likeness.base import Embeddings, Scale
 from studio.likeness.registry import EngineChoice
 from studio.train import train
@@ -789,3 +790,16 @@ def test_a_run_that_goes_on_with_another_engine_version_measures_its_samples_aga
     assert before["likeness"] != after["likeness"] == result.likeness_before
     assert {line["likeness_summary"]["version"] for line in lines(run) if "val_loss" in line} == {"2"}
     assert any("measuring them again" in str(event.data.get("text")) for event in events)
+
+
+def test_samples_that_the_operators_check_refuses_are_grey_and_the_run_goes_on(
+    config: Callable[..., TrainConfig],
+    make_dataset: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STUDIO_NUDITY_PICTURES", "refuse")
+    monkeypatch.setattr(nudity, "scorer", lambda: lambda picture: 1.0)
+    train(config(steps=1), make_dataset(), tmp_path / "run")
+    samples = list((tmp_path / "run" / "samples").rglob("0*.png"))
+    assert samples and all(Image.open(path).getextrema() == ((128, 128),) * 3 for path in samples)

@@ -15,6 +15,7 @@ from studio.imaging.apart import decode
 from studio.imaging.crop import Shares, box_of, cut
 from studio.imaging.decode import Decoded
 from studio.imaging.faces import Face, pose
+from studio.imaging.nudity import NudityCheck, refusal, warning
 from studio.likeness.base import Embeddings, LikenessEngine, Scale, centroid, likeness, photo_likeness
 
 LOOK_PX = 800
@@ -108,8 +109,8 @@ class CandidatePhoto:
         return any(finding.serious for finding in self.findings)
 
 
-def read_candidate(config: CheckConfig, path: Path, name: str) -> CandidatePhoto:
-    """Decode a photo and judge its pixels."""
+def read_candidate(config: CheckConfig, path: Path, name: str, nudity: NudityCheck | None = None) -> CandidatePhoto:
+    """Decode a photo and judge its pixels; one that the operator's check refuses is as one that cannot be read."""
     candidate = CandidatePhoto(path, name, crop=config.crops.get(name))
     try:
         decoded = decode(path, at_least_px=None if candidate.crop else LOOK_PX)
@@ -117,9 +118,15 @@ def read_candidate(config: CheckConfig, path: Path, name: str) -> CandidatePhoto
         for problem in error.problems:
             candidate.findings.append(PhotoFinding(problem.code, problem.message, problem.cure, serious=True))
         return candidate
+    doubted = nudity is not None and nudity.found(decoded.picture)
     candidate.bars = quality.black_bars(decoded.picture)
     decoded = cropped(candidate, without_bars(candidate, decoded))
     candidate.size_hw = decoded.size_hw
+    if nudity is not None and (doubted or nudity.found(decoded.picture)):
+        said = refusal(name) if nudity.refuses else warning(name)
+        candidate.findings.append(PhotoFinding(said.code, said.message, said.cure, serious=nudity.refuses))
+        if nudity.refuses:
+            return candidate
     candidate.look = keep_at_most(decoded.picture, LOOK_PX)
     height, width = decoded.size_hw
     if min(height, width) < config.min_side_px:

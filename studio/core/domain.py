@@ -197,6 +197,8 @@ class GenerateResult:
     """Pictures that the result cache held."""
     likeness_version: str | None = None
     """Of the engine; scores of other versions mean something else."""
+    withheld: int = 0
+    """Pictures that were made and that the operator's check for nudity withholds; they are written nowhere."""
     likeness_summary: Mapping[str, Any] | None = None
     """Of the pictures that are kept, as ``studio.likeness.base.summarise`` puts it."""
 

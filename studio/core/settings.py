@@ -29,6 +29,7 @@ SHIPPED_ROOT = _PACKAGED if _PACKAGED.is_dir() else PROJECT_ROOT
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 LanguageName = Literal["auto", "en", "de"]
+NudityName = Literal["off", "warn", "refuse"]
 WorksName = Literal["lead", "always", "never"]
 
 
@@ -192,6 +193,21 @@ class Settings(BaseSettings):
     """Host names, separated by commas, under which this server is reached beside its IP address; * allows any."""
     webhook_loopback: bool = False
     """Webhooks may also lead to this machine itself, over plain http and on any port: for development."""
+    c2pa_cert: Path | None = None
+    """File with the certificate (PEM, its chain below it) that signs generated pictures with Content Credentials; needs
+    the extra c2pa. None leaves them at their IPTC/XMP mark."""
+    c2pa_key: Path | None = None
+    """File with its private key (PEM, without a password), readable to the studio alone."""
+    c2pa_timestamp_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
+    """Address of a time stamping service (RFC 3161) that is asked for each signature, so that it outlives the
+    certificate; empty asks none."""
+    nudity_pictures: NudityName = "off"
+    """What is done about pictures made here that a check takes for nudity: off does not check, warn says so, refuse
+    withholds them; needs the extra nudity."""
+    nudity_photos: NudityName = "off"
+    """The same for photos that are brought."""
+    nudity_from: float = Field(default=0.8, gt=0, le=1)
+    """Score of the check, 0 to 1, from which on something is done."""
     frame_ancestors: str = "'self'"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
     language: LanguageName = "auto"

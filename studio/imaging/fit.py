@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio.core.errors import InputError, Problem
 from studio.imaging.png import JSON_KEY
-from studio.imaging.provenance import save_picture
+from studio.imaging.provenance import save_unsigned, signing
 
 Format = Literal["png", "jpeg", "webp"]
 
@@ -95,6 +95,7 @@ def encode(
     record: Mapping[str, Any],
     software: str,
     generated: bool = False,
+    parent: bytes | None = None,
 ) -> Encoded:
     """Return a picture as a file.
 
@@ -106,7 +107,9 @@ def encode(
         max_bytes: largest file; the highest quality that meets it is taken.
         record: JSON data that the file carries.
         software: name and version that the file carries.
-        generated: the file carries the mark of generated pictures; it counts in ``max_bytes``.
+        generated: the file carries the mark of generated pictures and, where a certificate is set, its signed
+            manifest; they count in ``max_bytes``.
+        parent: the file that the picture was made of, for the manifest.
 
     Raises:
         InputError: the format cannot hold so large a picture (code too_large), or the bytes cannot be met (code
@@ -118,8 +121,13 @@ def encode(
     if longest > _LONGEST_PX[file_format]:
         text = f"{longest} px are more than {file_format.upper()} can hold ({_LONGEST_PX[file_format]} px)"
         raise InputError.of([Problem("fit", text, "use png or a smaller size", "too_large")])
+    signer = signing() if generated else None
+
+    def signed(data: bytes) -> bytes:
+        return signer.sign(data, file_format.upper(), parent) if signer else data
+
     if file_format == "png":
-        data = _png(picture, record, software, generated)
+        data = signed(_png(picture, record, software, generated))
         if max_bytes is not None and len(data) > max_bytes:
             text = f"needs {len(data)} bytes as PNG, which is lossless, but only {max_bytes} are allowed"
             raise InputError.of([Problem("fit", text, "use jpeg or webp, or allow more bytes", "too_many_bytes")])
@@ -129,23 +137,26 @@ def encode(
         return _lossy(picture, file_format, at, record, software, generated)
 
     data = made(quality)
-    if max_bytes is None or len(data) <= max_bytes:
-        return Encoded(data, quality)
+    whole = signed(data)
+    if max_bytes is None or len(whole) <= max_bytes:
+        return Encoded(whole, quality)
     best: Encoded | None = None
     low, high = min_quality, quality - 1
-    smallest = len(data)
+    smallest = len(whole)
+    # A manifest is as large at every quality, but for the padding of chunks: one is signed, not one for each try.
+    extra = len(whole) - len(data) + (8 if signer else 0)
     while low <= high:
         middle = ceil((low + high) / 2)
         data = made(middle)
-        smallest = min(smallest, len(data))
-        if len(data) <= max_bytes:
+        smallest = min(smallest, len(data) + extra)
+        if len(data) + extra <= max_bytes:
             best, low = Encoded(data, middle), middle + 1
         else:
             high = middle - 1
     if best is None:
         text = f"needs at least {smallest} bytes at quality {min_quality}, but only {max_bytes} are allowed"
         raise InputError.of([Problem("fit", text, "allow more bytes, or a smaller size", "too_many_bytes")])
-    return best
+    return Encoded(signed(best.data), best.quality)
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +172,7 @@ def _png(picture: Image.Image, record: Mapping[str, Any], software: str, generat
     info.add_text("Software", software)
     info.add_text(JSON_KEY, json.dumps(record, sort_keys=True))
     buffer = io.BytesIO()
-    save_picture(picture, buffer, "PNG", generated=generated, pnginfo=info, icc_profile=srgb_profile())
+    save_unsigned(picture, buffer, "PNG", generated=generated, pnginfo=info, icc_profile=srgb_profile())
     return buffer.getvalue()
 
 
@@ -180,5 +191,5 @@ def _lossy(
     # Optimized tables cost little time and are exact; progressive files are a little smaller still.
     extra: dict[str, Any] = {"optimize": True, "progressive": True} if file_format == "jpeg" else {"method": 4}
     extra |= {"quality": quality, "exif": exif, "icc_profile": srgb_profile()}
-    save_picture(picture, buffer, file_format.upper(), generated=generated, **extra)
+    save_unsigned(picture, buffer, file_format.upper(), generated=generated, **extra)
     return buffer.getvalue()

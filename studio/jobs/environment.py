@@ -26,3 +26,13 @@ def variables_of(settings: Settings) -> dict[str, str]:
     if settings.threads is not None:  # read by torch's thread pool, before any of our code could say it
         variables["OMP_NUM_THREADS"] = str(settings.threads)
     return variables
+
+
+def rules_of(settings: Settings) -> dict[str, str | None]:
+    """Return the operator's rules for what jobs make, as variables; a job on another machine keeps to them, too."""
+    rules = {name: getattr(settings, name) for name in ("nudity_pictures", "nudity_photos")}
+    if set(rules.values()) == {"off"}:
+        return {}
+    return {
+        f"STUDIO_{name.upper()}": str(value) for name, value in {**rules, "nudity_from": settings.nudity_from}.items()
+    }

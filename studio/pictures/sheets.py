@@ -13,6 +13,7 @@ from studio.core import records
 from studio.core.domain import GenerateResult, Image
 from studio.core.files import replacing, write_zip
 from studio.core.units import likeness_sentence, likeness_text
+from studio.imaging.nudity import NudityCheck
 from studio.imaging.provenance import save_picture
 from studio.imaging.quality import Fingerprint
 from studio.imaging.sheet import contact_sheet
@@ -37,11 +38,36 @@ _SHEET_CELL_PX = 200
 class MadePictures:
     """What is there of the plan, by index."""
 
-    def __init__(self, with_prints: bool) -> None:
+    def __init__(self, with_prints: bool, check: NudityCheck | None = None) -> None:
         self.thumbnails: dict[int, PILImage.Image] = {}
         self.scores: dict[int, float | None] = {}
         self.prints: dict[int, Fingerprint] = {}
+        self.withheld: set[int] = set()
+        """Pictures that the operator's check does not let pass; they are written nowhere."""
+        self.doubtful: set[int] = set()
+        """Pictures about which it only warns."""
         self._with_prints = with_prints
+        self._check = check
+
+    def __contains__(self, index: int) -> bool:
+        return index in self.scores or index in self.withheld
+
+    def admits(self, index: int, picture: PILImage.Image) -> bool:
+        """Put a picture to the operator's check, where there is one; tell whether it may be kept."""
+        if self._check is None or not self._check.found(picture):
+            return True
+        (self.withheld if self._check.refuses else self.doubtful).add(index)
+        return not self._check.refuses
+
+    def without_withheld(self, plan: Sequence[PlannedPicture]) -> tuple[list[PlannedPicture], "MadePictures"]:
+        """Return the plan without what is withheld, and what is there of it."""
+        kept = [index for index in range(len(plan)) if index not in self.withheld]
+        made = MadePictures(self._with_prints)
+        for place, index in enumerate(kept):
+            made.thumbnails[place], made.scores[place] = self.thumbnails[index], self.scores[index]
+            if index in self.prints:
+                made.prints[place] = self.prints[index]
+        return [plan[index] for index in kept], made
 
     def add(self, index: int, picture: PILImage.Image, score: float | None) -> None:
         """Keep what the sheets need of a picture: a thumbnail, its score and, where asked for, its fingerprint."""

@@ -123,7 +123,7 @@ def _write_gallery(source: PublishSource, repo_dir: Path) -> tuple[GalleryPictur
         file = f"{GALLERY_FOLDER}/{number:02d}.png"
         (repo_dir / GALLERY_FOLDER).mkdir(exist_ok=True)
         picture.info.clear()
-        save_picture(picture, repo_dir / file, "PNG")
+        save_picture(picture, repo_dir / file, "PNG", parent=data)
         shown.append(GalleryPicture(file, " ".join(str(prompt).split())))
     if problems:
         raise InputError.of(problems)

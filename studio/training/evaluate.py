@@ -24,6 +24,7 @@ from studio.core.files import replacing, write_json
 from studio.core.progress import TrainingReporter
 from studio.core.settings import load_settings
 from studio.core.units import likeness_text
+from studio.imaging.nudity import open_check
 from studio.imaging.provenance import save_picture
 from studio.likeness.base import Embeddings, LikenessEngine, centroid, photo_spread, scores, shows_subject, summarise
 from studio.likeness.registry import choose_engine
@@ -278,8 +279,9 @@ def evaluate(
     names = [f"{i:02}.png" for i in range(count)] + [f"class_{i:02}.png" for i in range(len(class_prompts))]
     folder = run.out_dir / "samples" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
+    check = open_check("pictures")
     for name, picture in zip(names, pictures, strict=True):
-        save_picture(picture, folder / name, "PNG")
+        save_picture(check.shown(picture) if check else picture, folder / name, "PNG")
 
     found: list[float | None] = [None] * count
     measured: dict[str, Any] = dict.fromkeys(("likeness", "bleed", "class_likeness", "likeness_summary"))

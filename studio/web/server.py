@@ -31,6 +31,7 @@ from studio.core.errors import InputError, MissingExtraError, Problem, ResourceE
 from studio.core.private import make_file, make_folder, make_home, served_folder
 from studio.core.server_token import require_guarded, server_token, uses_keys
 from studio.core.settings import Settings, language_of
+from studio.imaging.provenance import EXPIRES_SOON_DAYS, signing
 from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
 from studio.web.guard import GuardMiddleware, UploadedFilesMiddleware, upload_folder
@@ -46,13 +47,15 @@ if TYPE_CHECKING:
 
     from studio.service import Studio
 
+logger = logging.getLogger(__name__)
+
 
 def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     """Return the whole app: guard, gate, plain routes, page, endpoints. The studio is closed when the app shuts down.
 
     Raises:
-        InputError: others would reach a server that has neither token nor login, or there is no account to play a
-            login with.
+        InputError: others would reach a server that has neither token nor login, there is no account to play a
+            login with, or the certificate that signs pictures cannot be used.
         ResourceError: the home folder cannot be used.
     """
     language.use(language_of(settings))
@@ -70,6 +73,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     from studio.web.session_states import SessionStates
 
     require_guarded(settings)
+    _require_credentials(settings)
     token = _token(settings)
 
     keys = open_keys(settings) if uses_keys(settings) else None
@@ -179,6 +183,21 @@ def _metrics(studio: "Studio") -> Metrics | None:
         return None
     studio.server.observe(metrics)
     return metrics
+
+
+def _require_credentials(settings: Settings) -> None:
+    """Open the certificate that signs pictures, so that a wrong one is told at the start; raises InputError."""
+    signer = signing(settings)
+    if signer is None:
+        return
+    if (left := signer.days_left()) < EXPIRES_SOON_DAYS:
+        logger.warning("The certificate of STUDIO_C2PA_CERT ends in %d days; then no pictures can be made.", left)
+    if settings.runner != "local":
+        logger.warning(
+            "Pictures that STUDIO_RUNNER=%s makes are not signed here: a machine signs its own, with a "
+            "STUDIO_C2PA_CERT of its own.",
+            settings.runner,
+        )
 
 
 def _require_account() -> None:

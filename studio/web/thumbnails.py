@@ -50,5 +50,5 @@ def _small(path: Path) -> bytes:
     picture = decode_bytes(original, path.name, at_least_px=THUMBNAIL_PX, keep_alpha=True).picture
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     data = io.BytesIO()
-    save_picture(picture, data, "WEBP", generated=is_generated(original), quality=80)
+    save_picture(picture, data, "WEBP", generated=is_generated(original), parent=original, quality=80)
     return data.getvalue()
