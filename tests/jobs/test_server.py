@@ -149,7 +149,9 @@ def test_without_a_database_for_several_servers_only_the_leading_one_works(monke
         load_settings()
 
 
-def test_a_full_queue_takes_nobodys_job_until_one_has_left_it(new_studio: Callable[..., Studio], tmp_path: Path) -> None:
+def test_a_full_queue_takes_nobodys_job_until_one_has_left_it(
+    new_studio: Callable[..., Studio], tmp_path: Path
+) -> None:
     studio = new_studio(max_waiting=2)  # not started: what is submitted waits
     first = submit(studio, tmp_path / "a", "quick")
     submit(studio, tmp_path / "b", "quick")
