@@ -33,9 +33,7 @@ class Server:
         max_waiting: most jobs that may wait.
     """
 
-    def __init__(
-        self, home: Path, store: JobQueue, worker: Worker, queue: ObservedQueue, *, max_waiting: int
-    ) -> None:
+    def __init__(self, home: Path, store: JobQueue, worker: Worker, queue: ObservedQueue, *, max_waiting: int) -> None:
         self._home = home
         self._store = store
         self._worker = worker
