@@ -23,6 +23,7 @@ def test_importing_the_app_does_nothing(tmp_path: Path) -> None:
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+@pytest.mark.whole
 def test_the_app_prints_one_line_serves_without_torch_and_stops_when_told(tmp_path: Path) -> None:
     environment = {**os.environ, "STUDIO_PORT": "0", "STUDIO_HOME": str(tmp_path / "home")}
     code = (

@@ -681,6 +681,7 @@ def test_unfinished_or_foreign_folder_is_no_dataset(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- real photos
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
 @pytest.mark.parametrize("name", ["backpack_dog", "bear_plushie", "cat2", "dog", "robot_toy", "teapot"])
 def test_real_photo_sets_pass_without_a_word(name: str, tmp_path: Path) -> None:

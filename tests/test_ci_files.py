@@ -112,6 +112,7 @@ def test_the_check_script_is_valid_and_stops_at_the_first_failure() -> None:
         "ruff format --check .",
         "mypy studio/",
         "python -m pytest -n 2 --dist worksteal\n",
+        '-m "whole and not slow and not browser"',
         '-m "browser and not slow"',
     )
     for step in (*steps, "python -m pytest tests/compute/test_quantization.py"):

@@ -129,6 +129,7 @@ def test_an_export_is_drawn_where_the_gpu_has_no_room_for_all(
     assert found["likeness"].keys() == {"engine", "version"}
 
 
+@pytest.mark.whole
 def test_the_process_reads_sdxl_back_from_one_checkpoint_of_the_original_layout(
     tiny_base_xl_clip: Path, tmp_path: Path
 ) -> None:
@@ -328,6 +329,7 @@ def test_a_process_that_dies_is_reported_in_its_own_last_words(
     assert requests[0].is_relative_to(tmp_path / "out"), "what a kill leaves of pictures goes with the job's folder"
 
 
+@pytest.mark.whole
 def test_the_process_is_fresh_and_knows_nothing_of_the_studio(run_dir: Path, tmp_path: Path) -> None:
     export(config(format="kohya"), run_dir, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "certificate.json").read_text())
@@ -349,6 +351,7 @@ def comfyui(weight: torch.Tensor, file: dict[str, torch.Tensor], stem: str) -> t
     return adapted * (scale / (norm + torch.finfo(weight.dtype).eps))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("speaks", "trained"),
     [

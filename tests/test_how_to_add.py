@@ -337,6 +337,7 @@ def test_nothing_else_of_the_studio_was_changed(copy: Path) -> None:
     assert changed == {name for edits in ADDED.values() for name in edits if name.startswith("studio/")}
 
 
+@pytest.mark.whole
 def test_the_conformance_suites_pass_on_the_new_family_and_the_new_method(copy: Path, tmp_path: Path) -> None:
     suites = [f"tests/conformance/test_{name}.py" for name in ("families", "methods")]
     chosen = "sd_pag or lora_copy or every_family or every_method"
@@ -347,6 +348,7 @@ def test_the_conformance_suites_pass_on_the_new_family_and_the_new_method(copy: 
     assert len(re.findall(r"^PASSED .*\[sd_pag\]", made.stdout, re.MULTILINE)) >= 12
 
 
+@pytest.mark.whole
 def test_the_new_step_setting_and_route_work_where_they_are_used(copy: Path, tmp_path: Path) -> None:
     made = run(copy, tmp_path / "home", "-c", USED, str(tmp_path), STUDIO_TOKEN=TOKEN)
     assert made.returncode == 0, made.stderr[-5000:]

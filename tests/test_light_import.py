@@ -51,5 +51,6 @@ def test_ground_is_light_and_fast():
     assert answer["cpu_s"] < 1.0, "about 0.2 s on an idle machine"
 
 
+@pytest.mark.whole
 def test_probe_sees_what_is_heavy():
     assert heavy_ones(probe("studio.web.page.theme")) >= {"gradio"}

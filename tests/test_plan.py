@@ -36,6 +36,7 @@ def test_a_plan_measures_real_steps_and_leaves_nothing_but_its_figures(
     assert fit.plan_of(config, 4, measured).seconds == found.seconds
 
 
+@pytest.mark.whole
 def test_a_plan_that_runs_short_of_memory_climbs_down_and_says_what_it_took(
     config: TrainConfig, make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, events: list[Event]
 ) -> None:

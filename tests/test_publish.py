@@ -132,6 +132,7 @@ def assembled(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(assemble, "export", export)
 
 
+@pytest.mark.whole
 def test_a_run_becomes_one_private_commit_with_card_gallery_certificates_and_both_layouts(
     hub: Any, run_dir: Path, tmp_path: Path
 ) -> None:
@@ -209,6 +210,7 @@ def test_a_dry_run_needs_neither_token_nor_network_and_is_what_gets_pushed(
     assert published(run_dir, tmp_path / "out", dry_run=True) == real
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", ["merged", "single_file"])
 def test_whole_models_are_published_too(hub: Any, run_dir: Path, tmp_path: Path, form: str) -> None:
     result = published(run_dir, tmp_path / "out", form=form, public=True, title="Ada, merged")

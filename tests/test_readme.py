@@ -81,6 +81,7 @@ def test_testing_is_one_command() -> None:
     assert test == [PYTHON, "-m", "pytest", "-n", "2", "--dist", "worksteal"]
 
 
+@pytest.mark.whole
 def test_every_command_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [shlex.split(line) for line in COMMANDS.strip().splitlines()]
     for command in commands:
@@ -102,6 +103,7 @@ def test_the_readme_shows_every_command_but_those_that_need_a_server() -> None:
     }  # type: ignore[union-attr]
 
 
+@pytest.mark.whole
 def test_the_python_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sample_photos(Path("out/demo/photos"))
     exec(compile(VERBS, "README.md", "exec"), {})

@@ -29,6 +29,7 @@ def spoken(*arguments: str) -> dict:
     return answer
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photos are not here")
 @pytest.mark.parametrize(
     "folder", [name if name == "dog" else pytest.param(name, marks=pytest.mark.slow) for name in SUBJECTS]

@@ -115,6 +115,7 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_the_attempt_goes_on_and_its_end_is_taken_by_the_next_server(away: Away, photo: Path, number: int) -> None:
     away.start()

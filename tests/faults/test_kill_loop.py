@@ -122,6 +122,7 @@ def load_file(path: Path) -> Any:
     return module
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("stops", "steps"), [(4, 60), pytest.param(200, 2600, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )

@@ -65,6 +65,7 @@ def _end(moment: str | None) -> int:
     return 3 if moment.startswith("full") else -signal.SIGKILL
 
 
+@pytest.mark.whole
 def test_a_killed_training_goes_on_to_the_same_bytes_and_so_does_one_that_filled_the_disk(
     tiny_base: Path, make_dataset: Callable[..., Path], tmp_path: Path
 ) -> None:

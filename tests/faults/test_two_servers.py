@@ -108,6 +108,7 @@ def steps(studio: Studio, job_id: str) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@pytest.mark.whole
 def test_when_the_server_that_dispatches_is_killed_the_other_goes_on_with_its_job_within_ten_seconds(
     studio: tuple[Studio, str], photo: Path, tmp_path: Path
 ) -> None:

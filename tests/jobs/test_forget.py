@@ -260,6 +260,7 @@ class Killed(BaseException):
 MOMENTS = [(place, when) for place in forget.BELONGINGS for when in ("before", "after")]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("place", "when"), [*MOMENTS, ("set aside", "after"), ("the marker", "after")])
 def test_killed_at_any_moment_the_next_start_finishes_it(
     planted: Planted, ids: Any, monkeypatch: pytest.MonkeyPatch, place: str, when: str

@@ -310,6 +310,7 @@ def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_LOOK_S", 0.01)
 
 
+@pytest.mark.whole
 def test_photos_are_trained_there_and_the_run_comes_home(
     address: str, folder: Path, tmp_path: Path, events: list, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

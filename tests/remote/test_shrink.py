@@ -67,6 +67,7 @@ def assert_sent_without_loss(folder: Path, tmp_path: Path, class_noun: str, reso
     return prepared
 
 
+@pytest.mark.whole
 def test_phone_photos_travel_small_and_train_the_same(tmp_path: Path, phone_photo: Callable[..., Path]) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -84,6 +84,7 @@ def test_zerogpu_gets_its_package_its_torch_and_a_login_that_may_only_read() -> 
     assert data["hf_oauth"] is True and data["hf_oauth_scopes"] == ["read-repos"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["demo", "gpu"])  # zerogpu in test_zerogpu.py
 def test_a_built_space_serves_its_first_page_under_the_platforms_name(
     built: dict[str, Path], tmp_path: Path, name: str

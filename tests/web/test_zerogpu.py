@@ -287,6 +287,7 @@ def test_the_page_has_the_shields_of_every_server(tmp_path: Path, monkeypatch: p
     assert answer.status_code == 507 and "disk of the studio is full" in answer.json()["detail"]
 
 
+@pytest.mark.whole
 def test_the_built_space_serves_its_endpoint_to_programs_with_their_own_token(
     hub: Any, published: Callable[..., str], run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

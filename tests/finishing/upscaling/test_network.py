@@ -190,6 +190,7 @@ network.enlarge(np.zeros((side, side, 3), np.uint8), tick=lambda: None)
 """
 
 
+@pytest.mark.whole
 @needs_proc
 @pytest.mark.parametrize(("name", "side_px"), [("x4plus", 160), ("animevideov3", 400)])
 def test_a_tile_takes_as_much_memory_as_is_promised(name, side_px):
