@@ -140,12 +140,13 @@ def test_a_base_that_has_changed_or_gone_is_not_drawn_with(
     bases = WarmBases(lambda kept: 10**12)
     bases.open(info_of(base), adapter, 1.0)
     bases.rest()
+    size = bases.kept_bytes
     weights = next(base.rglob("*.safetensors"))
     data = weights.read_bytes()
     weights.unlink()
     weights.write_bytes(data)
     bases.open(info_of(base), adapter, 1.0)
-    assert loads == ["mine", "mine"]
+    assert loads == ["mine", "mine"] and bases.kept_bytes == size  # what lay there before is not kept
     base.rename(tmp_path / "away")
     with pytest.raises(NotFoundError):
         bases.open(info_of(base), adapter, 1.0)
