@@ -45,7 +45,7 @@ from studio.jobs.queue import NewJob
 from studio.jobs.runners.chosen import runners_of
 from studio.jobs.sealed import Tokens
 from studio.jobs.server import Server
-from studio.jobs.slots import kinds_beside, slots_of
+from studio.jobs.slots import Sharing, kinds_beside, slots_of
 from studio.jobs.states import SOURCE_KIND, VERBS, VerbSpec
 from studio.jobs.sweep import Clock
 from studio.jobs.webhooks.sender import Sender, reach_of
@@ -86,6 +86,7 @@ class Studio(Marks):
         self._tokens = Tokens(self._store, settings)
         queue, watched = observed(self._store)
         self.desk, runner_of = runners_of(settings, self._home, self._store, grace_s=grace_s)
+        slots = slots_of(settings)
         self._worker = Worker(
             queue,
             self._home,
@@ -96,8 +97,9 @@ class Studio(Marks):
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
             secrets=self._secrets_of,
-            slots=slots_of(settings),
+            slots=slots,
             beside=kinds_beside(settings),
+            sharing=Sharing(settings, slots, self._jobs_dir),
             works=settings.works,
         )
         limit = settings.max_waiting

@@ -18,6 +18,7 @@ from studio.core.job_words import waiting_for
 from studio.core.machine import Machine
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.core.train_config import TrainConfig
+from studio.jobs import slots
 from studio.service import Studio
 
 FAKES = Path(__file__).parent / "jobs" / "fake_verbs.py"
@@ -124,6 +125,32 @@ def test_photos_are_checked_beside_a_training_and_without_its_device(tmp_path, m
         assert (studio.out_dir(dropped.id, owner=OWNER) / "gpu.txt").read_text() == ""
         assert (studio.out_dir(run.id, owner=OWNER) / "gpu.txt").read_text() == "4"
         assert studio.wait(waiting.id, owner=OWNER, timeout_s=60).state == "completed"
+    finally:
+        studio.close()
+
+
+@pytest.mark.parametrize(("memory_gb", "together"), [(24, True), (8, False)])
+def test_pictures_are_made_beside_a_training_on_its_gpu_where_both_fit(
+    tmp_path, monkeypatch, photos, memory_gb, together
+):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES.parent))
+    monkeypatch.setattr(slots, "gpu_bytes", lambda slot: memory_gb * 10**9)
+    studio = Studio(Settings(home=tmp_path / "home", device="cuda", gpus="4"), verbs=load_fakes().VERBS, grace_s=1.0)
+    try:
+        check = studio.submit_check(CheckConfig(subject="quick"), photos, owner=OWNER)
+        done = studio.submit_train(TrainConfig(base="sd15", instance_token="quick"), check.id, owner=OWNER)
+        studio.start()
+        assert studio.wait(done.id, owner=OWNER, timeout_s=60).state == "completed"
+        words = "meet" if together else "count 25 50"
+        run = studio.submit_train(TrainConfig(base="sd15", instance_token=words), check.id, owner=OWNER)
+        until(lambda: state(studio, run) in ("pendingModel", "training"))
+        drawn = studio.submit_generate(GenerateConfig(prompts=("meet" if together else "quick",)), done.id, owner=OWNER)
+        # Together, either waits for the other's note: both end only if they run at the same time.
+        ends = [studio.wait(job.id, owner=OWNER, timeout_s=60) for job in (run, drawn)]
+        assert [end.state for end in ends] == ["completed", "completed"]
+        assert (ends[1].started_s < ends[0].finished_s) is together
+        if together:
+            assert (studio.out_dir(drawn.id, owner=OWNER) / "gpu.txt").read_text() == "4"
     finally:
         studio.close()
 

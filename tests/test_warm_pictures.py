@@ -172,3 +172,16 @@ def test_a_pack_whose_process_is_killed_is_made_by_another_one(
     assert (done.state, done.attempt, process_of(out.parent) == process) == ("completed", 2, False)
     infer.generate(slow, runs / "one", tmp_path / "fresh")
     assert pictures(out) == pictures(tmp_path / "fresh")
+
+
+@pytest.mark.slow
+def test_fifteen_packs_with_two_adapters_take_no_more_memory(studio: Studio, trained: Callable[..., str]) -> None:
+    """Two hundred are ``benchmarks/warm.py``."""
+    runs = (trained("one", "ada"), trained("two", "ada"))
+    taken = []
+    for number in range(15):
+        _, _, process = pack(studio, runs[number % 2], "ada")
+        assert process is not None
+        taken.append((process, psutil.Process(process).memory_info().rss))
+    assert len({process for process, _ in taken}) == 1
+    assert max(rss for _, rss in taken[4:]) <= 1.02 * max(rss for _, rss in taken[2:4])

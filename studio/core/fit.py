@@ -14,6 +14,7 @@ from typing import Any
 
 from studio.core import records
 from studio.core.catalog import BASES
+from studio.core.config import GenerateConfig
 from studio.core.files import read_json, write_json
 from studio.core.language import say
 from studio.core.private import make_folder
@@ -30,6 +31,9 @@ _ONE_BLOCK = 0.1  # of the weights: the block on the device, and what is no bloc
 # 10.7 GB for FLUX.2 klein (PEFT's benchmark, 512 px, two pictures), about 17 GB for Z-Image at 1024 px (modl).
 _GAPS, _DRIVER_GB = 1.1, 0.8
 _KEPT_SHARE, _FREE_SHARE = 0.5, 0.1
+# Of a pass of pictures, nearly all in the decoder: about eight layers of 128 channels in half precision and the gaps
+# between them. The least is what a pass is filled up to. Counted generously, not measured.
+_PASS_MEGAPIXELS, _MEGAPIXEL_GB = 4 * 0.512**2, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,27 @@ def keepable_bytes(room_bytes: int, free_bytes: int, kept_bytes: int, most_bytes
     """
     most = room_bytes * _KEPT_SHARE if most_bytes is None else most_bytes
     return max(0, int(min(most, kept_bytes + free_bytes - room_bytes * _FREE_SHARE)))
+
+
+def bytes_beside(plan: FitPlan) -> int:
+    """Return how much of a GPU's memory a run leaves to another process; 0 where nothing certain is known."""
+    if plan.peak_bytes is None or plan.room_bytes is None:
+        return 0
+    drivers = _DRIVER_GB * 10**9 if plan.measured else 0.0  # a rough figure holds them
+    return max(0, int(plan.room_bytes * (1 - _FREE_SHARE) - plan.peak_bytes - drivers))
+
+
+def drawing_bytes(base: str | None, config: GenerateConfig) -> int | None:
+    """Return what pictures take of a GPU's memory at most; None for bases of which nothing is known."""
+    row = BASES.get(base or "")
+    if row is None or row.memory is None:
+        return None
+    sides_px = (config.width_px or row.resolution_px, config.height_px or row.resolution_px)
+    megapixels = sides_px[0] * sides_px[1] * (config.batch_size or 1) / 1e6
+    weights_gb = row.memory.denoiser_gb + row.memory.text_encoders_gb
+    # The weights that an adapter touches are there twice.
+    drawing_gb = (weights_gb + row.memory.denoiser_gb) * _GAPS + max(_PASS_MEGAPIXELS, megapixels) * _MEGAPIXEL_GB
+    return round((drawing_gb + _DRIVER_GB) * 10**9)
 
 
 def checkpoint_steps(config: TrainConfig, steps: int) -> list[int]:

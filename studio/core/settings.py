@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     """Device for training and generation; auto prefers CUDA, then MPS, then the CPU."""
     gpus: str = Field(default="auto", pattern=r"^(auto|[\w-]+(,[\w-]+)*)$")
     """NVIDIA GPUs to use, one job on each at a time: auto uses all; or numbers or UUIDs, such as 0,2."""
+    share_gpu: bool = True
+    """Make pictures beside a training on its own GPU while no GPU is free, where the memory of both is known to fit;
+    the training takes longer meanwhile. false lets pictures wait."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """CPU threads per job; None leaves the choice to torch."""
     max_upload_bytes: int = Field(default=64 * 10**6, ge=1000)
@@ -62,8 +65,8 @@ class Settings(BaseSettings):
     """Seconds that a process which has made pictures stays with its base loaded, so that the next pictures begin at
     once; it goes sooner where a training needs the device. 0 keeps none."""
     warm_max_bytes: int | None = Field(default=None, ge=0)
-    """What the bases that stay loaded there may take of the device's memory, bytes; the least recently used goes first.
-    None is half of it."""
+    """What the bases that stay loaded there may take of the device's memory, and of main memory beside a GPU, bytes;
+    the least recently used goes first. None is half of it."""
     keep_days: float | None = Field(default=None, ge=0, le=36500)
     """Days that a job is kept after its end and that of all that was made from it; then it is deleted with them. An
     owner may choose fewer. 0 keeps jobs until somebody deletes them; None does so too where nobody logs in, and is 30

@@ -178,6 +178,13 @@ def part_bytes(pipeline: Any) -> dict[str, int]:
     }
 
 
+def move_parts(pipeline: Any, device: torch.device) -> None:
+    """Move all weights of a pipeline that lies on one device, also to one where it could not draw."""
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.to(device)
+
+
 def place(pipeline: Any, device: torch.device, placement: Placement) -> None:
     """Put a pipeline where it will draw. Its weights must not change afterwards, unless all of it is on the device."""
     if placement == "device":

@@ -130,6 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             channel.close()
             return 0
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is lost by it now
+        if stop():  # it came a moment before
+            signal.raise_signal(signal.SIGTERM)
         order = Order.read(_read_line(arguments.orders))
         if order is None:
             return 0

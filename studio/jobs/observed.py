@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from studio.core.domain import Event, JobKind
 from studio.core.logs import JOB
 from studio.jobs.events import Outcome
-from studio.jobs.queue import Claim, WorkersQueue
+from studio.jobs.queue import Claim, Suits, WorkersQueue
 
 
 class Observer(Protocol):
@@ -43,9 +43,9 @@ class ObservedQueue:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._queue, name)
 
-    def claim(self, kinds: Collection[JobKind] | None = None) -> Claim | None:
+    def claim(self, kinds: Collection[JobKind] | None = None, suits: Suits | None = None) -> Claim | None:
         """Take a job; see ``WorkersQueue.claim``."""
-        claim = self._queue.claim(kinds)
+        claim = self._queue.claim(kinds, suits)
         JOB.set(None if claim is None else claim.id)
         if claim is not None:
             self._since_s[claim.id] = time.monotonic()

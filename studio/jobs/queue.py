@@ -13,6 +13,9 @@ from studio.core.domain import Event, JobFacts, JobKind, JobView
 from studio.core.keys import Use
 from studio.jobs.events import Outcome
 
+Suits = Callable[[str, JobFacts], bool]
+"""(id of a waiting job, its facts) -> whether it may run beside what runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -164,7 +167,7 @@ class WorkersQueue(Protocol):
     def survey(self, device_busy: bool) -> None:
         """Bring the states of waiting jobs up to date; a job whose source has ended without a result is stalled."""
 
-    def claim(self, kinds: Collection[JobKind] | None = None) -> Claim | None:
+    def claim(self, kinds: Collection[JobKind] | None = None, suits: Suits | None = None) -> Claim | None:
         """Take the job whose turn it is, with a lease on it; None if none may run.
 
         Owners take turns, whoever was served longest ago comes first, and each one's oldest job goes first: one owner's
@@ -172,6 +175,7 @@ class WorkersQueue(Protocol):
 
         Args:
             kinds: take a job of one of these kinds only, beside the jobs that hold the devices; None takes any.
+            suits: (job id, facts) -> whether that job may share a device that is taken; without it none may.
         """
 
     def beat(self) -> None:

@@ -1,14 +1,23 @@
 """What the worker may run side by side: one job for each GPU, or one job; and beside them what needs no device.
 
+Pictures are also made beside a training, on its own GPU, where the memory of both is known to fit and no GPU is free.
 Two GPUs on one subject gain about a quarter; two subjects on two GPUs gain twofold.
 """
 
 import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from studio.core import machine
-from studio.core.domain import JobKind
+from studio.core import fit, machine
+from studio.core.config import GenerateConfig
+from studio.core.domain import JobFacts, JobKind
+from studio.core.errors import StudioError
+from studio.core.files import read_json
 from studio.core.settings import Settings
+from studio.core.train_config import TrainConfig
+from studio.jobs.child import REQUEST_FILE
+from studio.jobs.queue import Claim, Suits
 
 Slot = dict[str, str]
 """Variables of the environment that tie a job's process to its device."""
@@ -59,3 +68,117 @@ def slots_of(settings: Settings, devices_dir: Path = Path("/dev")) -> tuple[Slot
     if settings.gpus == "auto" and len(names) < 2:
         return ({},)
     return tuple({_VISIBLE: name} for name in names)
+
+
+def device_of(slot: Mapping[str, str]) -> str:
+    """Return what tells the device of a slot from that of others."""
+    return slot.get(_VISIBLE, "")
+
+
+class Sharing:
+    """Which pictures are made beside a training on its own GPU, and who has the GPU next.
+
+    Only while every slot is taken, one of them by a training on this machine. What comes to the slot after that
+    training waits until the pictures are made: nobody has looked whether both fit.
+
+    Args:
+        settings: with the devices, and the folder where fit plans are.
+        slots: of the worker.
+        jobs_dir: folder that holds one folder per job.
+        memory_of: slot -> memory of its GPU, bytes; None where it is not known.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        slots: Sequence[Slot],
+        jobs_dir: Path,
+        memory_of: Callable[[Slot], int | None] = lambda slot: gpu_bytes(slot),
+    ) -> None:
+        self._home = settings.home.expanduser().absolute()
+        self._jobs_dir = jobs_dir
+        self._memory_of = memory_of
+        on_gpu = settings.runner == "local" and machine.look(settings.device).kind == "cuda"
+        # A process beside a training keeps no base: what it would keep was not counted.
+        beside = [{**slot, "STUDIO_WARM_MAX_BYTES": "0"} for slot in slots]
+        self.beside: tuple[Slot, ...] = tuple(beside) if on_gpu and settings.share_gpu else ()
+        """One more slot for each GPU."""
+        self._slots = tuple(slots)
+        self._memory: dict[str, int | None] = {}
+        self._left_bytes: dict[str, int] = {}
+        """What the training on a device leaves."""
+        self._drawing: set[str] = set()
+        self._deciding = threading.Lock()
+
+    def may_begin(self, slot: Slot) -> bool:
+        """Tell whether a slot may take a job, whichever comes: not while pictures are made beside."""
+        with self._deciding:
+            return device_of(slot) not in self._drawing
+
+    def begins(self, slot: Slot, claim: Claim) -> None:
+        """Note what a slot runs."""
+        if claim.kind == "train" and self.beside:
+            left_bytes = self._left_by(claim, slot)
+            with self._deciding:
+                self._left_bytes[device_of(slot)] = left_bytes
+
+    def ends(self, slot: Slot) -> None:
+        """Note that a slot runs nothing any more, or that the pictures beside it are made."""
+        with self._deciding:
+            if any(slot is one for one in self.beside):
+                self._drawing.discard(device_of(slot))
+            else:
+                self._left_bytes.pop(device_of(slot), None)
+
+    def take(self, slot: Slot, claim: Callable[[Suits], Claim | None]) -> Claim | None:
+        """Take pictures for a slot beside a training, if some fit.
+
+        Args:
+            slot: one of ``beside``.
+            claim: takes a job that suits.
+        """
+        device = device_of(slot)
+        with self._deciding:
+            left_bytes = self._left_bytes.get(device, 0)
+            if left_bytes <= 0:
+                return None
+            self._drawing.add(device)  # before asking: the training may end meanwhile
+        taken = None
+        try:
+            taken = claim(lambda job_id, facts: self._fits(job_id, facts, left_bytes))
+        finally:
+            if taken is None:
+                with self._deciding:
+                    self._drawing.discard(device)
+        return taken
+
+    def _left_by(self, training: Claim, slot: Slot) -> int:
+        try:
+            config = TrainConfig.parse(self._config_of(training.id))
+        except StudioError:
+            return 0
+        device = device_of(slot)
+        if device not in self._memory:
+            self._memory[device] = self._memory_of(slot)
+        plan = fit.plan_of(config, 1, fit.recall(self._home, config), room_bytes=self._memory[device])
+        return fit.bytes_beside(plan)
+
+    def _fits(self, job_id: str, facts: JobFacts, left_bytes: int) -> bool:
+        try:
+            wanted = fit.drawing_bytes(facts.base, GenerateConfig.parse(self._config_of(job_id)))
+        except StudioError:
+            return False
+        return wanted is not None and wanted <= left_bytes
+
+    def _config_of(self, job_id: str) -> object:
+        request = read_json(self._jobs_dir / job_id / REQUEST_FILE)
+        return request.get("config") if isinstance(request, dict) else None
+
+
+def gpu_bytes(slot: Slot) -> int | None:
+    """Return the memory of a slot's GPU; that of the smallest one where its name does not tell which it is."""
+    found = [gpu.total_bytes for gpu in machine.gpus()]
+    name = device_of(slot)
+    if name.isdecimal() and int(name) < len(found):
+        return found[int(name)]
+    return min(found, default=None)

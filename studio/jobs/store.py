@@ -27,7 +27,7 @@ from studio.jobs.events import Outcome
 from studio.jobs.figures import figures
 from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say, storable
 from studio.jobs.postgres import PostgresDatabase
-from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob
+from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob, Suits
 from studio.jobs.rentals import Rentals
 from studio.jobs.rows import KEPT, SEEN, SOURCES, WHY, cause_of_source, views_of
 from studio.jobs.schema import EVENTS, JOBS, TURNS, facts_from_title
@@ -261,22 +261,23 @@ class Store(JobQueue):
                     ending = {"cause": cause_of_source(why), "finished_s": self._now_s}
                 move(db, job_id, target, only_from=(state,), **ending)
 
-    def claim(self, kinds: Collection[JobKind] | None = None) -> Claim | None:
+    def claim(self, kinds: Collection[JobKind] | None = None, suits: Suits | None = None) -> Claim | None:
         """Take the job whose turn it is, with a lease on it."""
         self.survey(device_busy=kinds is not None)
         query = (
             select(JOBS)
             .outerjoin(TURNS, TURNS.c.owner == JOBS.c.owner)
-            .where(JOBS.c.state == "pending")
+            .where(JOBS.c.state.in_(("pending", "pendingGpu") if suits else ("pending",)))
             .order_by(func.coalesce(TURNS.c.turn, 0), JOBS.c.number)
-            .limit(1)
+            .limit(100 if suits else 1)
             .with_for_update(of=JOBS)
         )
         if kinds is not None:
             query = query.where(JOBS.c.kind.in_(sorted(kinds)))
         with self._database.write() as db:
             self._database.serialize(db, "turns")
-            row = db.execute(query).mappings().one_or_none()
+            rows = [(row, JobFacts.from_json(json.loads(row["facts"]))) for row in db.execute(query).mappings()]
+            row = next((row for row, facts in rows if suits is None or suits(row["id"], facts)), None)
             if row is None:
                 return None
             if self._source_state(db, row["source"]) not in (None, "completed"):

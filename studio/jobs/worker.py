@@ -28,7 +28,7 @@ from studio.jobs.pause import is_paused
 from studio.jobs.queue import Claim, Lead, WorkersQueue
 from studio.jobs.runners.base import TOLD_TO_STOP, Attempt, Report, Runner
 from studio.jobs.runners.local import end_leftovers, process_of
-from studio.jobs.slots import BESIDE, Slot
+from studio.jobs.slots import BESIDE, Sharing, Slot
 from studio.jobs.states import VerbSpec
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Worker:
             takes one of the others away.
         slots: variables of the environment for each job that may run at the same time.
         beside: kinds of jobs of which one runs while all slots are taken.
+        sharing: which pictures are made beside a training on its own device; None keeps every device for one job.
         works: whether it runs jobs while it leads, always (where several servers may work at once), or never.
         tick_s: how often the worker looks up from what an attempt tells.
     """
@@ -78,6 +79,7 @@ class Worker:
         secrets: Callable[[str, bool], Mapping[str, str | None]] = lambda job_id, ended: {},
         slots: Sequence[Slot] = ({},),
         beside: Collection[JobKind] = (),
+        sharing: Sharing | None = None,
         works: WorksName = "lead",
         tick_s: float = 0.2,
     ) -> None:
@@ -94,6 +96,7 @@ class Worker:
         self._works = works
         self._slots = tuple(slots)
         self._beside = frozenset(beside)
+        self._sharing = sharing
         self._taken = 0
         self._counting = threading.Lock()
         self._lead: Lead | None = None
@@ -125,7 +128,8 @@ class Worker:
         self._closing.clear()
         self._closed.clear()
         self._take_over()
-        for number, slot in enumerate((*self._slots, BESIDE) if self._beside else self._slots):
+        more = [*([BESIDE] if self._beside else []), *(self._sharing.beside if self._sharing else ())]
+        for number, slot in enumerate((*self._slots, *more)):
             thread = threading.Thread(target=self._loop, args=(slot,), name=f"studio-worker-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -219,13 +223,13 @@ class Worker:
             if claim is None:
                 self._wake.wait(1.0)
                 continue
-            self._count(slot, 1)
+            self._begins(slot, claim)
             with self._counting:
                 self._renewed_s[claim.id] = now_s
             try:
                 self._run(claim, slot, place)
             finally:
-                self._count(slot, -1)
+                self._ends(slot)
                 with self._counting:
                     self._renewed_s.pop(claim.id, None)
 
@@ -236,26 +240,43 @@ class Worker:
         return (leads or beside_others) and not self._draining.is_set()
 
     def _claim(self, slot: Slot) -> Claim | None:
-        """Take a job for this slot. The one beside serves only while all others are taken: a free slot does it best."""
-        if slot is not BESIDE:
-            return self._store.claim()
+        """Take a job for this slot. One beside serves only while all others are taken: a free slot does it best."""
+        if self._is_own(slot):
+            return self._store.claim() if self._sharing is None or self._sharing.may_begin(slot) else None
         with self._counting:
-            taken = self._taken
-        return self._store.claim(self._beside) if taken == len(self._slots) else None
+            if self._taken < len(self._slots):
+                return None
+        if slot is BESIDE or self._sharing is None:
+            return self._store.claim(self._beside)
+        return self._sharing.take(slot, lambda suits: self._store.claim({"generate"}, suits))
+
+    def _is_own(self, slot: Slot) -> bool:
+        """Tell whether a slot has a device, and not only a place beside."""
+        return any(slot is one for one in self._slots)
 
     def _take_adopted(self, slot: Slot) -> tuple[Claim, str] | tuple[None, None]:
         with self._counting:
-            return self._adopted.pop(0) if self._adopted and slot is not BESIDE else (None, None)
+            return self._adopted.pop(0) if self._adopted and self._is_own(slot) else (None, None)
 
     def _accepts(self, claim: Claim, place: str) -> bool:
         """Tell whether an attempt of an earlier server can be looked after here."""
         runner = self._runner_of(claim.kind, self._jobs_dir / claim.id)
         return runner.survives and place.partition(" ")[0] == runner.name
 
-    def _count(self, slot: Slot, change: int) -> None:
-        if slot is not BESIDE:
+    def _begins(self, slot: Slot, claim: Claim) -> None:
+        if self._is_own(slot):
             with self._counting:
-                self._taken += change
+                self._taken += 1
+            if self._sharing is not None:
+                self._sharing.begins(slot, claim)
+
+    def _ends(self, slot: Slot) -> None:
+        if self._is_own(slot):
+            with self._counting:
+                self._taken -= 1
+        if self._sharing is not None and slot is not BESIDE:
+            self._sharing.ends(slot)
+            self._wake.set()  # the other one of two may have waited for this
 
     def _take_over(self) -> bool:
         """Become the one worker of this queue if no other server is, and clean up after a dead one."""

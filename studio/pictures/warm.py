@@ -6,18 +6,29 @@ by ``studio.infer``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from studio.bases.resolve import Base, resolve_base
 from studio.bases.tensorfile import read_header
-from studio.compute.device import Placement, free_to_keep_bytes, give_back, pick_device, pick_dtype, room_bytes
+from studio.compute.device import (
+    Placement,
+    choose_placement,
+    free_bytes,
+    free_to_keep_bytes,
+    give_back,
+    pick_device,
+    pick_dtype,
+    room_bytes,
+)
 from studio.core.adapters import AdapterInfo
 from studio.core.fit import keepable_bytes
 from studio.core.settings import load_settings
-from studio.families.loading import part_bytes, place
+from studio.families.loading import move_parts, part_bytes, place
 from studio.pictures.render import load_adapter, load_base
 from studio.pictures.swapper import AdapterSwapper
 
@@ -30,24 +41,44 @@ class _Kept:
     size_bytes: int
 
 
+Keepable = Callable[[int], int]
+"""Bytes that are kept in a memory -> bytes that may be kept there now."""
+
+
 class WarmBases:
-    """Bases of which the least recently used goes first.
+    """Bases of which the least recently used goes first: from a GPU to main memory, and from there for good.
 
     Args:
-        keepable: bytes that are kept -> bytes that may be kept, asked anew each time; None looks at the device.
+        on_device: asked anew each time; None looks at the device.
+        in_main: likewise, of what a device with a memory of its own has no room for; None looks at the machine.
+        move: puts a pipeline that is whole on one device onto another.
     """
 
-    def __init__(self, keepable: Callable[[int], int] | None = None) -> None:
-        self._keepable = keepable or _keepable
+    def __init__(
+        self,
+        on_device: Keepable | None = None,
+        in_main: Keepable | None = None,
+        move: Callable[[Any, torch.device], None] = move_parts,
+    ) -> None:
+        self._on_device = on_device or _on_device
+        self._in_main = in_main or _in_main
+        self._move = move
         self._kept: dict[_Key, _Kept] = {}
-        """The least recently used first."""
+        """On the device, the least recently used first."""
+        self._aside: dict[_Key, _Kept] = {}
+        """In main memory, where the device has one of its own; the least recently used first."""
         self._in_use: tuple[_Key | None, Base] | None = None
         """Never evicted; the base's files stay in the cache on the disk, too."""
 
     @property
     def kept_bytes(self) -> int:
-        """What is kept now."""
-        return sum(kept.size_bytes for kept in self._kept.values())
+        """What is kept on the device now."""
+        return _sum_of(self._kept)
+
+    @property
+    def aside_bytes(self) -> int:
+        """What is kept in main memory now."""
+        return _sum_of(self._aside)
 
     def open(self, info: AdapterInfo, adapter: Path | None, scale: float) -> tuple[Any, Placement]:
         """Put an adapter into its base, loading the base if it is not here; an ``Opener``.
@@ -59,7 +90,8 @@ class WarmBases:
         self._put_back()
         base = resolve_base(info.base, info.revision)
         key = _key_of(base)
-        kept = self._kept.pop(key, None)
+        self._forget_former(key)
+        kept = self._kept.pop(key, None) or self._brought_back(key)
         if kept is None:
             self._evict(_bytes_of(base))
             pipeline, placement = load_base(base, self._evict_one)
@@ -79,6 +111,7 @@ class WarmBases:
         """Forget the job, keep the bases that may be kept, and give back the memory of everything else."""
         self._put_back()
         self._evict(0)
+        self._trim_main(0)
         give_back()
 
     def _put_back(self) -> None:
@@ -88,27 +121,66 @@ class WarmBases:
             if key is not None:
                 self._kept[key].swapper.use_adapter(None)
 
+    def _forget_former(self, key: _Key) -> None:
+        """Let go what lay in a base's folder before it was changed."""
+        for kept in (self._kept, self._aside):
+            for other in [other for other in kept if other[:2] == key[:2] and other != key]:
+                del kept[other]
+
+    def _brought_back(self, key: _Key) -> _Kept | None:
+        """Return a base from main memory to the device; None if it is not there, or does not fit."""
+        kept = self._aside.pop(key, None)
+        if kept is None:
+            return None
+        self._evict(kept.size_bytes)
+        device = pick_device(load_settings().device)
+        while choose_placement(part_bytes(kept.swapper.pipeline), free_bytes(device)) != "device":
+            if not self._evict_one():
+                return None
+        self._move(kept.swapper.pipeline, device)
+        return kept
+
     def _evict(self, wanted_bytes: int) -> None:
-        """Let bases go until so much more may be kept."""
-        while self._kept and self.kept_bytes + wanted_bytes > self._keepable(self.kept_bytes):
+        """Let bases go from the device until so much more may be kept there."""
+        while self._kept and self.kept_bytes + wanted_bytes > self._on_device(self.kept_bytes):
             self._evict_one()
 
     def _evict_one(self) -> bool:
-        """Let the least recently used base go; False if there is none."""
+        """Let the least recently used base go from the device; False if there is none."""
         key = next(iter(self._kept), None)
         if key is None:
             return False
-        del self._kept[key]
+        kept = self._kept.pop(key)
+        self._trim_main(kept.size_bytes)
+        if self.aside_bytes + kept.size_bytes <= self._in_main(self.aside_bytes):
+            self._move(kept.swapper.pipeline, torch.device("cpu"))
+            self._aside[key] = kept
         give_back()
         return True
 
+    def _trim_main(self, wanted_bytes: int) -> None:
+        while self._aside and self.aside_bytes + wanted_bytes > self._in_main(self.aside_bytes):
+            del self._aside[next(iter(self._aside))]
 
-def _keepable(kept_bytes: int) -> int:
+
+def _sum_of(bases: Mapping[_Key, _Kept]) -> int:
+    return sum(kept.size_bytes for kept in bases.values())
+
+
+def _on_device(kept_bytes: int) -> int:
     settings = load_settings()
     device = pick_device(settings.device)
     free = free_to_keep_bytes(device)
     room = room_bytes(device) or free  # a device that does not say shares the machine's memory
     return keepable_bytes(room, free, kept_bytes, settings.warm_max_bytes)
+
+
+def _in_main(kept_bytes: int) -> int:
+    settings = load_settings()
+    if pick_device(settings.device).type != "cuda":  # the device's memory is main memory
+        return 0
+    cpu = torch.device("cpu")
+    return keepable_bytes(room_bytes(cpu) or 0, free_to_keep_bytes(cpu), kept_bytes, settings.warm_max_bytes)
 
 
 def _bytes_of(base: Base) -> int:

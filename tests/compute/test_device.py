@@ -33,6 +33,22 @@ def test_the_cpu_has_no_other_place_to_put_parts() -> None:
     assert (device.room_bytes(torch.device("cpu")) or 0) > 0
 
 
+def test_weights_are_kept_in_the_memory_of_a_gpu_or_in_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < device.free_to_keep_bytes(torch.device("cpu")) <= psutil.virtual_memory().total
+    monkeypatch.setattr(device, "free_bytes", lambda _: 5)
+    assert device.free_to_keep_bytes(torch.device("cuda")) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_what_was_freed_in_small_pieces_is_given_back() -> None:
+    process = psutil.Process()
+    pieces = [torch.ones(20_000) for _ in range(2000)]  # 80 kB each: below what glibc maps by itself
+    full = process.memory_info().rss
+    pieces[:-1] = []  # the last one keeps the heap from shrinking by itself
+    device.give_back()
+    assert full - process.memory_info().rss > 100 * 10**6
+
+
 def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="use auto or one of: cpu"):

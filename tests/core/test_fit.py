@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from studio.core import fit
+from studio.core.config import GenerateConfig
 from studio.core.fit import MeasuredRun, plan_of
 from studio.core.presets import TrainPreset, list_presets
 from studio.core.train_config import TrainConfig
@@ -32,6 +33,24 @@ def test_bases_keep_half_of_a_memory_and_leave_a_tenth_free(
 ) -> None:
     limit = None if most is None else int(most * GB)
     assert fit.keepable_bytes(24 * GB, int(free * GB), int(kept * GB), limit) == pytest.approx(expected * GB)
+
+
+def test_what_a_run_leaves_to_pictures_beside_it() -> None:
+    measured = plan_of(config(), 8, MEASURED, room_bytes=24 * GB)
+    assert fit.bytes_beside(measured) == pytest.approx((24 * 0.9 - 6 - 0.8) * GB)  # a tenth free, a driver's context
+    assert fit.bytes_beside(plan_of(config(), 8, MEASURED)) == 0  # nobody knows the GPU
+    assert fit.bytes_beside(plan_of(config(base="pocket"), 8, None, room_bytes=24 * GB)) == 0  # or the run
+    assert fit.bytes_beside(plan_of(config(), 8, MEASURED, room_bytes=6 * GB)) == 0
+
+
+def test_pictures_take_what_their_base_and_their_size_take() -> None:
+    usual = fit.drawing_bytes("sd15", GenerateConfig.parse({"prompts": ["a"]}))
+    large = fit.drawing_bytes("sd15", GenerateConfig.parse({"prompts": ["a"], "width_px": 2048, "height_px": 2048}))
+    other = fit.drawing_bytes("flux", GenerateConfig.parse({"prompts": ["a"]}))
+    assert usual is not None and large is not None and other is not None
+    assert 4 * GB < usual < 12 * GB < large and usual < other
+    assert fit.drawing_bytes("a/strangers-base", GenerateConfig.parse({"prompts": ["a"]})) is None
+    assert fit.drawing_bytes(None, GenerateConfig.parse({"prompts": ["a"]})) is None
 
 
 def test_a_measured_plan_adds_up() -> None:

@@ -91,3 +91,10 @@ def test_an_autoencoder_that_says_its_mean_and_deviation_is_trained_as_the_pipel
 def test_a_mean_that_the_pipeline_would_ignore_is_refused(tiny_base_kl: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="latents_mean and latents_std, which StableDiffusionPipeline ignores"):
         family("sd").load(latents_said(tiny_base_kl, tmp_path / "kl"), dtype=torch.float32, device=torch.device("cpu"))
+
+
+def test_all_weights_of_a_pipeline_move_also_to_where_it_could_not_draw(tiny_base: Path) -> None:
+    pipeline = render.load_pipeline(str(tiny_base))
+    loading.move_parts(pipeline, torch.device("meta"))
+    parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+    assert {weight.device.type for part in parts for weight in part.parameters()} == {"meta"}

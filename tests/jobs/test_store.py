@@ -49,6 +49,23 @@ def test_oldest_job_is_claimed_first_and_once(store):
     assert store.claim() is None
 
 
+def test_a_job_that_waits_for_a_device_may_share_one_if_it_suits(store):
+    add(store, "c")
+    store.finish(store.claim(), DONE)
+    for job_id in ("t", "u", "v"):
+        add(store, job_id, "train", "c")
+    assert store.claim({"train"}) is None  # beside: the devices are taken
+    asked = []
+
+    def suits(job_id, facts):
+        asked.append(job_id)
+        return job_id == "u"
+
+    assert store.claim({"train"}, suits) == Claim("u", "train", 1)
+    assert asked == ["t", "u"] and state(store, "t") == "pendingGpu"
+    assert store.claim({"generate"}, lambda job_id, facts: True) is None
+
+
 def test_job_waits_for_its_source(store):
     add(store, "c")
     waiting = add(store, "t", "train", "c")

@@ -1,6 +1,8 @@
 """Bases that stay loaded: what is kept, what goes first, and that nothing of a job is there for the next one."""
 
+import dataclasses
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from studio.bases.resolve import Base, resolve_base
 from studio.core.adapters import AdapterInfo
 from studio.core.errors import NotFoundError
 from studio.core.train_config import TrainConfig
@@ -137,15 +140,67 @@ def test_a_base_that_has_changed_or_gone_is_not_drawn_with(
     bases = WarmBases(lambda kept: 10**12)
     bases.open(info_of(base), adapter, 1.0)
     bases.rest()
+    size = bases.kept_bytes
     weights = next(base.rglob("*.safetensors"))
     data = weights.read_bytes()
     weights.unlink()
     weights.write_bytes(data)
     bases.open(info_of(base), adapter, 1.0)
-    assert loads == ["mine", "mine"]
+    assert loads == ["mine", "mine"] and bases.kept_bytes == size  # what lay there before is not kept
     base.rename(tmp_path / "away")
     with pytest.raises(NotFoundError):
         bases.open(info_of(base), adapter, 1.0)
+
+
+def test_what_a_gpu_has_no_room_for_waits_in_main_memory_and_what_that_has_none_for_goes(
+    tiny_base: Path, adapter: Path, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A made-up GPU: its weights lie in main memory, and what would be moved is noted."""
+    a, b, c, d = (copy_of(tiny_base, tmp_path / name) for name in "abcd")
+    one = WarmBases(lambda kept: 10**12)
+    one.open(info_of(a), None, 1.0)
+    one.rest()
+    size = one.kept_bytes
+    loads.clear()
+    moves: list[str] = []
+    bases = WarmBases(
+        lambda kept: int(1.5 * size),
+        lambda kept: int(2.5 * size),
+        lambda pipeline, device: moves.append(next(name for name, base in names.items() if base is pipeline)),
+    )
+    names: dict[str, Any] = {}
+    fresh = load_pipeline(str(tiny_base))
+    load_adapter(fresh, adapter)
+    wanted = drawn(fresh)
+    for number, base in enumerate((a, b, c, d, b, a)):
+        pipeline, _ = bases.open(info_of(base), adapter, 1.0)
+        names[base.name] = pipeline
+        assert number < 4 or (drawn(pipeline) == wanted).all()
+        bases.rest()
+        assert bases.kept_bytes <= 1.5 * size and bases.aside_bytes <= 2.5 * size
+    assert loads == ["a", "b", "c", "d", "a"]  # a went for good when c was put aside
+    assert moves == ["a", "b", "c", "d", "b", "b"]  # b comes back in the place of d, and makes room for a
+
+
+def test_the_files_of_a_base_are_pinned_on_the_disk_only_while_a_job_uses_it(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pin:
+        """As the lock of an entry of the cache."""
+
+    pins: list[weakref.ref[Pin]] = []
+
+    def resolve(name: str, revision: str | None) -> Base:
+        pin = Pin()
+        pins.append(weakref.ref(pin))
+        return dataclasses.replace(resolve_base(name, revision), pin=pin)
+
+    monkeypatch.setattr(warm, "resolve_base", resolve)
+    bases = WarmBases(lambda kept: 10**12)
+    bases.open(info_of(tiny_base), None, 1.0)
+    assert pins[0]() is not None
+    bases.rest()
+    assert pins[0]() is None and bases.kept_bytes > 0
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(None, True), (0, False)])

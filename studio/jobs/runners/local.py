@@ -29,11 +29,11 @@ from studio.jobs.child import LOCK_FILE, STAYS_LINE, Order
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.inherited import inherited
 from studio.jobs.runners.base import TOLD_TO_STOP, Attempt, Report, Runner, log_lines
+from studio.jobs.slots import device_of
 
 logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.txt"
-_SlotKey = frozenset[tuple[str, str]]
 _LEAVE_S = 10.0
 """How long a child that has told its outcome may take to leave."""
 _FLOOD_BYTES = 2**20
@@ -90,7 +90,7 @@ class _Child:
     """One attempt, and the process that carries it out."""
 
     process: _Process
-    slot: _SlotKey
+    device: str
     log: Path
     kill_s: float = math.inf
     """When it is killed, on the monotonic clock."""
@@ -119,7 +119,8 @@ class LocalRunner(Runner):
         self._more_variables = frozenset(more_variables)
         self._warm_s = warm_s
         self._children: dict[str, _Child] = {}
-        self._warm: dict[_SlotKey, tuple[_Process, threading.Timer]] = {}
+        self._warm: dict[str, tuple[_Process, threading.Timer]] = {}
+        """By device."""
         self._keeping = threading.Lock()
 
     def start(self, attempt: Attempt) -> str:
@@ -127,13 +128,13 @@ class LocalRunner(Runner):
         handle = f"{attempt.claim.id}.{attempt.claim.attempt}"
         if handle not in self._children:
             end_leftovers(attempt.job_dir)
-            slot = frozenset(attempt.slot.items())
+            device = device_of(attempt.slot)
             log = attempt.job_dir / LOG_FILE
             with log.open("ab") as file:
                 file.write(f"--- attempt {attempt.claim.attempt}\n".encode())
             variables = self._variables_of(attempt)
-            process = self._warm_for(attempt, slot, variables, log) or self._spawn(attempt, variables, log)
-            self._children[handle] = _Child(process, slot, log)
+            process = self._warm_for(attempt, device, variables, log) or self._spawn(attempt, variables, log)
+            self._children[handle] = _Child(process, device, log)
         return handle
 
     def poll(self, handle: str, wait_s: float) -> Report:
@@ -197,9 +198,9 @@ class LocalRunner(Runner):
     def rest(self) -> None:
         """End the processes that wait for attempts."""
         with self._keeping:
-            slots = list(self._warm)
-        for slot in slots:
-            if (process := self._taken(slot)) is not None:
+            devices = list(self._warm)
+        for device in devices:
+            if (process := self._taken(device)) is not None:
                 process.end()
 
     def _variables_of(self, attempt: Attempt) -> dict[str, str]:
@@ -241,11 +242,11 @@ class LocalRunner(Runner):
 
     # The processes that stay
 
-    def _warm_for(self, attempt: Attempt, slot: _SlotKey, variables: Mapping[str, str], log: Path) -> _Process | None:
+    def _warm_for(self, attempt: Attempt, device: str, variables: Mapping[str, str], log: Path) -> _Process | None:
         """Give the attempt to the process that waits on its device; end that where it suits not, and has to go."""
         if not attempt.takes_device:
             return None
-        process = self._taken(slot)
+        process = self._taken(device)
         if process is None:
             return None
         verb = attempt.warm_verb
@@ -260,28 +261,28 @@ class LocalRunner(Runner):
             if not child.stays or outcome.state != "completed" or child.kill_s != math.inf:
                 return False
             child.end = Report("ended", (), outcome)
-        other = self._taken(child.slot)  # there is none, unless two slots are called the same
-        timer = threading.Timer(self._warm_s, self._expire, [child.slot, child.process])
+        other = self._taken(child.device)  # there is none, unless two slots are of one device
+        timer = threading.Timer(self._warm_s, self._expire, [child.device, child.process])
         timer.daemon = True
         with self._keeping:
-            self._warm[child.slot] = child.process, timer
+            self._warm[child.device] = child.process, timer
             timer.start()
         if other is not None:
             other.end()
         return True
 
-    def _taken(self, slot: _SlotKey, only: _Process | None = None) -> _Process | None:
+    def _taken(self, device: str, only: _Process | None = None) -> _Process | None:
         """Take the process that waits on a device: nobody else has it from here on."""
         with self._keeping:
-            process, timer = self._warm.get(slot, (None, None))
+            process, timer = self._warm.get(device, (None, None))
             if process is None or timer is None or (only is not None and process is not only):
                 return None
-            del self._warm[slot]
+            del self._warm[device]
         timer.cancel()
         return process
 
-    def _expire(self, slot: _SlotKey, process: _Process) -> None:
-        if self._taken(slot, process) is not None:
+    def _expire(self, device: str, process: _Process) -> None:
+        if self._taken(device, process) is not None:
             process.end()
 
 

@@ -92,12 +92,12 @@ def test_a_process_that_stays_takes_the_next_attempt_and_holds_nothing_of_the_on
     runner = new_warm_runner()
     first, _, pid, folder = run(runner, "chatter 200")
     assert first.outcome.state == "completed" and not gone(pid, 0.0)
+    with (folder / "child.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     give_up_s = time.monotonic() + 10
     while open_files_below(folder, pid) and time.monotonic() < give_up_s:  # the guard closes the lock in its own time
         time.sleep(0.02)
     assert open_files_below(folder, pid) == []
-    with (folder / "child.lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     log = (folder / "log.txt").read_bytes()
 
     second, events, again, other = run(runner, "chatter 100")
