@@ -21,6 +21,7 @@ from studio.client import Client
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig
 from studio.core.files import sha256_of
 from studio.core.train_config import TrainConfig
+from studio.infer import generate
 from studio.pocket.samples import sample_photos
 
 TOKEN = "whole-studio-0123456789"
@@ -138,4 +139,7 @@ def test_photos_go_out_and_a_run_with_its_certificate_comes_home(
         costs = [studio.server.job(job_id)["cost_usd"] for job_id in jobs]
         assert all((cost is None) if name == "ssh" else (0 < cost < 0.5) for cost in costs), costs
         assert name == "ssh" or told["created"]() == 3
+    pack = GenerateConfig(prompts=("a photo of {subject}",), count=1, num_inference_steps=2)
+    drawn = generate(pack, tmp_path / "run", tmp_path / "here")  # with what was downloaded, and no server
+    assert [image.file for image in drawn.images if (tmp_path / "here" / image.file).is_file()]
     assert not list((home / "storage" / "jobs").rglob("files/*")), "what machines fetched and brought is not kept"
