@@ -63,7 +63,7 @@ ForceCommand cd {home} && HOME={home} PYTHONPATH={verbs} STUDIO_DEVICE=cpu sh -c
 
 def load(name: str) -> ModuleType:
     """Return a module of this folder."""
-    path = Path(__file__).with_name(f"{name}.py")
+    path = Path(__file__).parent / f"{name}.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
