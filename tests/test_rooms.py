@@ -334,7 +334,8 @@ def test_every_module_has_its_tests_where_they_are_looked_for():
 
 
 def test_only_settings_reads_the_environment():
-    # openmp and the server set what libraries read only there; jobs hands the server's environment on to a child.
+    # openmp and the server set what libraries read only there; jobs and together hand on what a
+    # server got.
     readers = {
         path.relative_to(PACKAGE).as_posix()
         for path in files()
@@ -343,6 +344,7 @@ def test_only_settings_reads_the_environment():
         or (isinstance(node, ast.Name) and node.id in {"environ", "getenv"})
     }
     assert readers <= {
+        "cli/together.py",
         "core/openmp.py",
         "core/settings.py",
         "jobs/runners/local.py",

@@ -16,9 +16,10 @@ from typing import Any
 
 import typer
 
-from studio.cli import attempt, lists, settings, verbs  # noqa: F401  (their commands are registered when they are imported)
+from studio.cli import attempt, lists, serve, settings, verbs  # noqa: F401  (their commands are registered when they are imported)
 from studio.cli.bench import bench
-from studio.cli.common import Json, app
+from studio.cli.common import app
+from studio.cli.dev import dev
 from studio.cli.jobs import jobs
 from studio.cli.keys import keys
 from studio.cli.output import open_output
@@ -31,24 +32,10 @@ from studio.core.private import LAST_ERROR, make_home
 from studio.core.progress import stopped
 from studio.core.settings import language_of, load_settings
 
-
-@app.command()
-def serve(as_json: Json = False) -> None:
-    """Serve the web page until Ctrl-C; the same as ``python app.py``. STUDIO_HOST and STUDIO_PORT say where."""
-    from studio.web import server
-
-    output = open_output(as_json)
-
-    def ready(address: str) -> None:
-        output.result(
-            {"address": address}, lambda console: console.print(f"Likeness Studio is at {address}", soft_wrap=True)
-        )
-
-    with contextlib.suppress(KeyboardInterrupt):
-        server.serve(load_settings(), on_ready=ready)
-
-
 app.add_typer(bench, name="bench")
+
+
+app.add_typer(dev, name="dev")
 
 
 app.add_typer(jobs, name="jobs")

@@ -39,7 +39,8 @@ class Elsewhere(Launcher):
         pace = {"beat_s": 0.1, "snapshot_s": 0.3, "patience_s": 60.0}
         (place / "ticket.json").write_text(ticket.model_copy(update=pace).model_dump_json())
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "STUDIO_HOME": str(self.home / "studio")}
-        environment |= {"PYTHONPATH": f"{PROJECT_ROOT}:{fake_verbs.FOLDER}", "STUDIO_DEVICE": "cpu"}
+        path = [*filter(None, [os.environ.get("PYTHONPATH")]), str(PROJECT_ROOT), fake_verbs.FOLDER]
+        environment |= {"PYTHONPATH": os.pathsep.join(path), "STUDIO_DEVICE": "cpu"}
         command = [sys.executable, "-m", "studio", "attempt", "ticket.json"]
         with (place / "agent.log").open("wb") as log:
             agent = subprocess.Popen(

@@ -62,6 +62,17 @@ ForceCommand cd {home} && HOME={home} PYTHONPATH={verbs} STUDIO_DEVICE=cpu sh -c
 """
 
 
+def load(name: str) -> ModuleType:
+    """Return a module of this folder."""
+    path = Path(__file__).parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def new_attempt(tmp_path: Path) -> Callable[..., Attempt]:
     """Return a function that makes an attempt of a job of one photo; its words say what the scripted verb does."""
@@ -264,13 +275,7 @@ def machine() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture(scope="session")
 def stand_ins() -> ModuleType:
-    path = Path(__file__).parent / "rented" / "stand_ins.py"
-    spec = importlib.util.spec_from_file_location("stand_ins", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["stand_ins"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    return load("rented/stand_ins")
 
 
 class RentQueue(OneJobQueue):
@@ -378,80 +383,24 @@ class PacedRayLauncher(RayLauncher):
         return place
 
 
-class FakeCluster:
-    """A Ray cluster of fake GPUs on this machine, and the home that its nodes see."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home = folder / "home"
-        self.home.mkdir()
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "RAY_TMPDIR": str(folder)}
-        environment |= {"PYTHONPATH": str(FAKE_VERBS.parent), "STUDIO_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-        environment |= {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-        # Nodes without a head end themselves after a minute; here sooner.
-        environment |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "3"}
-        with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("ray_cluster.py")],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self._process.stdout is not None
-        self.address = self._process.stdout.readline().strip()
-        assert self.address, (folder / "log").read_text()
-        self.launcher = PacedRayLauncher(self.address)
-        self._nodes: list[int] = []
-        self._added = 0
-        self.add_node()
-
-    def tell(self, words: str) -> None:
-        """Say what to do, and wait until it is done."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(words, file=self._process.stdin, flush=True)
-        assert self._process.stdout.readline() == "done\n"
-
-    def add_node(self) -> None:
-        """Add a node with one GPU."""
-        self._added += 1
-        self.tell(f"add {self._added}")
-        self._nodes.append(self._added)
-
-    def kill_node(self) -> None:
-        """Kill the oldest node."""
-        self.tell(f"kill {self._nodes.pop(0)}")
-
-    def restart(self) -> None:
-        """Begin the cluster anew, with one node."""
-        self.tell("restart")
-        self._nodes.clear()
-        self.add_node()
-
-    def close(self) -> None:
-        self.launcher.hang_up()
-        with self._process as process:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait(60)
-
-
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[FakeCluster]:
+def ray_cluster() -> Iterator[Any]:
     """One cluster for all tests: a head and a node with one GPU."""
     if importlib.util.find_spec("ray") is None:
         assert "STUDIO_REQUIRE_RAY" not in os.environ
         pytest.skip("needs the package ray")
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as name:  # sockets' paths
-        cluster = FakeCluster(Path(name))
+        cluster = load("fake_cluster").FakeCluster(Path(name), str(FAKE_VERBS.parent))
+        cluster.launcher = PacedRayLauncher(cluster.address)
         try:
             yield cluster
         finally:
+            cluster.launcher.hang_up()
             cluster.close()
 
 
 @pytest.fixture
-def on_ray(tmp_path: Path, ray_cluster: FakeCluster) -> Iterator[SimpleNamespace]:
+def on_ray(tmp_path: Path, ray_cluster: Any) -> Iterator[SimpleNamespace]:
     """A runner whose agents are actors in a Ray cluster, with all that it is made of."""
     with runner_away(tmp_path, ray_cluster.launcher) as parts:
         parts.cluster = ray_cluster

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from studio.client import Client
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig
 from studio.core.files import sha256_of
 from studio.core.train_config import TrainConfig
+from studio.infer import generate
 from studio.pocket.samples import sample_photos
 
 TOKEN = "whole-studio-0123456789"
@@ -70,12 +71,16 @@ def hf_jobs(stand_ins: ModuleType, tmp_path: Path) -> Iterator[dict[str, Any]]:
     yield from rented("hf_jobs", stand_ins, tmp_path)
 
 
-@contextlib.contextmanager
-def served(home: Path, told: dict[str, Any]) -> Iterator[Client]:
-    """Serve a studio in a process of its own, as anybody does."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(home: Path, told: dict[str, Any], port: int | None = None) -> Iterator[tuple[Client, Any]]:
+    """Serve a studio in a process of its own, as anybody does; give a client and the process."""
+    port = port or free_port()
     address = f"http://127.0.0.1:{port}"
     variables = {name: value for name, value in told.items() if isinstance(value, str)}
     environment = {
@@ -90,11 +95,18 @@ def served(home: Path, told: dict[str, Any]) -> Iterator[Client]:
             assert server.stdout is not None and server.stderr is not None
             assert address in (line := server.stdout.readline()), line or server.stderr.read()
             with Client(address, token=TOKEN) as client:
-                yield client
+                yield client, server
         finally:
             server.terminate()
             said = server.communicate(timeout=60)[1]
             assert "Traceback" not in said, said
+
+
+def until(is_so: Callable[[], Any], patience_s: float = 60.0) -> None:
+    give_up_s = time.monotonic() + patience_s
+    while not is_so():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -106,7 +118,7 @@ def test_photos_go_out_and_a_run_with_its_certificate_comes_home(
     told = request.getfixturevalue(name)
     home = tmp_path / "home"
     photos = sample_photos(tmp_path / "photos", count=5, size_px=256)
-    with served(home, told) as studio:
+    with served(home, told) as (studio, _):
         check = studio.check(photos, CheckConfig(subject="Ada", class_noun="woman"))
         run = studio.train(check, TrainConfig.parse(TRAINING))
         pictures = studio.generate(
@@ -130,12 +142,40 @@ def test_photos_go_out_and_a_run_with_its_certificate_comes_home(
         assert len([path for path in pictures.download(tmp_path / "pictures") if path.suffix == ".png"]) >= 2
         jobs = {job.id: job.view() for job in (run, pictures, export)}
         assert [view["attempt"] for view in jobs.values()] == [1, 1, 1]
-        give_up_s = time.monotonic() + 30  # the last job is told as completed before its machine is given back
-        while told["left"]() and time.monotonic() < give_up_s:
-            time.sleep(0.2)
-        assert not told["left"]()
+        until(lambda: not told["left"]())  # the last job is told as completed before its machine is given back
         assert check.view()["cost_usd"] is None  # it stayed here
         costs = [studio.server.job(job_id)["cost_usd"] for job_id in jobs]
         assert all((cost is None) if name == "ssh" else (0 < cost < 0.5) for cost in costs), costs
         assert name == "ssh" or told["created"]() == 3
+    pack = GenerateConfig(prompts=("a photo of {subject}",), count=1, num_inference_steps=2)
+    drawn = generate(pack, tmp_path / "run", tmp_path / "here")  # with what was downloaded, and no server
+    assert [image.file for image in drawn.images if (tmp_path / "here" / image.file).is_file()]
     assert not list((home / "storage" / "jobs").rglob("files/*")), "what machines fetched and brought is not kept"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["vast", "hf_jobs"])
+def test_a_server_that_is_killed_leaves_no_machine_behind_and_its_training_goes_on_another_one(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    told = request.getfixturevalue(name)
+    home, port = tmp_path / "home", free_port()
+    photos = sample_photos(tmp_path / "photos", count=5, size_px=256)
+    with served(home, told, port) as (studio, server):
+        check = studio.check(photos, CheckConfig(subject="Ada", class_noun="woman"))
+        run = studio.train(check, TrainConfig.parse({**TRAINING, "steps": 12, "certify": False}))
+        until(lambda: run.view()["progress"].get("step"), 200.0)
+        (first,) = told["left"]()
+        server.kill()
+    with served(home, told, port) as (studio, _):
+        until(lambda: first not in told["left"]())
+        view = {}
+        while view.get("state") not in ("completed", "stalled"):
+            view = studio.server.job(run.id)
+            assert len(told["left"]()) <= 1, "one job never has two machines"
+            time.sleep(0.2)
+        assert (view["state"], view["attempt"]) == ("completed", 2), view["cause"]
+        until(lambda: not told["left"]())
+        assert told["created"]() == 2
+        assert 0 < studio.server.job(run.id)["cost_usd"] < 1.0
