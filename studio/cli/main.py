@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from studio.cli import attempt, lists, settings, verbs  # noqa: F401  (their commands are registered when they are imported)
+from studio.cli import attempt, lists, mcp, settings, verbs  # noqa: F401  (their commands are registered when they are imported)
 from studio.cli.bench import bench
 from studio.cli.common import Json, app
 from studio.cli.jobs import jobs

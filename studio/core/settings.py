@@ -199,6 +199,8 @@ class Settings(BaseSettings):
     """The same for photos that are brought."""
     nudity_from: float = Field(default=0.8, gt=0, le=1)
     """Score of the check, 0 to 1, from which on something is done."""
+    mcp: bool = False
+    """Serve the named operations as tools for agents (Model Context Protocol) at /mcp; needs the extra mcp."""
     frame_ancestors: str = "'self'"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
     language: LanguageName = "auto"
