@@ -96,9 +96,9 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(default=None, exclude=True)
     """Token that opens /v1/metrics and nothing else, where people log in, too; None leaves it to the server's token."""
     secrets_key: SecretStr | None = None
-    """Key that seals the tokens of waiting jobs and the secrets of webhooks in the table, 32 characters and more, such
-    as `openssl rand -hex 32` gives; several, separated by commas: the first one seals, all open. None keeps tokens in
-    memory until a restart, and secrets as they are."""
+    """Key that seals the tokens of waiting jobs, the secrets of webhooks and the links that came with requests in the
+    table, 32 characters and more, such as `openssl rand -hex 32` gives; several, separated by commas: the first one
+    seals, all open. None keeps tokens in memory until a restart, and the others as they are."""
     storage_url: SecretStr | None = None  # may hold a key
     """Where files lie that other machines fetch and bring: a whole path, s3://BUCKET/FOLDER, gs://... or az://...; None
     uses the folder storage in STUDIO_HOME. Only runners on other machines need it."""

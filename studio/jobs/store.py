@@ -125,10 +125,14 @@ class Store(JobQueue):
         with self._database.read() as db:
             return self._by_key(db, owner, key, fingerprints)
 
+    def id_of_key(self, owner: str, key: str) -> str | None:
+        """Return the id of the job that was stored with this key."""
+        with self._database.read() as db:
+            return db.scalar(select(JOBS.c.id).where(JOBS.c.owner == owner, JOBS.c.key == key))
+
     def knows_key(self, owner: str, key: str) -> bool:
         """Return whether the owner has used this key."""
-        with self._database.read() as db:
-            return db.scalar(select(JOBS.c.id).where(JOBS.c.owner == owner, JOBS.c.key == key)) is not None
+        return self.id_of_key(owner, key) is not None
 
     def get(self, job_id: str, owner: str) -> JobView:
         """Return one job."""
