@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     """Days that a job is kept after its end and that of all that was made from it; then it is deleted with them. An
     owner may choose fewer. 0 keeps jobs until somebody deletes them; None does so too where nobody logs in, and is 30
     days where people log in or have keys."""
+    wait_days: float | None = Field(default=None, ge=0, le=36500)
+    """Days that a job may wait for its turn; then it ends as stalled, to be retried or forgotten. 0 lets jobs wait for
+    ever; None does so too where nobody logs in, and is 7 days where people log in or have keys."""
     job_environment: str = ""
     """Variables that the processes of jobs also get, by name, separated by commas; without it they get those of the
     system, the network and the libraries that compute, and no token or key of another program."""

@@ -17,11 +17,10 @@ from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, d
 
 from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError
-from studio.core.job_words import title_of
 from studio.core.keys import Use
 from studio.core.private import TABLE_NAME
 from studio.core.settings import Settings
-from studio.jobs import adoption, keeping, usage
+from studio.jobs import adoption, keeping, moves, usage
 from studio.jobs.database import Database
 from studio.jobs.events import Outcome
 from studio.jobs.figures import figures
@@ -235,12 +234,12 @@ class Store(JobQueue):
         """Change what jobs of an owner are about, and with it their titles and the subject in their results."""
         with self._database.write() as db:
             for job_id, now in facts.items():
-                row = self._owned(db, job_id, owner)
-                values = {"facts": json.dumps(plain(now)), "title": title_of(row["kind"], now)}
-                result = json.loads(row["result"] or "null")
-                if result and "subject" in result:
-                    values["result"] = json.dumps(result | {"subject": now.subject})
-                db.execute(update(JOBS).where(JOBS.c.id == job_id).values(values))
+                moves.rename(db, self._owned(db, job_id, owner), now)
+
+    def expire(self, longest_s: float) -> list[str]:
+        """End the jobs that have waited longer for their turn, seconds; return their ids."""
+        with self._database.write() as db:
+            return moves.expire(db, longest_s)
 
     # The worker's calls
 
