@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, 
 from studio.core.domain import TERMINAL_STATES, Event, JobFacts, plain
 from studio.core.job_words import title_of
 from studio.jobs import usage
+from studio.jobs.events import Outcome
 from studio.jobs.schema import EVENTS, JOBS
 from studio.jobs.states import RUNNING, origins
 from studio.jobs.webhooks import outbox
@@ -61,6 +62,16 @@ def move(
     if moved and webhooks:
         outbox.add_move(db, webhooks, job_id)
     return moved
+
+
+NOTHING_WRONG: Mapping[str, Any] = {"cause": None, "problems": "[]", "cause_status": None}
+"""Columns of a job that has not stalled."""
+
+
+def ending(outcome: Outcome) -> dict[str, Any]:
+    """Return the columns that say why an attempt has ended."""
+    cause, problems = storable(outcome.cause), json.dumps(plain(outcome.problems))
+    return {"cause": cause, "problems": problems, "cause_status": outcome.status}
 
 
 def expire(db: Connection, longest_s: float) -> list[str]:

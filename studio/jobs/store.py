@@ -24,7 +24,7 @@ from studio.jobs import adoption, keeping, moves, usage
 from studio.jobs.database import Database
 from studio.jobs.events import Outcome
 from studio.jobs.figures import figures
-from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say, storable
+from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say
 from studio.jobs.postgres import PostgresDatabase
 from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob
 from studio.jobs.rentals import Rentals
@@ -213,8 +213,7 @@ class Store(JobQueue):
                 losses=0,
                 reached="{}",
                 cancel_requested=0,
-                cause=None,
-                problems="[]",
+                **moves.NOTHING_WRONG,
             )
             view = self._view(db, job_id)
             if not moved:
@@ -339,8 +338,7 @@ class Store(JobQueue):
                 attempt_is=claim.attempt,
                 only_from=IS_RUNNING,
                 finished_s=self._now_s,
-                cause=storable(outcome.cause),
-                problems=json.dumps(plain(outcome.problems)),
+                **moves.ending(outcome),
                 result=None if outcome.result is None else json.dumps(plain(outcome.result)),
             )
 
