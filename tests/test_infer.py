@@ -688,7 +688,7 @@ def reddish(picture: Image.Image) -> float:
 def from_score(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> float:
     """A score between those of the pictures of ``config()``: two pictures are above it."""
     monkeypatch.setattr(nudity, "scorer", lambda: reddish)
-    plain = infer.generate(config(), run_dir, tmp_path / "plain")
+    plain = infer.generate(config(use_cache=True), run_dir, tmp_path / "plain")
     scores = sorted(reddish(opened(tmp_path / "plain" / image.file)) for image in plain.images)
     limit = (scores[1] + scores[2]) / 2
     monkeypatch.setenv("STUDIO_NUDITY_FROM", str(limit))
@@ -702,11 +702,11 @@ def test_pictures_that_the_operators_check_withholds_are_written_nowhere_and_cou
     out = tmp_path / "out"
     infer.generate(config(use_cache=True), run_dir, out, on_event=events.append)
     # What another job left in the result cache, and what lies in the folder from before, is withheld, too.
-    cached, again = tmp_path / "cached", tmp_path / "again"
+    fresh, again = tmp_path / "fresh", tmp_path / "again"
     shutil.copytree(tmp_path / "plain", again)
     (again / "DONE").unlink()
-    for folder in (out, cached, again):
-        result = infer.generate(config(use_cache=folder != again), run_dir, folder)
+    for folder in (out, fresh, again):
+        result = infer.generate(config(use_cache=folder == out), run_dir, folder)
         assert (len(result.images), result.withheld) == (2, 2)
         files = list(folder.rglob("0*.png"))
         assert len(files) == 2 and all(reddish(opened(path)) < from_score for path in files)

@@ -17,6 +17,7 @@ from studio.core.adapters import INFO_NAME, read_info
 from studio.core.config import CheckConfig, GenerateConfig, PublishConfig
 from studio.core.domain import Event
 from studio.core.errors import InputError, JobCancelled, NotFoundError, Problem
+from studio.core.files import read_json, write_json
 from studio.core.names import all_of, require_base
 from studio.core.packs import require_kind
 from studio.core.presets import TrainPreset, load_pack, load_preset, override, parse_assignments
@@ -191,3 +192,17 @@ def train_config_of(
         all_of(chosen, *preset_too, lambda: override(TrainConfig(), changes))
         raise
     return override(numbers.config, {**changes, "base": name})
+
+
+def note_consent(dataset_dir: Path) -> None:
+    """Write into a dataset that the person in its photos agrees; raises InputError where it is damaged.
+
+    Its photos stay what they are, and with them a run that goes on.
+    """
+    path = dataset_dir / "dataset.json"
+    dataset = read_json(path)
+    if not isinstance(dataset, dict):
+        raise InputError.of([Problem("dataset.json", "cannot be read", "check the photos again", "no_dataset")])
+    if dataset.get("consent") is not True:
+        rest = [problem for problem in dataset.get("set_problems", ()) if problem.get("code") != "no_consent"]
+        write_json(path, {**dataset, "consent": True, "set_problems": rest}, ensure_ascii=False)

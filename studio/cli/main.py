@@ -16,7 +16,14 @@ from typing import Any
 
 import typer
 
-from studio.cli import attempt, lists, serve, settings, verbs  # noqa: F401  (their commands are registered when they are imported)
+from studio.cli import (  # noqa: F401  (their commands are registered when they are imported)
+    attempt,
+    lists,
+    mcp,
+    serve,
+    settings,
+    verbs,
+)
 from studio.cli.bench import bench
 from studio.cli.common import app
 from studio.cli.dev import dev

@@ -17,6 +17,7 @@ from studio.cli.common import (
     given_options,
     help_of,
     message,
+    note_consent,
     open_runner,
     published_folder,
     require_folder,
@@ -143,6 +144,8 @@ def train(
             )
             if not as_json:
                 output.result(dataset, show_dataset(dataset, dataset_dir))
+        elif consent and not plan:
+            note_consent(dataset_dir)
         _require_photo_base(here, dataset_dir, is_named=base is not None or preset is not None)
         if not plan:
             result: TrainResult = run("train", config, dataset_dir, out)

@@ -375,3 +375,5 @@ class JobView:
     """Pictures of a generate job that its owner has given a heart, by their ``file``, the newest heart last."""
     cost_usd: float | None = None
     """What the machines that were rented for it have cost at most, US dollars; None where none was."""
+    cause_status: int | None = None
+    """HTTP status of the error that the cause is, such as 422 for what the request can mend; None where it is none."""

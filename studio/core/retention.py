@@ -9,6 +9,9 @@ from studio.core.settings import Settings
 SERVICE_DAYS = 30.0
 """Where people log in or have keys, jobs are kept for so many days unless the operator says otherwise."""
 
+WAIT_DAYS = 7.0
+"""There a job may wait so many days for its turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
@@ -27,6 +30,13 @@ def most_days(settings: Settings) -> float | None:
     if settings.keep_days is not None:
         return settings.keep_days or None
     return SERVICE_DAYS if settings.login or uses_keys(settings) else None
+
+
+def longest_wait_days(settings: Settings) -> float | None:
+    """Return for how many days the operator lets a job wait for its turn; None is for ever."""
+    if settings.wait_days is not None:
+        return settings.wait_days or None
+    return WAIT_DAYS if settings.login or uses_keys(settings) else None
 
 
 def retention(most: float | None, own: float | None) -> Retention:

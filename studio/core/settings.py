@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     """Days that a job is kept after its end and that of all that was made from it; then it is deleted with them. An
     owner may choose fewer. 0 keeps jobs until somebody deletes them; None does so too where nobody logs in, and is 30
     days where people log in or have keys."""
+    wait_days: float | None = Field(default=None, ge=0, le=36500)
+    """Days that a job may wait for its turn; then it ends as stalled, to be retried or forgotten. 0 lets jobs wait for
+    ever; None does so too where nobody logs in, and is 7 days where people log in or have keys."""
     job_environment: str = ""
     """Variables that the processes of jobs also get, by name, separated by commas; without it they get those of the
     system, the network and the libraries that compute, and no token or key of another program."""
@@ -108,9 +111,9 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = Field(default=None, exclude=True)
     """Token that opens /v1/metrics and nothing else, where people log in, too; None leaves it to the server's token."""
     secrets_key: SecretStr | None = None
-    """Key that seals the tokens of waiting jobs and the secrets of webhooks in the table, 32 characters and more, such
-    as `openssl rand -hex 32` gives; several, separated by commas: the first one seals, all open. None keeps tokens in
-    memory until a restart, and secrets as they are."""
+    """Key that seals the tokens of waiting jobs, the secrets of webhooks and the links that came with requests in the
+    table, 32 characters and more, such as `openssl rand -hex 32` gives; several, separated by commas: the first one
+    seals, all open. None keeps tokens in memory until a restart, and the others as they are."""
     storage_url: SecretStr | None = None  # may hold a key
     """Where files lie that other machines fetch and bring: a whole path, s3://BUCKET/FOLDER, gs://... or az://...; None
     uses the folder storage in STUDIO_HOME. Only runners on other machines need it."""
@@ -211,6 +214,8 @@ class Settings(BaseSettings):
     """The same for photos that are brought."""
     nudity_from: float = Field(default=0.8, gt=0, le=1)
     """Score of the check, 0 to 1, from which on something is done."""
+    mcp: bool = False
+    """Serve the named operations as tools for agents (Model Context Protocol) at /mcp; needs the extra mcp."""
     frame_ancestors: str = "'self'"
     """Pages that may show the app in a frame, as in the CSP directive of that name."""
     language: LanguageName = "auto"

@@ -201,15 +201,15 @@ def explain(error: BaseException) -> Outcome:
     """Turn what ended an attempt into a cause that its owner can read."""
     if isinstance(error, StudioError):
         problems = tuple(asdict(problem) for problem in error.problems)
-        return Outcome("stalled", cause=str(error) or type(error).__name__, problems=problems)
-    name = type(error).__name__
+        return Outcome("stalled", cause=str(error) or type(error).__name__, problems=problems, status=error.status)
+    name, status = type(error).__name__, ResourceError.status
     if isinstance(error, MemoryError) or "OutOfMemory" in name:  # torch.OutOfMemoryError, without importing torch
         cause = "Memory ran out. Choose a smaller batch size, resolution or base, then retry."
     elif is_disk_full(error):
         cause = DISK_IS_FULL
     else:
-        cause = f"Something unexpected went wrong ({name}); details are in the job's log."
-    return Outcome("stalled", cause=cause)
+        cause, status = f"Something unexpected went wrong ({name}); details are in the job's log.", StudioError.status
+    return Outcome("stalled", cause=cause, status=status)
 
 
 def _die_with(parent: int) -> None:

@@ -25,6 +25,8 @@ class Outcome:
     result: Mapping[str, Any] | None = None
     cause: str | None = None
     problems: tuple[Mapping[str, str], ...] = field(default=())
+    status: int | None = None
+    """Of an attempt that stalled: the HTTP status of the error that ended it; None where nobody said."""
 
 
 def event_line(event: Event) -> str:

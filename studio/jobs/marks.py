@@ -47,6 +47,10 @@ class _Keeping(StrictModel):
     days: float | None = Field(gt=0, le=36500)
 
 
+LINK_FILE = "link.json"
+"""In a job's folder: the digest of the request whose photos came by a link; of the link nothing else is kept."""
+
+
 class Marks(HereAndNow):
     """The studio as far as owners write on their jobs.
 
@@ -196,6 +200,32 @@ class Marks(HereAndNow):
         """Tell whether the owner has used an idempotency key, so that a request with it starts nothing new."""
         self._make_home()
         return self._store.knows_key(owner, key)
+
+    def replay_of(self, key: str, told: str, *, owner: str) -> JobView | None:
+        """Return the job that a request has started already whose photos came by a link, so that none is fetched again.
+
+        Args:
+            key: its idempotency key.
+            told: digest of all that the request says.
+            owner: whose it is.
+
+        Raises:
+            ConflictError: the key was used for another request.
+        """
+        self._make_home()
+        job_id = self._store.id_of_key(owner, key)
+        record = None if job_id is None else read_json(self._jobs_dir / job_id / LINK_FILE)
+        if job_id is None or not isinstance(record, dict):
+            return None
+        if record.get("told") != told:
+            raise ConflictError(f"key {key!r} was used for another request (job {job_id}); use a new key.")
+        return self._store.get(job_id, owner)
+
+    def note_link(self, job_id: str, told: str, *, owner: str) -> None:
+        """Remember for ``replay_of`` what a request said; in the job's own folder, gone with the job."""
+        folder = self._jobs_dir / self._store.get(job_id, owner).id
+        with disk_errors():
+            write_json(folder / LINK_FILE, {"told": told})
 
     def _changed(self, jobs: Collection[str]) -> None:
         if self._backup:

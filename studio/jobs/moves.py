@@ -7,13 +7,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 
-from studio.core.domain import TERMINAL_STATES, Event, plain
+from studio.core.domain import TERMINAL_STATES, Event, JobFacts, plain
+from studio.core.job_words import title_of
 from studio.jobs import usage
+from studio.jobs.events import Outcome
 from studio.jobs.schema import EVENTS, JOBS
 from studio.jobs.states import RUNNING, origins
 from studio.jobs.webhooks import outbox
+
+WAITS_FOR_TURN = frozenset({"pending", "pendingGpu"})
+"""States in which nothing but its turn keeps a job from running; it does not wait for another job."""
+EXPIRED = "It waited longer for its turn than this studio lets jobs wait, so it was taken out of the queue."
 
 IS_RUNNING = tuple(sorted(RUNNING))
 
@@ -44,6 +50,8 @@ def move(
         columns |= {"holder": None, "leased_until_s": None, "place": None}
     if target in TERMINAL_STATES and (attempt_is is not None or target == "cancelled"):
         columns["sealed"] = None  # one that stalls before it ran keeps its token for a retry
+    if target in WAITS_FOR_TURN and not set(allowed) <= WAITS_FOR_TURN:
+        columns["waits_since_s"] = usage.NOW_S[db.dialect.name]
     change = update(JOBS).where(JOBS.c.id == job_id, JOBS.c.state.in_(allowed)).values(state=target, **columns)
     if attempt_is is not None:
         change = change.where(JOBS.c.attempt == attempt_is)
@@ -54,6 +62,34 @@ def move(
     if moved and webhooks:
         outbox.add_move(db, webhooks, job_id)
     return moved
+
+
+NOTHING_WRONG: Mapping[str, Any] = {"cause": None, "problems": "[]", "cause_status": None}
+"""Columns of a job that has not stalled."""
+
+
+def ending(outcome: Outcome) -> dict[str, Any]:
+    """Return the columns that say why an attempt has ended."""
+    cause, problems = storable(outcome.cause), json.dumps(plain(outcome.problems))
+    return {"cause": cause, "problems": problems, "cause_status": outcome.status}
+
+
+def expire(db: Connection, longest_s: float) -> list[str]:
+    """End the jobs that have waited longer for their turn, seconds; return their ids."""
+    now_s = usage.NOW_S[db.dialect.name]
+    since = func.coalesce(JOBS.c.waits_since_s, JOBS.c.created_s)
+    waiting = select(JOBS.c.id).where(JOBS.c.state.in_(sorted(WAITS_FOR_TURN)), since < now_s - longest_s)
+    ids, only_from = list(db.scalars(waiting)), tuple(sorted(WAITS_FOR_TURN))
+    return [one for one in ids if move(db, one, "stalled", only_from=only_from, cause=EXPIRED, finished_s=now_s)]
+
+
+def rename(db: Connection, row: Mapping[Any, Any], now: JobFacts) -> None:
+    """Change what a job is about, and with it its title and the subject in its result."""
+    values = {"facts": json.dumps(plain(now)), "title": title_of(row["kind"], now)}
+    result = json.loads(row["result"] or "null")
+    if result and "subject" in result:
+        values["result"] = json.dumps(result | {"subject": now.subject})
+    db.execute(update(JOBS).where(JOBS.c.id == row["id"]).values(values))
 
 
 def storable(text: str | None) -> str | None:

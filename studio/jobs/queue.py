@@ -87,6 +87,12 @@ class OwnersQueue(Protocol):
     def find(self, owner: str, key: str, fingerprints: Collection[str]) -> JobView | None:
         """Return the job that was stored with this key; ConflictError if its fingerprint is none of these."""
 
+    def expire(self, longest_s: float) -> list[str]:
+        """End the jobs that have waited longer for their turn, seconds, as stalled; return their ids."""
+
+    def id_of_key(self, owner: str, key: str) -> str | None:
+        """Return the id of the job that was stored with this key; None if there is none."""
+
     def knows_key(self, owner: str, key: str) -> bool:
         """Return whether the owner has used this key."""
 

@@ -84,6 +84,7 @@ def view_of(row: Mapping[Any, Any]) -> JobView:
         waits_for=waits_for,
         hearts=tuple(json.loads(row["hearts"])),
         cost_usd=row["cost_usd"],
+        cause_status=row["cause_status"],
     )
 
 

@@ -59,6 +59,8 @@ JOBS = Table(
     Column("claimed_s", SECONDS),
     Column("cost_usd", SECONDS),
     Column("place", Text),
+    Column("waits_since_s", SECONDS),
+    Column("cause_status", Integer),
     UniqueConstraint("id"),
     Index("jobs_by_key", "owner", "key", unique=True, sqlite_where=_HAS_KEY, postgresql_where=_HAS_KEY),
     Index("jobs_by_state", "state"),

@@ -1,4 +1,4 @@
-"""Tokens of waiting jobs and secrets of webhooks, sealed for the table: who reads the database alone reads none.
+"""Tokens of waiting jobs, secrets of webhooks and links of requests, sealed: who reads the table alone reads none.
 
 With ``STUDIO_SECRETS_KEY`` the token that a job was submitted with outlives a restart, and any server with that key
 runs the job. Without a key tokens stay in the memory of the server that took them, and secrets of webhooks lie in the

@@ -17,15 +17,14 @@ from sqlalchemy import BindParameter, Connection, RowMapping, and_, bindparam, d
 
 from studio.core.domain import Event, JobFacts, JobKind, JobView, plain
 from studio.core.errors import ConflictError, NotFoundError
-from studio.core.job_words import title_of
 from studio.core.keys import Use
 from studio.core.private import TABLE_NAME
 from studio.core.settings import Settings
-from studio.jobs import adoption, keeping, usage
+from studio.jobs import adoption, keeping, moves, usage
 from studio.jobs.database import Database
 from studio.jobs.events import Outcome
 from studio.jobs.figures import figures
-from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say, storable
+from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say
 from studio.jobs.postgres import PostgresDatabase
 from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob, Suits
 from studio.jobs.rentals import Rentals
@@ -125,10 +124,14 @@ class Store(JobQueue):
         with self._database.read() as db:
             return self._by_key(db, owner, key, fingerprints)
 
+    def id_of_key(self, owner: str, key: str) -> str | None:
+        """Return the id of the job that was stored with this key."""
+        with self._database.read() as db:
+            return db.scalar(select(JOBS.c.id).where(JOBS.c.owner == owner, JOBS.c.key == key))
+
     def knows_key(self, owner: str, key: str) -> bool:
         """Return whether the owner has used this key."""
-        with self._database.read() as db:
-            return db.scalar(select(JOBS.c.id).where(JOBS.c.owner == owner, JOBS.c.key == key)) is not None
+        return self.id_of_key(owner, key) is not None
 
     def get(self, job_id: str, owner: str) -> JobView:
         """Return one job."""
@@ -210,8 +213,7 @@ class Store(JobQueue):
                 losses=0,
                 reached="{}",
                 cancel_requested=0,
-                cause=None,
-                problems="[]",
+                **moves.NOTHING_WRONG,
             )
             view = self._view(db, job_id)
             if not moved:
@@ -231,12 +233,12 @@ class Store(JobQueue):
         """Change what jobs of an owner are about, and with it their titles and the subject in their results."""
         with self._database.write() as db:
             for job_id, now in facts.items():
-                row = self._owned(db, job_id, owner)
-                values = {"facts": json.dumps(plain(now)), "title": title_of(row["kind"], now)}
-                result = json.loads(row["result"] or "null")
-                if result and "subject" in result:
-                    values["result"] = json.dumps(result | {"subject": now.subject})
-                db.execute(update(JOBS).where(JOBS.c.id == job_id).values(values))
+                moves.rename(db, self._owned(db, job_id, owner), now)
+
+    def expire(self, longest_s: float) -> list[str]:
+        """End the jobs that have waited longer for their turn, seconds; return their ids."""
+        with self._database.write() as db:
+            return moves.expire(db, longest_s)
 
     # The worker's calls
 
@@ -337,8 +339,7 @@ class Store(JobQueue):
                 attempt_is=claim.attempt,
                 only_from=IS_RUNNING,
                 finished_s=self._now_s,
-                cause=storable(outcome.cause),
-                problems=json.dumps(plain(outcome.problems)),
+                **moves.ending(outcome),
                 result=None if outcome.result is None else json.dumps(plain(outcome.result)),
             )
 

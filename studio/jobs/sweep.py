@@ -66,6 +66,8 @@ class Clock:
         self._keep_days = keep_days
         self._leads = leads
         self._every_s = every_s
+        self.wait_days: float | None = None
+        """Days that a job may wait for its turn; None for ever."""
         self.chores: Sequence[Callable[[], object]] = ()
         """What else is done at each sweep, first of all."""
         self._closing = threading.Event()
@@ -102,6 +104,7 @@ class Clock:
         for task in (
             *self.chores,
             self._forgetter.finish_open,
+            self._end_waiting,
             self._forget_expired,
             self._drop_originals,
             self._drop_uploads,
@@ -115,6 +118,11 @@ class Clock:
                 task()
             except Exception as error:  # the clock goes on
                 logger.warning("the clock could not sweep everything (%s); it tries again", type(error).__name__)
+
+    def _end_waiting(self) -> None:
+        """End what has waited too long, so that it, too, is kept for some days only, with its photos."""
+        if self.wait_days is not None and (ended := self._store.expire(self.wait_days * _DAY_S)):
+            logger.info("%d jobs have waited longer than %g days and are ended", len(ended), self.wait_days)
 
     def _forget_expired(self) -> None:
         """Forget jobs that ended long ago, once all that was made from them ended as long ago.

@@ -18,7 +18,8 @@ from studio.jobs.states import RUNNING, WAITING
 FREE = ("check",)
 """Kinds of jobs whose time is not counted: they need no device."""
 
-_NOW_S: Mapping[str, ColumnElement[float]] = {"sqlite": SqliteDatabase.now_s, "postgresql": PostgresDatabase.now_s}
+NOW_S: Mapping[str, ColumnElement[float]] = {"sqlite": SqliteDatabase.now_s, "postgresql": PostgresDatabase.now_s}
+"""Dialect -> the time on the database's clock."""
 _CLAIMED = select(JOBS.c.owner, JOBS.c.kind, JOBS.c.claimed_s).where(
     JOBS.c.id == bindparam("job_id"), JOBS.c.claimed_s.is_not(None)
 )
@@ -72,5 +73,5 @@ def month_of(now_s: float) -> str:
 
 
 def _now_s(db: Connection) -> float:
-    now_s: float = db.execute(select(_NOW_S[db.dialect.name])).scalar_one()
+    now_s: float = db.execute(select(NOW_S[db.dialect.name])).scalar_one()
     return now_s

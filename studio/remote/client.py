@@ -141,6 +141,30 @@ class Server:
         headers = {} if key is None else {"idempotency-key": key}
         return self._patiently(lambda: _require(self._ask(method, f"/v1/{path}", headers=headers, **content)).json())
 
+    def answer(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> tuple[int, str, bytes]:
+        """Return status, media type and body of whatever the studio answers, a refusal, too.
+
+        Args:
+            method: of HTTP.
+            path: whole, with its query; only of the studio itself.
+            body: JSON data.
+            key: as for ``send``.
+
+        Raises:
+            ServerGoneError: nobody answers.
+        """
+        content: dict[str, Any] = {} if body is None else {"json": body}
+        headers = {} if key is None else {"idempotency-key": key}
+
+        def once() -> httpx2.Response:
+            said = self._ask(method, path, headers=headers, **content)
+            if said.status_code in _TRIED_AGAIN - {429}:
+                raise _RetryableError(f"status {said.status_code}")
+            return said
+
+        said = self._patiently(once)
+        return said.status_code, said.headers.get("content-type", "").partition(";")[0], said.content
+
     def job(self, job: str) -> dict[str, Any]:
         """Return how a job stands; raises as ``get``."""
         return _view(self.get(f"jobs/{quoted(job)}"))

@@ -23,7 +23,9 @@ _FILES_PER_UPLOAD = 32
 """One request may carry this many files of the greatest size (browsers send all dropped files in one)."""
 
 _FORM = re.compile(r"/gradio_api/upload/?")
-"""The one address that takes forms."""
+"""The one address that takes forms and does something with them."""
+_FORM_REFUSED = re.compile(r"/openai/v1/images/(?:edits|variations)/?")
+"""Refused by their own interface in the way that its clients read."""
 _FILE = re.compile(r"/uploads/[^/]*")
 """Takes one file as it is."""
 
@@ -130,7 +132,7 @@ class GuardMiddleware:
             await answer(send_with_headers, *state.cut.refusal)
 
     def _max_bytes(self, path: str) -> int:
-        if _FORM.fullmatch(path):
+        if _FORM.fullmatch(path) or _FORM_REFUSED.fullmatch(path):
             return self._max_file_bytes * _FILES_PER_UPLOAD
         if _BASE64.fullmatch(path):
             return max(-(-self._max_file_bytes // 3) * 4 + _AROUND_BYTES, MAX_JSON_BYTES)
@@ -153,7 +155,7 @@ class GuardMiddleware:
         if is_read:
             return None
         is_form = headers.get(b"content-type", "").strip().lower().startswith("multipart/")
-        if is_form and not _FORM.fullmatch(scope["path"]):
+        if is_form and not (_FORM.fullmatch(scope["path"]) or _FORM_REFUSED.fullmatch(scope["path"])):
             return 415, "This address takes no form; files go to /gradio_api/upload or PUT /uploads/SHA256."
         length = headers.get(b"content-length", "0")
         if not length.isdigit() or int(length) > self._max_bytes(scope["path"]):

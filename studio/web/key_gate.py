@@ -40,7 +40,7 @@ _MOST_FORM_BYTES = 4096
 _BROWSER_FACTOR = 10
 """The page asks more often than a program does."""
 _READS = ("GET", "HEAD", "OPTIONS")
-_GRADIO = re.compile(r"/gradio_api/(?!upload/?$).*", re.DOTALL)
+_CALLS = re.compile(r"/gradio_api/(?!upload/?$).*|/mcp", re.DOTALL)
 """Written to for reading, too; what its calls do is checked where they do it."""
 _NAMES = re.compile(r"^(/v1/subjects/).+", re.DOTALL)
 """Addresses that name a person: what is written down for good must not."""
@@ -126,7 +126,7 @@ class KeyMiddleware:
         try:
             _require_small(scope, quota)
             owner = _owner_of(scope, key)
-            if scope["method"] not in _READS and not _GRADIO.fullmatch(scope["path"]):
+            if scope["method"] not in _READS and not _CALLS.fullmatch(scope["path"]):
                 require_scope(key, "publish" if _PUBLISHES.fullmatch(scope["path"]) else "jobs")
             if owner != key.owner:
                 path = _NAMES.sub(r"\1...", scope["path"])

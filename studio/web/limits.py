@@ -32,6 +32,8 @@ NEEDS: Mapping[str, Scope | None] = {
     "publishing_of": "read",
     "usage": "read",
     "knows": "read",
+    "replay_of": "read",
+    "note_link": "jobs",
     "retention": "read",
     "receipts": "read",
     "submit_check": "jobs",

@@ -56,12 +56,14 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
     Raises:
         InputError: others would reach a server that has neither token nor login, there is no account to play a
             login with, or the certificate that signs pictures cannot be used.
+        MissingExtraError: an extra that the settings ask for is not installed.
         ResourceError: the home folder cannot be used.
     """
     language.use(language_of(settings))
     import gradio as gr
 
     from studio.service import open_keys
+    from studio.web.api.agents import add_agents, serving_agents
     from studio.web.api.errors import ErrorShapes
     from studio.web.api.interfaces import SHAPES, add_interfaces
     from studio.web.calls import CallsMiddleware, tell_failures_in_words
@@ -80,7 +82,8 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with serving_agents(agents):
+            yield
         studio.close()
         if keys is not None:
             keys.close()
@@ -117,6 +120,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
 
     add_routes(app, session_of, settings)
     add_interfaces(app, session_of, settings)
+    agents = add_agents(app) if settings.mcp else None
     app.add_middleware(FullDisk)
     if token is not None:
         app.add_middleware(TokenMiddleware, token=token)

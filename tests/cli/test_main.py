@@ -310,6 +310,24 @@ def test_training_on_a_dataset_needs_no_check(studio: FakeStudio, photos: Path, 
     assert [call[0] for call in studio.calls] == ["check", "train"]
 
 
+def test_that_a_person_agrees_can_be_said_of_a_dataset_later(
+    studio: FakeStudio, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main.run(["check", str(photos), "--out", str(tmp_path / "dataset")])
+    path = tmp_path / "dataset" / "dataset.json"
+    problems = [{"code": "no_consent"}, {"code": "few_photos"}]
+    path.write_text(json.dumps({"subject": "Ärna", "consent": False, "set_problems": problems}))
+    main.run([*_train(tmp_path / "dataset", tmp_path / "run"), "--consent"])
+    assert json.loads(path.read_text()) == {
+        "subject": "Ärna",
+        "consent": True,
+        "set_problems": [{"code": "few_photos"}],
+    }
+    path.write_text("[]")
+    assert main.run([*_train(tmp_path / "dataset", tmp_path / "other"), "--consent"]) == 2
+    assert "dataset.json" in capsys.readouterr().err and len(studio.calls) == 2
+
+
 def test_training_on_a_dataset_needs_no_subject_because_the_dataset_has_one(
     studio: FakeStudio, photos: Path, tmp_path: Path
 ) -> None:

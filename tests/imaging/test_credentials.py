@@ -5,9 +5,11 @@ import io
 import json
 import logging
 import threading
+import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import c2pa
@@ -26,7 +28,8 @@ from studio.imaging.png import read_png, score_again, write_png
 from studio.imaging.provenance import SOURCE_TYPE, is_marked, save_picture, signing
 from studio.jobs.environment import variables_of
 from studio.postprocess import finish
-from studio.web import server
+from studio.publishing import assemble
+from studio.web import server, thumbnails
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 PICTURE = Image.effect_noise((160, 120), 60).convert("RGB")
@@ -142,6 +145,22 @@ def test_finish_keeps_the_manifest_of_what_it_was_given_and_signs_again(
         assert actions_of(store, before["active_manifest"])[0]["action"] == "c2pa.created"
     assert "of-ada" not in json.dumps(store)
     assert actions_of(store_of((tmp_path / "out" / result.contact_sheet).read_bytes()))
+
+
+def test_zips_galleries_and_small_copies_keep_it_too(tmp_path: Path, set_up: Callable[..., Any]) -> None:
+    set_up()
+    source = tmp_path / "1.png"
+    write_png(source, PICTURE, parameters="photo", record={"prompt": "photo of sks woman"})
+    before = store_of(source.read_bytes())["active_manifest"]
+    result = finish(CONFIGS["finish"].parse({"steps": [{"do": "fit"}]}), source, tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "out" / str(result.archive)) as archive:
+        (name,) = archive.namelist()
+        assert parent_of(store_of(archive.read(name))) == before
+    chosen: Any = SimpleNamespace(pictures=[SimpleNamespace(path=source, name="1.png", prompt=None)])
+    (tmp_path / "repo").mkdir()
+    (shown,) = assemble._write_gallery(chosen, tmp_path / "repo")
+    assert parent_of(store_of((tmp_path / "repo" / shown.file).read_bytes())) == before
+    assert parent_of(store_of(thumbnails._small(source))) == before
 
 
 def test_a_photo_that_is_finished_is_not_signed(tmp_path: Path, set_up: Callable[..., Any]) -> None:

@@ -22,19 +22,20 @@ class OutOfMemoryError(RuntimeError):
 
 
 @pytest.mark.parametrize(
-    ("error", "cause"),
+    ("error", "cause", "status"),
     [
-        (ResourceError("the disk is full; free some."), "the disk is full; free some."),
-        (InputError(""), "InputError"),
-        (MemoryError(), NO_MEMORY),
-        (OutOfMemoryError("CUDA: tried to allocate"), NO_MEMORY),
-        (OSError(errno.ENOSPC, "x"), DISK_IS_FULL),
-        (OSError(errno.EACCES, "/secret/path"), UNEXPECTED.format("PermissionError")),
-        (SystemExit(3), UNEXPECTED.format("SystemExit")),
+        (ResourceError("the disk is full; free some."), "the disk is full; free some.", 507),
+        (InputError(""), "InputError", 422),
+        (MissingExtraError("x is not installed."), "x is not installed.", 501),
+        (MemoryError(), NO_MEMORY, 507),
+        (OutOfMemoryError("CUDA: tried to allocate"), NO_MEMORY, 507),
+        (OSError(errno.ENOSPC, "x"), DISK_IS_FULL, 507),
+        (OSError(errno.EACCES, "/secret/path"), UNEXPECTED.format("PermissionError"), 500),
+        (SystemExit(3), UNEXPECTED.format("SystemExit"), 500),
     ],
 )
-def test_every_error_is_explained_in_words(error, cause):
-    assert child.explain(error) == Outcome("stalled", cause=cause)
+def test_every_error_is_explained_in_words_and_keeps_its_status(error, cause, status):
+    assert child.explain(error) == Outcome("stalled", cause=cause, status=status)
 
 
 def test_problems_are_carried_over():

@@ -41,6 +41,13 @@ def state(store, job_id):
     return store.get(job_id, OWNER).state
 
 
+def test_a_cause_keeps_its_status_until_the_job_is_tried_again(store):
+    add(store, "a")
+    store.finish(store.claim(), Outcome("stalled", cause="No face.", status=422))
+    assert store.get("a", OWNER).cause_status == 422
+    assert store.retry("a", OWNER).cause_status is None
+
+
 def test_oldest_job_is_claimed_first_and_once(store):
     add(store, "a")
     add(store, "b")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -13,7 +14,7 @@ from studio.core.config import CheckConfig, GenerateConfig
 from studio.core.domain import JobView
 from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
-from studio.jobs import forget, sweep
+from studio.jobs import forget, moves, sweep
 from studio.jobs.events import Outcome
 from studio.jobs.schema import JOBS
 from studio.service import Studio
@@ -242,3 +243,47 @@ def test_what_jobs_have_made_stays_when_the_table_is_lost_or_another_one(studio:
     assert again._store.ids() == set()
     assert (studio._jobs_dir / job / "out" / "made.png").is_file()
     again.close()
+
+
+def waited(studio: Studio, job: JobView, days: float) -> None:
+    """Let a job have waited for so long."""
+    with studio._store._database.write() as db:
+        since = {"created_s": time.time() - days * DAY_S}
+        db.execute(update(JOBS).where(JOBS.c.id == job.id).values(since))
+
+
+def test_a_job_that_waits_too_long_for_its_turn_ends_with_a_cause_and_may_be_retried(
+    tmp_path: Path, photo: Path
+) -> None:
+    studio = Studio(Settings(home=tmp_path / "home", wait_days=7))
+    old = studio.submit_check(CheckConfig(subject="Old"), [photo], owner=GONE)
+    then = studio.submit_train(TrainConfig(), old.id, owner=GONE)
+    fresh = studio.submit_check(CheckConfig(subject="Fresh"), [photo], owner=ADA)
+    waited(studio, old, 7.5)
+    waited(studio, then, 7.5)
+    waited(studio, fresh, 6.5)
+    studio._clock.sweep()
+    view = studio.get(old.id, owner=GONE)
+    assert (view.state, view.cause) == ("stalled", moves.EXPIRED) and view.finished_s is not None
+    assert studio.get(fresh.id, owner=ADA).state == "pending"
+    studio._store.survey(device_busy=False)
+    assert studio.get(then.id, owner=GONE).state == "stalled", "what waits for another job goes with that one"
+    studio.retry(old.id, owner=GONE)
+    studio._clock.sweep()
+    assert studio.get(old.id, owner=GONE).state == "pending", "from its retry on it waits anew"
+    studio.cancel(fresh.id, owner=ADA)
+    claim = studio._store.claim()
+    assert claim is not None and claim.id == old.id
+    assert studio._store.release(claim)
+    studio._clock.sweep()
+    assert studio.get(old.id, owner=GONE).state == "pending", "and so it does after an attempt"
+    studio.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "days"), [({}, None), ({"auth": "keys"}, 7.0), ({"auth": "keys", "wait_days": 0}, None)]
+)
+def test_a_laptop_lets_jobs_wait_for_ever_and_a_service_a_week(given: Any, days: float | None, tmp_path: Path) -> None:
+    studio = Studio(Settings(home=tmp_path / "home", **given))
+    assert studio._clock.wait_days == days
+    studio.close()

@@ -197,6 +197,12 @@ class ScriptedStudio:
         photos = sum(len(job.photos) for job in own if job.view.kind == "check")
         return Use("2026-11", photos, sum(job.view.state not in _ENDS for job in own), 0.0)
 
+    def replay_of(self, key, told, *, owner):
+        return None
+
+    def note_link(self, job_id, told, *, owner):
+        pass
+
     def knows(self, key, *, owner):
         return any(job.key == key and job.view.owner == owner for job in self.jobs.values())
 

@@ -48,7 +48,8 @@ class Due:
     id: str
     webhook: str
     owner: str
-    url: str
+    url: str = field(repr=False)
+    """Empty where no key of today opens it."""
     body: str
     attempts: int
     secrets: tuple[str, ...] = field(repr=False)
@@ -195,14 +196,14 @@ class Ledger:
             row = locked(db, job)  # so that nothing of it happens meanwhile
             if row is None or row["owner"] != owner:
                 raise NotFoundError(f"there is no job {job!r}.")
-            known = select(WEBHOOKS.c.id).where(WEBHOOKS.c.job == job, WEBHOOKS.c.url == url)
-            if db.scalar(known) is not None:
+            known = select(WEBHOOKS.c.id, WEBHOOKS.c.url).where(WEBHOOKS.c.job == job)
+            if any(self._box.open(_of_url(row.id), row.url) == url for row in db.execute(known)):
                 return
             name = f"wh_{secrets.token_hex(8)}"
             made = {
                 "id": name,
                 "owner": owner,
-                "url": url,
+                "url": self._box.shut(_of_url(name), url),  # a presigned link is a secret
                 "events": json.dumps(sorted(events)),
                 "progress_every_s": 1.0,
                 "secret": self._box.shut(name, self._secret_of_requests(db, owner)),
@@ -269,7 +270,7 @@ class Ledger:
                     row["id"],
                     row["webhook"],
                     row["owner"],
-                    row["url"],
+                    self._box.open(_of_url(row["webhook"]), row["url"]) or "",
                     row["body"],
                     row["attempts"],
                     self._opened(row["webhook"], row["secret"], row["old_secret"]),
@@ -356,9 +357,13 @@ class Ledger:
     def seal(self) -> None:
         """Seal what was stored before there was a key."""
         with self._database.write() as db:
-            rows = db.execute(select(WEBHOOKS.c.id, WEBHOOKS.c.secret, WEBHOOKS.c.old_secret)).mappings().all()
+            columns = (getattr(WEBHOOKS.c, name) for name in ("id", "job", "url", "secret", "old_secret"))
+            rows = db.execute(select(*columns)).mappings().all()
             for row in rows:
                 plain = {name: row[name] for name in ("secret", "old_secret") if self._box.is_plain(row[name])}
+                if row["job"] not in (None, _OF_REQUESTS) and self._box.is_plain(row["url"]):
+                    url = self._box.shut(_of_url(row["id"]), row["url"])
+                    db.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == row["id"]).values(url=url))
                 if plain:
                     sealed = {name: self._box.shut(row["id"], secret) for name, secret in plain.items()}
                     db.execute(update(WEBHOOKS).where(WEBHOOKS.c.id == row["id"]).values(sealed))
@@ -374,6 +379,11 @@ class Ledger:
 def new_secret() -> str:
     """Return a new secret. Source: standard-webhooks/standard-webhooks, "Symmetric signatures"."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
+
+
+def _of_url(webhook: str) -> str:
+    """Return whose the sealed address of a webhook is, so that it opens for nothing else of the row."""
+    return f"{webhook} url"
 
 
 def _named(db: Connection, digest: str) -> list[str]:

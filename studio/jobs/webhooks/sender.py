@@ -39,6 +39,8 @@ UPLOAD = "studio.jobs.webhooks.uploads:told"
 """Form of a webhook that is no webhook: a link that takes the adapter of its job."""
 _SEALED = "Its secret cannot be opened here: give the webhook a new one, or the studio its STUDIO_SECRETS_KEY again."
 
+_SEALED_URL = "Its address cannot be opened here: give the studio its STUDIO_SECRETS_KEY again."
+
 
 class Sender:
     """Sends what is due.
@@ -177,6 +179,8 @@ class Sender:
     async def _post(self, due: "Due") -> "Answer":
         from studio.jobs.webhooks import transport  # with the HTTP client, which nobody needs who has no webhook
 
+        if not due.url:
+            return transport.Answer(None, _SEALED_URL)
         if due.form == UPLOAD:
             from studio.jobs.webhooks import uploads
 

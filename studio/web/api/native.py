@@ -4,6 +4,8 @@
 the session, as the other routes do: what belongs to somebody else is not there.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -65,10 +67,19 @@ async def _check(call: Call) -> Answer:
     if link is None:
         return await run_in_threadpool(_checked, call, ())
     # Not in a thread: there are few, and a slow server would keep one from everybody else.
-    desk, owner = call.desk, call.session.owner
+    desk, owner, studio = call.desk, call.session.owner, call.session.studio
+    said = call.body.model_dump(mode="json", exclude_unset=True)
+    told = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    if call.key is not None:
+        again = await run_in_threadpool(studio.replay_of, call.key, told, owner=owner)
+        if again is not None:  # the link may have expired meanwhile
+            return await run_in_threadpool(_accepted, call, again)
     fetched = zipped_photos(link, "photos_url", owner=owner, uploads=desk.uploads, settings=desk.settings)
     async with fetched as paths:
-        return await run_in_threadpool(_checked, call, paths)
+        answer = await run_in_threadpool(_checked, call, paths)
+    if call.key is not None:
+        await run_in_threadpool(studio.note_link, answer.data["id"], told, owner=owner)
+    return answer
 
 
 def _checked(call: Call, fetched: Sequence[Path]) -> Answer:

@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, Field
 
 from studio.core.domain import JobView
-from studio.core.errors import NotFoundError, StudioError
+from studio.core.errors import InputError, NotFoundError, Problem, StudioError
 from studio.core.finish_config import FinishConfig
 from studio.core.strict import StrictModel
 from studio.web.api.errors import Problems, Refusal
@@ -106,6 +106,15 @@ async def generate(call: Call) -> Data:
     return {"created": int(time.time()), "data": data, "output_format": body.output_format or "png"}
 
 
+async def edit(call: Call) -> Data:
+    """Refuse to change a picture, after its bytes have come: a client that is cut off while it sends reads nothing."""
+    async for _ in call.request.stream():
+        pass
+    message = "is not taken: this studio makes pictures from words with what it has learned, and changes none by words"
+    cure = "use images/generations; POST /v1/finish cuts out, enlarges and fits a picture"
+    raise InputError.of([Problem("image", message, cure, "unsupported")])
+
+
 def _run(session: StudioSession, handle: str) -> JobView:
     run = session.job(handle, "train")
     if run.state not in DONE:
@@ -170,6 +179,8 @@ def _model(run: JobView) -> Data:
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("POST", "/openai/v1/images/generations", "Make pictures.", generate, dict, body=ImageBody),
+    Operation("POST", "/openai/v1/images/edits", "Refuse to change a picture.", edit, dict),
+    Operation("POST", "/openai/v1/images/variations", "Refuse to vary a picture.", edit, dict),
     Operation("GET", "/openai/v1/models", "List the adapters.", models, dict),
     Operation("GET", "/openai/v1/models/{model}", "Look at an adapter.", model, dict),
 )

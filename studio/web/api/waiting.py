@@ -13,6 +13,8 @@ from studio.web.session import StudioSession
 WAIT_S = 90.0
 """Longest wait: many proxies give up on an answer after 100 seconds."""
 _OF_A_PROBLEM = ("where", "message", "cure", "code")
+_TOLD = frozenset({404, 409, 422, 501, 507})
+"""Statuses of causes that are the answer's, too; others, such as 401, would speak of the request itself."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 
@@ -54,7 +56,8 @@ async def completed(
 
     Raises:
         StillAtWorkError: it has not ended after ``wait_s`` seconds; it goes on.
-        InputError: it stalled over what it was given, with its problems. StudioError: it stalled otherwise.
+        InputError: it stalled over what it was given, with its problems. StudioError: it stalled otherwise, with the
+            status of what ended it.
         ConflictError: it was cancelled.
     """
     view = await watched(session, job_id, wait_s, is_gone=is_gone)
@@ -64,7 +67,10 @@ async def completed(
         raise ConflictError(f"the job {view.id} was cancelled.")
     if view.state == "stalled":
         problems = [Problem(**{name: row.get(name, "") for name in _OF_A_PROBLEM}) for row in view.problems]
-        raise (InputError if problems else StudioError)(view.cause or f"the job {view.id} stalled.", problems)
+        error = (InputError if problems else StudioError)(view.cause or f"the job {view.id} stalled.", problems)
+        if view.cause_status in _TOLD:
+            error.status = view.cause_status
+        raise error
     raise StillAtWorkError(
         f"this takes longer than {wait_s:.0f} s; it goes on as job {view.id}. Send the same request again later, or"
         f" look at GET /v1/jobs/{view.id}."

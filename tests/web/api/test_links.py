@@ -1,5 +1,6 @@
 """A check of the photos in a zip behind a link."""
 
+import asyncio
 import io
 import threading
 import zipfile
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from starlette.testclient import TestClient
 
 from studio.core.settings import Settings
-from studio.jobs.schema import WEBHOOKS
+from studio.jobs.queue import NewJob
+from studio.jobs.schema import DELIVERIES, WEBHOOKS
 from studio.jobs.webhooks.sender import UPLOAD
 from studio.service import Studio
 from studio.web.api import links
@@ -24,10 +26,15 @@ from studio.web.routes import add_routes
 from studio.web.session import StudioSession
 
 FILES: dict[str, bytes] = {}
+ASKED: list[str] = []
+KEY = "0123456789abcdef0123456789abcdef"
 
 
 class _Files(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        ASKED.append(self.path)
+        if self.path.partition("?")[0] not in FILES:
+            return self.send_error(403)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(FILES[self.path.partition("?")[0]])
@@ -149,3 +156,65 @@ def test_a_whole_training_takes_its_photos_from_a_link_and_its_adapter_goes_to_a
         refused = client.post("/v1/train", json={**body, "adapter_url": url})
         assert refused.status_code == 422 and refused.json()["problems"][0]["where"] == "adapter_url", refused.text
     assert len(client.get("/v1/jobs?kind=train").json()["items"]) == 1
+
+
+def test_the_same_request_with_its_key_fetches_nothing_again_also_when_the_link_has_expired(
+    client: Any, server: str, photo: bytes
+) -> None:
+    FILES["/once.zip"] = zipped(**{"one.png": photo})
+    body = {"photos_url": f"{server}/once.zip?X-Signature=secret", "subject": "Ada"}
+    key = {"Idempotency-Key": "check once"}
+    first = client.post("/v1/check", json=body, headers=key)
+    assert first.status_code == 202, first.text
+    del FILES["/once.zip"]
+    asked = len(ASKED)
+    again = client.post("/v1/check", json=body, headers=key)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    other = client.post("/v1/check", json={**body, "subject": "Eve"}, headers=key)
+    assert other.status_code == 409 and "used for another request" in other.text
+    assert len(ASKED) == asked and left(client) == []
+    assert client.post("/v1/check", json=body).status_code == 422, "without the key it is a new request"
+
+
+def test_links_of_requests_are_sealed_in_the_table_and_open_for_the_sender_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, job = "https://files.example.org/ada.zip?X-Signature=planted", "train-0123456789abcdef"
+
+    def opened(key: str | None) -> Studio:
+        return Studio(Settings(home=tmp_path / "home", secrets_key=key))
+
+    def stored(studio: Studio) -> list[str]:
+        with studio._store._database.read() as db:
+            return list(db.scalars(select(WEBHOOKS.c.url).where(WEBHOOKS.c.form == UPLOAD)))
+
+    def follow(studio: Studio) -> None:
+        told = {"url": url, "events": ("job.completed",), "form": UPLOAD, "context": {}}
+        studio._store.webhooks.follow("local", job, **told)
+
+    studio = opened(None)
+    studio._make_home()
+    studio._store.insert(NewJob(job, "train", "local", "Ada", "digest"))
+    follow(studio)
+    assert stored(studio) == [url], "without a key it lies there as it is"
+    studio.close()
+
+    studio = opened(KEY)
+    studio._store.webhooks.seal()
+    follow(studio)
+    (kept,) = stored(studio)
+    assert "planted" not in kept and "example" not in kept, "sealed at the next start, and known to be the same"
+    with studio._store._database.write() as db:
+        made = {"id": "d", "webhook": select(WEBHOOKS.c.id).where(WEBHOOKS.c.form == UPLOAD).scalar_subquery()}
+        made |= {"owner": "local", "type": "job.completed", "job": job, "body": "{}", "state": "waiting"}
+        db.execute(insert(DELIVERIES).values(attempts=0, due_s=0.0, created_s=0.0, **made))
+    (due,) = studio._store.webhooks.due()
+    assert due.url == url and "planted" not in repr(due)
+    studio.close()
+
+    studio = opened(KEY[::-1])
+    (due,) = studio._store.webhooks.due()
+    assert due.url == ""
+    answer = asyncio.run(studio._sender._post(due))
+    assert answer.status is None and "STUDIO_SECRETS_KEY" in str(answer.error)
+    studio.close()

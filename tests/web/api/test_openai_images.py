@@ -125,3 +125,15 @@ def test_parameters_of_other_models_that_change_nothing_here_are_taken() -> None
     assert body.size is None and ImageBody.parse({"model": "1", "prompt": "a", "size": "auto"}).size is None
     with pytest.raises(InputError, match="prompt"):
         ImageBody.parse({"model": "1", "prompt": ""})
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_to_change_a_picture_is_refused_in_words_after_its_bytes_have_come(
+    client: openai.OpenAI, work: dict[str, Any], photo: bytes, with_mask: bool
+) -> None:
+    large = photo + bytes(900_000)
+    more = {"mask": large} if with_mask else {}
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.images.edit(model=work["train"]["code"], image=[large], prompt="with a hat", **more)  # type: ignore[arg-type]
+    assert (caught.value.code, caught.value.param) == ("unsupported", "image")
+    assert "images/generations" in caught.value.message

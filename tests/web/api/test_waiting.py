@@ -46,6 +46,18 @@ def test_a_job_without_a_result_says_why() -> None:
     with pytest.raises(StudioError, match="killed") as failed:
         asyncio.run(completed(killed, "finish-1"))
     assert failed.value.status == 500
+    for status, told in ((507, 507), (409, 409), (501, 501), (401, 500), (None, 500)):
+        other: Any = Session("stalled", cause="the disk is full.", cause_status=status)
+        with pytest.raises(StudioError, match="full") as failed:
+            asyncio.run(completed(other, "finish-1"))
+        assert failed.value.status == told, "what speaks of the request itself, such as a login, is not its answer"
+    assert StudioError.status == 500
+    for status, told in ((507, 507), (409, 409), (501, 501), (401, 500), (None, 500)):
+        other: Any = Session("stalled", cause="the disk is full.", cause_status=status)
+        with pytest.raises(StudioError, match="full") as failed:
+            asyncio.run(completed(other, "finish-1"))
+        assert failed.value.status == told, "what speaks of the request itself, such as a login, is not its answer"
+    assert StudioError.status == 500
     gone: Any = Session("cancelled")
     with pytest.raises(ConflictError, match="was cancelled"):
         asyncio.run(completed(gone, "finish-1"))
