@@ -43,7 +43,7 @@ def is_a_setting(name: str) -> bool:
 
 def test_every_setting_that_is_named_exists() -> None:
     for path in [PROJECT_ROOT / "docs" / "DEPLOY.md", *(p for p in DEPLOY.rglob("*") if p.is_file())]:
-        named = set(re.findall(r"\bSTUDIO_[A-Z_]+", path.read_text(encoding="utf-8")))
+        named = set(re.findall(r"\bSTUDIO_[A-Z0-9_]+", path.read_text(encoding="utf-8")))
         assert [name for name in sorted(named) if not is_a_setting(name)] == [], path
 
 

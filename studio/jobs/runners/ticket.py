@@ -118,6 +118,7 @@ class Ending(StrictModel):
     result: dict[str, Any] | None = None
     cause: str | None = None
     problems: tuple[dict[str, str], ...] = ()
+    status: Annotated[int, Field(ge=400, le=599)] | None = None
     reason: str = ""
     """How it ended, where it has no outcome."""
     told_to_stop: bool = False
@@ -127,7 +128,7 @@ class Ending(StrictModel):
         """Return the outcome; None if there is none."""
         if self.state is None:
             return None
-        return Outcome(self.state, self.result, self.cause, self.problems)
+        return Outcome(self.state, self.result, self.cause, self.problems, self.status)
 
 
 def object_name(job_id: str, sha256: str) -> str:
