@@ -86,7 +86,6 @@ class Studio(Marks):
         self._tokens = Tokens(self._store, settings)
         queue, watched = observed(self._store)
         self.desk, runner_of = runners_of(settings, self._home, self._store, grace_s=grace_s)
-        slots = slots_of(settings)
         self._worker = Worker(
             queue,
             self._home,
@@ -97,13 +96,12 @@ class Studio(Marks):
             max_losses=max_losses,
             silence_s=settings.job_silence_s,
             secrets=self._secrets_of,
-            slots=slots,
+            slots=slots_of(settings),
             beside=kinds_beside(settings),
-            sharing=Sharing(settings, slots, self._jobs_dir),
+            sharing=Sharing(settings, slots_of(settings), self._jobs_dir),
             works=settings.works,
         )
-        limit = settings.max_waiting
-        self.server = Server(self._home, self._store, self._worker, watched, max_waiting=limit)
+        self.server = Server(self._home, self._store, self._worker, watched, max_waiting=settings.max_waiting)
         if settings.backup_url:
             self._backup = Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads)
         patience_s = 3 * grace_s + 10.0

@@ -98,7 +98,7 @@ def test_every_command_of_the_readme_runs(sandbox: Path, capsys: pytest.CaptureF
 def test_the_readme_shows_every_command_but_those_that_need_a_server() -> None:
     shown = {line.split()[3] for line in COMMANDS.strip().splitlines()}
     groups = {group.name for group in common.app.registered_groups}
-    assert (shown - groups) | {"attempt", "serve", "unpublish"} == {
+    assert (shown - groups) | {"attempt", "mcp", "serve", "unpublish"} == {
         command.name or command.callback.__name__ for command in common.app.registered_commands
     }  # type: ignore[union-attr]
 

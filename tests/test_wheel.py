@@ -1,7 +1,7 @@
 """The wheel: built, installed into a fresh environment, and run outside of the checkout."""
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in filter(None, listed.stdout.split("\0")):
         if not name.startswith(("tests/", "docs/", "benchmarks/")) and (PROJECT_ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(PROJECT_ROOT / name, source / name)
+            shutil.copyfile(PROJECT_ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     built = subprocess.run([*command, "-w", folder, "."], cwd=source, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr[-2000:]
