@@ -1,6 +1,7 @@
 """The wheel: built, installed into a fresh environment, and run outside of the checkout."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
