@@ -149,7 +149,7 @@ def stores(postgres: str | None) -> Iterator[dict[str, Store]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         made = {"sqlite": Store(SqliteDatabase(folder / "jobs.sqlite3"))}
-        server = _helper(ROOT / "tests" / "reference" / "postgres_server.py")
+        server = helper(ROOT / "tests" / "reference" / "postgres_server.py")
         if postgres is None and server.program("initdb"):
             postgres = stack.enter_context(server.serve(safe=True)).url
         if postgres is not None:
@@ -159,7 +159,8 @@ def stores(postgres: str | None) -> Iterator[dict[str, Store]]:
             store.close()
 
 
-def _helper(path: Path) -> ModuleType:
+def helper(path: Path) -> ModuleType:
+    """Import a helper of the tests, which are no package, by its file."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
