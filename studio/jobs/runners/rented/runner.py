@@ -139,6 +139,6 @@ class RentedRunner(Runner):
             signs.called_s = now_s
         if any(event.kind in _STEPS for event in report.events):
             signs.moved_s = now_s
-        if box.heard_s == math.inf:  # its last word has come, and its files are being brought
+        if box.called and box.heard_s == math.inf:  # its last word has come, and its files are being brought
             signs.moved_s = now_s
         return signs

@@ -1,4 +1,5 @@
 import math
+import threading
 
 import pytest
 
@@ -76,6 +77,23 @@ def test_a_machine_on_which_nothing_happens_is_given_back_and_the_job_goes_on_el
     watched.runner.leave(handle)
     assert not watched.service.machines
     assert watched.rentals.open_ones(watched.service.name) == []
+
+
+def test_the_time_that_renting_takes_is_no_progress(watched, new_attempt, follow, monkeypatch):
+    real, may_go = watched.launcher.launch, threading.Event()
+    monkeypatch.setattr(watched.launcher, "launch", lambda ticket: may_go.wait(20) and real(ticket))
+    attempt = new_attempt("quick")
+    watched.queue.attempts[attempt.claim.id] = 1
+    handle = watched.runner.start(attempt)
+    box = watched.desk.box(handle)
+    follow(watched.runner, handle, until=lambda events: box.heard_s == math.inf)
+    assert watched.runner.poll(handle, 0.0).state == "queued"
+    may_go.set()
+    follow(watched.runner, handle, until=lambda events: box.place is not None and box.heard_s < math.inf)
+    watched.runner.poll(handle, 0.0)
+    watched.now_s += 11.0
+    assert "was not heard of within" in watched.runner.poll(handle, 0.0).reason
+    watched.runner.leave(handle)
 
 
 def test_when_the_longest_time_is_over_the_job_stops_with_words(watched, new_attempt, follow):
