@@ -1,12 +1,12 @@
 """The command ``attempt``: what a server starts on another machine to carry out one attempt of one job."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from studio.cli.common import app
+from studio.core.logs import log_to_stderr
 from studio.core.settings import load_settings
 from studio.jobs.runners import agent
 
@@ -16,5 +16,5 @@ def attempt(
     ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="File that a server has sent.", show_default=False)],
 ) -> None:
     """Carry out one attempt of a job of another machine's server; a server starts this by itself."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     raise typer.Exit(agent.run(ticket, load_settings()))

@@ -21,6 +21,19 @@ FIELDS = "fields"
 """Name of an attribute of a log record: more members of its line."""
 
 
+_HTTP_CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2", "urllib3")
+
+
+def log_to_stderr() -> None:
+    """Let a process that carries out work say on standard error what it does.
+
+    Not which addresses it asks: HTTP clients tell each of them, and a presigned one is a key to what lies there.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in _HTTP_CLIENTS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 class JsonFormatter(logging.Formatter):
     """Makes one line of a log record."""
 

@@ -36,6 +36,7 @@ from studio.core.config import CONFIGS
 from studio.core.domain import Event, OnEvent, ShouldStop, plain
 from studio.core.errors import JobCancelled, MissingExtraError, ResourceError, StudioError
 from studio.core.files import DISK_IS_FULL, is_disk_full
+from studio.core.logs import log_to_stderr
 from studio.core.openmp import set_openmp_defaults
 from studio.jobs.events import Outcome, ProgressThrottle, event_line, outcome_line
 
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = _stop_on_sigterm()
     channel = _take_standard_output()
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     guard = _Guard(channel.fileno(), *filter(None, [arguments.orders]))
     variables, folder = dict(os.environ), os.getcwd()
     job_dir, verb = arguments.job_dir, arguments.verb
