@@ -4,7 +4,8 @@ Also who is to be told of them, how long they are kept, what was deleted, and wh
 A part of ``studio.service.Studio``. Hearts and names lie in the job's row, so that they go where it goes.
 """
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,13 +202,16 @@ class Marks(HereAndNow):
         self._make_home()
         return self._store.knows_key(owner, key)
 
-    def replay_of(self, key: str, told: str, *, owner: str) -> JobView | None:
+    def replay_of(self, key: str, told: Sequence[str], *, owner: str) -> JobView | None:
         """Return the job that a request has started already whose photos came by a link, so that none is fetched again.
 
         Args:
             key: its idempotency key.
-            told: digest of all that the request says.
+            told: digests of the link and of all else that the request says.
             owner: whose it is.
+
+        Returns:
+            None also where only the link is another one, such as a renewed one: what lies behind it tells.
 
         Raises:
             ConflictError: the key was used for another request.
@@ -217,15 +221,20 @@ class Marks(HereAndNow):
         record = None if job_id is None else read_json(self._jobs_dir / job_id / LINK_FILE)
         if job_id is None or not isinstance(record, dict):
             return None
-        if record.get("told") != told:
+        link, rest = told
+        if record.get("rest") != rest:
             raise ConflictError(f"key {key!r} was used for another request (job {job_id}); use a new key.")
-        return self._store.get(job_id, owner)
+        return self._store.get(job_id, owner) if record.get("link") == link else None
 
-    def note_link(self, job_id: str, told: str, *, owner: str) -> None:
-        """Remember for ``replay_of`` what a request said; in the job's own folder, gone with the job."""
+    def note_link(self, job_id: str, told: Sequence[str], *, owner: str) -> None:
+        """Remember for ``replay_of`` what a request said; in the job's own folder, gone with the job.
+
+        Where that cannot be written, the photos of the same request are fetched again; its job runs in any case.
+        """
         folder = self._jobs_dir / self._store.get(job_id, owner).id
-        with disk_errors():
-            write_json(folder / LINK_FILE, {"told": told})
+        link, rest = told
+        with contextlib.suppress(OSError):
+            write_json(folder / LINK_FILE, {"link": link, "rest": rest})
 
     def _changed(self, jobs: Collection[str]) -> None:
         if self._backup:

@@ -158,7 +158,9 @@ class Server:
 
         def once() -> httpx2.Response:
             said = self._ask(method, path, headers=headers, **content)
-            if said.status_code in _TRIED_AGAIN - {429}:
+            # What the studio itself says is an answer, that its queue is full, say; what a proxy says is not.
+            is_its_own = said.headers.get("content-type", "").startswith("application/problem+json")
+            if said.status_code in _TRIED_AGAIN - {429} and not is_its_own:
                 raise _RetryableError(f"status {said.status_code}")
             return said
 

@@ -24,7 +24,7 @@ _FILES_PER_UPLOAD = 32
 
 _FORM = re.compile(r"/gradio_api/upload/?")
 """The one address that takes forms and does something with them."""
-_FORM_REFUSED = re.compile(r"/openai/v1/images/(?:edits|variations)/?")
+FORM_REFUSED = re.compile(r"/openai/v1/images/(?:edits|variations)/?")
 """Refused by their own interface in the way that its clients read."""
 _FILE = re.compile(r"/uploads/[^/]*")
 """Takes one file as it is."""
@@ -132,8 +132,10 @@ class GuardMiddleware:
             await answer(send_with_headers, *state.cut.refusal)
 
     def _max_bytes(self, path: str) -> int:
-        if _FORM.fullmatch(path) or _FORM_REFUSED.fullmatch(path):
+        if _FORM.fullmatch(path):
             return self._max_file_bytes * _FILES_PER_UPLOAD
+        if FORM_REFUSED.fullmatch(path):  # a picture and its mask
+            return max(2 * self._max_file_bytes, MAX_JSON_BYTES)
         if _BASE64.fullmatch(path):
             return max(-(-self._max_file_bytes // 3) * 4 + _AROUND_BYTES, MAX_JSON_BYTES)
         return max(self._max_file_bytes, MAX_JSON_BYTES) if _FILE.fullmatch(path) else MAX_JSON_BYTES
@@ -155,7 +157,7 @@ class GuardMiddleware:
         if is_read:
             return None
         is_form = headers.get(b"content-type", "").strip().lower().startswith("multipart/")
-        if is_form and not (_FORM.fullmatch(scope["path"]) or _FORM_REFUSED.fullmatch(scope["path"])):
+        if is_form and not (_FORM.fullmatch(scope["path"]) or FORM_REFUSED.fullmatch(scope["path"])):
             return 415, "This address takes no form; files go to /gradio_api/upload or PUT /uploads/SHA256."
         length = headers.get(b"content-length", "0")
         if not length.isdigit() or int(length) > self._max_bytes(scope["path"]):
@@ -224,8 +226,9 @@ class UploadedFilesMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it for a link or a path in its body."""
         path = scope.get("path", "")
-        # Where base64 is taken nobody reads a path, and the whole body would be parsed once more.
-        takes_files = any(pattern.fullmatch(path) for pattern in (_FORM, _FILE, _BASE64))
+        # Where base64 is taken nobody reads a path, and the whole body would be parsed once more; what is refused
+        # anyhow is not even kept.
+        takes_files = any(pattern.fullmatch(path) for pattern in (_FORM, FORM_REFUSED, _FILE, _BASE64))
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not takes_files:
             body = await read(receive)
             if any(not lies_in(named, self._uploads) for named in named_paths(body)):

@@ -22,7 +22,7 @@ from studio.core.errors import InputError, LoginError, StudioError
 from studio.core.keys import ApiKey
 from studio.core.private import served_folder
 from studio.web.asgi import App, Message, Receive, Scope, Send, answer, lies_in, named_paths, parsed, read, replayed
-from studio.web.guard import limited
+from studio.web.guard import FORM_REFUSED, limited
 
 VISITOR = "studio.visitor"
 """Key of an ASGI scope: the ``Visitor``, or None for nobody. A scope without it did not pass the gate."""
@@ -227,7 +227,7 @@ class LoginMiddleware:
 
     def _may_pass(self, scope: Scope, owner: str | None) -> bool:
         path = scope["path"]
-        if _is_form(scope) and path.rstrip("/") != _UPLOAD:
+        if _is_form(scope) and path.rstrip("/") != _UPLOAD and (owner is None or not FORM_REFUSED.fullmatch(path)):
             return False
         if match := _FILE.fullmatch(path):
             return self._may_read(match["path"], owner)

@@ -99,6 +99,14 @@ def test_too_large_bodies_are_refused_with_and_without_a_length() -> None:
     assert client.post(place, content=b"x" * 2**10, headers=multipart).json() == {"bytes": 2**10}
 
 
+@pytest.mark.parametrize("path", ["/openai/v1/images/edits", "/openai/v1/images/variations"])
+def test_what_is_refused_anyhow_may_bring_a_picture_and_a_mask_and_is_never_kept(path: str) -> None:
+    client = _client(max_upload_bytes=6 * 2**20)
+    not_json = b'{"image": {"path": "/etc/passwd"}' + b" " * 2**20 + b"}"
+    assert client.post(path, content=not_json).json() == {"bytes": len(not_json)}, "nobody has parsed it"
+    assert client.post(path, content=b"x" * (12 * 2**20 + 1)).status_code == 413
+
+
 @pytest.mark.parametrize(
     "path",
     [

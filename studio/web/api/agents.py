@@ -101,7 +101,8 @@ class AgentTool:
         rest = dict(arguments)
         path = re.sub(r"{(\w+)}", lambda match: quote(str(rest.pop(match[1], "-")), safe=""), self.operation.path)
         in_query = self.operation.query.model_fields if self.operation.body is not None else set(rest)
-        query = {name: _in_address(rest.pop(name)) for name in list(rest) if name in in_query}
+        asked = {name: rest.pop(name) for name in list(rest) if name in in_query}
+        query = {name: _in_address(value) for name, value in asked.items() if value is not None}
         body = None if self.operation.body is None else rest
         return Asked(self.operation.method, f"{path}?{urlencode(query)}" if query else path, body)
 
@@ -210,6 +211,8 @@ def agent_server(
                 data = await run_in_threadpool(own[params.name].run, arguments)
             except StudioError as error:
                 return _refused({"detail": str(error)})
+            except OSError as error:
+                return _refused({"detail": f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}."})
             if not isinstance(data, Asked):
                 return _done(data)
             return await _answered(ask, data)
@@ -244,7 +247,9 @@ def agent_server(
         shown: list[Any] = []
         for row in rows[first - 1 : first - 1 + count]:
             picture = await ask(Asked("GET", f"/files/{quote(arguments['job_id'])}/{quote(row['file'])}?small=1"))
-            if picture.status == 200 and picture.media_type.startswith("image/"):
+            if picture.status >= 400 and picture.status != 404:
+                return _refused(_data(picture))
+            if picture.media_type.startswith("image/"):
                 facts = {name: row[name] for name in ("file", "prompt", "likeness", "url") if row.get(name) is not None}
                 shown.append(types.TextContent(type="text", text=json.dumps(facts)))
                 data = base64.b64encode(picture.body).decode()
@@ -306,12 +311,12 @@ def _route(manager: Any) -> Any:
     from starlette.routing import Route
 
     class Endpoint:
-        """Any method: the protocol refuses what it does not know."""
+        """Hands requests to the protocol."""
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             await manager.handle_request(scope, receive, send)
 
-    return Route(PATH, endpoint=Endpoint())
+    return Route(PATH, endpoint=Endpoint(), methods=["POST"])  # a stream by GET would stay empty
 
 
 async def _within(app: App, outer: Scope, asked: Asked) -> Said:

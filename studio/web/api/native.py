@@ -68,9 +68,9 @@ async def _check(call: Call) -> Answer:
         return await run_in_threadpool(_checked, call, ())
     # Not in a thread: there are few, and a slow server would keep one from everybody else.
     desk, owner, studio = call.desk, call.session.owner, call.session.studio
-    said = call.body.model_dump(mode="json", exclude_unset=True)
-    told = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    told: tuple[str, ...] = ()
     if call.key is not None:
+        told = await run_in_threadpool(_told, call.body)
         again = await run_in_threadpool(studio.replay_of, call.key, told, owner=owner)
         if again is not None:  # the link may have expired meanwhile
             return await run_in_threadpool(_accepted, call, again)
@@ -80,6 +80,14 @@ async def _check(call: Call) -> Answer:
     if call.key is not None:
         await run_in_threadpool(studio.note_link, answer.data["id"], told, owner=owner)
     return answer
+
+
+def _told(body: bodies.CheckBody) -> tuple[str, str]:
+    """Return the digests of a request's link and of all else that it says."""
+    said = body.model_dump(mode="json", exclude_unset=True)
+    link = said.pop("photos_url")
+    found = (hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for part in (link, said))
+    return next(found), next(found)
 
 
 def _checked(call: Call, fetched: Sequence[Path]) -> Answer:

@@ -106,6 +106,8 @@ def test_an_agent_goes_the_whole_way_and_sees_the_pictures(
             assert max(small.size) <= 256 and pictures[0].mime_type == f"image/{str(small.format).lower()}"
         listed = await client.call_tool("jobs", {"kind": "generate", "limit": 1})
         assert [row["id"] for row in listed.structured_content["items"]] == [made["id"]]
+        said = {"kind": "generate", "state": None, "cursor": None}  # what the schema offers as the default
+        assert (await client.call_tool("jobs", said)).structured_content["items"], "and agents fill it in"
         planned = await client.call_tool("train", {"check": check["id"], "steps": 60, "whatif": True})
         assert "words" in planned.structured_content
 

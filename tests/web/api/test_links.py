@@ -173,6 +173,10 @@ def test_the_same_request_with_its_key_fetches_nothing_again_also_when_the_link_
     other = client.post("/v1/check", json={**body, "subject": "Eve"}, headers=key)
     assert other.status_code == 409 and "used for another request" in other.text
     assert len(ASKED) == asked and left(client) == []
+    FILES["/new.zip"] = zipped(**{"one.png": photo})
+    renewed = client.post("/v1/check", json={**body, "photos_url": f"{server}/new.zip"}, headers=key)
+    assert (renewed.status_code, renewed.json()["id"]) == (202, first.json()["id"]), "the same photos by another link"
+    assert len(ASKED) == asked + 1
     assert client.post("/v1/check", json=body).status_code == 422, "without the key it is a new request"
 
 
