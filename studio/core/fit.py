@@ -159,7 +159,7 @@ def keepable_bytes(room_bytes: int, free_bytes: int, kept_bytes: int, most_bytes
 
 
 def bytes_beside(plan: FitPlan) -> int:
-    """Return how much of a GPU's memory a run leaves to another process; 0 where nothing certain is known."""
+    """Return how much of a GPU's memory a run leaves to another process; 0 where nothing is known."""
     if plan.peak_bytes is None or plan.room_bytes is None:
         return 0
     drivers = _DRIVER_GB * 10**9 if plan.measured else 0.0  # a rough figure holds them

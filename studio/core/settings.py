@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     gpus: str = Field(default="auto", pattern=r"^(auto|[\w-]+(,[\w-]+)*)$")
     """NVIDIA GPUs to use, one job on each at a time: auto uses all; or numbers or UUIDs, such as 0,2."""
     share_gpu: bool = True
-    """Make pictures beside a training on its own GPU while no GPU is free, where the memory of both is known to fit;
+    """Make pictures beside a training on its own GPU while no GPU is free, where the fit plan has room for both;
     the training takes longer meanwhile. false lets pictures wait."""
     threads: int | None = Field(default=None, ge=1, le=256)
     """CPU threads per job; None leaves the choice to torch."""

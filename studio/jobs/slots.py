@@ -1,6 +1,6 @@
 """What the worker may run side by side: one job for each GPU, or one job; and beside them what needs no device.
 
-Pictures are also made beside a training, on its own GPU, where the memory of both is known to fit and no GPU is free.
+Pictures are also made beside a training, on its own GPU, where the fit plan has room for both and no GPU is free.
 Two GPUs on one subject gain about a quarter; two subjects on two GPUs gain twofold.
 """
 
@@ -115,6 +115,11 @@ class Sharing:
         with self._deciding:
             return device_of(slot) not in self._drawing
 
+    def blocked(self) -> int:
+        """Return how many slots may take nothing though they run nothing: pictures beside them outlasted a training."""
+        with self._deciding:
+            return len(self._drawing - self._left_bytes.keys())
+
     def begins(self, slot: Slot, claim: Claim) -> None:
         """Note what a slot runs."""
         if claim.kind == "train" and self.beside:
@@ -179,6 +184,8 @@ def gpu_bytes(slot: Slot) -> int | None:
     """Return the memory of a slot's GPU; that of the smallest one where its name does not tell which it is."""
     found = [gpu.total_bytes for gpu in machine.gpus()]
     name = device_of(slot)
-    if name.isdecimal() and int(name) < len(found):
+    # CUDA counts the fastest first unless it is told otherwise, and those who list them count by their place.
+    in_order = len(set(found)) == 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    if name.isdecimal() and int(name) < len(found) and in_order:
         return found[int(name)]
     return min(found, default=None)

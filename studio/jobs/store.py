@@ -271,15 +271,17 @@ class Store(JobQueue):
             .outerjoin(TURNS, TURNS.c.owner == JOBS.c.owner)
             .where(JOBS.c.state.in_(("pending", "pendingGpu") if suits else ("pending",)))
             .order_by(func.coalesce(TURNS.c.turn, 0), JOBS.c.number)
-            .limit(100 if suits else 1)
-            .with_for_update(of=JOBS)
         )
         if kinds is not None:
             query = query.where(JOBS.c.kind.in_(sorted(kinds)))
+        if suits is not None:
+            with self._database.read() as db:  # it looks into files: nobody waits for that
+                rows = db.execute(query.limit(100)).mappings().all()
+            facts = {row["id"]: JobFacts.from_json(json.loads(row["facts"])) for row in rows}
+            query = query.where(JOBS.c.id == next((one for one in facts if suits(one, facts[one])), None))
         with self._database.write() as db:
             self._database.serialize(db, "turns")
-            rows = [(row, JobFacts.from_json(json.loads(row["facts"]))) for row in db.execute(query).mappings()]
-            row = next((row for row, facts in rows if suits is None or suits(row["id"], facts)), None)
+            row = db.execute(query.limit(1).with_for_update(of=JOBS)).mappings().one_or_none()
             if row is None:
                 return None
             if self._source_state(db, row["source"]) not in (None, "completed"):

@@ -213,6 +213,8 @@ class Worker:
             claim, place, now_s = None, None, time.monotonic()
             try:
                 may_claim = self._may_claim()
+                if not may_claim:  # what is kept for the next job keeps memory from the server that has it
+                    self._rest()
                 claim, place = self._take_adopted(slot)
                 if claim is None and may_claim and not is_paused(self._home):
                     claim = self._claim(slot)
@@ -243,8 +245,9 @@ class Worker:
         """Take a job for this slot. One beside serves only while all others are taken: a free slot does it best."""
         if self._is_own(slot):
             return self._store.claim() if self._sharing is None or self._sharing.may_begin(slot) else None
+        blocked = self._sharing.blocked() if self._sharing is not None else 0
         with self._counting:
-            if self._taken < len(self._slots):
+            if self._taken + blocked < len(self._slots):
                 return None
         if slot is BESIDE or self._sharing is None:
             return self._store.claim(self._beside)

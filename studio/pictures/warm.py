@@ -110,6 +110,7 @@ class WarmBases:
     def rest(self) -> None:
         """Forget the job, keep the bases that may be kept, and give back the memory of everything else."""
         self._put_back()
+        give_back()  # what drawing took counts as free from here on
         self._evict(0)
         self._trim_main(0)
         give_back()
@@ -126,6 +127,7 @@ class WarmBases:
         for kept in (self._kept, self._aside):
             for other in [other for other in kept if other[:2] == key[:2] and other != key]:
                 del kept[other]
+                give_back()
 
     def _brought_back(self, key: _Key) -> _Kept | None:
         """Return a base from main memory to the device; None if it is not there, or does not fit."""
@@ -136,6 +138,8 @@ class WarmBases:
         device = pick_device(load_settings().device)
         while choose_placement(part_bytes(kept.swapper.pipeline), free_bytes(device)) != "device":
             if not self._evict_one():
+                del kept
+                give_back()
                 return None
         self._move(kept.swapper.pipeline, device)
         return kept
@@ -155,6 +159,7 @@ class WarmBases:
         if self.aside_bytes + kept.size_bytes <= self._in_main(self.aside_bytes):
             self._move(kept.swapper.pipeline, torch.device("cpu"))
             self._aside[key] = kept
+        del kept  # else it would be there still when its memory is given back
         give_back()
         return True
 

@@ -94,10 +94,11 @@ def test_what_comes_after_the_training_waits_for_the_pictures_and_no_new_ones_co
     one = sharing(24)
     one.begins(TWO[0], TRAINING)
     assert takes(one, one.beside[0]) is not None
+    assert one.blocked() == 0, "its slot is taken"
     one.ends(TWO[0])  # the training
-    assert not one.may_begin(TWO[0])
+    assert not one.may_begin(TWO[0]) and one.blocked() == 1
     one.ends(one.beside[0])
-    assert one.may_begin(TWO[0])
+    assert one.may_begin(TWO[0]) and one.blocked() == 0
     assert takes(one, one.beside[0]) is None
 
 
@@ -124,6 +125,9 @@ def test_the_memory_of_a_gpu_is_its_own_or_that_of_the_smallest(monkeypatch):
     found = tuple(machine.Gpu("a GPU", 0, gb * GB) for gb in (24, 8))
     monkeypatch.setattr(machine, "gpus", lambda: found)
     asked = [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}, {"CUDA_VISIBLE_DEVICES": "GPU-5ab1"}, {}]
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert [slots.gpu_bytes(slot) for slot in asked] == [8 * GB] * 4, "CUDA may count them in another order"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     assert [slots.gpu_bytes(slot) for slot in asked] == [24 * GB, 8 * GB, 8 * GB, 8 * GB]
     monkeypatch.setattr(machine, "gpus", lambda: ())
     assert slots.gpu_bytes({}) is None

@@ -5,6 +5,7 @@ from studio.core.domain import Event
 from studio.jobs.events import Outcome
 from studio.jobs.queue import NewJob
 from studio.jobs.runners.base import Report, Runner
+from studio.jobs.slots import BESIDE
 from studio.jobs.sqlite import SqliteDatabase
 from studio.jobs.states import VERBS
 from studio.jobs.store import Store
@@ -143,3 +144,24 @@ def test_what_goes_on_without_the_server_is_not_waited_for(tmp_path):
         worker.close()
         store.close()
     assert runner.left.is_set() and runner.cancelled == []
+
+
+def test_photos_are_checked_while_pictures_outlast_the_training_that_they_were_beside(tmp_path):
+    class Outlasted:
+        beside = ()
+
+        def may_begin(self, slot):
+            return False
+
+        def blocked(self):
+            return 1
+
+    store, own = Store(SqliteDatabase(tmp_path / "jobs.sqlite3")), {"CUDA_VISIBLE_DEVICES": "0"}
+    store.insert(NewJob("check-1", "check", "ada", "Check", "f"))
+    worker = Worker(
+        store, tmp_path, tmp_path / "jobs", verbs=VERBS, runner_of=lambda kind, job_dir: ScriptedRunner(), grace_s=5.0,
+        max_losses=1, silence_s=60.0, slots=(own,), beside={"check"}, sharing=Outlasted(),
+    )  # fmt: skip
+    assert worker._claim(own) is None
+    assert worker._claim(BESIDE).id == "check-1"
+    store.close()

@@ -88,6 +88,7 @@ def test_a_base_is_loaded_once_and_draws_for_every_job_as_a_fresh_one(
     assert len(loads) == 1
 
 
+@pytest.mark.whole
 def test_the_least_recently_used_goes_and_what_is_used_stays(
     tiny_base: Path, adapter: Path, tmp_path: Path, loads: list[str]
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_base_that_has_changed_or_gone_is_not_drawn_with(
         bases.open(info_of(base), adapter, 1.0)
 
 
+@pytest.mark.whole
 def test_what_a_gpu_has_no_room_for_waits_in_main_memory_and_what_that_has_none_for_goes(
     tiny_base: Path, adapter: Path, tmp_path: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

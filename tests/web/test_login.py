@@ -232,6 +232,16 @@ def test_logging_in_makes_the_visitor_the_owner_of_what_is_theirs_and_logging_ou
     assert follow(f"{address}/files/{work['train']['id']}").status_code == 401
 
 
+def test_a_form_to_change_a_picture_is_refused_in_words_to_those_who_are_known(
+    ada: httpx.Client, nobody: httpx.Client
+) -> None:
+    form = {"files": {"image": ("a.png", b"png", "image/png")}, "data": {"prompt": "a hat"}}
+    answer = ada.post("/openai/v1/images/edits", **form)
+    assert 400 <= answer.status_code < 500, answer.text
+    assert "is not taken" in answer.json()["error"]["message"]
+    assert nobody.post("/openai/v1/images/edits", **form).status_code in (401, 404)
+
+
 @pytest.mark.parametrize("header", ["authorization", "x-hf-authorization"])
 def test_plain_routes_take_a_token_from_either_header(address: str, work: dict[str, Any], header: str) -> None:
     with httpx.Client(base_url=address, timeout=60) as program:

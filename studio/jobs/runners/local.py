@@ -25,7 +25,7 @@ from pathlib import Path
 
 from studio.core.domain import Event
 from studio.core.settings import PROJECT_ROOT
-from studio.jobs.child import LOCK_FILE, STAYS_LINE, Order
+from studio.jobs.child import LOCK_FILE, STAYS_LINE, TOKEN_VARIABLE, Order
 from studio.jobs.events import Outcome, parse_line
 from studio.jobs.inherited import inherited
 from studio.jobs.runners.base import TOLD_TO_STOP, Attempt, Report, Runner, log_lines
@@ -211,7 +211,8 @@ class LocalRunner(Runner):
         return {name: value for name, value in own.items() if value is not None}
 
     def _spawn(self, attempt: Attempt, variables: Mapping[str, str], log: Path) -> _Process:
-        may_stay = attempt.warm_verb is not None and self._warm_s > 0
+        # With somebody's token of the Hub it goes with its job, as that must: a process keeps its first variables.
+        may_stay = attempt.warm_verb is not None and self._warm_s > 0 and not attempt.secrets.get(TOKEN_VARIABLE)
         # -P: the working folder, which is the server's, must not be searched for modules.
         command = [sys.executable, "-P", "-m", "studio.jobs.child", str(attempt.job_dir)]
         command += ["--verb", (attempt.warm_verb if may_stay else None) or attempt.verb, "--parent", str(os.getpid())]

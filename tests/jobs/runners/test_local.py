@@ -130,7 +130,7 @@ TOKEN = {"STUDIO_JOB_HUB_TOKEN": "hf_sesame"}
     ("before", "after", "stays"),
     [
         ({}, {}, True),
-        ({"secrets": TOKEN}, {"secrets": TOKEN}, True),
+        ({"secrets": TOKEN}, {"secrets": TOKEN}, False),  # it would outlive its job in the process
         ({"secrets": TOKEN}, {}, False),  # another owner
         ({}, {"secrets": {"STUDIO_CIVITAI_KEY": None, "STUDIO_GUEST": "1"}}, False),
         ({}, {"takes_device": False}, None),  # a photo check beside it
