@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from studio import postprocess
 from studio.check import check
 from studio.core.config import CONFIGS, CheckConfig
 from studio.core.domain import Event
@@ -116,6 +117,26 @@ def test_finish_takes_no_refused_picture_whatever_it_says_of_itself(
     assert [problem["code"] for problem in result.failed] == [nudity.CODE]
     with pytest.raises(InputError, match="not taken"):
         finish(config, folder / "4.png", folder.parent / "alone")
+
+
+def test_no_file_that_lies_beside_pictures_switches_it_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "index.json").write_text("{}")
+    monkeypatch.setenv("STUDIO_NUDITY_PHOTOS", "refuse")
+    result = finish(CONFIGS["finish"].parse({"steps": [{"do": "fit"}]}), folder, folder.parent / "out")
+    assert [problem["code"] for problem in result.failed] == [nudity.CODE]
+
+
+def test_a_background_is_put_to_it_before_the_steps_are_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    config = CONFIGS["finish"].parse({"steps": [{"do": "background", "fill": "picture", "picture": "4.png"}]})
+    monkeypatch.setenv("STUDIO_NUDITY_PHOTOS", "warn")
+    assert len(finish(config, folder, folder.parent / "warned", on_event=events.append).pictures) == 3
+    assert any("4.png" in str(event.data) and "look whether" in str(event.data) for event in events)
+    monkeypatch.setenv("STUDIO_NUDITY_PHOTOS", "refuse")
+    monkeypatch.setattr(postprocess, "STEP_OPENERS", {})
+    with pytest.raises(InputError, match=r"4\.png: is not taken"):
+        finish(config, folder, folder.parent / "refused")
 
 
 def test_without_the_package_it_is_named_and_nothing_passes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
