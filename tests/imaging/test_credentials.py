@@ -4,8 +4,10 @@ import importlib.util
 import io
 import json
 import logging
+import struct
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -172,13 +174,44 @@ def test_a_photo_that_is_finished_is_not_signed(tmp_path: Path, set_up: Callable
 
 def test_a_picture_of_another_program_without_a_manifest_still_says_what_it_is(set_up: Callable[..., Any]) -> None:
     set_up()
-    store = store_of(saved("WEBP", parent=b"RIFF no more than a beginning"))
-    assert actions_of(store)[0]["action"] == "c2pa.created"
     plain = io.BytesIO()
     PICTURE.save(plain, "PNG")
     store = store_of(saved("WEBP", parent=plain.getvalue()))
     assert parent_of(store) is None
     assert actions_of(store)[-1]["digitalSourceType"] == SOURCE_TYPE
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def photo(file_format: str) -> bytes:
+    data = io.BytesIO()
+    PICTURE.save(data, file_format)
+    return data.getvalue()
+
+
+def test_a_photo_with_a_manifest_that_nobody_can_read_is_never_said_to_be_created(set_up: Callable[..., Any]) -> None:
+    set_up()
+    png = photo("PNG")
+    broken = png[:33] + chunk(b"caBX", b"no manifest") + png[33:]  # behind the header
+    for parent in (broken, photo("AVIF")):
+        store = store_of(saved("WEBP", parent=parent))
+        assert [one["action"] for one in actions_of(store)] == ["c2pa.opened", "c2pa.edited"]
+        assert parent_of(store) is None
+    with pytest.raises(InputError, match="the picture it was made of"):
+        saved("WEBP", parent=b"RIFF no more than a beginning")
+
+
+def test_what_keeps_a_picture_from_being_signed_ends_the_job_also_where_one_is_edited(
+    set_up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up("ended", from_days=-9, to_days=-2)
+    monkeypatch.setattr(credentials, "_out_of_time", lambda leaf: [])
+    monkeypatch.setattr(credentials, "_try", lambda signer: None)
+    monkeypatch.setattr(credentials.Signing, "_created", lambda self: pytest.fail("it was not created"))
+    with pytest.raises(ResourceError, match="not valid at time of signing"):
+        saved("PNG", parent=photo("PNG"))
 
 
 @pytest.mark.parametrize("file_format", ["jpeg", "webp"])
