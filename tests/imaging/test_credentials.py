@@ -149,7 +149,7 @@ def test_finish_keeps_the_manifest_of_what_it_was_given_and_signs_again(
     assert actions_of(store_of((tmp_path / "out" / result.contact_sheet).read_bytes()))
 
 
-def test_zips_galleries_and_small_copies_keep_it_too(tmp_path: Path, set_up: Callable[..., Any]) -> None:
+def test_zips_and_galleries_keep_it_too_and_small_copies_the_mark(tmp_path: Path, set_up: Callable[..., Any]) -> None:
     set_up()
     source = tmp_path / "1.png"
     write_png(source, PICTURE, parameters="photo", record={"prompt": "photo of sks woman"})
@@ -162,7 +162,9 @@ def test_zips_galleries_and_small_copies_keep_it_too(tmp_path: Path, set_up: Cal
     (tmp_path / "repo").mkdir()
     (shown,) = assemble._write_gallery(chosen, tmp_path / "repo")
     assert parent_of(store_of((tmp_path / "repo" / shown.file).read_bytes())) == before
-    assert parent_of(store_of(thumbnails._small(source))) == before
+    set_up("ended", from_days=-9, to_days=-2)
+    small = thumbnails._small(source)  # whoever only looks needs no certificate
+    assert is_marked(small) and b"c2pa" not in small
 
 
 def test_a_photo_that_is_finished_is_not_signed(tmp_path: Path, set_up: Callable[..., Any]) -> None:
