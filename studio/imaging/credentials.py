@@ -135,11 +135,22 @@ def opened(cert: Path | None, key: Path | None, timestamp_url: str, source_type:
         cure = "set both, or neither"
         missing = _BY[cert is not None]
         raise InputError.of([Problem(missing, "is missing: a certificate signs with its key", cure, "no_key")])
-    return _opened(cert.expanduser(), key.expanduser(), timestamp_url, source_type)
+    cert, key = cert.expanduser(), key.expanduser()
+    return _opened(cert, key, timestamp_url, source_type, (_version(cert), _version(key)))
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Return what changes with what stands in a file; None where it cannot be read, which is told later."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(maxsize=4)
-def _opened(cert: Path, key: Path, timestamp_url: str, source_type: str) -> Signing:
+def _opened(cert: Path, key: Path, timestamp_url: str, source_type: str, versions: object) -> Signing:
+    """Return it for files as they are now: one that is renewed in its place is taken up."""
     try:
         import c2pa
     except ImportError:

@@ -269,6 +269,16 @@ def test_what_is_wrong_with_a_certificate_is_told_at_once(
     assert set(refused()) == {"no_file", "not_pem"}
 
 
+def test_a_certificate_that_is_renewed_in_its_place_is_taken_up(set_up: Callable[..., Any]) -> None:
+    set_up(to_days=3)
+    first = signing()
+    assert first is not None and first.days_left() == 2 and signing() is first
+    set_up(to_days=30)
+    renewed = signing()
+    assert renewed is not None and renewed.days_left() == 29
+    store_of(saved("PNG"))
+
+
 def test_a_key_with_a_password_is_refused_without_a_word_of_it(set_up: Callable[..., Any]) -> None:
     _, key = set_up()
     private = serialization.load_pem_private_key(key.read_bytes(), None)
