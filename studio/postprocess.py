@@ -24,14 +24,14 @@ from studio.core import folder as output
 from studio.core import records
 from studio.core.domain import Event, FinishedPicture, FinishResult, OnEvent, ShouldStop, ignore_event, never_stop
 from studio.core.errors import InputError, Problem, StudioError
-from studio.core.files import full_disk_in_words, read_json, replacing, sha256_of, write_bytes, write_zip
+from studio.core.files import full_disk_in_words, replacing, sha256_of, write_bytes, write_zip
 from studio.core.finish_config import BackgroundStep, FinishConfig, FinishStep, FitStep
 from studio.core.progress import PICTURES_KEPT, ProgressReporter
 from studio.core.settings import load_settings
 from studio.finishing.steps import STEP_OPENERS, Canvas, Step, StepContext, alpha_of, on_white, refused
 from studio.imaging import compose
 from studio.imaging.apart import decode_bytes, is_generated, made_record
-from studio.imaging.decode import display_name
+from studio.imaging.decode import display_name, read_photo
 from studio.imaging.fit import ENDINGS, encode
 from studio.imaging.nudity import NudityCheck, open_check, refusal, warning
 from studio.imaging.pictures import PictureSource, find_pictures
@@ -91,8 +91,8 @@ def finish(
 
     Raises:
         NotFoundError: there is nothing at ``source``.
-        InputError: no pictures, chosen ones that are not there, none that could be finished (each is named), or an
-            unknown model.
+        InputError: no pictures, chosen ones that are not there, none that could be finished (each is named), an
+            unknown model, or a background that the operator's check refuses.
         ConflictError: ``out_dir`` holds other things.
         MissingExtraError: weights that a step needs are missing and cannot be fetched.
         ResourceError: the disk is full.
@@ -107,6 +107,10 @@ def finish(
     reporter = ProgressReporter(on_event, should_stop, kept=PICTURES_KEPT)
     reporter.start(len(sources))
     settings = load_settings()
+    # All of them, also what says of itself that generate made it: whoever brings a folder writes what lies in it.
+    nudity = open_check("photos")
+    if backdrop is not None:
+        _put_to_check(display_name(backdrop.name), read_photo(backdrop), nudity, reporter)
     with cpu_threads(settings.threads):
         steps = [STEP_OPENERS[step.do](step, config, backdrop, reporter) for step in config.steps]
         last = config.steps[-1] if config.steps and isinstance(config.steps[-1], FitStep) else FitStep()
@@ -115,8 +119,6 @@ def finish(
         pictures: list[FinishedPicture] = []
         thumbnails: list[Image.Image] = []
         any_generated = False
-        # What generate made was put to the check of pictures; a file alone cannot prove that it is such a one.
-        nudity = None if isinstance(read_json(source / INDEX_NAME), dict) else open_check("photos")
         failed: list[Problem] = []
         names = _file_names([one.name for one in sources])
         for number, (one, stem) in enumerate(zip(sources, names, strict=True), start=1):

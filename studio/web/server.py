@@ -31,6 +31,7 @@ from studio.core.errors import InputError, MissingExtraError, Problem, ResourceE
 from studio.core.private import make_file, make_folder, make_home, served_folder
 from studio.core.server_token import require_guarded, server_token, uses_keys
 from studio.core.settings import Settings, language_of
+from studio.imaging.nudity import require_installed
 from studio.imaging.provenance import EXPIRES_SOON_DAYS, signing
 from studio.web.asgi import named_paths
 from studio.web.full_disk import FullDisk
@@ -76,6 +77,8 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
 
     require_guarded(settings)
     _require_credentials(settings)
+    if settings.runner == "local":  # other machines have packages of their own
+        require_installed(settings)
     token = _token(settings)
 
     keys = open_keys(settings) if uses_keys(settings) else None

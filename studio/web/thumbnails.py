@@ -1,5 +1,8 @@
 """Small copies of the pictures that a job made: made once, when somebody first looks at them.
 
+They keep the mark of generated pictures, and are not signed: who looks waits for no time stamping service, and where
+one is out of reach or a certificate has ended, pictures are still shown.
+
 They lie in the job's own folder, so that whatever deletes a job deletes them; the backup leaves them out, as it does
 all that is hidden. Called by ``studio.web.routes``.
 """
@@ -12,7 +15,7 @@ from studio.core.errors import InputError
 from studio.core.files import write_bytes
 from studio.imaging.apart import decode_bytes, is_generated
 from studio.imaging.decode import read_photo
-from studio.imaging.provenance import save_picture
+from studio.imaging.provenance import save_unsigned
 from studio.web.session import StudioSession
 
 THUMBNAIL_PX = 256
@@ -50,5 +53,5 @@ def _small(path: Path) -> bytes:
     picture = decode_bytes(original, path.name, at_least_px=THUMBNAIL_PX, keep_alpha=True).picture
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     data = io.BytesIO()
-    save_picture(picture, data, "WEBP", generated=is_generated(original), parent=original, quality=80)
+    save_unsigned(picture, data, "WEBP", generated=is_generated(original), quality=80)
     return data.getvalue()

