@@ -1,12 +1,12 @@
 """Several servers of one studio from one command: started together, begun anew when one dies, ended together."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -149,8 +149,10 @@ def end_with_input() -> None:
     """Stop this process, as a service manager does, when its standard input ends."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(4096):
-            time.sleep(_TICK_S)
+        # Not by sys.stdin: its lock, held by a thread that waits, ends an interpreter that exits with a fatal error.
+        with contextlib.suppress(OSError):  # none is there, or its terminal has gone
+            while os.read(0, 4096):
+                pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="studio-attached", daemon=True).start()
