@@ -114,3 +114,28 @@ def test_one_that_ends_by_itself_while_it_is_attached_ends_without_an_error() ->
         assert process.stderr is not None
         said = process.stderr.read()
         assert (process.wait(30), said) == (0, b"")
+
+
+def test_a_terminal_that_closes_ends_them_too_and_may_say_so_twice() -> None:
+    lost: list[int] = []
+    late: list[str] = []
+    over = threading.Event()
+
+    def close() -> None:
+        give_up_s = time.monotonic() + 5
+        while not over.wait(0.05) and time.monotonic() < give_up_s:
+            os.kill(os.getpid(), signal.SIGHUP)
+        if not over.is_set():
+            late.append("it went on")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGHUP, lambda number, frame: lost.append(number))  # else it would end the tests
+    try:
+        thread = threading.Thread(target=close)
+        thread.start()
+        Together([], late.append).watch()
+        over.set()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert late == []
