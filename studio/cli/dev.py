@@ -1,12 +1,14 @@
 """The command ``dev up``: everything of a shared studio on this machine, ended by one Ctrl-C."""
 
 import contextlib
+import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -17,13 +19,15 @@ from studio.cli.common import Json
 from studio.cli.output import open_output
 from studio.cli.serve import ports
 from studio.cli.tables import new_table
-from studio.cli.together import Part, Together
+from studio.cli.together import Part, Together, told_to_end
+from studio.core import machine
 from studio.core.domain import Event
-from studio.core.errors import ResourceError
+from studio.core.errors import InputError, Problem, ResourceError
 from studio.core.language import say
 from studio.core.private import TABLE_NAME, make_home
 from studio.core.server_token import kept_secret, server_token
 from studio.core.settings import Settings, load_settings
+from studio.jobs.slots import device_of, slots_of
 
 dev = typer.Typer(help="Everything of a shared studio on this machine, to try it and to work on it.")
 
@@ -32,6 +36,8 @@ _HOME = ".likeness-studio-dev"
 _SECRETS_KEY = "secrets-key"
 _READY_S = 120.0
 _LOOK_S = 0.3
+_OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""A proxy of the environment is not for this machine, and must not see the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ def up(
     home = settings.home if "home" in settings.model_fields_set else Path.home() / _HOME
     settings = settings.model_copy(update={"home": home.expanduser().absolute()})
     output = open_output(as_json)
-    with contextlib.suppress(KeyboardInterrupt), _database(settings) as database:
+    with contextlib.suppress(KeyboardInterrupt), told_to_end(_end), _database(settings) as database:
         together = Together(
             _parts(settings, database, workers),
             lambda words: output.event(Event("message", {"level": "warning", "text": words})),
@@ -91,18 +97,45 @@ def up(
             together.watch()
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes may say so twice
+    raise KeyboardInterrupt
+
+
 def _parts(settings: Settings, database: _Database, workers: int) -> list[Part]:
     common = {"STUDIO_HOME": str(settings.home)}
     if database.url is None:
         return [Part("studio", common)]
+    shares = _shares(settings, workers)
     common["STUDIO_DATABASE_URL"] = database.url
     if settings.secrets_key is None:  # a token that comes with a request is opened by another server
         common["STUDIO_SECRETS_KEY"] = kept_secret(settings.home, _SECRETS_KEY)
     page, *others = ports(settings, workers + 1, "servers")
     parts = [Part("page", {**common, "STUDIO_PORT": str(page), "STUDIO_WORKS": "never"})]
-    for number, port in enumerate(others, 1):
-        parts.append(Part(f"worker {number}", {**common, "STUDIO_PORT": str(port), "STUDIO_WORKS": "always"}))
+    for number, (port, share) in enumerate(zip(others, shares, strict=True), 1):
+        variables = {**common, **share, "STUDIO_PORT": str(port), "STUDIO_WORKS": "always"}
+        parts.append(Part(f"worker {number}", variables))
     return parts
+
+
+def _shares(settings: Settings, workers: int) -> list[dict[str, str]]:
+    """Return what gives each worker GPUs of its own; without a GPU several share the processor.
+
+    Raises:
+        InputError: there are fewer GPUs than workers.
+    """
+    if workers == 1 or settings.runner != "local":
+        return [{}] * workers
+    names = [name for slot in slots_of(settings) if (name := device_of(slot))]
+    if not names and machine.look(settings.device).kind == "cpu":
+        return [{}] * workers
+    count = max(1, len(names))
+    if workers > count:
+        words = f"asks for {workers}, and jobs may use {count} GPU{'s' * (count > 1)} here: each worker has its own"
+        cure = f"ask for {count} at most, or set STUDIO_DEVICE=cpu"
+        raise InputError.of([Problem("--workers", words, cure, "workers")])
+    return [{"STUDIO_GPUS": ",".join(names[number::workers])} for number in range(workers)]
 
 
 @contextlib.contextmanager
@@ -131,7 +164,7 @@ def _await(settings: Settings, address: str) -> None:
     end_s, why = time.monotonic() + _READY_S, ""
     while time.monotonic() < end_s:
         try:
-            with urllib.request.urlopen(request, timeout=10):
+            with _OPEN(request, timeout=10):
                 return
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):  # it answers, and opens to logins or keys only

@@ -76,8 +76,14 @@ def _serve_many(settings: Settings, count: int, output: TerminalOutput | JsonLin
     def show(console: Console) -> None:
         for address in found:
             console.print(f"Likeness Studio is at {address}", soft_wrap=True)
-        words = say("One of them leads and runs the jobs; when it dies, another one does. A page keeps to its server.")
-        console.print(words)
+        words = {
+            "lead": say(
+                "One of them leads and runs the jobs; when it dies, another one does. A page keeps to its server."
+            ),
+            "always": say("Each of them runs jobs. A page keeps to its server."),
+            "never": say("None of them runs jobs: servers with STUDIO_WORKS=always do. A page keeps to its server."),
+        }
+        console.print(words[settings.works])
 
     output.result({"addresses": found}, show)
     together.watch()

@@ -1,13 +1,13 @@
 """Several servers of one studio from one command: started together, begun anew when one dies, ended together."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import IO
@@ -60,19 +60,17 @@ class Together:
             raise
 
     def watch(self) -> None:
-        """Begin those anew that die, until Ctrl-C or SIGTERM; then end all of them, as fast as they can be ended.
+        """Begin those anew that die, until Ctrl-C, SIGTERM or SIGHUP; then end all of them, as fast as they can be.
 
         Told so again meanwhile, it ends them at once.
         """
-        before = signal.signal(signal.SIGTERM, self._told)
-        try:
-            while not self._over.wait(_TICK_S):
-                self._mend()
-            self.stop()
-        except KeyboardInterrupt:
-            self.stop()
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        with told_to_end(self._told):
+            try:
+                while not self._over.wait(_TICK_S):
+                    self._mend()
+                self.stop()
+            except KeyboardInterrupt:
+                self.stop()
 
     def stop(self) -> None:
         """Ask all of them to stop, and wait until they have: ``STUDIO_DRAIN_S`` says how long that may take."""
@@ -94,7 +92,7 @@ class Together:
         self._running.clear()
 
     def _told(self, number: int, frame: FrameType | None) -> None:
-        if self._over.is_set():
+        if self._over.is_set() and number != signal.SIGHUP:  # a terminal that closes may say so twice
             raise KeyboardInterrupt
         self._over.set()
 
@@ -145,12 +143,31 @@ def _begin(part: Part) -> "subprocess.Popen[str]":
     )
 
 
+@contextlib.contextmanager
+def told_to_end(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP of a terminal that closes, call a function while the body runs.
+
+    What is ignored stays ignored: ``nohup`` asks for that.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number, was in before.items():
+            if was != signal.SIG_IGN:
+                signal.signal(number, handler)
+        yield
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
+
+
 def end_with_input() -> None:
     """Stop this process, as a service manager does, when its standard input ends."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(4096):
-            time.sleep(_TICK_S)
+        # Not by sys.stdin: its lock, held by a thread that waits, ends an interpreter that exits with a fatal error.
+        with contextlib.suppress(OSError):  # none is there, or its terminal has gone
+            while os.read(0, 4096):
+                pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="studio-attached", daemon=True).start()

@@ -79,7 +79,8 @@ def expire(db: Connection, longest_s: float) -> list[str]:
     now_s = usage.NOW_S[db.dialect.name]
     since = func.coalesce(JOBS.c.waits_since_s, JOBS.c.created_s)
     waiting = select(JOBS.c.id).where(JOBS.c.state.in_(sorted(WAITS_FOR_TURN)), since < now_s - longest_s)
-    ids, only_from = list(db.scalars(waiting)), tuple(sorted(WAITS_FOR_TURN))
+    # Each move locks a row: in the order in which others lock several, so that nobody waits in a circle.
+    ids, only_from = list(db.scalars(waiting.order_by(JOBS.c.number))), tuple(sorted(WAITS_FOR_TURN))
     return [one for one in ids if move(db, one, "stalled", only_from=only_from, cause=EXPIRED, finished_s=now_s)]
 
 

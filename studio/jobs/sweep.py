@@ -19,6 +19,7 @@ from studio.core.private import SERVED_NAME, UPLOADS_NAME
 from studio.core.retention import retention
 from studio.jobs.child import OUT_FOLDER, PHOTOS_FOLDER
 from studio.jobs.forget import Forgetter, made_from
+from studio.jobs.pause import is_paused
 from studio.jobs.queue import JobQueue
 from studio.jobs.runners.local import LOG_FILE
 
@@ -121,6 +122,8 @@ class Clock:
 
     def _end_waiting(self) -> None:
         """End what has waited too long, so that it, too, is kept for some days only, with its photos."""
+        if is_paused(self._home):  # its turn could not come
+            return
         if self.wait_days is not None and (ended := self._store.expire(self.wait_days * _DAY_S)):
             logger.info("%d jobs have waited longer than %g days and are ended", len(ended), self.wait_days)
 

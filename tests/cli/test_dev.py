@@ -1,20 +1,26 @@
 """``dev up``, as a person types it: real servers, ended again when they are there."""
 
 import contextlib
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
+from pydantic import SecretStr
 
-from studio.cli import dev
+from studio.cli import dev, main
+from studio.cli.together import Together
 from studio.client import Client
 from studio.core.config import CheckConfig
+from studio.core.errors import InputError, ResourceError
 from studio.core.settings import PROJECT_ROOT, Settings
 from studio.pocket.samples import sample_photos
 
@@ -99,3 +105,104 @@ def test_what_is_installed_here_is_served_from_the_home(tmp_path: Path, monkeypa
     assert (page.variables["STUDIO_PORT"], page.variables["STUDIO_WORKS"]) == ("7000", "never")
     assert (worker.variables["STUDIO_PORT"], worker.variables["STUDIO_WORKS"]) == ("7001", "always")
     assert page.variables["STUDIO_SECRETS_KEY"] == worker.variables["STUDIO_SECRETS_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "workers", "shares"),
+    [
+        ({"gpus": "0,1,GPU-5ab1"}, "cuda", 2, ["0,GPU-5ab1", "1"]),
+        ({"gpus": "4,5"}, "cuda", 2, ["4", "5"]),
+        ({"gpus": "4,5"}, "cuda", 1, [None]),  # it has them all
+        ({"device": "cpu"}, "cpu", 3, [None] * 3),
+        ({"runner": "ray", "runner_jobs": 1}, "cuda", 2, [None] * 2),  # they run elsewhere
+    ],
+)
+def test_each_worker_has_gpus_of_its_own(
+    given: dict[str, Any], kind: str, workers: int, shares: list[str | None], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(dev.machine, "look", lambda device: SimpleNamespace(kind=kind))
+    settings = Settings(**{"home": tmp_path / "home", "port": 7000, "device": "auto", **given})
+    settings.home.mkdir()
+    page, *others = dev._parts(settings, dev._Database("postgresql://x/y", "given"), workers)
+    assert [part.variables.get("STUDIO_GPUS") for part in others] == shares
+    assert "STUDIO_GPUS" not in page.variables
+
+
+@pytest.mark.parametrize(
+    ("given", "workers", "said"),
+    [({"gpus": "4,5"}, 3, "asks for 3, and jobs may use 2 GPUs here"), ({"gpus": "auto"}, 2, "may use 1 GPU here")],
+)
+def test_more_workers_than_gpus_are_refused_with_what_is_possible(
+    given: dict[str, Any], workers: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.setattr(dev.machine, "look", lambda device: SimpleNamespace(kind="cuda"))
+    settings = Settings(**{"home": tmp_path / "home", "device": "auto", **given})
+    settings.home.mkdir()
+    with pytest.raises(InputError, match=said):
+        dev._parts(settings, dev._Database("postgresql://x/y", "given"), workers)
+
+
+class Listener(http.server.BaseHTTPRequestHandler):
+    """Answers everything, and notes what it is asked."""
+
+    heard: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.heard.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_the_token_goes_to_the_studio_and_to_no_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Listener, "heard", [])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as here:
+        thread = threading.Thread(target=here.serve_forever, args=(0.01,))
+        thread.start()
+        address = f"http://127.0.0.1:{here.server_port}"
+        monkeypatch.setenv("http_proxy", address)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        try:
+            dev._await(Settings(home=tmp_path, token=SecretStr(TOKEN)), f"{address}/?token={TOKEN}")
+        finally:
+            here.shutdown()
+            thread.join()
+    assert Listener.heard == ["/v1/ready"], "a proxy is asked for a whole address"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_told_to_end_while_it_starts_it_takes_the_database_with_it(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+    lost: list[int] = []
+
+    @contextlib.contextmanager
+    def database(settings: Settings) -> Any:
+        try:
+            yield dev._Database(None, "file")
+        finally:
+            ended.append("database")
+
+    class Slow(Together):
+        def start(self) -> dict[str, str]:
+            os.kill(os.getpid(), number)
+            raise ResourceError("it went on.")
+
+    monkeypatch.setenv("STUDIO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(dev, "_database", database)
+    monkeypatch.setattr(dev, "Together", Slow)
+    before = signal.signal(number, lambda number, frame: lost.append(number))  # else it would end the tests
+    try:
+        assert main.run(["dev", "up"]) == 0
+        assert (ended, lost) == (["database"], [])
+        os.kill(os.getpid(), number)
+        assert lost == [number], "what was there before is there again"
+    finally:
+        signal.signal(number, before)

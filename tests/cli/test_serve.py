@@ -13,6 +13,7 @@ import pytest
 
 from studio.cli import main
 from studio.cli.serve import ports
+from studio.cli.together import Together
 from studio.core.errors import InputError
 from studio.core.settings import PROJECT_ROOT, Settings
 
@@ -42,6 +43,21 @@ def test_ports_follow_the_settings_own_and_end_with_the_last_one(tmp_path: Path)
     assert ports(Settings(home=tmp_path, port=0), 2, "servers") == [0, 0]
     with pytest.raises(InputError, match="STUDIO_PORT: leaves no ports for 3 servers; set it to 65533 at most"):
         ports(Settings(home=tmp_path, port=65534), 3, "servers")
+
+
+@pytest.mark.parametrize(
+    ("works", "said"),
+    [("lead", "One of them leads and runs"), ("always", "Each of them runs jobs"), ("never", "None of them runs jobs")],
+)
+def test_what_is_said_of_several_servers_is_what_they_do(
+    works: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STUDIO_DATABASE_URL", "postgresql://studio@/x")
+    monkeypatch.setenv("STUDIO_WORKS", works)
+    monkeypatch.setattr(Together, "start", lambda self: {"server 1": "http://a", "server 2": "http://b"})
+    monkeypatch.setattr(Together, "watch", lambda self: None)
+    assert main.run(["serve", "--workers", "2"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

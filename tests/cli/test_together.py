@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -102,3 +104,38 @@ def test_none_of_them_outlives_who_started_it(new: Callable[..., tuple[Together,
     os.waitpid(starter, 0)
     (pid,) = pids(tmp_path / "a")
     until(lambda: not is_alive(pid))
+
+
+ENDS = "from studio.cli.together import end_with_input; end_with_input(); import time; time.sleep(0.2)"
+
+
+def test_one_that_ends_by_itself_while_it_is_attached_ends_without_an_error() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDS], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert (process.wait(30), said) == (0, b"")
+
+
+def test_a_terminal_that_closes_ends_them_too_and_may_say_so_twice() -> None:
+    lost: list[int] = []
+    late: list[str] = []
+    over = threading.Event()
+
+    def close() -> None:
+        give_up_s = time.monotonic() + 5
+        while not over.wait(0.05) and time.monotonic() < give_up_s:
+            os.kill(os.getpid(), signal.SIGHUP)
+        if not over.is_set():
+            late.append("it went on")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGHUP, lambda number, frame: lost.append(number))  # else it would end the tests
+    try:
+        thread = threading.Thread(target=close)
+        thread.start()
+        Together([], late.append).watch()
+        over.set()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert late == []

@@ -1,8 +1,10 @@
 import pytest
+from sqlalchemy import update
 
 from studio.core.domain import Event
 from studio.jobs.moves import locked, move, note_advance, say
 from studio.jobs.queue import NewJob
+from studio.jobs.schema import JOBS
 from studio.jobs.states import TRANSITIONS
 
 
@@ -26,6 +28,16 @@ def test_a_move_of_another_attempt_or_from_another_state_changes_nothing(db):
     assert not move(db, "b", "checking")
     assert move(db, "a", "checking", attempt_is=0, only_from=("pending",), attempt=1)
     assert (locked(db, "a")["state"], locked(db, "a")["attempt"]) == ("checking", 1)
+
+
+def test_jobs_that_waited_too_long_are_locked_in_the_order_in_which_erasing_locks_them(new_store):
+    store = new_store()
+    for name in "abcd":
+        store.insert(NewJob(name, "check", "ada", "t", "fp"))
+    with store._database.write() as db:
+        for name, state in zip("abcd", ["pendingGpu", "pending", "pendingGpu", "pending"], strict=True):
+            db.execute(update(JOBS).where(JOBS.c.id == name).values(state=state, created_s=1.0, waits_since_s=None))
+    assert store.expire(60.0) == ["a", "b", "c", "d"]
 
 
 def test_how_far_a_job_has_come_is_written_down_per_stage(db):

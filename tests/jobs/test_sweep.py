@@ -16,6 +16,7 @@ from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
 from studio.jobs import forget, moves, sweep
 from studio.jobs.events import Outcome
+from studio.jobs.pause import pause
 from studio.jobs.schema import JOBS
 from studio.service import Studio
 
@@ -277,6 +278,19 @@ def test_a_job_that_waits_too_long_for_its_turn_ends_with_a_cause_and_may_be_ret
     assert studio._store.release(claim)
     studio._clock.sweep()
     assert studio.get(old.id, owner=GONE).state == "pending", "and so it does after an attempt"
+    studio.close()
+
+
+def test_no_job_ends_because_of_its_waiting_while_the_queue_is_paused(tmp_path: Path, photo: Path) -> None:
+    studio = Studio(Settings(home=tmp_path / "home", wait_days=7))
+    job = studio.submit_check(CheckConfig(subject="Old"), [photo], owner=ADA)
+    waited(studio, job, 7.5)
+    pause(studio._home, on=True)
+    studio._clock.sweep()
+    assert studio.get(job.id, owner=ADA).state == "pending"
+    pause(studio._home, on=False)
+    studio._clock.sweep()
+    assert studio.get(job.id, owner=ADA).state == "stalled"
     studio.close()
 
 

@@ -40,6 +40,9 @@ _BEHIND_SOCKET = "http://studio"
 _PAUSES_S = (0.5, 1.0, 2.0, 5.0)
 _LINK_OVER = (400, 401, 403, 404, 410)
 """What storages answer to a link whose time is over: 400 is Google's."""
+_MOST_FRESH = 3
+"""Fresh links in a row that may be refused: what refuses them refuses the file."""
+_NO_MORE = "The attempt counts no more."
 _CALL_S = 600.0
 """A server may read large files back before it answers."""
 _MOST_WAITING = 5000
@@ -86,7 +89,7 @@ class _Line:
         answer = self._tried(lambda: self._calls.post(f"/{what}", json=body), patience_s)
         if answer.status_code == 410:
             self.is_over.set()
-            raise GoneError("The attempt counts no more.")
+            raise GoneError(_NO_MORE)
         told = answer.json() if "json" in answer.headers.get("content-type", "") else {}
         if answer.status_code >= 400:
             problems = [Problem(**row) for row in told.get("problems", ())]
@@ -129,20 +132,21 @@ class _Line:
 
     def _exchanged(self, use: Callable[[LinkRow], Any], link: LinkRow, renewed: Callable[[], LinkRow | None]) -> bool:
         """Use a link, and others in its place where it is over; tell whether there was one to the end."""
-        give_up_s = time.monotonic() + self._patience_s
-        number, found = 0, link
-        while True:
+        found = link
+        for number in range(_MOST_FRESH + 1):
             try:
                 self._tried(functools.partial(use, found))
                 return True
             except _LinkOverError:
-                if time.monotonic() >= give_up_s or self.is_over.wait(_PAUSES_S[min(number, len(_PAUSES_S) - 1)]):
+                if number == _MOST_FRESH and not self.is_over.is_set():
                     raise
-            number += 1
+            if self.is_over.wait(_PAUSES_S[number]):
+                raise GoneError(_NO_MORE)
             fresh = renewed()
             if fresh is None:
                 return False
             found = fresh
+        raise AssertionError
 
     def _link(self, what: str, row: FileRow) -> LinkRow | None:
         """Ask for a fresh link for one file; None where there is none to be had."""
@@ -166,7 +170,9 @@ class _Line:
                     raise _LinkOverError(f"a file could not be exchanged: {error}.") from None
             except self._http.TransportError as error:
                 why = type(error).__name__
-            if time.monotonic() >= give_up_s or self.is_over.is_set():
+            if self.is_over.is_set():
+                raise GoneError(_NO_MORE)
+            if time.monotonic() >= give_up_s:
                 raise ResourceError(f"the server cannot be reached ({why}).")
             self.is_over.wait(_PAUSES_S[min(number, len(_PAUSES_S) - 1)])
         raise AssertionError
@@ -301,7 +307,7 @@ def _carry_out(ticket: Ticket, folder: Path, line: _Line, settings: Settings) ->
         runner.leave(handle)
         bringing.join(None if not line.is_over.is_set() else 5.0)
     if line.is_over.is_set():
-        raise GoneError("The attempt counts no more.")
+        raise GoneError(_NO_MORE)
     teller.tell_all()
     return _last_word(line, bringer, report)
 

@@ -4,12 +4,15 @@ import json
 import os
 import signal
 import time
+from types import SimpleNamespace
 
+import httpx2
 import pytest
 
-from studio.core.errors import ConflictError, InputError
+from studio.core.errors import ConflictError, InputError, ResourceError
 from studio.core.settings import Settings
 from studio.jobs.runners import agent
+from studio.jobs.runners.desk import GoneError
 
 
 def steps(events):
@@ -132,3 +135,33 @@ def test_two_agents_of_one_ticket_do_not_run_at_once(away, new_attempt, tmp_path
     (tmp_path / "ticket.json").write_text(json.dumps(ticket.model_dump(mode="json")))
     with agent._only_one(tmp_path), pytest.raises(ConflictError, match="runs already"):
         agent.run(tmp_path / "ticket.json", Settings(home=tmp_path))
+
+
+@pytest.fixture
+def line(tmp_path, monkeypatch):
+    """The way to a server that is never asked anything."""
+    monkeypatch.setattr(agent, "_PAUSES_S", (0.001,) * 4)
+    ticket = SimpleNamespace(patience_s=1.0, address="http://127.0.0.1:9", token="t", job="check-1", attempt=1)
+    return agent._Line(ticket, tmp_path)
+
+
+def test_a_storage_that_refuses_every_fresh_link_is_believed(line):
+    used = []
+
+    def use(link):
+        used.append(link)
+        raise agent._RefusedError(403)
+
+    with pytest.raises(ResourceError, match="the storage answers 403"):
+        line._exchanged(use, "first", lambda: "fresh")
+    assert used == ["first", "fresh", "fresh", "fresh"]
+
+
+@pytest.mark.parametrize("error", [agent._RefusedError(403), httpx2.ConnectError("away")])
+def test_an_exchange_ends_as_gone_where_the_attempt_counts_no_more(line, error):
+    def use(link):
+        line.is_over.set()
+        raise error
+
+    with pytest.raises(GoneError):
+        line._exchanged(use, "first", lambda: "fresh")
