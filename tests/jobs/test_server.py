@@ -89,7 +89,7 @@ def test_a_draining_server_refuses_new_jobs_and_lets_those_that_run_end(
     quick = submit(studio, tmp_path / "a", "quick")
     studio.wait(quick, owner=OWNER, timeout_s=60)
     runs = submit(studio, tmp_path / "b", "meet")  # until there is a second note
-    until(lambda: studio.server.running() == 1)
+    until(lambda: studio.get(runs, owner=OWNER).state == "checking")
     waits = studio.submit_train(TrainConfig(instance_token="quick"), quick, owner=OWNER).id
     assert not studio.server.drain(0.2) and codes(studio) == ["draining"]
     with pytest.raises(UnavailableError, match="about to stop") as refused:
