@@ -17,17 +17,15 @@ from rich.console import Console
 from studio.cli import dev_postgres
 from studio.cli.common import Json
 from studio.cli.output import open_output
-from studio.cli.serve import ports
+from studio.cli.serve import ports, shares_of
 from studio.cli.tables import new_table
 from studio.cli.together import Part, Together, told_to_end
-from studio.core import machine
 from studio.core.domain import Event
-from studio.core.errors import InputError, Problem, ResourceError
+from studio.core.errors import ResourceError
 from studio.core.language import say
 from studio.core.private import TABLE_NAME, make_home
 from studio.core.server_token import kept_secret, server_token
 from studio.core.settings import Settings, load_settings
-from studio.jobs.slots import device_of, slots_of
 
 dev = typer.Typer(help="Everything of a shared studio on this machine, to try it and to work on it.")
 
@@ -107,7 +105,7 @@ def _parts(settings: Settings, database: _Database, workers: int) -> list[Part]:
     common = {"STUDIO_HOME": str(settings.home)}
     if database.url is None:
         return [Part("studio", common)]
-    shares = _shares(settings, workers)
+    shares = shares_of(settings, workers)
     common["STUDIO_DATABASE_URL"] = database.url
     if settings.secrets_key is None:  # a token that comes with a request is opened by another server
         common["STUDIO_SECRETS_KEY"] = kept_secret(settings.home, _SECRETS_KEY)
@@ -117,25 +115,6 @@ def _parts(settings: Settings, database: _Database, workers: int) -> list[Part]:
         variables = {**common, **share, "STUDIO_PORT": str(port), "STUDIO_WORKS": "always"}
         parts.append(Part(f"worker {number}", variables))
     return parts
-
-
-def _shares(settings: Settings, workers: int) -> list[dict[str, str]]:
-    """Return what gives each worker GPUs of its own; without a GPU several share the processor.
-
-    Raises:
-        InputError: there are fewer GPUs than workers.
-    """
-    if workers == 1 or settings.runner != "local":
-        return [{}] * workers
-    names = [name for slot in slots_of(settings) if (name := device_of(slot))]
-    if not names and machine.look(settings.device).kind == "cpu":
-        return [{}] * workers
-    count = max(1, len(names))
-    if workers > count:
-        words = f"asks for {workers}, and jobs may use {count} GPU{'s' * (count > 1)} here: each worker has its own"
-        cure = f"ask for {count} at most, or set STUDIO_DEVICE=cpu"
-        raise InputError.of([Problem("--workers", words, cure, "workers")])
-    return [{"STUDIO_GPUS": ",".join(names[number::workers])} for number in range(workers)]
 
 
 @contextlib.contextmanager

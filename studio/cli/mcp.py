@@ -37,15 +37,14 @@ def mcp(
 ) -> None:
     """Give a running studio to an agent as tools (Model Context Protocol), on standard input and output."""
     from studio.remote.client import Server
-    from studio.web.api.agents import agent_server
+    from studio.web.api.agents import NO_PACKAGE, agent_server
 
     here = load_settings()
     address = server or here.remote_server or f"http://127.0.0.1:{here.port}"
     try:
         from mcp.server.stdio import stdio_server
     except ImportError:
-        agent_server(lambda context: _none)  # says what is missing
-        raise MissingExtraError("The package mcp is damaged; install it again.") from None
+        raise MissingExtraError(NO_PACKAGE) from None
     with Server(
         address,
         token=known_token(here, address),
@@ -61,10 +60,6 @@ def mcp(
                 await tools.run(incoming, outgoing, tools.create_initialization_options())
 
         asyncio.run(serve())
-
-
-async def _none(asked: "Asked") -> "Said":
-    raise NotImplementedError
 
 
 def _asking(studio: "Server") -> "Ask":

@@ -9,10 +9,12 @@ from rich.console import Console
 from studio.cli.common import Json, app
 from studio.cli.output import JsonLinesOutput, TerminalOutput, open_output
 from studio.cli.together import Part, Together, end_with_input
+from studio.core import machine
 from studio.core.domain import Event
 from studio.core.errors import InputError, Problem
 from studio.core.language import say
 from studio.core.settings import Settings, load_settings
+from studio.jobs.slots import device_of, slots_of
 
 _LAST_PORT = 65535
 
@@ -61,14 +63,36 @@ def ports(settings: Settings, count: int, what: str) -> list[int]:
     return [settings.port + number if settings.port else 0 for number in range(count)]
 
 
+def shares_of(settings: Settings, workers: int) -> list[dict[str, str]]:
+    """Return the variables by which each of several servers that run jobs has GPUs of its own.
+
+    Without a GPU several share the processor.
+
+    Raises:
+        InputError: there are fewer GPUs.
+    """
+    if workers == 1 or settings.runner != "local":
+        return [{}] * workers
+    names = [name for slot in slots_of(settings) if (name := device_of(slot))]
+    if not names and machine.look(settings.device).kind == "cpu":
+        return [{}] * workers
+    count = max(1, len(names))
+    if workers > count:
+        words = f"asks for {workers}, and jobs may use {count} GPU{'s' * (count > 1)} here: each worker has its own"
+        cure = f"ask for {count} at most, or set STUDIO_DEVICE=cpu"
+        raise InputError.of([Problem("--workers", words, cure, "workers")])
+    return [{"STUDIO_GPUS": ",".join(names[number::workers])} for number in range(workers)]
+
+
 def _serve_many(settings: Settings, count: int, output: TerminalOutput | JsonLinesOutput) -> None:
     if settings.database_url is None:
         words = "needs a database that servers share; with the table of jobs in a file one server answers and runs them"
         cure = "set STUDIO_DATABASE_URL to a Postgres database, or leave it out: one server runs a job on each GPU, too"
         raise InputError.of([Problem("--workers", words, cure, "workers")])
+    shares = shares_of(settings, count) if settings.works == "always" else [{}] * count
     parts = [
-        Part(f"server {number}", {"STUDIO_PORT": str(port)})
-        for number, port in enumerate(ports(settings, count, "servers"), 1)
+        Part(f"server {number}", {"STUDIO_PORT": str(port), **share})
+        for number, (port, share) in enumerate(zip(ports(settings, count, "servers"), shares, strict=True), 1)
     ]
     together = Together(parts, lambda words: output.event(Event("message", {"level": "warning", "text": words})))
     found = list(together.start().values())

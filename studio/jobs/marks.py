@@ -49,7 +49,7 @@ class _Keeping(StrictModel):
 
 
 LINK_FILE = "link.json"
-"""In a job's folder: the digest of the request whose photos came by a link; of the link nothing else is kept."""
+"""In a job's folder: digests of the link that its photos came by and of the rest of its request; no more of either."""
 
 
 class Marks(HereAndNow):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import SecretStr
 
-from studio.cli import dev, main
+from studio.cli import dev, main, serve
 from studio.cli.together import Together
 from studio.client import Client
 from studio.core.config import CheckConfig
@@ -121,7 +121,7 @@ def test_each_worker_has_gpus_of_its_own(
     given: dict[str, Any], kind: str, workers: int, shares: list[str | None], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(dev.machine, "look", lambda device: SimpleNamespace(kind=kind))
+    monkeypatch.setattr(serve.machine, "look", lambda device: SimpleNamespace(kind=kind))
     settings = Settings(**{"home": tmp_path / "home", "port": 7000, "device": "auto", **given})
     settings.home.mkdir()
     page, *others = dev._parts(settings, dev._Database("postgresql://x/y", "given"), workers)
@@ -137,7 +137,7 @@ def test_more_workers_than_gpus_are_refused_with_what_is_possible(
     given: dict[str, Any], workers: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    monkeypatch.setattr(dev.machine, "look", lambda device: SimpleNamespace(kind="cuda"))
+    monkeypatch.setattr(serve.machine, "look", lambda device: SimpleNamespace(kind="cuda"))
     settings = Settings(**{"home": tmp_path / "home", "device": "auto", **given})
     settings.home.mkdir()
     with pytest.raises(InputError, match=said):

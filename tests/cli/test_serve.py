@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from studio.cli import main
+from studio.cli import main, serve
+from studio.cli.output import open_output
 from studio.cli.serve import ports
-from studio.cli.together import Together
+from studio.cli.together import Part, Together
 from studio.core.errors import InputError
 from studio.core.settings import PROJECT_ROOT, Settings
 
@@ -43,6 +44,26 @@ def test_ports_follow_the_settings_own_and_end_with_the_last_one(tmp_path: Path)
     assert ports(Settings(home=tmp_path, port=0), 2, "servers") == [0, 0]
     with pytest.raises(InputError, match="STUDIO_PORT: leaves no ports for 3 servers; set it to 65533 at most"):
         ports(Settings(home=tmp_path, port=65534), 3, "servers")
+
+
+@pytest.mark.parametrize(("works", "shares"), [("always", ["0", "1"]), ("lead", [None, None])])
+def test_servers_that_all_run_jobs_have_gpus_of_their_own(
+    works: str, shares: list[str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Part] = []
+
+    class Recorded(Together):
+        def start(self) -> dict[str, str]:
+            begun.extend(self._parts)
+            return {part.name: "http://127.0.0.1" for part in self._parts}
+
+        def watch(self) -> None:
+            pass
+
+    monkeypatch.setattr(serve, "Together", Recorded)
+    given = {"home": tmp_path, "database_url": "postgresql://x/y", "device": "auto", "gpus": "0,1", "works": works}
+    serve._serve_many(Settings(**given), 2, open_output(True))  # type: ignore[arg-type]
+    assert [part.variables.get("STUDIO_GPUS") for part in begun] == shares
 
 
 @pytest.mark.parametrize(

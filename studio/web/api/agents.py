@@ -35,6 +35,8 @@ Data = dict[str, Any]
 PATH = "/mcp"
 """Where the tools are served."""
 
+NO_PACKAGE = "Tools for agents need a package that is not installed: pip install mcp -c constraints.txt."
+
 LOOK = "look"
 """The tool that shows pictures themselves."""
 
@@ -182,9 +184,7 @@ def agent_server(
         import mcp_types as types
         from mcp.server import Server
     except ImportError:
-        raise MissingExtraError(
-            "Tools for agents need a package that is not installed: pip install mcp -c constraints.txt."
-        ) from None
+        raise MissingExtraError(NO_PACKAGE) from None
 
     own = {tool.name: tool for tool in local}
 
