@@ -12,6 +12,7 @@ stalled (with a cause in words) and cancelled. Importing this module imports nei
 """
 
 import dataclasses
+import functools
 import secrets
 import shutil
 import time
@@ -99,6 +100,7 @@ class Studio(Marks):
             slots=slots_of(settings),
             beside=kinds_beside(settings),
             sharing=Sharing(settings, slots_of(settings), self._jobs_dir),
+            prepare=self._weights.bring_for,
             works=settings.works,
         )
         self.server = Server(self._home, self._store, self._worker, watched, max_waiting=settings.max_waiting)
@@ -106,13 +108,11 @@ class Studio(Marks):
             self._backup = Backup(settings, self._store, self._jobs_dir, leads=self._worker.leads)
         patience_s = 3 * grace_s + 10.0
         self._forgetter = Forgetter(settings, self._home, self._store, wake=self._worker.wake, patience_s=patience_s)
-        leads = self._worker.leads
+        leads, reach = self._worker.leads, functools.partial(reach_of, settings.webhook_loopback)
         self._clock = Clock(self._home, self._store, self._forgetter, keep_days=most_days(settings), leads=leads)
         self._clock.wait_days = longest_wait_days(settings)
-        self._clock.chores = self.desk.chores if self.desk else ()
-        self._sender = Sender(
-            self._store, lambda: reach_of(settings.webhook_loopback), leads=leads, jobs_dir=self._jobs_dir
-        )
+        self._clock.chores = (self._weights.evict, *(self.desk.chores if self.desk else ()))
+        self._sender = Sender(self._store, reach, leads=leads, jobs_dir=self._jobs_dir, prepare=self._weights.bring)
         self.operation = Operation(settings, self._home, self._store, self._worker, self)
         """What the operator may see and do; whoever calls it must know that they are one."""
 

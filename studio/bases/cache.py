@@ -16,40 +16,12 @@ from pathlib import Path
 
 from studio.core.errors import ResourceError
 from studio.core.files import full_disk_in_words
+from studio.core.locks import Lock
 from studio.core.private import make_folder
 from studio.core.units import bytes_text
 
 _MARGIN_BYTES = 256 * 2**20
 """Disk space kept free for everything else."""
-
-
-class Lock:
-    """A locked file; closing it, or losing the last reference to it, unlocks it.
-
-    Args:
-        path: created when missing.
-        how: a combination of fcntl.LOCK_SH, LOCK_EX and LOCK_NB.
-
-    Raises:
-        BlockingIOError: LOCK_NB was given and somebody else holds it.
-    """
-
-    def __init__(self, path: Path, how: int) -> None:
-        self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._handle, how)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Unlock; a second time does nothing."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            os.close(handle)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,15 @@ def jobs_show(job: Job, as_json: Json = False) -> None:
     open_output(as_json).result(view, lambda console: console.print(job_details(view), soft_wrap=True))
 
 
+@jobs.command("fetch")
+def jobs_fetch(job: Job, as_json: Json = False) -> None:
+    """Fetch the weights of a job that are in the backup alone (STUDIO_WEIGHTS_MAX_BYTES), to use its folder."""
+    with _table_of_jobs() as (studio, owner):
+        count = studio.bring_weights(job, owner=owner)
+    said = say("{count} files came back.").format(count=count) if count else say("All of its weights are here.")
+    open_output(as_json).result({"job": job, "fetched": count}, lambda console: console.print(said))
+
+
 @jobs.command("cancel")
 def jobs_cancel(job: Job, as_json: Json = False) -> None:
     """Cancel a job; one that runs stops within seconds, and what it has done so far is kept."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from studio.core import records
 from studio.core.errors import NotFoundError
+from studio.core.evicted import evicted, is_kept
 from studio.core.files import sha256_of
 
 INFO_NAME = "adapter.json"
@@ -82,18 +83,19 @@ def adapter_folder(run_dir: Path, checkpoint: int | None = None) -> Path:
         checkpoint: step of the checkpoint; None takes the best one, ``run_dir/adapter``.
 
     Raises:
-        NotFoundError: the run is not finished, or has no such checkpoint (those that are there are listed).
+        NotFoundError: the run is not finished, or has no such checkpoint (those that are there are listed), or its
+            weights lie in the backup alone.
     """
     if checkpoint is None:
         folder = run_dir / "adapter"
         if not _holds_weights(folder):
             raise NotFoundError(f"{run_dir.name}: there is no trained adapter; finish the training first.")
-        return folder
+        return _with_weights(folder, run_dir)
     for path in (run_dir / "checkpoints").glob("*"):
         if path.name.isdecimal() and int(path.name) == checkpoint:
             folder_or_none = _weights_folder(path)
             if folder_or_none is not None:
-                return folder_or_none
+                return _with_weights(folder_or_none, run_dir)
     known = ", ".join(map(str, checkpoint_steps(run_dir))) or "(none)"
     raise NotFoundError(f"checkpoint {checkpoint} is not there; use one of: {known}.")
 
@@ -106,7 +108,17 @@ def _weights_folder(checkpoint_dir: Path) -> Path | None:
 
 
 def _holds_weights(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (WEIGHTS_NAME, FULL_NAME))
+    return any(is_kept(folder / name) for name in (WEIGHTS_NAME, FULL_NAME))
+
+
+def _with_weights(folder: Path, run_dir: Path) -> Path:
+    """Return the folder; the verb that reads it has no backup, whoever calls it has."""
+    if any(evicted(folder / name) for name in (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME)):
+        job = run_dir.absolute().parent.name
+        raise NotFoundError(
+            f"the weights of this run lie in the backup alone; `python -m studio jobs fetch {job}` brings them back."
+        )
+    return folder
 
 
 def adapter_sha256(folder: Path) -> str:
@@ -114,7 +126,8 @@ def adapter_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in (WEIGHTS_NAME, FULL_NAME, EMBEDS_NAME):
         path = folder / name
-        if path.is_file():
+        away = evicted(path)
+        if away is not None or path.is_file():
             digest.update(name.encode())
-            digest.update(bytes.fromhex(sha256_of(path)))
+            digest.update(bytes.fromhex(sha256_of(path) if away is None else away.sha256))
     return digest.hexdigest()

@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     """Longest time for which a machine is rented; less where the money ends before."""
     backup_url: SecretStr | None = None  # may hold a key
     """Folder that finished jobs are copied to, and restored from at the start: hf://buckets/..., s3://..., file://..."""
+    weights_max_bytes: int | None = Field(default=None, ge=0)
+    """Most that the weights of completed jobs may take of this disk, bytes, with STUDIO_BACKUP_URL: the least recently
+    used are deleted here and fetched from the backup when they are needed. None keeps all of them here."""
     hub_token: SecretStr | None = None
     """Your token for the Hugging Face Hub, for publishing; None uses that of `hf auth login` or HF_TOKEN."""
     remote_server: str = ""
@@ -243,6 +246,13 @@ class Settings(BaseSettings):
     def _beside_others(cls, value: str, info: ValidationInfo) -> str:
         if value != "lead" and info.data.get("database_url") is None:
             raise ValueError("needs STUDIO_DATABASE_URL: only there can several servers share the jobs")
+        return value
+
+    @field_validator("weights_max_bytes")
+    @classmethod
+    def _in_the_backup(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("backup_url") is None:
+            raise ValueError("needs STUDIO_BACKUP_URL: only what is in a backup may be deleted here")
         return value
 
     @field_validator("database_url")

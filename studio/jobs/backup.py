@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from studio.core.errors import InputError, MissingExtraError, Problem, StudioError
+from studio.core.evicted import WEIGHTS_SUFFIX, Evicted, evicted, evicted_below, mark
 from studio.core.files import sha256_of, sync_tree
 from studio.core.folder import is_clutter
 from studio.core.private import owner_digest
@@ -143,8 +144,14 @@ class BackupFolder:
         except (ValueError, KeyError, TypeError):
             raise DamagedError(f"{_RECORD} is of another kind") from None
 
-    def get(self, job_id: str, record: Mapping[str, Any], folder: Path) -> None:
+    def get(self, job_id: str, record: Mapping[str, Any], folder: Path, *, weights: bool = True) -> None:
         """Bring a job's files here, each verified.
+
+        Args:
+            job_id: the job.
+            record: what was sealed.
+            folder: to bring them to.
+            weights: whether its weights come, too; otherwise they stay there, as if they had been evicted here.
 
         Raises:
             DamagedError: one is missing or not what was sealed.
@@ -155,12 +162,35 @@ class BackupFolder:
                 raise DamagedError("its record names a file outside of its folder")
             path = folder.joinpath(*parts)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place = self._place(job_id, f"{_FILES}/{relative}")
-            if not self._fs.exists(place):
-                raise DamagedError(f"{path.name} is missing")
-            self._fs.get_file(place, str(path))
-            if sha256_of(path) != facts["sha256"]:
-                raise DamagedError(f"{path.name} is damaged")
+            if weights or path.suffix != WEIGHTS_SUFFIX:
+                self.get_one(job_id, relative, path, sha256=facts["sha256"])
+            elif self.size(job_id, relative) != facts["bytes"]:
+                raise DamagedError(f"{path.name} is missing, or cut off")
+            else:
+                mark(path, Evicted(facts["bytes"], facts["sha256"]))
+
+    def get_one(self, job_id: str, relative: str, path: Path, *, sha256: str) -> None:
+        """Bring one file here, verified.
+
+        Raises:
+            DamagedError: it is missing, or another one.
+        """
+        place, name = self._place(job_id, f"{_FILES}/{relative}"), PurePosixPath(relative).name
+        if not self._fs.exists(place):
+            raise DamagedError(f"{name} is missing")
+        self._fs.get_file(place, str(path))
+        if sha256_of(path) != sha256:
+            raise DamagedError(f"{name} is damaged")
+
+    def size(self, job_id: str, relative: str) -> int | None:
+        """Return the bytes of one file as they are there; None if it is missing."""
+        place = self._place(job_id, f"{_FILES}/{relative}")
+        self._fs.invalidate_cache()
+        try:
+            found: int = self._fs.info(place)["size"]
+            return found
+        except FileNotFoundError:
+            return None
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return how many files and bytes are there of each job, whole or not."""
@@ -366,15 +396,26 @@ class Backup:
         if self._held is not None and job_id in self._held:
             there = remote.unseal(job_id).get("files", {})
             self._held.discard(job_id)
-        folder, files = self._jobs_dir / job_id, {}
+        folder = self._jobs_dir / job_id
+        # Before and after what is here: weights may go and come back meanwhile, and must be in one of the three.
+        files = _evicted_of(folder)
         for path in _files_of(folder):
             relative = path.relative_to(folder).as_posix()
             if self._given_up.is_set():
                 return False
-            files[relative] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-            if (job_id, relative) not in self._sent and there.get(relative) != files[relative]:
-                remote.put(job_id, relative, path)
-                self._sent.add((job_id, relative))
+            try:
+                files[relative] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+                if (job_id, relative) not in self._sent and there.get(relative) != files[relative]:
+                    remote.put(job_id, relative, path)
+                    self._sent.add((job_id, relative))
+            except FileNotFoundError:
+                if evicted(path) is None:
+                    raise
+        files = {**_evicted_of(folder), **files}
+        for relative, facts in files.items():
+            known = (job_id, relative) in self._sent or there.get(relative) == facts
+            if not known and remote.size(job_id, relative) != facts["bytes"]:
+                raise OSError(f"{PurePosixPath(relative).name} is neither here nor there")
         if not files:  # deleted by hand
             return True
         remote.seal(job_id, {"version": 1, **self._store.dump(job_id), "files": files})
@@ -420,7 +461,7 @@ class Backup:
         part.mkdir(mode=0o700)
         try:
             try:
-                remote.get(job_id, record, part)
+                remote.get(job_id, record, part, weights=self._settings.weights_max_bytes is None)
                 place = self._jobs_dir / job_id
                 shutil.rmtree(place, ignore_errors=True)  # whole, but cut off before its row was written
                 sync_tree(part)  # its row below says that it is here for good
@@ -433,6 +474,12 @@ class Backup:
                 raise DamagedError(f"{_RECORD} is of another kind") from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _evicted_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what lies in the backup alone of a job's files."""
+    rows = evicted_below(folder)
+    return {path.relative_to(folder).as_posix(): {"bytes": row.bytes, "sha256": row.sha256} for path, row in rows}
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def variables_of(settings: Settings) -> dict[str, str]:
     """Return the settings as the variables that a child's own ``Settings()`` reads."""
     # Not the token for the Hub: only a job of the machine's owner gets it, see ``jobs/inherited.py``.
     private = {"hub_token", "remote_server", "remote_token", "backup_url", "database_url", "storage_url", "secrets_key"}
-    private |= {"works"}
+    private |= {"works", "weights_max_bytes"}  # refused without the address that they need
     values = settings.model_dump(mode="json", exclude_none=True, exclude=private)
     if settings.civitai_key:  # dumped as asterisks
         values["civitai_key"] = settings.civitai_key.get_secret_value()

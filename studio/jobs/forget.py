@@ -22,6 +22,7 @@ from pathlib import Path
 from studio.core.adapters import FULL_NAME, WEIGHTS_NAME, adapter_sha256
 from studio.core.domain import TERMINAL_STATES, JobView
 from studio.core.errors import InputError, NotFoundError, Problem, ResourceError
+from studio.core.evicted import evicted_below
 from studio.core.files import read_json, sha256_of
 from studio.core.private import COMMAND_LOG, LAST_ERROR, SERVED_NAME, UPLOADS_NAME, name_digest, owner_digest
 from studio.core.receipts import Receipt, Share
@@ -314,7 +315,9 @@ def _adapters(desk: Desk, jobs: Collection[str]) -> set[str]:
     found = set()
     for folder in (folder for job_id in jobs for folder in _folders(desk, job_id)):
         out = folder / OUT_FOLDER
-        for path in (path for name in (WEIGHTS_NAME, FULL_NAME) for path in out.rglob(name)):
+        weights = [path for name in (WEIGHTS_NAME, FULL_NAME) for path in out.rglob(name)]
+        weights += [path for path, _ in evicted_below(out) if path.name in (WEIGHTS_NAME, FULL_NAME)]
+        for path in weights:
             with suppress(OSError):
                 found.add(adapter_sha256(path.parent))
         request = read_json(out / REQUEST_FILE)
@@ -403,6 +406,7 @@ def _copies(desk: Desk, forgetting: Forgetting) -> list[Path]:
         request = read_json(folder / REQUEST_FILE)
         known |= set(request.get("uploads", ())) if isinstance(request, Mapping) else set()
         known |= {sha256_of(path) for path in _files([folder]) if path.stat().st_size in by_size}
+        known |= {facts.sha256 for _, facts in evicted_below(folder)}
     return [path for paths in by_size.values() for path in paths if sha256_of(path) in known]
 
 

@@ -28,6 +28,7 @@ from studio.jobs.here import HereAndNow
 from studio.jobs.intake import disk_errors
 from studio.jobs.queue import late
 from studio.jobs.states import VerbSpec
+from studio.jobs.weights import ALL, Weights
 
 if TYPE_CHECKING:
     from studio.jobs.webhooks.desk import WebhookDesk
@@ -65,6 +66,7 @@ class Marks(HereAndNow):
         self._jobs_dir = self._home / "jobs"
         self._store = late(lambda: resolve("studio.jobs.store:open_store")(settings, self._home, verbs))
         self._backup: Backup | None = None
+        self._weights = Weights(settings, self._store, self._jobs_dir)
         self._ready = False
 
     @property
@@ -235,6 +237,24 @@ class Marks(HereAndNow):
         link, rest = told
         with contextlib.suppress(OSError):
             write_json(folder / LINK_FILE, {"link": link, "rest": rest})
+
+    def bring_weights(self, job_id: str, file: str | None = None, *, owner: str) -> int:
+        """Make sure that the weights of a job are on this disk, fetching those that lie in the backup alone.
+
+        Args:
+            job_id: the job.
+            file: one of them, below the job's output folder; None means all.
+            owner: whose job it is.
+
+        Returns:
+            How many files came back.
+
+        Raises:
+            NotFoundError: the owner has no such job. UnavailableError: the backup cannot be reached. ResourceError:
+                what it holds is damaged, or the disk is full.
+        """
+        self._make_home()
+        return self._weights.bring(self._store.get(job_id, owner).id, ALL if file is None else (file,))
 
     def _changed(self, jobs: Collection[str]) -> None:
         if self._backup:

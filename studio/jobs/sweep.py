@@ -182,7 +182,7 @@ class Clock:
             for view in self._store.newest(owner, -1, states=TERMINAL_STATES):
                 for pattern in _PARTIAL:
                     for path in (self._jobs_dir / view.id).glob(pattern):
-                        _drop(path)
+                        _drop_if_older(path, _STAGE_LIFE_S)  # others are on their way: fetched weights, an archive
 
 
 def remove_orphans(jobs_dir: Path, known: frozenset[str]) -> None:

@@ -19,10 +19,11 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from studio.core.domain import Event, JobKind
-from studio.core.errors import ResourceError, StudioError
+from studio.core.domain import Event, JobKind, ShouldStop
+from studio.core.errors import JobCancelled, ResourceError, StudioError
 from studio.core.settings import WorksName
 from studio.core.units import duration_text
+from studio.jobs.child import explain
 from studio.jobs.events import Outcome
 from studio.jobs.pause import is_paused
 from studio.jobs.queue import Claim, Lead, WorkersQueue
@@ -61,6 +62,7 @@ class Worker:
         slots: variables of the environment for each job that may run at the same time.
         beside: kinds of jobs of which one runs while all slots are taken.
         sharing: which pictures are made beside a training on its own device; None keeps every device for one job.
+        prepare: brings here what a job's attempt reads, before it begins; raises StudioError where that cannot be.
         works: whether it runs jobs while it leads, always (where several servers may work at once), or never.
         tick_s: how often the worker looks up from what an attempt tells.
     """
@@ -80,6 +82,7 @@ class Worker:
         slots: Sequence[Slot] = ({},),
         beside: Collection[JobKind] = (),
         sharing: Sharing | None = None,
+        prepare: Callable[[str, ShouldStop], None] = lambda job_id, should_stop: None,
         works: WorksName = "lead",
         tick_s: float = 0.2,
     ) -> None:
@@ -97,6 +100,7 @@ class Worker:
         self._slots = tuple(slots)
         self._beside = frozenset(beside)
         self._sharing = sharing
+        self._prepare = prepare
         self._taken = 0
         self._counting = threading.Lock()
         self._lead: Lead | None = None
@@ -397,6 +401,8 @@ class Worker:
         """
         job_dir = self._jobs_dir / claim.id
         end_leftovers(job_dir)
+        if place is None and (ended := self._unprepared(claim)) is not None:
+            return ended
         runner = self._runner_of(claim.kind, job_dir)
         verb = self._verbs[claim.kind]
         attempt = Attempt(
@@ -428,6 +434,22 @@ class Worker:
                 runner.leave(handle)
             if self._draining.is_set():
                 runner.rest()
+
+    def _unprepared(self, claim: Claim) -> Report | None:
+        """Bring here what an attempt reads; return its end if that cannot be, or if it is told to stop meanwhile."""
+
+        def should_stop() -> bool:
+            with contextlib.suppress(ResourceError):  # a table that cannot be asked now has not asked to stop
+                return self._closing.is_set() or self._store.append(claim, ())
+            return False
+
+        try:
+            self._prepare(claim.id, should_stop)
+        except JobCancelled:
+            return Report("ended", reason=TOLD_TO_STOP, told_to_stop=True)
+        except StudioError as error:
+            return Report("ended", outcome=explain(error))
+        return None
 
     def _follow(self, claim: Claim, runner: Runner, handle: str) -> Report:
         """Carry what the attempt tells into the store until it ends, is silent or was asked to stop for too long.

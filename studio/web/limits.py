@@ -28,6 +28,7 @@ NEEDS: Mapping[str, Scope | None] = {
     "events": "read",
     "wait": "read",
     "out_dir": "read",
+    "bring_weights": "read",
     "check_settings": "read",
     "publishing_of": "read",
     "usage": "read",

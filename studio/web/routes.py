@@ -21,7 +21,8 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import Field
 
 from studio.core.config import CheckConfig
-from studio.core.errors import ConflictError, InputError, Problem, StudioError
+from studio.core.errors import ConflictError, InputError, Problem, ResourceError, StudioError, UnavailableError
+from studio.core.evicted import evicted
 from studio.core.files import sha256_of, write_bytes
 from studio.core.private import UPLOADS_NAME, owner_digest
 from studio.core.settings import Settings
@@ -239,9 +240,12 @@ def manifest(session: StudioSession, job_id: str) -> dict[str, Any]:
     job = session.studio.get(job_id, owner=session.owner)
     rows = []
     if job.state == "completed":
-        for relative in home_files(job, session.studio.out_dir(job.id, owner=session.owner)):
-            path = session.out_file(job.id, relative)
-            if path is not None:
+        folder = session.studio.out_dir(job.id, owner=session.owner)
+        for relative in home_files(job, folder):
+            away = evicted(folder / relative)  # known without fetching it
+            if away is not None:
+                rows.append({"path": relative, "bytes": away.bytes, "sha256": away.sha256})
+            elif (path := session.out_file(job.id, relative)) is not None:
                 rows.append({"path": relative, "bytes": path.stat().st_size, "sha256": sha256_of(path)})
     return {"job": job.id, "kind": job.kind, "state": job.state, "files": rows}
 
@@ -268,6 +272,8 @@ def _job_file(session: StudioSession, job_id: str, relative: str, *, small: bool
     missing = HTTPException(404, "There is no such file.")
     try:
         path = session.out_file(job_id, relative)
+    except (UnavailableError, ResourceError):  # of an own file, which cannot be fetched now
+        raise
     except (StudioError, OSError, ValueError):
         raise missing from None
     if path is None or (path.suffix not in _SERVED and not _is_named(session, job_id, relative)):

@@ -12,6 +12,7 @@ from studio.core.adapters import EMBEDS_NAME, FULL_NAME, INFO_NAME, WEIGHTS_NAME
 from studio.core.config import CheckConfig, ExportConfig, GenerateConfig, PublishConfig
 from studio.core.domain import TERMINAL_STATES, JobKind, JobView
 from studio.core.errors import InputError, LoginError, NotFoundError, Problem
+from studio.core.evicted import WEIGHTS_SUFFIX, is_kept
 from studio.core.finish_config import FinishConfig
 from studio.core.fit import FitPlan
 from studio.core.job_words import name_of
@@ -455,10 +456,24 @@ class StudioSession:
         return list_chains(self.settings.presets_dir)
 
     def out_file(self, job_id: str, relative: str) -> Path | None:
-        """Return the absolute path of a file that a job wrote; None if it is not there or lies outside."""
+        """Return the absolute path of a file that a job wrote; None if it is not there or lies outside.
+
+        Weights that lie in the backup alone are fetched; raises as ``Studio.bring_weights``.
+        """
+        path = self._place(job_id, relative)
+        if path is not None and path.suffix == WEIGHTS_SUFFIX and is_kept(path):
+            self.studio.bring_weights(job_id, relative, owner=self.owner)
+        return path if path is not None and path.is_file() else None
+
+    def has_file(self, job_id: str, relative: str) -> bool:
+        """Tell whether ``out_file`` would find a file; fetches nothing."""
+        path = self._place(job_id, relative)
+        return path is not None and is_kept(path)
+
+    def _place(self, job_id: str, relative: str) -> Path | None:
         folder = self.studio.out_dir(job_id, owner=self.owner).resolve()
         path = (folder / relative).resolve()
-        return path if path.is_relative_to(folder) and path.is_file() else None
+        return path if path.is_relative_to(folder) else None
 
     def presets(self, base: str | None = None) -> list[TrainPreset]:
         """Return the training presets, those of one base if it is named."""

@@ -1,5 +1,6 @@
 """The commands on jobs, as a person types them; `jobs list` and `jobs retry` are in web/page/test_retry.py, too."""
 
+import hashlib
 import json
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from studio.cli import main
 from studio.core.config import CheckConfig
 from studio.core.domain import Event
+from studio.core.evicted import Evicted, mark
 from studio.core.settings import Settings
 from studio.jobs.events import Outcome
 from studio.jobs.sqlite import SqliteDatabase
@@ -166,7 +168,29 @@ def test_they_are_followed_until_the_job_has_ended(
     assert "loading, öfter" in said_of(capsys, "logs", job, "--follow")
 
 
-@pytest.mark.parametrize("command", ["show", "cancel", "retry", "logs", "events"])
+def test_weights_that_lie_in_the_backup_alone_are_fetched(
+    studio: Studio,
+    studio_home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    job = studio.list(owner="local")[-1].id
+    assert said_of(capsys, "fetch", job) == "All of its weights are here.\n"
+    weights = studio_home / "jobs" / job / "out" / "adapter" / "weights.safetensors"
+    weights.parent.mkdir(parents=True)
+    mark(weights, Evicted(2, hashlib.sha256(b"ww").hexdigest()))
+    assert main.run(["jobs", "fetch", job]) == 1
+    assert "STUDIO_BACKUP_URL" in capsys.readouterr().err
+    there = tmp_path / "vault" / "jobs" / job / "files" / "out" / "adapter" / weights.name
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"ww")
+    monkeypatch.setenv("STUDIO_BACKUP_URL", f"file://{tmp_path / 'vault'}")
+    assert json.loads(said_of(capsys, "fetch", job, "--json")) == {"job": job, "fetched": 1}
+    assert weights.read_bytes() == b"ww"
+
+
+@pytest.mark.parametrize("command", ["show", "cancel", "retry", "logs", "events", "fetch"])
 def test_no_command_knows_the_jobs_of_others(studio: Studio, capsys: pytest.CaptureFixture[str], command: str) -> None:
     foreign = studio.list(owner="hf:bob")[0].id
     assert main.run(["jobs", command, foreign]) == 2

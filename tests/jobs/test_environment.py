@@ -1,4 +1,6 @@
-from studio.core.settings import Settings
+import os
+
+from studio.core.settings import Settings, load_settings
 from studio.jobs.environment import rules_of, variables_of
 
 
@@ -15,3 +17,19 @@ def test_the_operators_check_goes_along_to_other_machines():
         "STUDIO_NUDITY_PHOTOS": "off",
         "STUDIO_NUDITY_FROM": "0.5",
     }
+
+
+def test_what_needs_an_address_stays_behind_with_it(tmp_path, monkeypatch):
+    settings = Settings(
+        home=tmp_path,
+        database_url="postgresql://db/studio",
+        works="always",
+        backup_url="file:///b",
+        weights_max_bytes=1,
+    )
+    for name in list(os.environ):
+        if name.startswith("STUDIO_"):
+            monkeypatch.delenv(name)
+    for name, value in variables_of(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().home == tmp_path, "a child can read all of it"

@@ -209,8 +209,12 @@ def test_what_killed_attempts_left_goes_once_the_job_has_ended(studio: Studio, p
         (studio._jobs_dir / job / ".out.partial").mkdir()
         (studio._jobs_dir / job / ".out.partial" / "001.png").write_text("crop")
         (studio._jobs_dir / job / ".request.json.part").write_text("{")
+        for path in (studio._jobs_dir / job).glob(".*"):
+            os.utime(path, (time.time() - 7200,) * 2)
+    coming = studio._jobs_dir / ended / ".weights-aabb.part"
+    coming.write_text("on its way from the backup")
     studio._clock.sweep()
-    assert not list((studio._jobs_dir / ended).glob(".*"))
+    assert list((studio._jobs_dir / ended).glob(".*")) == [coming]
     assert len(list((studio._jobs_dir / waits).glob(".*"))) == 2, "it may be written right now"
 
 

@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from studio.core.domain import JobView
-from studio.core.errors import NotFoundError
+from studio.core.errors import NotFoundError, UnavailableError
+from studio.core.evicted import Evicted, mark
 from studio.core.settings import Settings
 from studio.service import Studio
 from studio.web.routes import UPLOAD_LIFE_S, add_routes
@@ -133,6 +134,8 @@ class Finished:
 
     def __init__(self, home: Path) -> None:
         self.out = home / "jobs" / "train-1" / "out"
+        self.brought: list[str] = []
+        self.failure: Exception | None = None
         (self.out / "adapter").mkdir(parents=True)
         (self.out / "adapter" / "adapter.json").write_text("{}")
         (self.out / "report.json").write_text("{ }")
@@ -150,6 +153,14 @@ class Finished:
     def out_dir(self, job_id: str, *, owner: str) -> Path:
         self.get(job_id, owner=owner)
         return self.out
+
+    def bring_weights(self, job_id: str, file: str | None = None, *, owner: str) -> int:
+        self.get(job_id, owner=owner)
+        self.brought.append(str(file))
+        if self.failure is not None:
+            raise self.failure
+        (self.out / str(file)).write_bytes(b"weights")
+        return 1
 
 
 def files_client(tmp_path: Path, owner: str) -> tuple[TestClient, Finished]:
@@ -175,6 +186,25 @@ def test_a_job_lists_its_files_with_their_digests_and_serves_parts_of_them(tmp_p
         assert client.get(f"/files/train-1/{path}").status_code == 404
     studio.job = replace(studio.job, state="training")
     assert client.get("/files/train-1").json()["files"] == []
+
+
+def test_weights_in_the_backup_alone_are_listed_without_fetching_them_and_fetched_when_asked_for(
+    tmp_path: Path,
+) -> None:
+    client, studio = files_client(tmp_path, "ada")
+    name = "adapter/pytorch_lora_weights.safetensors"
+    mark(studio.out / name, Evicted(7, digest(b"weights")))
+    listed = {row["path"]: row for row in client.get("/files/train-1").json()["files"]}
+    assert listed[name] == {"path": name, "bytes": 7, "sha256": digest(b"weights")} and not studio.brought
+    assert client.get("/files/train-1/report.json").status_code == 200 and not studio.brought
+    studio.failure = UnavailableError("the backup cannot be reached.")
+    refused = client.get(f"/files/train-1/{name}")
+    assert refused.status_code == 503 and "the backup cannot be reached" in refused.text
+    studio.failure = None
+    assert client.get(f"/files/train-1/{name}").content == b"weights" and studio.brought == [name] * 2
+    missing = "adapter/other.safetensors"
+    studio.failure = NotFoundError("no such job")
+    assert client.get(f"/files/train-1/{missing}").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +54,7 @@ class Sender:
         tls: how certificates are checked; None takes the authorities that everybody trusts.
         look_s: pause between two looks, seconds.
         jobs_dir: folders of jobs, whose adapters are put to links.
+        prepare: makes sure that weights of a job are there, below a folder of its output; raises StudioError.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Sender:
         tls: ssl.SSLContext | None = None,
         look_s: float = _LOOK_S,
         jobs_dir: Path | None = None,
+        prepare: Callable[[str, Collection[str]], object] = lambda job_id, below: None,
     ) -> None:
         self._jobs_dir = jobs_dir
+        self._prepare = prepare
         self._store = store
         self._reach = reach
         self._leads = leads
@@ -186,6 +189,10 @@ class Sender:
 
             if self._jobs_dir is None or due.job is None:
                 return transport.Answer(None, "The adapter is not here.")
+            try:
+                await asyncio.to_thread(self._prepare, due.job, (uploads.ADAPTER,))
+            except StudioError as error:  # another attempt follows
+                return transport.Answer(None, str(error))
             checked = transport.CheckedTransport(self._reach(), self._tls or transport.usual_tls(), self._resolver)
             return await uploads.put(due.url, self._jobs_dir / due.job, checked)
         if not due.secrets:  # never unsigned; it waits for the key, or for a rotation

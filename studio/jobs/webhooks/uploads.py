@@ -23,7 +23,7 @@ ARRIVED = "The adapter is at the link that came with the request."
 FAILED = "The adapter could not be put to the link that came with the request: {error}"
 FINAL = frozenset({400, 401, 403, 404, 405, 410, 411, 413})
 """Answers after which a link does not become better: it has expired, or takes no such file."""
-_ADAPTER = "adapter"
+ADAPTER = "adapter"
 _CHUNK_BYTES = 2**20
 
 
@@ -53,7 +53,7 @@ async def put(url: str, job_dir: Path, transport: CheckedTransport, limits: Uplo
     limits = limits or UploadLimits()
     archive = job_dir / f".put-{secrets.token_hex(8)}.part"  # the clock knows what a kill leaves by this ending
     try:
-        await asyncio.to_thread(_pack, job_dir / OUT_FOLDER / _ADAPTER, archive)
+        await asyncio.to_thread(_pack, job_dir / OUT_FOLDER / ADAPTER, archive)
         # No type of content: what a signature does not name must not be sent. A length: no storage takes chunks.
         headers = {"content-length": str(archive.stat().st_size), "user-agent": "likeness-studio"}
         async with (

@@ -156,7 +156,7 @@ def _training(call: Call, job: JobView) -> Data:
     folder = (job.result or {}).get("adapter", "adapter")
     names = (f"{folder}/{name}" for name in (WEIGHTS_NAME, FULL_NAME))
     done = job.state == "completed"
-    weights = next((name for name in names if call.session.out_file(job.id, name)), None) if done else None
+    weights = next((name for name in names if call.session.has_file(job.id, name)), None) if done else None
     return _training_at(str(call.request.base_url), job, weights)
 
 

@@ -28,7 +28,7 @@ def linker(session: StudioSession, job_id: str) -> Url:
     """Return a function from a path below the job's output folder to its link; None where there is no such file."""
 
     def link(relative: str) -> str | None:
-        if session.out_file(job_id, relative) is None:
+        if not session.has_file(job_id, relative):
             return None
         # Relative on purpose: the page may live under a prefix that only the proxy knows.
         return f"files/{quote(job_id)}/{quote(relative)}"

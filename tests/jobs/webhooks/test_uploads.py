@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from studio.core.errors import UnavailableError
 from studio.jobs.events import Outcome
 from studio.jobs.store import Store
 from studio.jobs.webhooks import uploads
@@ -84,6 +85,27 @@ def test_what_is_down_is_tried_again(store: Store, trained: Path, sending: Any, 
     with sending(store, jobs_dir=trained):
         until(lambda: said(store))
     assert len(GOT) == 3 and said(store) == [("info", uploads.ARRIVED)]
+
+
+def test_weights_that_lie_in_the_backup_alone_are_fetched_first(
+    store: Store, trained: Path, sending: Any, until: Any
+) -> None:
+    weights = trained / JOB / "out" / "adapter" / "pytorch_lora_weights.safetensors"
+    weights.unlink()
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def prepare(job: str, below: tuple[str, ...]) -> None:
+        asked.append((job, below))
+        if len(asked) == 1:
+            raise UnavailableError("the backup cannot be reached.")
+        weights.write_bytes(b"weights")
+
+    with sending(store, jobs_dir=trained, prepare=prepare):
+        until(lambda: said(store))
+    assert asked == [(JOB, ("adapter",))] * 2
+    ((_, _, body),) = GOT
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.read(weights.name) == b"weights"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from PIL import Image
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from studio.core.settings import Settings
@@ -247,10 +250,12 @@ def test_one_that_was_cancelled_begins_anew(real: Clients, order: dict[str, Any]
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_real_model_is_trained_and_draws(tmp_path: Path) -> None:
+def test_a_real_model_is_trained_and_draws_also_when_only_the_storage_has_it(tmp_path: Path) -> None:
     from studio.pocket.samples import sample_photos
 
-    clients = Clients(tmp_path)
+    vault = tmp_path / "vault"
+    address = SecretStr(f"file://{vault}")
+    clients = Clients(tmp_path, Settings(home=tmp_path / "home", backup_url=address, weights_max_bytes=0, warm_s=0))
     clients.studio.start()
     photos = [text_of(path.read_bytes()) for path in sample_photos(tmp_path / "photos", count=5, size_px=128)]
     order = {
@@ -267,4 +272,21 @@ def test_a_real_model_is_trained_and_draws(tmp_path: Path) -> None:
         assert drawn.status_code == 200, drawn.text
     pictures = [Image.open(io.BytesIO(base64.b64decode(text))) for text in drawn.json()["images"]]
     assert [picture.size for picture in pictures] == [(128, 128)] * 2
+
+    (run,) = (job for job in clients.studio.list(owner="local") if job.kind == "train")
+    out = clients.studio.out_dir(run.id, owner="local")
+    weights = list(out.rglob("*.safetensors"))
+    end_s = time.monotonic() + 60
+    while not (vault / "jobs" / run.id / "DONE").is_file():
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
+    for path in (*weights, *out.parent.glob(".used-*")):
+        os.utime(path, (time.time() - 7200,) * 2)
+    assert clients.studio._weights.evict() > 10**6 and not list(out.rglob("*.safetensors"))
+    with clients.ada as http:
+        again = http.post("/service/inference", json={**body, "num_image": 3})
+        assert again.status_code == 200, again.text
+    assert again.json()["images"][:2] == drawn.json()["images"] and len(again.json()["images"]) == 3
+    back = {path.relative_to(out).parts[0] for path in out.rglob("*.safetensors")}
+    assert back == {"adapter"}, "checkpoints stay there, nobody asked for them"
     clients.studio.close()
