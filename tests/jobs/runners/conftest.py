@@ -233,6 +233,12 @@ def runner_away(folder: Path, launcher: Any) -> Iterator[SimpleNamespace]:
 
 
 @pytest.fixture
+def runner_on() -> Callable[..., Any]:
+    """Return ``runner_away``, for a launcher of one's own."""
+    return runner_away
+
+
+@pytest.fixture
 def away(tmp_path: Path) -> Iterator[SimpleNamespace]:
     """A runner whose agents are processes on a home of their own, with all that it is made of."""
     launcher = ProcessLauncher(tmp_path / "elsewhere")

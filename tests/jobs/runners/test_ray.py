@@ -1,6 +1,7 @@
 """On a local cluster of fake GPUs; what needs none of it is asked of the launcher and the guard alone."""
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -8,11 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from studio.core.adapters import WEIGHTS_NAME
 from studio.core.errors import InputError, MissingExtraError, ResourceError
@@ -251,6 +254,89 @@ def test_the_head_is_killed_and_the_job_goes_on_when_there_is_one_again(
     on_ray.cluster.restart()
     on_ray.runner.leave(handle)
     it_goes_on(on_ray, attempt, new_attempt, follow)
+
+
+# The cluster of deploy/ray-cluster.yaml
+
+CLUSTER_FILE = PROJECT_ROOT / "deploy" / "ray-cluster.yaml"
+
+
+def prepared(config):
+    """Return a cluster file as Ray's launcher completes and checks it, or raise as it does."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    whole = prepare_config(copy.deepcopy(config))
+    validate_config(whole)
+    return whole
+
+
+@pytest.mark.slow
+def test_the_cluster_file_is_what_rays_launcher_takes():
+    pytest.importorskip("ray")
+    config = yaml.safe_load(CLUSTER_FILE.read_text(encoding="utf-8"))
+    whole = prepared(config)
+    assert whole["max_workers"] == len(config["provider"]["worker_ips"]) == 2
+    for place, source in config["file_mounts"].items():
+        assert place.startswith("~/") and (source == "~/.ray/auth_token" or (PROJECT_ROOT / source).is_file())
+    starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    assert all(command.startswith("RAY_AUTH_MODE=token ~/likeness-studio/venv/bin/ray ") for command in starts)
+    with pytest.raises(Exception, match="worker_start_command"):
+        prepared({**config, "worker_start_commands": []})
+
+
+@pytest.fixture
+def by_the_file(verbs_on_path):
+    """A head and a node with one GPU, begun with the commands of the cluster file; their launcher."""
+    pytest.importorskip("ray")
+    config = yaml.safe_load(CLUSTER_FILE.read_text(encoding="utf-8"))
+    with (
+        tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as name,  # sockets' paths
+        socket.socket() as free,
+    ):
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+        free.close()
+        home = Path(name) / "h"
+        (home / "likeness-studio").mkdir(parents=True)
+        (home / "likeness-studio" / "venv").symlink_to(sys.prefix)
+        (home / "ray_bootstrap_config.yaml").write_text(json.dumps(prepared(config)))
+        given = {"PATH": os.environ["PATH"], "HOME": str(home), "RAY_TMPDIR": name, "RAY_HEAD_IP": "127.0.0.1"}
+        given |= {"PYTHONPATH": os.environ["PYTHONPATH"], "STUDIO_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+
+        def do(command, **more):
+            command = command.replace("6379", port)
+            subprocess.run(["bash", "-c", command], env={**given, **more}, check=True, capture_output=True, timeout=120)
+
+        try:
+            do("RAY_AUTH_MODE=token ~/likeness-studio/venv/bin/ray get-auth-token --generate")
+            # Not `ray stop`: it would end every cluster of this machine.
+            do(config["head_start_ray_commands"][-1], RAY_OVERRIDE_RESOURCES='{"GPU": 0}')
+            do(config["worker_start_ray_commands"][-1], RAY_OVERRIDE_RESOURCES='{"GPU": 1}')
+            asking = {"PATH": given["PATH"], "HOME": str(home), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+            yield lambda **more: RayLauncher("", environment={**asking, **more}, patience_s=30.0), home
+        finally:
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.Error):
+                    if process.environ().get("RAY_TMPDIR") == name:
+                        process.kill()
+
+
+@pytest.mark.slow
+def test_a_cluster_begun_with_the_commands_of_the_file_carries_out_attempts_for_those_who_have_its_token(
+    by_the_file, new_attempt, follow, tmp_path, runner_on
+):
+    launcher_of, home = by_the_file
+    with runner_on(tmp_path, launcher_of(RAY_AUTH_MODE="token")) as on_ray:
+        handle = on_ray.runner.start(new_attempt("count 5 1"))
+        report, events = follow(on_ray.runner, handle)
+        assert report.outcome is not None and report.outcome.state == "completed", report
+        assert steps(events)[-1] == 5
+        on_ray.runner.leave(handle)
+        on_ray.launcher.hang_up()
+    stranger = launcher_of(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="f" * 64)
+    with pytest.raises(ResourceError):
+        stranger.is_alive("somebody")
+    stranger.hang_up()
 
 
 # Without a cluster
