@@ -313,7 +313,7 @@ def by_the_file(verbs_on_path):
             do(config["head_start_ray_commands"][-1], RAY_OVERRIDE_RESOURCES='{"GPU": 0}')
             do(config["worker_start_ray_commands"][-1], RAY_OVERRIDE_RESOURCES='{"GPU": 1}')
             asking = {"PATH": given["PATH"], "HOME": str(home), "RAY_ADDRESS": f"127.0.0.1:{port}"}
-            yield lambda **more: RayLauncher("", environment={**asking, **more}, patience_s=30.0), home
+            yield lambda **more: RayLauncher("", environment={**asking, **more}, patience_s=30.0)
         finally:
             for process in psutil.process_iter():
                 with contextlib.suppress(psutil.Error):
@@ -325,7 +325,7 @@ def by_the_file(verbs_on_path):
 def test_a_cluster_begun_with_the_commands_of_the_file_carries_out_attempts_for_those_who_have_its_token(
     by_the_file, new_attempt, follow, tmp_path, runner_on
 ):
-    launcher_of, home = by_the_file
+    launcher_of = by_the_file
     with runner_on(tmp_path, launcher_of(RAY_AUTH_MODE="token")) as on_ray:
         handle = on_ray.runner.start(new_attempt("count 5 1"))
         report, events = follow(on_ray.runner, handle)
