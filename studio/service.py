@@ -113,7 +113,7 @@ class Studio(Marks):
         self._clock.wait_days = longest_wait_days(settings)
         self._clock.chores = (self._weights.evict, *(self.desk.chores if self.desk else ()))
         self._sender = Sender(self._store, reach, leads=leads, jobs_dir=self._jobs_dir, prepare=self._weights.bring)
-        self.operation = Operation(settings, self._home, self._store, self._worker, self)
+        self.operation = Operation(settings, self._home, self._store, self._worker, self, self._weights.sizes)
         """What the operator may see and do; whoever calls it must know that they are one."""
 
     def start(self) -> None:

@@ -8,10 +8,10 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
@@ -23,9 +23,12 @@ from studio.core.settings import Settings
 from studio.jobs.child import resolve
 from studio.jobs.intake import disk_errors
 from studio.jobs.pause import is_paused, pause, paused_for_s
-from studio.jobs.queue import JobQueue
-from studio.jobs.slots import slots_of
+from studio.jobs.queue import Deliveries, JobQueue, OwnerUse, RunningJob
+from studio.jobs.slots import RENTING, slots_of
 from studio.jobs.states import RUNNING, TRANSITIONS
+
+if TYPE_CHECKING:
+    from studio.jobs.rentals import Money
 
 MOST_OPEN, MOST_STOPPED = 200, 20
 """Most jobs of one look: those that have not ended, and the newest that ended without a result."""
@@ -79,6 +82,48 @@ class QueueLook:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """One place of this machine where jobs run."""
+
+    name: str
+    """``cpu``, ``mps``, or what tells a GPU apart: its number or UUID."""
+    jobs: tuple[str, ...]
+    """Ids of those that run there; two where pictures are made beside a training."""
+    warm_bytes: int | None
+    """Main memory of the process that keeps its base loaded there; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rented:
+    """A machine that may cost money now."""
+
+    service: str
+    what: str
+    job: str
+    price_per_hour: float
+    """US dollars."""
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What goes on: servers with what they run, devices, rented machines, deliveries."""
+
+    server: str
+    """Host and process of this server."""
+    running: tuple[RunningJob, ...]
+    """By all servers; one that runs nothing is in no table."""
+    devices: tuple[Device, ...]
+    gpus: tuple[machine.Gpu, ...]
+    rented: tuple[Rented, ...]
+    money: "Money | None"
+    """Of the month; None where no machines are rented."""
+    budget: float | None
+    """US dollars a month."""
+    deliveries: Deliveries
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerShare:
     """What one owner has here."""
 
@@ -86,6 +131,22 @@ class OwnerShare:
     jobs: int
     bytes: int
     """Of their jobs and uploads, on the disk."""
+    used: OwnerUse | None = None
+    """What they have used; None of an owner of whom there are files alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShare:
+    """What one cache holds."""
+
+    name: str
+    """results, bases, weights (of completed jobs, the rest of which lies in the backup), or a folder of the caches."""
+    bytes: int
+    entries: int | None
+    limit_bytes: int | None
+    """What it may hold; None without a limit."""
+    away_bytes: int = 0
+    """Of weights: what lies in the backup alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +163,7 @@ class Holdings:
     owners: tuple[OwnerShare, ...]
     """The one with the most first."""
     gpus: tuple[machine.Gpu, ...]
+    caches: tuple[CacheShare, ...] = ()
 
 
 class Running(Protocol):
@@ -112,6 +174,12 @@ class Running(Protocol):
 
     def running(self) -> Mapping[str, int]:
         """Return job id -> process of the jobs that run here."""
+
+    def devices(self) -> Mapping[str, tuple[str, ...]]:
+        """Return what tells a device of this machine apart -> jobs that run on it."""
+
+    def warm(self) -> Mapping[str, int]:
+        """Return device -> process that keeps its base loaded there."""
 
     def wake(self) -> None:
         """Say that something has changed."""
@@ -136,9 +204,19 @@ class Operation:
         store: the table of jobs.
         worker: what runs jobs here.
         steering: how an owner cancels and retries; ``Studio``.
+        weights: returns the bytes of weights of completed jobs that are here, and of those in the backup alone.
     """
 
-    def __init__(self, settings: Settings, home: Path, store: JobQueue, worker: Running, steering: Steering) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        home: Path,
+        store: JobQueue,
+        worker: Running,
+        steering: Steering,
+        weights: Callable[[], tuple[int, int]] | None = None,
+    ) -> None:
+        self._weights = weights
         self._settings, self._home, self._store = settings, home, store
         self._worker, self._steering = worker, steering
         self._measuring = threading.Lock()
@@ -162,6 +240,25 @@ class Operation:
             memory_bytes=memory.total,
             load=os.getloadavg()[0],
             cores=os.cpu_count() or 1,
+        )
+
+    def activity(self) -> Activity:
+        """Return what goes on now, as this machine and the tables know it."""
+        settings, overview = self._settings, self._store.overview
+        rents = settings.runner in RENTING
+        rentals = self._store.rentals
+        open_ones = rentals.open_ones(settings.runner) if rents else ()
+        return Activity(
+            server=overview.server,
+            running=overview.running(),
+            devices=self._devices(),
+            gpus=machine.gpus(),
+            rented=tuple(
+                Rented(row.service, row.what, row.job, row.price_per_hour, rentals.age_s(row)) for row in open_ones
+            ),
+            money=rentals.money() if rents else None,
+            budget=settings.rent_monthly_budget if rents else None,
+            deliveries=overview.deliveries(),
         )
 
     def measure(self) -> Holdings:
@@ -217,6 +314,15 @@ class Operation:
             self._measured = None
         return cleared
 
+    def _devices(self) -> tuple[Device, ...]:
+        busy, warm = self._worker.devices(), self._worker.warm()
+        names = sorted({*busy, *warm})
+        kind = machine.look(self._settings.device).kind
+        only = kind if names == [""] else "cpu"  # beside GPUs that have names
+        return tuple(
+            Device(name or only, busy.get(name, ()), _memory_of(warm[name]) if name in warm else None) for name in names
+        )
+
     def _weigh(self) -> Holdings:
         settings, home = self._settings, self._home
         whose = self._store.whose()
@@ -227,7 +333,9 @@ class Operation:
         for owner in taken:
             digest = owner_digest(owner)
             taken[owner] += bytes_below(home / UPLOADS_NAME / digest) + bytes_below(home / SERVED_NAME / f"of-{digest}")
-        shares = [OwnerShare(owner, counted[owner], size) for owner, size in taken.items()]
+        uses = self._store.overview.uses()
+        everybody = {**dict.fromkeys(uses, 0), **taken}
+        shares = [OwnerShare(owner, counted.get(owner, 0), size, uses.get(owner)) for owner, size in everybody.items()]
         try:
             results, results_bytes = resolve(_CLEAR)(settings, dry_run=True)
         except (OSError, StudioError):
@@ -242,7 +350,25 @@ class Operation:
             disk.total,
             tuple(sorted(shares, key=lambda share: (-share.bytes, share.owner))),
             machine.gpus(),
+            self._caches(results, results_bytes),
         )
+
+    def _caches(self, results: int | None, results_bytes: int) -> tuple[CacheShare, ...]:
+        settings = self._settings
+        found = []
+        if results is not None:
+            limit = settings.results_max_bytes if settings.results_cache == "disk" else None
+            found.append(CacheShare("results", results_bytes, results, limit))
+        bases = settings.bases_dir or self._home / "bases"
+        found.append(CacheShare("bases", bytes_below(bases), _count(bases), settings.bases_max_bytes))
+        if self._weights is not None and settings.backup_url is not None:
+            here, away = self._weights()
+            found.append(CacheShare("weights", here, None, settings.weights_max_bytes, away))
+        folders = sorted(path for path in (self._home / "cache").glob("*") if path.is_dir())
+        found += [
+            CacheShare(path.name, bytes_below(path), _count(path), None) for path in folders if path.name != "pictures"
+        ]
+        return tuple(found)
 
 
 def bytes_below(path: Path) -> int:
@@ -279,6 +405,14 @@ def _places(home: Path, bases_dir: Path | None) -> dict[str, int]:
     of_bases = bytes_below(bases)
     inside = of_bases if bases.is_relative_to(home) else 0
     return {**found, "bases": of_bases, "other": max(0, total - sum(found.values()) - inside)}
+
+
+def _count(folder: Path) -> int:
+    """Return how many entries a cache's folder has."""
+    try:
+        return sum(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
+    except OSError:
+        return 0
 
 
 def _queued(view: JobView, process: int | None) -> QueuedJob:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from studio.core.domain import Event, JobFacts, JobKind, JobView
 from studio.core.keys import Use
+from studio.core.webhooks import DeliveryState
 from studio.jobs.events import Outcome
 
 Suits = Callable[[str, JobFacts], bool]
@@ -69,6 +70,66 @@ class Lead(Protocol):
 
     def is_taken(self) -> bool:
         """Tell whether anybody has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """An attempt that runs, on whatever machine."""
+
+    id: str
+    kind: JobKind
+    owner: str
+    attempt: int
+    server: str
+    """Host and process of the server that looks after it."""
+    is_ours: bool
+    """Whether that is this server."""
+    place: str | None
+    """Runner that carries it out elsewhere (``ssh``, ``ray``, ``vast``, ``hf_jobs``); None on the server's machine."""
+    began_s: float
+    """Seconds since this attempt was begun."""
+    silent_s: float
+    """Seconds since its server was last heard of."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerUse:
+    """What an owner has used, and for how long they keep it."""
+
+    use: Use
+    days: float | None
+    """That they chose; None where they chose none."""
+    keys: int
+    """API keys of theirs that open something now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event on its way to a webhook, or to a link that came with a request."""
+
+    owner: str
+    host: str | None
+    """Of its address; None of one that is sealed or gone."""
+    type: str
+    state: DeliveryState
+    attempts: int
+    status: int | None
+    """HTTP status of the newest answer."""
+    age_s: float
+    next_s: float | None
+    """Seconds until it is tried next; None if it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """What is to be told to webhooks, and what was."""
+
+    counts: Mapping[str, int]
+    """By their state."""
+    webhooks: int
+    """That are active."""
+    newest: tuple[Delivery, ...]
+    """Those that wait or failed first."""
 
 
 class OwnersQueue(Protocol):
@@ -315,6 +376,8 @@ class JobQueue(OwnersQueue, WorkersQueue, KeepersQueue, Protocol):
     """Webhooks of owners, and what is to be told to them: a ``studio.jobs.webhooks.ledger.Ledger``."""
     rentals: Any
     """Machines that were rented, and what they cost: a ``studio.jobs.rentals.Rentals``."""
+    overview: Any
+    """What runs, what owners have used, what is delivered: a ``studio.jobs.overview.Overview``."""
 
 
 class _Late:

@@ -22,7 +22,7 @@ from studio.jobs.queue import Claim, Suits
 Slot = dict[str, str]
 """Variables of the environment that tie a job's process to its device."""
 
-_RENTED = ("vast", "hf_jobs")
+RENTING = ("vast", "hf_jobs")
 """Runners that have a machine for each job."""
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -52,7 +52,7 @@ def slots_of(settings: Settings, devices_dir: Path = Path("/dev")) -> tuple[Slot
             Where jobs run on other machines, ``runner_jobs`` says how many.
         devices_dir: where the drivers' device files are.
     """
-    if settings.runner in _RENTED:
+    if settings.runner in RENTING:
         return ({},) * settings.rent_machines
     if settings.runner != "local" and settings.runner_jobs is not None:
         return ({},) * settings.runner_jobs

@@ -25,6 +25,7 @@ from studio.jobs.database import Database
 from studio.jobs.events import Outcome
 from studio.jobs.figures import figures
 from studio.jobs.moves import IS_RUNNING, add_events, locked, move, note_advance, requeue, say
+from studio.jobs.overview import Overview
 from studio.jobs.postgres import PostgresDatabase
 from studio.jobs.queue import Claim, Figure, JobQueue, Lead, NewJob, Suits
 from studio.jobs.rentals import Rentals
@@ -82,13 +83,11 @@ class Store(JobQueue):
         lease_s: float = LEASE_S,
         box: Seal | None = None,
     ) -> None:
-        self._database = database
-        self._verbs = verbs
+        self._database, self._now_s, self._verbs = database, database.now_s, verbs
         self.lease_s = lease_s
-        self._now_s = database.now_s
-        self.webhooks = Ledger(database, box)
-        self.rentals = Rentals(database)
+        self.webhooks, self.rentals = Ledger(database, box), Rentals(database)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.overview = Overview(database, lease_s, self._holder)
 
     # Owner's calls
 

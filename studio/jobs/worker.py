@@ -29,7 +29,7 @@ from studio.jobs.pause import is_paused
 from studio.jobs.queue import Claim, Lead, WorkersQueue
 from studio.jobs.runners.base import TOLD_TO_STOP, Attempt, Report, Runner
 from studio.jobs.runners.local import end_leftovers, process_of
-from studio.jobs.slots import BESIDE, Sharing, Slot
+from studio.jobs.slots import BESIDE, Sharing, Slot, device_of
 from studio.jobs.states import VerbSpec
 
 logger = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ class Worker:
         """Jobs that run here, and when their leases were renewed last, on the monotonic clock."""
         self._attempts: dict[str, tuple[Runner, str]] = {}
         """Their runners and handles."""
+        self._on: dict[str, str] = {}
+        """Jobs that run on this machine -> what tells their devices apart."""
         self._runners: set[Runner] = set()
         """Those that have carried out attempts, and may keep something for others."""
         self._parting: set[str] = set()
@@ -152,6 +154,20 @@ class Worker:
     def leads(self) -> bool:
         """Tell whether this server is the one of its queue that works."""
         return self._leads
+
+    def devices(self) -> dict[str, tuple[str, ...]]:
+        """Return what tells a device of this machine apart (empty: the only one) -> jobs that run on it."""
+        found: dict[str, tuple[str, ...]] = {device_of(slot): () for slot in self._slots}
+        with self._counting:
+            for job_id, device in self._on.items():
+                found[device] = (*found.get(device, ()), job_id)
+        return found
+
+    def warm(self) -> dict[str, int]:
+        """Return device -> process that waits on it with its base loaded."""
+        with self._counting:
+            runners = list(self._runners)
+        return {device: process for runner in runners for device, process in runner.resting().items()}
 
     def running(self) -> dict[str, int]:
         """Return job id -> process of the jobs that this server runs on this machine."""
@@ -418,6 +434,8 @@ class Worker:
         with self._counting:
             self._attempts[claim.id] = runner, handle
             self._runners.add(runner)
+            if not runner.survives:
+                self._on[claim.id] = device_of(slot)
         goes_on = False
         try:
             report = self._follow(claim, runner, handle)
@@ -426,6 +444,7 @@ class Worker:
         finally:
             with self._counting:
                 self._attempts.pop(claim.id, None)
+                self._on.pop(claim.id, None)
                 self._parting.discard(claim.id)
             if goes_on:
                 self._persist(claim, lambda: self._store.part(claim))

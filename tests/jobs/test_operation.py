@@ -153,3 +153,37 @@ def test_a_result_cache_out_of_reach_is_told_and_hides_nothing_else(
     assert studio.operation.measure().results is None and studio.operation.measure().places["jobs"] > 0
     with pytest.raises(ResourceError, match="cannot be reached"):
         studio.operation.clear_results()
+
+
+def test_what_goes_on_is_seen_with_its_device_and_its_owners_use(studio: Studio, check: Callable[[str], str]) -> None:
+    studio.start()
+    quiet = studio.operation.activity()
+    assert quiet.running == () and [device.name for device in quiet.devices] == ["cpu"] and quiet.money is None
+    source = check("ada")
+    run = studio.submit_train(TrainConfig(instance_token="count 1000 1000"), source, owner="ada").id
+    until(lambda: any(run in device.jobs for device in studio.operation.activity().devices))
+    seen = studio.operation.activity()
+    (job,) = seen.running
+    assert (job.id, job.owner, job.server, job.is_ours, job.place) == (run, "ada", seen.server, True, None)
+    (ada,) = studio.operation.measure().owners
+    assert ada.used is not None and ada.used.use.jobs == 1 and ada.used.use.photos == 0 and ada.jobs == 2
+    studio.cancel(run, owner="ada")
+    studio.wait(run, owner="ada", timeout_s=30)
+    until(lambda: not any(device.jobs for device in studio.operation.activity().devices))
+    assert "quick" not in repr(studio.operation.activity()) + repr(studio.operation.measure())
+
+
+def test_every_cache_is_seen_with_its_limit(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for name in ("cache/class_images/abc/1.png", "cache/pictures/ab/1.png", "bases/one/model.bin", "bases/one.lock"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(b"12345")
+    settings = Settings(home=home, device="cpu", backup_url=f"file://{tmp_path}/vault", weights_max_bytes=7)  # type: ignore[arg-type]
+    studio = Studio(settings)
+    caches = {cache.name: cache for cache in studio.operation.measure().caches}
+    studio.close()
+    assert set(caches) == {"results", "bases", "weights", "class_images"}
+    assert (caches["results"].entries, caches["results"].bytes) == (1, 5)
+    assert (caches["bases"].entries, caches["bases"].limit_bytes) == (1, settings.bases_max_bytes)
+    assert (caches["weights"].bytes, caches["weights"].limit_bytes) == (0, 7)
+    assert (caches["class_images"].entries, caches["class_images"].bytes) == (1, 5)

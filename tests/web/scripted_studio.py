@@ -48,6 +48,7 @@ from studio.core.presets import load_pack
 from studio.core.receipts import Receipt, Share
 from studio.core.retention import most_days, require_within, retention
 from studio.jobs.operation import Operation
+from studio.jobs.queue import Deliveries
 from studio.jobs.request import facts_of
 from studio.pocket.renderer.people import sample_identity, sample_scene
 from studio.pocket.renderer.portrait import render
@@ -137,8 +138,38 @@ class _Queue:
     def running(self):
         return {}
 
+    def devices(self):
+        return {"": ()}
+
+    def warm(self):
+        return {}
+
+    rentals = None
+
+    def end_pause(self, length_s):
+        pass
+
+    @property
+    def overview(self):
+        return _Overview()
+
     def wake(self):
         pass
+
+
+class _Overview:
+    """What the tables tell the operator: of these jobs, which are in none, nothing."""
+
+    server = "here 1"
+
+    def running(self):
+        return ()
+
+    def uses(self):
+        return {}
+
+    def deliveries(self):
+        return Deliveries({}, 0, ())
 
 
 class ScriptedStudio:

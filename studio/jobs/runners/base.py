@@ -98,6 +98,10 @@ class Runner(Protocol):
         """Look after an attempt no more; one that survives goes on."""
         self.leave(handle)
 
+    def resting(self) -> Mapping[str, int]:
+        """Return what tells a device apart -> process that is kept on it for attempts to come."""
+        return {}
+
     def rest(self) -> None:
         """Give back what is kept for attempts to come; those that run are left alone."""
         return

@@ -195,6 +195,11 @@ class LocalRunner(Runner):
             child.process.kill()
             child.process.end()
 
+    def resting(self) -> dict[str, int]:
+        """Return device -> process that waits there for an attempt with its base loaded."""
+        with self._keeping:
+            return {device: process.popen.pid for device, (process, _) in self._warm.items()}
+
     def rest(self) -> None:
         """End the processes that wait for attempts."""
         with self._keeping:

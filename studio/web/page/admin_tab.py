@@ -1,4 +1,4 @@
-"""The operator's tab: the queue of all owners, cancel and retry, pause, what the disk holds, the result cache.
+"""The operator's tab: the queue of all owners, cancel and retry, pause, what goes on, disk, owners and caches.
 
 Visibility is not access control in Gradio: every handler asks the session for the operation, which refuses others.
 """
@@ -52,6 +52,7 @@ def admin_tab(context: TabContext) -> AdminTab:
         with gr.Column(scale=8, min_width=320, elem_classes=["ls-tight", "ls-job"]):
             welcome = parts.empty(words_admin.ADMIN_WELCOME, words_admin.ADMIN_POINTS)
             queue = gr.HTML(welcome, elem_id="ls-admin-queue", elem_classes="ls-status")
+            goes_on = gr.HTML(elem_id="ls-admin-activity")
             holdings = gr.HTML(elem_id="ls-admin-holdings")
     guarded = errors_in(notice)
 
@@ -62,6 +63,7 @@ def admin_tab(context: TabContext) -> AdminTab:
         gone: dict[str, Any] = {"value": None} if wanted and wanted not in {job_id for _, job_id in choices} else {}
         return {
             queue: parts_admin.queue(seen, session.owner),
+            goes_on: parts_admin.activity(session.operation.activity()),
             chosen: gr.Dropdown(choices=choices, **gone),
             pause: gr.Button(words_admin.ADMIN_RESUME if seen.paused else words_admin.ADMIN_PAUSE),
             timer: gr.Timer(active=any(job.state not in TERMINAL_STATES for job in seen.jobs)),
@@ -79,7 +81,7 @@ def admin_tab(context: TabContext) -> AdminTab:
             seen = look(None)
         except StudioError:
             return {timer: gr.Timer(active=False)}
-        return {part: seen[part] for part in (queue, pause, timer)}
+        return {part: seen[part] for part in (queue, goes_on, pause, timer)}
 
     def steer(handler: Callable[[str], None], says: str) -> Callable[[str | None], Updates]:
         def on_press(job_id: str | None) -> Updates:
@@ -107,8 +109,8 @@ def admin_tab(context: TabContext) -> AdminTab:
         says = words.counted(words_admin.ADMIN_CLEARED, count, size=bytes_text(size))
         return {notice: parts.notice(says, tone="good")} | measured()
 
-    looked = [queue, chosen, pause, timer]
-    timer.tick(on_tick, None, [queue, pause, timer], **POLLING)
+    looked = [queue, goes_on, chosen, pause, timer]
+    timer.tick(on_tick, None, [queue, goes_on, pause, timer], **POLLING)
     for button, handler, says in (
         (cancel, on_cancel, words_admin.ADMIN_CANCELLED),
         (retry, on_retry, words_admin.ADMIN_RETRIED),

@@ -13,7 +13,9 @@ Given = Mapping[str, Any]
 
 
 def _admin(session: StudioSession, form: Form, given: Given) -> Form:
-    return {"queue": asdict(session.operation.look()), "holdings": asdict(session.operation.measure())}
+    operation = session.operation
+    seen = asdict(operation.look())
+    return {"queue": seen, "activity": asdict(operation.activity()), "holdings": asdict(operation.measure())}
 
 
 def _admin_pause(session: StudioSession, form: Form, given: Given) -> Form:

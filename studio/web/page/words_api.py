@@ -91,7 +91,10 @@ API_BASES = "List the base models."
 API_BASES_RETURNS = "list of base models, with the `default` one and the `default_preset` of each on this machine"
 
 API_ADMIN = "Look at the queue of all owners, at this machine and at the disk; for operators only, as all of /admin_..."
-API_ADMIN_RETURNS = "`queue` (paused, leads, running, jobs, memory ...) and `holdings` (bytes by place and owner, GPUs)"
+API_ADMIN_RETURNS = (
+    "`queue` (paused, leads, running, jobs, memory ...), `activity` (servers and what they run, devices, rented "
+    "machines, deliveries) and `holdings` (bytes by place, owners with what they used, caches, GPUs)"
+)
 API_ADMIN_QUEUE = "the queue as it is then, as `queue` of `/admin`"
 API_ADMIN_PAUSE = "Pause the queue, so that nothing new begins while what runs goes on, or let it go on."
 API_ADMIN_PAUSE_ON = "False lets it go on."
