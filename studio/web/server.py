@@ -77,7 +77,7 @@ def create_app(studio: "Studio", settings: Settings) -> FastAPI:
 
     require_guarded(settings)
     _require_credentials(settings)
-    if settings.runner == "local" and settings.works != "never":  # other machines have packages of their own
+    if settings.works != "never":
         require_installed(settings)
     token = _token(settings)
 

