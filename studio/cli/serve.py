@@ -66,11 +66,14 @@ def ports(settings: Settings, count: int, what: str) -> list[int]:
 def shares_of(settings: Settings, workers: int) -> list[dict[str, str]]:
     """Return the variables by which each of several servers that run jobs has GPUs of its own.
 
-    Without a GPU several share the processor.
+    Without a GPU several share the processor. Ray and services that rent machines give each job a GPU themselves.
 
     Raises:
-        InputError: there are fewer GPUs.
+        InputError: there are fewer GPUs, or all would send their jobs to one machine.
     """
+    if workers > 1 and settings.runner.startswith("ssh:"):
+        words = f"asks for {workers}, and each would take {settings.runner.removeprefix('ssh:')} to be free"
+        raise InputError.of([Problem("--workers", words, "ask for 1: it knows what runs there", "workers")])
     if workers == 1 or settings.runner != "local":
         return [{}] * workers
     names = [name for slot in slots_of(settings) if (name := device_of(slot))]

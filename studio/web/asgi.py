@@ -12,6 +12,9 @@ Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+COUNTED = "studio.counted"
+"""Key of a scope: the request is sent within another one, which the gate has let pass and has counted."""
+
 FAILED = "Something failed inside the studio; the server's log says what."
 """What a caller is told of a fault of ours."""
 
@@ -65,6 +68,7 @@ async def answer(
     *,
     headers: Sequence[tuple[bytes, bytes]] = (),
     problems: Sequence[Mapping[str, Any]] = (),
+    in_protocol: bool = False,
 ) -> None:
     """Answer a request with a refusal in words.
 
@@ -74,8 +78,11 @@ async def answer(
         words: a whole sentence, or several.
         headers: more headers.
         problems: what is wrong, by argument; each has at least ``where`` and ``message``.
+        in_protocol: for an agent, whose program shows its words where they are an error of JSON-RPC.
     """
     told: dict[str, Any] = {"error": words, "detail": words}
+    if in_protocol:
+        told = {"jsonrpc": "2.0", "id": None, "error": {"code": -32000, "message": words}}
     if status == 422:
         # gradio_client takes the details of this status for what its validators say, and shows these as its error.
         rows = problems or [{"where": "request", "message": words}]

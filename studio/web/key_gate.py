@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 from studio.core.errors import ForbiddenError, LoginError, StudioError
 from studio.core.keys import ApiKey, Quota, quota_of
 from studio.core.settings import Settings
-from studio.web.asgi import App, Message, Receive, Scope, Send, answer, cookie_of, header_of, read
+from studio.web.asgi import COUNTED, App, Message, Receive, Scope, Send, answer, cookie_of, header_of, read
 from studio.web.guard import RequestState, limited
 from studio.web.limits import Count, RequestCounter, rate_headers, require_scope
 from studio.web.login import VISITOR, Visitor
@@ -40,7 +40,8 @@ _MOST_FORM_BYTES = 4096
 _BROWSER_FACTOR = 10
 """The page asks more often than a program does."""
 _READS = ("GET", "HEAD", "OPTIONS")
-_CALLS = re.compile(r"/gradio_api/(?!upload/?$).*|/mcp", re.DOTALL)
+_AGENTS = "/mcp"
+_CALLS = re.compile(rf"/gradio_api/(?!upload/?$).*|{_AGENTS}", re.DOTALL)
 """Written to for reading, too; what its calls do is checked where they do it."""
 _NAMES = re.compile(r"^(/v1/subjects/).+", re.DOTALL)
 """Addresses that name a person: what is written down for good must not."""
@@ -115,13 +116,13 @@ class KeyMiddleware:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, key: ApiKey, *, is_browser: bool) -> None:
         quota = quota_of(self._settings, key)
-        if quota.requests_per_minute is not None:
+        if quota.requests_per_minute is not None and COUNTED not in scope:
             factor = _BROWSER_FACTOR if is_browser else 1
             count = self._counter.count(f"{key.id} {is_browser}", factor * quota.requests_per_minute)
             send = _with_headers(send, count)
             if count.left < 0:
                 words = f"that is more than {count.limit} requests in a minute; go on in {count.resets_in_s} seconds."
-                await answer(send, 429, words)
+                await answer(send, 429, words, in_protocol=scope["path"] == _AGENTS)
                 return
         try:
             _require_small(scope, quota)

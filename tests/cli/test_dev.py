@@ -131,7 +131,11 @@ def test_each_worker_has_gpus_of_its_own(
 
 @pytest.mark.parametrize(
     ("given", "workers", "said"),
-    [({"gpus": "4,5"}, 3, "asks for 3, and jobs may use 2 GPUs here"), ({"gpus": "auto"}, 2, "may use 1 GPU here")],
+    [
+        ({"gpus": "4,5"}, 3, "asks for 3, and jobs may use 2 GPUs here"),
+        ({"gpus": "auto"}, 2, "may use 1 GPU here"),
+        ({"runner": "ssh:gpu"}, 2, "asks for 2, and each would take gpu to be free"),
+    ],
 )
 def test_more_workers_than_gpus_are_refused_with_what_is_possible(
     given: dict[str, Any], workers: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,7 +25,7 @@ from studio import __version__
 from studio.core.errors import MissingExtraError, StudioError
 from studio.web.api.native import OPERATIONS
 from studio.web.api.operations import Operation
-from studio.web.asgi import App, Receive, Scope, Send
+from studio.web.asgi import COUNTED, App, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from mcp.server import Server, ServerRequestContext
@@ -329,7 +329,7 @@ async def _within(app: App, outer: Scope, asked: Asked) -> Said:
     scope: Any = {name: outer[name] for name in names if name in outer}
     root = scope.get("root_path", "")
     scope |= {"method": asked.method, "path": f"{root}{unquote(path)}", "raw_path": f"{root}{path}".encode()}
-    scope |= {"query_string": query.encode(), "headers": headers}
+    scope |= {"query_string": query.encode(), "headers": headers, COUNTED: True}
     status, media_type, parts, is_given = 500, "", list[bytes](), False
     is_over = asyncio.Event()
 
