@@ -73,8 +73,8 @@ class Settings(BaseSettings):
     days where people log in or have keys."""
     wait_days: float | None = Field(default=None, ge=0, le=36500)
     """Days that a job may wait for its turn; then it ends as stalled, to be retried or forgotten. While the queue is
-    paused no job ends so; afterwards that time counts, as does time in which no server runs. 0 lets jobs wait for
-    ever; None does so too where nobody logs in, and is 7 days where people log in or have keys."""
+    paused no job ends so, and that time does not count; time in which no server runs does. 0 lets jobs wait for ever;
+    None does so too where nobody logs in, and is 7 days where people log in or have keys."""
     job_environment: str = ""
     """Variables that the processes of jobs also get, by name, separated by commas; without it they get those of the
     system, the network and the libraries that compute, and no token or key of another program."""

@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, case, delete, func, insert, select, update
 
 from studio.core.domain import TERMINAL_STATES, Event, JobFacts, plain
 from studio.core.job_words import title_of
 from studio.jobs import usage
 from studio.jobs.events import Outcome
-from studio.jobs.schema import EVENTS, JOBS
+from studio.jobs.schema import EVENTS, JOBS, TURNS
 from studio.jobs.states import RUNNING, origins
 from studio.jobs.webhooks import outbox
 
@@ -82,6 +82,23 @@ def expire(db: Connection, longest_s: float) -> list[str]:
     # Each move locks a row: in the order in which others lock several, so that nobody waits in a circle.
     ids, only_from = list(db.scalars(waiting.order_by(JOBS.c.number))), tuple(sorted(WAITS_FOR_TURN))
     return [one for one in ids if move(db, one, "stalled", only_from=only_from, cause=EXPIRED, finished_s=now_s)]
+
+
+def leave_out(db: Connection, length_s: float) -> None:
+    """Leave the last so many seconds out of the time that jobs have waited for their turn."""
+    now_s = usage.NOW_S[db.dialect.name]
+    since, began_s = func.coalesce(JOBS.c.waits_since_s, JOBS.c.created_s), now_s - length_s
+    waits = JOBS.c.state.in_(sorted(WAITS_FOR_TURN))
+    db.execute(select(JOBS.c.id).where(waits).order_by(JOBS.c.number).with_for_update())  # in order, as in ``expire``
+    moved = case((since < began_s, since + length_s), else_=now_s)
+    db.execute(update(JOBS).where(waits).values(waits_since_s=moved))
+
+
+def take_turn(db: Connection, owner: str) -> None:
+    """Let the owners whose jobs have not begun as lately come before this one."""
+    turn = select(func.coalesce(func.max(TURNS.c.turn), 0) + 1).scalar_subquery()
+    if not db.execute(update(TURNS).where(TURNS.c.owner == owner).values(turn=turn)).rowcount:
+        db.execute(insert(TURNS).values(owner=owner, turn=turn))
 
 
 def rename(db: Connection, row: Mapping[Any, Any], now: JobFacts) -> None:

@@ -22,7 +22,7 @@ from studio.core.private import SERVED_NAME, TABLE_NAME, UPLOADS_NAME, owner_dig
 from studio.core.settings import Settings
 from studio.jobs.child import resolve
 from studio.jobs.intake import disk_errors
-from studio.jobs.pause import is_paused, pause
+from studio.jobs.pause import is_paused, pause, paused_for_s
 from studio.jobs.queue import JobQueue
 from studio.jobs.slots import slots_of
 from studio.jobs.states import RUNNING, TRANSITIONS
@@ -178,6 +178,8 @@ class Operation:
 
     def pause(self, *, on: bool) -> None:
         """Let nothing new begin, or let the queue go on; what runs is left alone. Raises ResourceError."""
+        if not on and (length_s := paused_for_s(self._home)):
+            self._store.end_pause(length_s)  # before it ends: afterwards the clock might end jobs that have waited
         pause(self._home, on=on)
         self._worker.wake()
 

@@ -1,5 +1,6 @@
 """Whether the queue is paused: a file in the home, so that it holds for all servers on it and after a restart."""
 
+import time
 from pathlib import Path
 
 from studio.core.private import make_file
@@ -13,6 +14,14 @@ def is_paused(home: Path) -> bool:
     return (home / PAUSE_FILE).exists()
 
 
+def paused_for_s(home: Path) -> float:
+    """Return for how long the queue has been paused, seconds; 0 if it is not."""
+    try:
+        return max(0.0, time.time() - (home / PAUSE_FILE).stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
 def pause(home: Path, *, on: bool) -> None:
     """Pause the queue, or let it go on.
 
@@ -22,7 +31,8 @@ def pause(home: Path, *, on: bool) -> None:
     path = home / PAUSE_FILE
     with disk_errors():
         if on:
-            make_file(path)
-            path.touch()
+            if not path.exists():  # its time says since when the queue is paused
+                make_file(path)
+                path.touch()
         else:
             path.unlink(missing_ok=True)

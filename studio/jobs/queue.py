@@ -90,6 +90,9 @@ class OwnersQueue(Protocol):
     def expire(self, longest_s: float) -> list[str]:
         """End the jobs that have waited longer for their turn, seconds, as stalled; return their ids."""
 
+    def end_pause(self, length_s: float) -> None:
+        """Count a pause of so many seconds, which ends now, not as time that jobs have waited."""
+
     def id_of_key(self, owner: str, key: str) -> str | None:
         """Return the id of the job that was stored with this key; None if there is none."""
 

@@ -240,6 +240,11 @@ class Store(JobQueue):
         with self._database.write() as db:
             return moves.expire(db, longest_s)
 
+    def end_pause(self, length_s: float) -> None:
+        """Count a pause of so many seconds, which ends now, not as time that jobs have waited."""
+        with self._database.write() as db:
+            moves.leave_out(db, length_s)
+
     # The worker's calls
 
     def lead(self, home: Path) -> Lead:
@@ -301,7 +306,7 @@ class Store(JobQueue):
             )
             if not moved:
                 return None
-            self._take_turn(db, row["owner"])
+            moves.take_turn(db, row["owner"])
             return Claim(row["id"], row["kind"], row["attempt"] + 1)
 
     def beat(self) -> None:
@@ -567,11 +572,6 @@ class Store(JobQueue):
         if state is None:  # forgotten a moment ago
             raise _no_job(source)
         return str(state)
-
-    def _take_turn(self, db: Connection, owner: str) -> None:
-        turn = select(func.coalesce(func.max(TURNS.c.turn), 0) + 1).scalar_subquery()
-        if not db.execute(update(TURNS).where(TURNS.c.owner == owner).values(turn=turn)).rowcount:
-            db.execute(insert(TURNS).values(owner=owner, turn=turn))
 
 
 def open_store(settings: Settings, home: Path, verbs: Mapping[JobKind, VerbSpec]) -> Store:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from studio.core.config import CheckConfig, GenerateConfig
 from studio.core.domain import JobView
@@ -16,7 +16,7 @@ from studio.core.settings import Settings
 from studio.core.train_config import TrainConfig
 from studio.jobs import forget, moves, sweep
 from studio.jobs.events import Outcome
-from studio.jobs.pause import pause
+from studio.jobs.pause import PAUSE_FILE, pause
 from studio.jobs.schema import JOBS
 from studio.service import Studio
 
@@ -296,6 +296,35 @@ def test_no_job_ends_because_of_its_waiting_while_the_queue_is_paused(tmp_path: 
     studio._clock.sweep()
     assert studio.get(job.id, owner=ADA).state == "stalled"
     studio.close()
+
+
+def test_the_time_of_a_pause_does_not_count_as_waiting_once_it_is_over(tmp_path: Path, photo: Path) -> None:
+    studio = Studio(Settings(home=tmp_path / "home", wait_days=7))
+    jobs = [studio.submit_check(CheckConfig(subject=name), [photo], owner=ADA) for name in ("Six", "Eight", "Ten")]
+    for job, days in zip(jobs, (6.0, 8.0, 12.0), strict=True):
+        waited(studio, job, days)
+    studio.operation.pause(on=True)
+    began_s = time.time() - 4 * DAY_S
+    os.utime(studio._home / PAUSE_FILE, (began_s, began_s))
+    studio.operation.pause(on=True)  # twice is once
+    studio.close()
+    again = Studio(Settings(home=tmp_path / "home", wait_days=7))
+    again.operation.pause(on=False)
+    with again._store._database.write() as db:
+        rows = db.execute(select(JOBS.c.waits_since_s).order_by(JOBS.c.number)).scalars()
+        assert [(time.time() - since_s) / DAY_S for since_s in rows] == pytest.approx([2.0, 4.0, 8.0], abs=0.01)
+    again._clock.sweep()
+    states = [again.get(job.id, owner=ADA).state for job in jobs]
+    assert states == ["pending", "pending", "stalled"]
+    late = again.submit_check(CheckConfig(subject="Late"), [photo], owner=ADA)
+    again.operation.pause(on=True)
+    os.utime(again._home / PAUSE_FILE, (began_s, began_s))
+    again.operation.pause(on=False)  # the job came in the middle of it
+    again.operation.pause(on=False)
+    with again._store._database.write() as db:
+        since_s = db.scalar(select(JOBS.c.waits_since_s).where(JOBS.c.id == late.id))
+        assert since_s == pytest.approx(time.time(), abs=60), "and not in the future"
+    again.close()
 
 
 @pytest.mark.parametrize(
