@@ -120,9 +120,9 @@ class Settings(BaseSettings):
     uses the folder storage in STUDIO_HOME. Only runners on other machines need it."""
     runner: str = Field(default="local", pattern=r"^(local|ray|vast|hf_jobs|ssh:[A-Za-z0-9_][\w.@:-]*)$")
     """What carries out jobs that need a GPU: local is this machine; ssh:HOST or ssh:USER@HOST is another one that
-    OpenSSH reaches without a password; ray is the Ray cluster of RAY_ADDRESS, or the one that runs on this machine;
-    vast and hf_jobs rent one by the minute for each job, from Vast.ai or Hugging Face, and need STUDIO_PUBLIC_URL,
-    STUDIO_RENT_KEY and STUDIO_RENT_MONTHLY_BUDGET."""
+    OpenSSH reaches without a password; ray is the Ray cluster that this machine belongs to (RAY_ADDRESS, if to
+    several); vast and hf_jobs rent one by the minute for each job, from Vast.ai or Hugging Face, and need
+    STUDIO_PUBLIC_URL, STUDIO_RENT_KEY and STUDIO_RENT_MONTHLY_BUDGET."""
     runner_jobs: int | None = Field(default=None, ge=1, le=1000)
     """Most jobs that run at the same time on other machines: for ray, the GPUs that it may take. None is as many as
     this machine would run."""
