@@ -36,7 +36,11 @@ def test_whoever_runs_the_studio_sees_everybodys_queue_and_steers_it(
         row = queue.locator(f"[data-queued={run}]")
         row.get_by_text("Training", exact=True).first.wait_for()
         holdings = page.locator("#ls-admin-holdings")
-        holdings.get_by_text("Result cache").wait_for()
+        holdings.get_by_text("Result cache").first.wait_for()
+        for title in ("Owners", "Caches", "Disk"):
+            assert holdings.get_by_role("heading", name=title).count() == 1
+        goes_on = page.locator("#ls-admin-activity")
+        assert goes_on.get_by_role("heading").all_inner_texts() == ["Servers", "Devices of this server"]
         assert "sample-" not in page.locator("[role=tabpanel]:visible").inner_text()
         shot(page, f"admin-{width_px}")
 
