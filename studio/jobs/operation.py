@@ -114,7 +114,6 @@ class Activity:
     running: tuple[RunningJob, ...]
     """By all servers; one that runs nothing is in no table."""
     devices: tuple[Device, ...]
-    gpus: tuple[machine.Gpu, ...]
     rented: tuple[Rented, ...]
     money: "Money | None"
     """Of the month; None where no machines are rented."""
@@ -252,7 +251,6 @@ class Operation:
             server=overview.server,
             running=overview.running(),
             devices=self._devices(),
-            gpus=machine.gpus(),
             rented=tuple(
                 Rented(row.service, row.what, row.job, row.price_per_hour, rentals.age_s(row)) for row in open_ones
             ),

@@ -91,14 +91,15 @@ class Weights:
         with full_disk_in_words(), contextlib.closing(Lock(job_dir / _LOCK, fcntl.LOCK_EX)):
             wanted = [(path, facts) for path, facts in evicted_below(out) if _is_below(path, out, below)]
             here = [path for path in out.rglob(f"*{WEIGHTS_SUFFIX}") if _is_below(path, out, below)]
-            for folder in {path.parent for path in (*here, *(path for path, _ in wanted))}:
-                _used_file(job_dir, folder.relative_to(out).as_posix()).touch()
             if wanted:
                 size = sum(facts.bytes for _, facts in wanted)
                 if on_fetch is not None:
                     on_fetch(size)
                 self._make_room(size)
                 self._fetch(job_id, wanted)
+            # At the end: fetching may take longer than what was asked for is kept.
+            for folder in {path.parent for path in (*here, *(path for path, _ in wanted))}:
+                _used_file(job_dir, folder.relative_to(out).as_posix()).touch()
         return len(wanted)
 
     def bring_for(self, job_id: str, should_stop: ShouldStop = never_stop) -> None:

@@ -172,6 +172,26 @@ def test_without_a_limit_or_a_backup_nothing_goes(make: Callable[..., Home], tmp
         Settings(home=tmp_path, weights_max_bytes=10)
 
 
+def test_what_took_long_to_fetch_is_kept_as_long_as_what_came_at_once(
+    make: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make()
+    job = home.train(1, age_h=2)
+    home.save()
+    home.weights.evict()
+    fetch = LocalFileSystem.get_file
+
+    def slow(self: Any, path1: str, path2: str, **options: Any) -> None:
+        for used in (home.jobs / job).glob(".used-*"):
+            os.utime(used, (time.time() - 3600,) * 2)  # so long it takes
+        fetch(self, path1, path2, **options)
+        os.utime(path2, (time.time() - 3600,) * 2)
+
+    monkeypatch.setattr(LocalFileSystem, "get_file", slow)
+    home.weights.bring(job, ["adapter"])
+    assert home.weights.evict() == 0 and home.away(job) == [CHECKPOINT]
+
+
 def test_what_cannot_be_fetched_says_why_and_nothing_half_is_left(
     make: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ def test_caches_are_told_with_their_limits_and_what_lies_elsewhere() -> None:
 
 
 RUNS = RunningJob("train-1", "train", "hf:7", 2, "here 1", True, None, 65.0, 1.0)
-GOES_ON = Activity("here 1", (), (Device("cpu", (), None),), (), (), None, None, Deliveries({}, 0, ()))
+GOES_ON = Activity("here 1", (), (Device("cpu", (), None),), (), None, None, Deliveries({}, 0, ()))
 
 
 def test_servers_and_devices_say_what_they_run() -> None:
