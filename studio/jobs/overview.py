@@ -4,14 +4,16 @@ Nothing of what a job is about, and of a webhook's address its host alone: the r
 ``studio.jobs.store``; ``studio.jobs.operation`` puts it together with what a server knows of itself.
 """
 
+from typing import get_args
 from urllib.parse import urlsplit
 
 from sqlalchemy import func, or_, select
 
+from studio.core.webhooks import DeliveryState
 from studio.jobs import keeping, usage
 from studio.jobs.database import Database
 from studio.jobs.queue import Deliveries, Delivery, OwnerUse, RunningJob
-from studio.jobs.schema import DELIVERIES, JOBS, KEYS, WEBHOOKS
+from studio.jobs.schema import DELIVERIES, JOBS, KEYS, RENTALS, WEBHOOKS
 from studio.jobs.states import RUNNING
 
 MOST_DELIVERIES = 20
@@ -65,6 +67,18 @@ class Overview:
                 owner: OwnerUse(usage.use_of(db, owner)[0], days.get(owner), keys.get(owner, 0)) for owner in owners
             }
 
+    def delivery_counts(self) -> dict[str, int]:
+        """Return state -> how many deliveries are in it, each state that there is."""
+        states = select(DELIVERIES.c.state, func.count()).group_by(DELIVERIES.c.state)
+        with self._database.read() as db:
+            counts = {state: int(many) for state, many in db.execute(states)}
+        return {state: counts.get(state, 0) for state in get_args(DeliveryState)}
+
+    def rented(self) -> int:
+        """Return how many machines may cost money now."""
+        with self._database.read() as db:
+            return db.scalar(select(func.count()).where(RENTALS.c.gone_s.is_(None))) or 0
+
     def deliveries(self) -> Deliveries:
         """Return how deliveries stand, and some of them: what waits or has failed, then the newest of the others."""
         now_s = self._database.now_s.label("now_s")
@@ -73,8 +87,6 @@ class Overview:
         joined = DELIVERIES.outerjoin(WEBHOOKS, WEBHOOKS.c.id == DELIVERIES.c.webhook)
         order = ((DELIVERIES.c.state == "delivered").asc(), DELIVERIES.c.number.desc())
         with self._database.read() as db:
-            states = select(DELIVERIES.c.state, func.count()).group_by(DELIVERIES.c.state)
-            counts = {state: int(many) for state, many in db.execute(states)}
             active = db.scalar(select(func.count()).where(WEBHOOKS.c.is_active == 1, WEBHOOKS.c.job.is_(None))) or 0
             query = select(*told, *times, WEBHOOKS.c.url).select_from(joined).order_by(*order)
             rows = db.execute(query.limit(MOST_DELIVERIES)).all()
@@ -91,7 +103,7 @@ class Overview:
             )
             for row in rows
         )
-        return Deliveries(counts, active, tuple(newest))
+        return Deliveries(self.delivery_counts(), active, tuple(newest))
 
 
 def _server(holder: str) -> str:

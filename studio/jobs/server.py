@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from studio.core.errors import Problem, QueueFullError, StudioError, UnavailableError
@@ -81,6 +82,20 @@ class Server:
     def figures(self) -> list[Figure]:
         """Return how many jobs of all owners there are of each kind in each state; raises ResourceError."""
         return self._store.figures()
+
+    def deliveries(self) -> Mapping[str, int]:
+        """Return state -> how many deliveries to webhooks are in it; raises ResourceError."""
+        counts: Mapping[str, int] = self._store.overview.delivery_counts()
+        return counts
+
+    def rented(self) -> tuple[int, float, float]:
+        """Return how many machines are rented now, and the dollars of this month: spent, and reserved for those.
+
+        Raises:
+            ResourceError: the table cannot be read.
+        """
+        money = self._store.rentals.money()
+        return self._store.overview.rented(), money.spent, money.reserved
 
     def running(self) -> int:
         """Return how many attempts run here."""

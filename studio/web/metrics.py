@@ -1,4 +1,6 @@
-"""What the studio tells Prometheus: queue, attempts, steps, requests, memory; no owner, id or name is in any of it.
+"""What the studio tells Prometheus: queue, attempts, steps, requests, memory, deliveries, money.
+
+No owner, id or name is in any of it.
 
 Needs the extra ``metrics`` (prometheus-client); without it the studio counts nothing and ``/v1/metrics`` says so.
 Called by ``studio.web.server`` and by what answers ``/v1/metrics``.
@@ -105,15 +107,28 @@ class Metrics:
             "Seconds since the oldest job of this kind and state was submitted that has not ended.",
             labels=["kind", "state"],
         )
+        told = self._gauge("studio_deliveries", "Deliveries to webhooks in the table.", labels=["state"])
+        machines = self._gauge("studio_rented_machines", "Rented machines that may cost money now.")
+        money = self._gauge(
+            "studio_rented_dollars",
+            "US dollars of this month (UTC): spent, and reserved for machines that may run now.",
+            labels=["what"],
+        )
         answers = 1.0
         try:
             for row in self._server.figures():
                 jobs.add_metric([row.kind, row.state], row.jobs)
                 if row.state not in ("completed", "stalled", "cancelled"):
                     waits.add_metric([row.kind, row.state], row.oldest_s)
+            for state, count in self._server.deliveries().items():
+                told.add_metric([state], count)
+            rented, spent, reserved = self._server.rented()
+            machines.add_metric([], rented)
+            money.add_metric(["spent"], spent)
+            money.add_metric(["reserved"], reserved)
         except StudioError:
             answers = 0.0
-        yield from (jobs, waits)
+        yield from (jobs, waits, told, machines, money)
         server = self._server
         yield self._gauge("studio_table_answers", "Whether the table of jobs could be asked.", answers)
         yield self._gauge("studio_running", "Attempts that run here.", server.running())

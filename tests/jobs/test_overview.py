@@ -66,7 +66,7 @@ def test_deliveries_tell_the_host_of_an_address_and_no_more(store: Store) -> Non
         waits = DELIVERIES.c.id == tests[2].id
         db.execute(update(DELIVERIES).where(waits).values(due_s=DELIVERIES.c.created_s + 3600))
     found = store.overview.deliveries()
-    assert found.counts == dict.fromkeys(states, 1) and found.webhooks == 1
+    assert found.counts == store.overview.delivery_counts() == dict.fromkeys(states, 1) and found.webhooks == 1
     assert [row.state for row in found.newest] == ["waiting", "failed", "delivered"], "what asks for a look comes first"
     waiting, failed, _ = found.newest
     assert (failed.owner, failed.host, failed.status, failed.attempts, failed.next_s) == (
@@ -74,3 +74,13 @@ def test_deliveries_tell_the_host_of_an_address_and_no_more(store: Store) -> Non
     )  # fmt: skip
     assert waiting.next_s is not None and 3590 < waiting.next_s <= 3600
     assert "secret" not in repr(found)
+
+
+def test_machines_that_may_cost_money_are_counted(store: Store) -> None:
+    row = {"service": "vast", "job": TRAIN, "attempt": 1, "what": "RTX", "price_per_hour": 1.0, "extra": 0.0}
+    for label in ("one", "two"):
+        store.rentals.reserve({**row, "label": label}, lambda money: 2.5)
+        store.rentals.rented(label, label)
+    assert store.overview.rented() == 2 and store.rentals.money().reserved == 5.0
+    store.rentals.gone("vast", "one")
+    assert store.overview.rented() == 1

@@ -13,6 +13,7 @@ from studio.core.config import CheckConfig
 from studio.core.errors import InputError, QueueFullError, UnavailableError
 from studio.core.settings import Settings, load_settings
 from studio.core.train_config import TrainConfig
+from studio.core.webhooks import WebhookConfig
 from studio.jobs import server
 from studio.service import Studio
 
@@ -161,3 +162,13 @@ def test_a_full_queue_takes_nobodys_job_until_one_has_left_it(
     assert len(list((tmp_path / "home" / "jobs").iterdir())) == 2, "nothing was kept of it"
     studio.cancel(first, owner=OWNER)
     submit(studio, tmp_path / "c", "quick")
+
+
+def test_deliveries_and_money_of_the_tables_are_figures(new_studio: Callable[..., Studio]) -> None:
+    studio = new_studio(webhook_loopback=True)
+    studio.start()
+    hook, _ = studio.webhooks.create(WebhookConfig(url="http://127.0.0.1:9/x"), owner=OWNER)
+    studio._sender.close()
+    studio.webhooks.test(hook.id, owner=OWNER)
+    assert studio.server.deliveries() == {"waiting": 1, "delivered": 0, "failed": 0}
+    assert studio.server.rented() == (0, 0.0, 0.0)

@@ -99,6 +99,12 @@ class ScriptedServer:
     def figures(self):
         return []
 
+    def deliveries(self):
+        return {}
+
+    def rented(self):
+        return 0, 0.0, 0.0
+
     def free_bytes(self):
         return 10**9
 

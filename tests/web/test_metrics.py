@@ -16,7 +16,8 @@ def a_server(**changes: Any) -> Any:
     figures = [Figure("train", "pendingGpu", 3, 61.5), Figure("check", "completed", 7, 9000.0)]
     usual = {
         "figures": lambda: figures, "running": lambda: 2, "leads": lambda: True, "is_draining": lambda: False,
-        "free_bytes": lambda: 5 * 10**9,
+        "free_bytes": lambda: 5 * 10**9, "deliveries": lambda: {"waiting": 4, "failed": 1},
+        "rented": lambda: (2, 7.5, 1.25),
     }  # fmt: skip
     return SimpleNamespace(**{**usual, **changes})
 
@@ -46,7 +47,9 @@ def test_the_queue_the_attempts_and_the_requests_are_told() -> None:
         'studio_http_request_seconds_count{method="GET",route="/v1/jobs/{job_id}",status="200"}': 1,
         'studio_http_request_seconds_count{method="other",route="other",status="405"}': 1,
         "studio_running": 2, "studio_leads": 1, "studio_draining": 0, "studio_home_free_bytes": 5e9,
-        "studio_table_answers": 1,
+        "studio_table_answers": 1, 'studio_deliveries{state="waiting"}': 4, 'studio_deliveries{state="failed"}': 1,
+        "studio_rented_machines": 2, 'studio_rented_dollars{what="spent"}': 7.5,
+        'studio_rented_dollars{what="reserved"}': 1.25,
     }  # fmt: skip
     assert {name: found.get(name) for name in wanted} == wanted
     assert found["studio_jobs_memory_bytes"] >= 0 and found["process_resident_memory_bytes"] > 10**7
