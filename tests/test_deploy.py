@@ -121,6 +121,20 @@ def test_the_compose_file_is_one_and_every_service_finds_what_it_names() -> None
     assert services["app"]["build"]["dockerfile"] == "deploy/Dockerfile"
 
 
+def test_docker_compose_itself_takes_the_file_and_asks_for_what_is_missing() -> None:
+    asking = ["docker", "compose"]
+    if shutil.which("docker") is None or subprocess.run([*asking, "version"], capture_output=True).returncode != 0:
+        pytest.skip("needs the plugin compose of Docker")
+    command = [*asking, "--env-file", os.devnull, "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+    names = re.findall(r"^(\w+)=$", PAGE, re.MULTILINE)
+    bare = {name: value for name, value in os.environ.items() if name not in names}
+    whole = {**bare, **dict.fromkeys(names, "x" * 40)}
+    told = subprocess.run(command, env=whole, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    refused = subprocess.run(command, env=bare, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0 and any(name in refused.stderr for name in names)
+
+
 def test_the_manifests_fit_the_schemas_of_kubernetes_and_each_other() -> None:
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     found = manifests()
