@@ -32,7 +32,8 @@ def up(home: Path, *words: str, **variables: str) -> "subprocess.Popen[str]":
         **os.environ, "PYTHONPATH": str(PROJECT_ROOT), "STUDIO_HOME": str(home), "STUDIO_TOKEN": TOKEN,
         "STUDIO_PORT": "0", "STUDIO_DEVICE": "cpu", "OMP_NUM_THREADS": "1", **variables,
     }  # fmt: skip
-    command = [sys.executable, "-m", "studio", "dev", "up", *words]
+    # Whoever runs the tests in the background may let them ignore Ctrl-C, and what ignores it goes on doing so.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "studio", "dev", "up", *words]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
