@@ -13,9 +13,10 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from studio.core.domain import TERMINAL_STATES, ShouldStop, never_stop
 from studio.core.errors import JobCancelled, ResourceError, UnavailableError
@@ -164,10 +165,11 @@ class Weights:
         excess = sum(folder.bytes for folder in folders) + room_bytes - limit
         freed = 0
         remote = BackupFolder(self._settings) if excess > 0 else None
+        records: dict[str, Mapping[str, Any]] = {}
         for folder in folders:
             if remote is None or freed >= excess:
                 break
-            freed += self._evict_one(remote, folder)
+            freed += self._evict_one(remote, folder, records)
         if freed:
             logger.info("%s of weights lie in the backup alone now", bytes_text(freed))
         return freed
@@ -197,7 +199,8 @@ class Weights:
                     used_s = _used_s(out.parent, name) or max(stat.st_mtime for stat in stats)
                     yield _Folder(job_id, name, used_s, tuple(files), sum(stat.st_size for stat in stats))
 
-    def _evict_one(self, remote: BackupFolder, folder: _Folder) -> int:
+    def _evict_one(self, remote: BackupFolder, folder: _Folder, records: dict[str, Mapping[str, Any]]) -> int:
+        """Delete what a folder holds, if it may go; ``records`` keeps what the backup has of each job meanwhile."""
         job_dir = self._jobs_dir / folder.job
         try:
             lock = Lock(job_dir / _LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -210,17 +213,19 @@ class Weights:
             if is_read or folder.job in self._needed():
                 return 0
             try:
-                files = remote.record(folder.job)["files"]
+                if folder.job not in records:
+                    records[folder.job] = remote.record(folder.job)["files"]
             except DamagedError:
                 return 0
+            files = records[folder.job]
             for path in folder.files:
                 relative = path.relative_to(job_dir).as_posix()
                 facts, size = files.get(relative), path.stat().st_size
-                is_there = facts is not None and facts["sha256"] == sha256_of(path)
-                if is_there and remote.size(folder.job, relative) == size:
-                    mark(path, Evicted(size, facts["sha256"]))
-                    path.unlink()
-                    freed += size
+                if facts is None or facts["sha256"] != sha256_of(path) or remote.size(folder.job, relative) != size:
+                    continue
+                mark(path, Evicted(size, facts["sha256"]))
+                path.unlink()
+                freed += size
         return freed
 
     def _needed(self) -> set[str]:

@@ -95,6 +95,16 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Home]]:
         one.store.close()
 
 
+def emptied(make: Callable[..., Home]) -> tuple[Home, str]:
+    """Return a home with one run, whose weights lie in the backup alone."""
+    home = make()
+    job = home.train(1, age_h=2)
+    home.save()
+    home.weights.evict()
+    assert home.away(job) == [ADAPTER, CHECKPOINT]
+    return home, job
+
+
 def test_the_least_recently_used_weights_go_first_and_no_more_than_needed(make: Callable[..., Home]) -> None:
     home = make(limit=5 * SIZE)
     old, older = home.train(1, age_h=2), home.train(2, age_h=3)
@@ -175,10 +185,7 @@ def test_without_a_limit_or_a_backup_nothing_goes(make: Callable[..., Home], tmp
 def test_what_took_long_to_fetch_is_kept_as_long_as_what_came_at_once(
     make: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = make()
-    job = home.train(1, age_h=2)
-    home.save()
-    home.weights.evict()
+    home, job = emptied(make)
     fetch = LocalFileSystem.get_file
 
     def slow(self: Any, path1: str, path2: str, **options: Any) -> None:
@@ -195,10 +202,7 @@ def test_what_took_long_to_fetch_is_kept_as_long_as_what_came_at_once(
 def test_what_cannot_be_fetched_says_why_and_nothing_half_is_left(
     make: Callable[..., Home], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = make()
-    job = home.train(1, age_h=2)
-    home.save()
-    home.weights.evict()
+    home, job = emptied(make)
     tries: list[str] = []
 
     def unreachable(self: Any, path1: str, path2: str, **options: Any) -> None:
@@ -259,10 +263,7 @@ def test_a_kill_on_the_way_leaves_what_counts_as_here_or_as_there(
 
 
 def test_what_is_written_on_a_job_later_keeps_its_weights_in_the_backup(make: Callable[..., Home]) -> None:
-    home = make()
-    job = home.train(1, age_h=2)
-    home.save()
-    home.weights.evict()
+    home, job = emptied(make)
     record = home.vault / "jobs" / job / "record.json"
     before = record.read_bytes()
     (home.out(job) / "report.json").write_text('{"renamed": 1}')
@@ -289,10 +290,7 @@ def test_what_is_written_on_a_job_later_keeps_its_weights_in_the_backup(make: Ca
 
 
 def test_a_backup_that_has_lost_weights_is_not_sealed_as_if_it_had_them(make: Callable[..., Home]) -> None:
-    home = make()
-    job = home.train(1, age_h=2)
-    home.save()
-    home.weights.evict()
+    home, job = emptied(make)
     shutil.rmtree(home.vault / "jobs" / job)
     home.backup = Backup(home.settings, home.store, home.jobs, waits_s=(0.01,))
     home.backup.start()

@@ -390,11 +390,16 @@ class PacedRayLauncher(RayLauncher):
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[Any]:
-    """One cluster for all tests: a head and a node with one GPU."""
+def ray_package() -> None:
+    """Skip where the package is missing, unless it may not be."""
     if importlib.util.find_spec("ray") is None:
         assert "STUDIO_REQUIRE_RAY" not in os.environ
         pytest.skip("needs the package ray")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(ray_package: None) -> Iterator[Any]:
+    """One cluster for all tests: a head and a node with one GPU."""
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as name:  # sockets' paths
         cluster = load("fake_cluster").FakeCluster(Path(name), str(FAKE_VERBS.parent))
         cluster.launcher = PacedRayLauncher(cluster.address)

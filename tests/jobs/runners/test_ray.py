@@ -271,8 +271,7 @@ def prepared(config):
 
 
 @pytest.mark.slow
-def test_the_cluster_file_is_what_rays_launcher_takes():
-    pytest.importorskip("ray")
+def test_the_cluster_file_is_what_rays_launcher_takes(ray_package):
     config = yaml.safe_load(CLUSTER_FILE.read_text(encoding="utf-8"))
     whole = prepared(config)
     assert whole["max_workers"] == len(config["provider"]["worker_ips"]) == 2
@@ -285,9 +284,8 @@ def test_the_cluster_file_is_what_rays_launcher_takes():
 
 
 @pytest.fixture
-def by_the_file(verbs_on_path):
+def by_the_file(ray_package, verbs_on_path):
     """A head and a node with one GPU, begun with the commands of the cluster file; their launcher."""
-    pytest.importorskip("ray")
     config = yaml.safe_load(CLUSTER_FILE.read_text(encoding="utf-8"))
     with (
         tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as name,  # sockets' paths
